@@ -1,0 +1,2 @@
+//! natterjack-bus
+#![forbid(unsafe_code)]

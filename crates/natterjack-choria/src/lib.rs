@@ -1,0 +1,2 @@
+//! natterjack-choria
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! natterjackd
+fn main() {}

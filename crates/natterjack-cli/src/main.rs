@@ -1,0 +1,2 @@
+//! natterjack
+fn main() {}

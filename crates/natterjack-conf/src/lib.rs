@@ -1,0 +1,2 @@
+//! natterjack-conf
+#![forbid(unsafe_code)]

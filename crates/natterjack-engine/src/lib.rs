@@ -1,0 +1,2 @@
+//! natterjack-engine
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! natterjack-server
+#![forbid(unsafe_code)]

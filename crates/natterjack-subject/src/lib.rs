@@ -1,0 +1,2 @@
+//! natterjack-subject
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! natterjack-wire
+#![forbid(unsafe_code)]
