@@ -1,0 +1,52 @@
+//! `cargo xtask test`: the README's test command. Prepares the peers, builds the server under test, runs every test of
+//! the workspace.
+
+use anyhow::{Result, bail};
+
+use crate::peers::Peers;
+use crate::run::run;
+use crate::workspace::Workspace;
+
+/// Runs every test. `--without-peers` prepares nothing and has the tests of a missing peer reported as ignored, each with
+/// its reason; what stands after `--` goes to `cargo test`.
+pub(crate) fn test(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    let (ours, forwarded) = match arguments.iter().position(|argument| argument == "--") {
+        Some(at) => (&arguments[..at], &arguments[at + 1..]),
+        None => (arguments, &[][..]),
+    };
+    let without_peers = match ours {
+        [] => false,
+        [only] if only == "--without-peers" => true,
+        [first, ..] => {
+            bail!("unexpected argument `{first}`; arguments of `cargo test` go after `--`")
+        }
+    };
+
+    if without_peers {
+        eprintln!(
+            "Running without preparing the peers: every test that needs a missing one is \
+             reported as ignored, with its reason."
+        );
+    } else {
+        Peers::prepare(workspace)?;
+    }
+
+    // The interop tests start the daemon as a child, which `cargo test` alone would not build for them.
+    run(workspace
+        .cargo()
+        .args(["build", "--workspace", "--bin", "natterjackd"]))?;
+
+    let mut tests = workspace.cargo();
+    tests
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(forwarded)
+        .env("NATTERJACK_PEERS", Peers::folder(workspace))
+        .env(
+            "NATTERJACK_NATTERJACKD",
+            workspace.target.join("debug/natterjackd"),
+        );
+    if without_peers {
+        tests.env("NATTERJACK_WITHOUT_PEERS", "1");
+    }
+    run(&mut tests)
+}
