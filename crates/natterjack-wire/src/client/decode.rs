@@ -1,0 +1,413 @@
+//! Owns what a server reads from a client: bytes to [`ClientOp`]s. What the operations mean is not
+//! decided here.
+//!
+//! Input is refused as early as nats-server refuses it: a wrong letter at that letter, a line that is
+//! too long at the first byte over the limit, a payload that is too large at its control line, a wrong
+//! payload terminator at its first wrong byte. The letters of an operation may have either case.
+
+use crate::error::ProtocolError;
+use crate::scan::{is_blank, rest_of_line, size, skip_blanks, split};
+
+/// What one connection may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of arguments in a control line, without operation, leading blanks and line end
+    /// (`max_control_line`).
+    pub control_line_bytes_max: usize,
+    /// Bytes of one message, header included (`max_payload`).
+    pub payload_bytes_max: usize,
+}
+
+impl Limits {
+    /// What a client should allow a server: an `INFO` that names a large cluster is long, and the payload
+    /// is bounded by the nine digits of its size.
+    pub const FROM_SERVER: Self = Self {
+        control_line_bytes_max: 1024 * 1024,
+        payload_bytes_max: 999_999_999,
+    };
+}
+
+impl Default for Limits {
+    /// The defaults of nats-server (client protocol, section 9).
+    fn default() -> Self {
+        Self {
+            control_line_bytes_max: 4096,
+            payload_bytes_max: 1024 * 1024,
+        }
+    }
+}
+
+/// What a decoder found at the start of its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoded<Op> {
+    /// A whole operation.
+    Op {
+        /// It borrows from the input.
+        op: Op,
+        /// Bytes it took; the next operation starts there. Never zero.
+        consumed: usize,
+    },
+    /// The start of an operation, so far without fault.
+    Incomplete {
+        /// Bytes, counted from the start of the input, that are known to be required. Always more than
+        /// the input holds. Exact once the control line of a message is complete, so that a reader can
+        /// make room for a large frame once and read straight into it; before that one more than there is.
+        needed: usize,
+    },
+}
+
+/// What a client says to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientOp<'a> {
+    /// `CONNECT`: the JSON text, unchecked; see [`ConnectOptions`](super::ConnectOptions).
+    Connect(&'a [u8]),
+    /// `INFO`: the JSON text, unchecked. nats-server parses and ignores it, and closes if it is not JSON.
+    Info(&'a [u8]),
+    /// `PUB` or `HPUB`.
+    Publish(Publish<'a>),
+    /// `SUB`.
+    Subscribe(Subscribe<'a>),
+    /// `UNSUB`.
+    Unsubscribe(Unsubscribe<'a>),
+    /// `PING`, and whatever stands behind it on the line.
+    Ping,
+    /// `PONG`, and whatever stands behind it on the line.
+    Pong,
+    /// `+OK`, which a server ignores.
+    Ok,
+    /// `-ERR`: its text, quotes included. nats-server closes a client that sends one.
+    Err(&'a [u8]),
+}
+
+/// A message on its way to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// Where to; any bytes but blanks and line ends.
+    pub subject: &'a [u8],
+    /// Where answers go.
+    pub reply: Option<&'a [u8]>,
+    /// Bytes of header at the start of `body`: `None` for `PUB`, `Some` for `HPUB`, where it may be 0.
+    /// Never more than `body` holds.
+    pub header_len: Option<usize>,
+    /// `header_len` as it was written, empty for `PUB`. nats-server hands it on to subscribers verbatim.
+    pub header_len_text: &'a [u8],
+    /// The length of `body` as it was written, handed on verbatim like `header_len_text`.
+    pub total_len_text: &'a [u8],
+    /// Header and payload, without the `\r\n` behind them.
+    pub body: &'a [u8],
+}
+
+impl<'a> Publish<'a> {
+    /// The header block; empty without one. Not validated (client protocol, section 4).
+    #[inline]
+    pub fn header(&self) -> &'a [u8] {
+        &self.body[..self.header_len.unwrap_or(0)]
+    }
+
+    /// What follows the header.
+    #[inline]
+    pub fn payload(&self) -> &'a [u8] {
+        &self.body[self.header_len.unwrap_or(0)..]
+    }
+}
+
+/// A wish for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscribe<'a> {
+    /// What to listen to, unchecked.
+    pub subject: &'a [u8],
+    /// Share the messages with the others of this queue group.
+    pub queue: Option<&'a [u8]>,
+    /// The client's own name for this subscription.
+    pub sid: &'a [u8],
+}
+
+/// The end of a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsubscribe<'a> {
+    /// The subscription.
+    pub sid: &'a [u8],
+    /// End it after this many messages, counted from its start; at least 1. `None`: end it now, which is
+    /// also what nats-server makes of a number it cannot read and of 0 (client protocol, section 4).
+    pub max: Option<u64>,
+}
+
+/// Reads the operation at the start of `input`, which must be the start of an operation.
+///
+/// Stateless: after [`Decoded::Incomplete`] call it again with the same bytes and more of them. The
+/// outcome does not depend on how the bytes arrived. Costs time linear in the length of the control
+/// line, whatever the payload.
+///
+/// # Errors
+/// The first fault of the input. The connection cannot go on, since what follows has no known start;
+/// [`ProtocolError::reply`] says what to tell the client.
+#[inline]
+pub fn decode_client<'a>(
+    input: &'a [u8],
+    limits: &Limits,
+) -> Result<Decoded<ClientOp<'a>>, ProtocolError> {
+    // Messages are what there is plenty of, so they are told apart by one integer comparison. Setting bit
+    // 0x20 folds the case and maps nothing but the two cases of a letter onto that letter.
+    if let Some(head) = input.first_chunk::<5>() {
+        let letters = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+        if letters & 0x00FF_FFFF | 0x0020_2020 == u32::from_le_bytes(*b"pub\0") && is_blank(head[3])
+        {
+            return publish(input, limits);
+        }
+        if letters | 0x2020_2020 == u32::from_le_bytes(*b"hpub") && is_blank(head[4]) {
+            return header_publish(input, limits);
+        }
+    }
+    other_operation(input, limits)
+}
+
+/// `PUB subject [reply] size`
+#[inline]
+fn publish<'a>(input: &'a [u8], limits: &Limits) -> Result<Decoded<ClientOp<'a>>, ProtocolError> {
+    let start = skip_blanks(input, "PUB ".len(), limits.control_line_bytes_max)?;
+    let Some(line) = split::<3>(input, start, limits.control_line_bytes_max)? else {
+        return Ok(one_more(input));
+    };
+    let (subject, reply, total_len_text) = match line.all() {
+        Some(&[subject, total]) => (subject, None, total),
+        Some(&[subject, reply, total]) => (subject, Some(reply), total),
+        _ => return Err(ProtocolError::PublishArguments),
+    };
+    if line.bare_carriage_return {
+        return Err(ProtocolError::CarriageReturnInLine);
+    }
+    let total_len = size(total_len_text).ok_or(ProtocolError::PayloadSize)?;
+    let frame = body(input, line.end, total_len, limits)?;
+    Ok(frame.map(|body| {
+        ClientOp::Publish(Publish {
+            subject,
+            reply,
+            header_len: None,
+            header_len_text: b"",
+            total_len_text,
+            body,
+        })
+    }))
+}
+
+/// `HPUB subject [reply] header-size total-size`
+#[inline]
+fn header_publish<'a>(
+    input: &'a [u8],
+    limits: &Limits,
+) -> Result<Decoded<ClientOp<'a>>, ProtocolError> {
+    let start = skip_blanks(input, "HPUB ".len(), limits.control_line_bytes_max)?;
+    let Some(line) = split::<4>(input, start, limits.control_line_bytes_max)? else {
+        return Ok(one_more(input));
+    };
+    let (subject, reply, header_len_text, total_len_text) = match line.all() {
+        Some(&[subject, header, total]) => (subject, None, header, total),
+        Some(&[subject, reply, header, total]) => (subject, Some(reply), header, total),
+        _ => return Err(ProtocolError::HeaderPublishArguments),
+    };
+    if line.bare_carriage_return {
+        return Err(ProtocolError::CarriageReturnInLine);
+    }
+    let header_len = size(header_len_text).ok_or(ProtocolError::HeaderSize)?;
+    let total_len = size(total_len_text).ok_or(ProtocolError::PayloadSize)?;
+    if header_len > total_len {
+        return Err(ProtocolError::HeaderLongerThanMessage);
+    }
+    let frame = body(input, line.end, total_len, limits)?;
+    Ok(frame.map(|body| {
+        ClientOp::Publish(Publish {
+            subject,
+            reply,
+            header_len: Some(header_len),
+            header_len_text,
+            total_len_text,
+            body,
+        })
+    }))
+}
+
+/// Everything that is not a message, and messages of which fewer than five bytes have arrived.
+fn other_operation<'a>(
+    input: &'a [u8],
+    limits: &Limits,
+) -> Result<Decoded<ClientOp<'a>>, ProtocolError> {
+    const OPERATIONS: [Operation; 10] = [
+        Operation::new(b"SUB", Behind::Blank),
+        Operation::new(b"UNSUB", Behind::Blank),
+        Operation::new(b"PING", Behind::Anything),
+        Operation::new(b"PONG", Behind::Anything),
+        Operation::new(b"CONNECT", Behind::Anything),
+        Operation::new(b"PUB", Behind::Blank),
+        Operation::new(b"HPUB", Behind::Blank),
+        Operation::new(b"INFO", Behind::Anything),
+        Operation::new(b"+OK", Behind::Anything),
+        Operation::new(b"-ERR", Behind::Blank),
+    ];
+    let Some(word) = operation(input, &OPERATIONS)? else {
+        return Ok(one_more(input));
+    };
+    let line_bytes_max = limits.control_line_bytes_max;
+    let start = match word {
+        // What stands behind these is not an argument but noise, blanks included.
+        b"PING" | b"PONG" | b"+OK" => word.len(),
+        _ => skip_blanks(input, word.len(), line_bytes_max)?,
+    };
+    match word {
+        b"SUB" => return subscribe(input, start, line_bytes_max),
+        b"UNSUB" => return unsubscribe(input, start, line_bytes_max),
+        // The fast path has not seen these only because too little has arrived.
+        b"PUB" | b"HPUB" if input.len() < 5 => return Ok(one_more(input)),
+        _ => {}
+    }
+    let Some((argument, consumed)) = rest_of_line(input, start, line_bytes_max)? else {
+        return Ok(one_more(input));
+    };
+    let op = match word {
+        b"PING" => ClientOp::Ping,
+        b"PONG" => ClientOp::Pong,
+        b"+OK" => ClientOp::Ok,
+        b"CONNECT" => ClientOp::Connect(argument),
+        b"INFO" => ClientOp::Info(argument),
+        b"-ERR" => ClientOp::Err(argument),
+        _ => return Err(ProtocolError::UnknownOperation),
+    };
+    Ok(Decoded::Op { op, consumed })
+}
+
+/// `SUB subject [queue] sid`
+fn subscribe(
+    input: &[u8],
+    start: usize,
+    line_bytes_max: usize,
+) -> Result<Decoded<ClientOp<'_>>, ProtocolError> {
+    let Some(line) = split::<3>(input, start, line_bytes_max)? else {
+        return Ok(one_more(input));
+    };
+    let (subject, queue, sid) = match line.all() {
+        Some(&[subject, sid]) => (subject, None, sid),
+        Some(&[subject, queue, sid]) => (subject, Some(queue), sid),
+        _ => return Err(ProtocolError::SubscribeArguments),
+    };
+    let op = ClientOp::Subscribe(Subscribe {
+        subject,
+        queue,
+        sid,
+    });
+    Ok(Decoded::Op {
+        op,
+        consumed: line.end,
+    })
+}
+
+/// `UNSUB sid [max]`
+fn unsubscribe(
+    input: &[u8],
+    start: usize,
+    line_bytes_max: usize,
+) -> Result<Decoded<ClientOp<'_>>, ProtocolError> {
+    let Some(line) = split::<2>(input, start, line_bytes_max)? else {
+        return Ok(one_more(input));
+    };
+    let (sid, max) = match line.all() {
+        Some(&[sid]) => (sid, None),
+        Some(&[sid, max]) => (sid, size(max).filter(|&max| max > 0)),
+        _ => return Err(ProtocolError::UnsubscribeArguments),
+    };
+    let op = ClientOp::Unsubscribe(Unsubscribe {
+        sid,
+        max: max.map(|max| max as u64),
+    });
+    Ok(Decoded::Op {
+        op,
+        consumed: line.end,
+    })
+}
+
+/// What must stand directly behind an operation's letters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behind {
+    Blank,
+    Anything,
+}
+
+/// The letters of an operation, in upper case.
+pub(super) struct Operation {
+    word: &'static [u8],
+    behind: Behind,
+}
+
+impl Operation {
+    pub(super) const fn new(word: &'static [u8], behind: Behind) -> Self {
+        Self { word, behind }
+    }
+}
+
+/// Which of `operations` the input starts with; `None` while it could still become several or one.
+pub(super) fn operation(
+    input: &[u8],
+    operations: &[Operation],
+) -> Result<Option<&'static [u8]>, ProtocolError> {
+    for Operation { word, behind } in operations {
+        let there = input.len().min(word.len());
+        if !input[..there].eq_ignore_ascii_case(&word[..there]) {
+            continue;
+        }
+        if there < word.len() {
+            return Ok(None);
+        }
+        return match (behind, input.get(word.len())) {
+            (Behind::Anything, _) => Ok(Some(word)),
+            (Behind::Blank, None) => Ok(None),
+            (Behind::Blank, Some(&byte)) if is_blank(byte) => Ok(Some(word)),
+            (Behind::Blank, Some(_)) => Err(ProtocolError::UnknownOperation),
+        };
+    }
+    Err(ProtocolError::UnknownOperation)
+}
+
+/// The `total_len` bytes from `start` and the `\r\n` that must follow them.
+#[inline]
+pub(super) fn body<'a>(
+    input: &'a [u8],
+    start: usize,
+    total_len: usize,
+    limits: &Limits,
+) -> Result<Decoded<&'a [u8]>, ProtocolError> {
+    if total_len > limits.payload_bytes_max {
+        return Err(ProtocolError::PayloadTooLarge);
+    }
+    let end = start + total_len;
+    match input.get(end..end + 2) {
+        Some(b"\r\n") => Ok(Decoded::Op {
+            op: &input[start..end],
+            consumed: end + 2,
+        }),
+        Some(_) => Err(ProtocolError::PayloadTerminator),
+        None => match input.get(end) {
+            None | Some(b'\r') => Ok(Decoded::Incomplete { needed: end + 2 }),
+            Some(_) => Err(ProtocolError::PayloadTerminator),
+        },
+    }
+}
+
+impl<Op> Decoded<Op> {
+    /// Changes the operation, keeps the numbers.
+    #[inline]
+    pub(super) fn map<Other>(self, change: impl FnOnce(Op) -> Other) -> Decoded<Other> {
+        match self {
+            Self::Op { op, consumed } => Decoded::Op {
+                op: change(op),
+                consumed,
+            },
+            Self::Incomplete { needed } => Decoded::Incomplete { needed },
+        }
+    }
+}
+
+/// More is needed, nobody knows how much.
+#[inline]
+pub(super) fn one_more<Op>(input: &[u8]) -> Decoded<Op> {
+    Decoded::Incomplete {
+        needed: input.len() + 1,
+    }
+}

@@ -1,0 +1,227 @@
+//! Owns operations to bytes, both directions. Everything is appended to a buffer the caller owns; nothing
+//! is checked, because what is written was either read by this crate or checked by the caller.
+
+use super::connect::ConnectOptions;
+use super::info::ServerInfo;
+use crate::error::ErrorReply;
+
+/// `MSG subject sid [reply] size`, up to and including the line end. Body and `\r\n` follow separately,
+/// so that a large body need not be copied.
+#[inline]
+pub fn message_head(
+    out: &mut Vec<u8>,
+    subject: &[u8],
+    sid: &[u8],
+    reply: Option<&[u8]>,
+    total_len_text: &[u8],
+) {
+    let reply_bytes = reply.map_or(0, |reply| reply.len() + 1);
+    out.reserve(8 + subject.len() + sid.len() + reply_bytes + total_len_text.len());
+    out.extend_from_slice(b"MSG ");
+    out.extend_from_slice(subject);
+    out.push(b' ');
+    out.extend_from_slice(sid);
+    out.push(b' ');
+    if let Some(reply) = reply {
+        out.extend_from_slice(reply);
+        out.push(b' ');
+    }
+    out.extend_from_slice(total_len_text);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `HMSG subject sid [reply] header-size total-size`, up to and including the line end, like
+/// [`message_head`].
+#[inline]
+pub fn header_message_head(
+    out: &mut Vec<u8>,
+    subject: &[u8],
+    sid: &[u8],
+    reply: Option<&[u8]>,
+    header_len_text: &[u8],
+    total_len_text: &[u8],
+) {
+    let reply_bytes = reply.map_or(0, |reply| reply.len() + 1);
+    let sizes_bytes = header_len_text.len() + total_len_text.len();
+    out.reserve(10 + subject.len() + sid.len() + reply_bytes + sizes_bytes);
+    out.extend_from_slice(b"HMSG ");
+    out.extend_from_slice(subject);
+    out.push(b' ');
+    out.extend_from_slice(sid);
+    out.push(b' ');
+    if let Some(reply) = reply {
+        out.extend_from_slice(reply);
+        out.push(b' ');
+    }
+    out.extend_from_slice(header_len_text);
+    out.push(b' ');
+    out.extend_from_slice(total_len_text);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What a server tells a publisher whom nobody heard: an `HMSG` of status 503 to its own subscription
+/// `sid` on `reply`, naming the `subject` (client protocol, section 5).
+pub fn no_responders(out: &mut Vec<u8>, reply: &[u8], sid: &[u8], subject: &[u8]) {
+    const BEFORE: &[u8] = b"NATS/1.0 503\r\nNats-Subject: ";
+    const AFTER: &[u8] = b"\r\n\r\n";
+    let length = decimal(BEFORE.len() + subject.len() + AFTER.len());
+    header_message_head(out, reply, sid, None, length.as_ref(), length.as_ref());
+    out.extend_from_slice(BEFORE);
+    out.extend_from_slice(subject);
+    out.extend_from_slice(AFTER);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `PING`
+#[inline]
+pub fn ping(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"PING\r\n");
+}
+
+/// `PONG`
+#[inline]
+pub fn pong(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"PONG\r\n");
+}
+
+/// `+OK`
+#[inline]
+pub fn ok(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"+OK\r\n");
+}
+
+/// `INFO`, with the blank that nats-server puts before the line end.
+pub fn info(out: &mut Vec<u8>, info: &ServerInfo) {
+    out.extend_from_slice(b"INFO ");
+    info.write_json(out);
+    out.extend_from_slice(b" \r\n");
+}
+
+/// `-ERR`
+pub fn error(out: &mut Vec<u8>, reply: &ErrorReply<'_>) {
+    out.extend_from_slice(b"-ERR '");
+    reply.write_text(out);
+    out.extend_from_slice(b"'\r\n");
+}
+
+/// `CONNECT`
+pub fn connect(out: &mut Vec<u8>, options: &ConnectOptions) {
+    out.extend_from_slice(b"CONNECT ");
+    options.write_json(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A whole `PUB`.
+pub fn publish(out: &mut Vec<u8>, subject: &[u8], reply: Option<&[u8]>, payload: &[u8]) {
+    out.extend_from_slice(b"PUB ");
+    words(out, [Some(subject), reply]);
+    out.extend_from_slice(decimal(payload.len()).as_ref());
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A whole `HPUB`; see [`HeaderBuilder`](crate::headers::HeaderBuilder) for `header`.
+pub fn header_publish(
+    out: &mut Vec<u8>,
+    subject: &[u8],
+    reply: Option<&[u8]>,
+    header: &[u8],
+    payload: &[u8],
+) {
+    out.extend_from_slice(b"HPUB ");
+    words(out, [Some(subject), reply]);
+    out.extend_from_slice(decimal(header.len()).as_ref());
+    out.push(b' ');
+    out.extend_from_slice(decimal(header.len() + payload.len()).as_ref());
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(header);
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `SUB`
+pub fn subscribe(out: &mut Vec<u8>, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
+    out.extend_from_slice(b"SUB ");
+    words(out, [Some(subject), queue]);
+    out.extend_from_slice(sid);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `UNSUB`; `max` as in [`Unsubscribe::max`](super::Unsubscribe::max).
+pub fn unsubscribe(out: &mut Vec<u8>, sid: &[u8], max: Option<u64>) {
+    out.extend_from_slice(b"UNSUB ");
+    out.extend_from_slice(sid);
+    if let Some(max) = max {
+        out.push(b' ');
+        out.extend_from_slice(Decimal::new(max).as_ref());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Each word that is there, with a blank behind it.
+fn words(out: &mut Vec<u8>, words: [Option<&[u8]>; 2]) {
+    for word in words.into_iter().flatten() {
+        out.extend_from_slice(word);
+        out.push(b' ');
+    }
+}
+
+/// A number in decimal digits, without an allocation.
+#[inline]
+pub fn decimal(number: usize) -> Decimal {
+    Decimal::new(number as u64)
+}
+
+/// See [`decimal`].
+#[derive(Clone, Copy)]
+pub struct Decimal {
+    /// The digits stand at the end.
+    digits: [u8; Self::DIGITS_MAX],
+    start: u8,
+}
+
+impl Decimal {
+    /// The digits of `u64::MAX`.
+    const DIGITS_MAX: usize = 20;
+
+    /// `number` in decimal digits.
+    #[inline]
+    pub fn new(mut number: u64) -> Self {
+        let mut digits = [b'0'; Self::DIGITS_MAX];
+        let mut start = Self::DIGITS_MAX;
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return Self {
+                    digits,
+                    start: start as u8,
+                };
+            }
+        }
+    }
+}
+
+impl AsRef<[u8]> for Decimal {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        &self.digits[usize::from(self.start)..]
+    }
+}
+
+impl core::ops::Deref for Decimal {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.as_ref()
+    }
+}
+
+impl core::fmt::Debug for Decimal {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.write_str(core::str::from_utf8(self).unwrap_or_default())
+    }
+}

@@ -1,0 +1,142 @@
+//! Owns the JSON of `INFO` as a client sees it. Which values a server announces, and when, is decided
+//! elsewhere; the fields that only routes use are not here.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// What a server says about itself. The keys are written in the order of the fields, which is
+/// nats-server's, and those without a value are left out (client protocol, section 2).
+///
+/// Reading is lenient: keys that are missing keep their default, unknown ones are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerInfo {
+    /// Public key of the server, new at every start.
+    pub server_id: String,
+    /// Name of the server, by default its id.
+    pub server_name: String,
+    /// Version of nats-server that this server behaves like.
+    pub version: String,
+    /// Protocol level: 1 for clients.
+    pub proto: i64,
+    /// Source revision.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub git_commit: String,
+    /// What it was built with.
+    pub go: String,
+    /// Host it listens on, or `client_advertise`.
+    pub host: String,
+    /// Port it listens on, or `client_advertise`.
+    pub port: u16,
+    /// Whether `HPUB` is welcome.
+    pub headers: bool,
+    /// Whether `CONNECT` must carry credentials.
+    #[serde(skip_serializing_if = "is_false")]
+    pub auth_required: bool,
+    /// Whether TLS must follow.
+    #[serde(skip_serializing_if = "is_false")]
+    pub tls_required: bool,
+    /// Whether the client must show a certificate.
+    #[serde(skip_serializing_if = "is_false")]
+    pub tls_verify: bool,
+    /// Whether TLS may follow.
+    #[serde(skip_serializing_if = "is_false")]
+    pub tls_available: bool,
+    /// Bytes of the largest message, header included. Negative: unlimited.
+    pub max_payload: i64,
+    /// Whether JetStream is there.
+    #[serde(skip_serializing_if = "is_false")]
+    pub jetstream: bool,
+    /// Address of the server; clients rarely see it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ip: String,
+    /// The server's number for this connection.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub client_id: u64,
+    /// The client's address as the server sees it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub client_ip: String,
+    /// To be signed by a client with a key.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub nonce: String,
+    /// Name of the cluster.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
+    /// Whether the cluster's name was made up.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cluster_dynamic: bool,
+    /// JetStream domain.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: String,
+    /// `host:port` of servers a client may go to instead, own ones first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub connect_urls: Vec<String>,
+    /// The same for WebSocket.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ws_connect_urls: Vec<String>,
+    /// The server is about to close its connections.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ldm: bool,
+    /// Compression mode; not for clients.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub compression: String,
+    /// This `INFO` answers a `CONNECT`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub connect_info: bool,
+    /// Account the client is in.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remote_account: String,
+    /// Whether that is the system account.
+    #[serde(skip_serializing_if = "is_false")]
+    pub acc_is_sys: bool,
+    /// JetStream API level.
+    #[serde(skip_serializing_if = "is_zero_signed")]
+    pub api_lvl: i64,
+    /// Public key for encryption towards the server.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub xkey: String,
+}
+
+/// `INFO` that is not the JSON expected.
+#[derive(Debug, Error)]
+#[error("malformed INFO: {0}")]
+pub struct InfoError(#[from] serde_json::Error);
+
+impl ServerInfo {
+    /// Reads the argument of an `INFO`. Blanks around it do not matter.
+    ///
+    /// # Errors
+    /// When it is not a JSON object or a known key has a value of the wrong type.
+    pub fn parse(json: &[u8]) -> Result<Self, InfoError> {
+        Ok(serde_json::from_slice(json)?)
+    }
+
+    /// Appends the JSON text.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(out, self).expect("plain data into memory cannot fail");
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero_signed(value: &i64) -> bool {
+    *value == 0
+}
