@@ -1,2 +1,24 @@
-//! natterjack-subject
+//! Subjects: which are valid, which pattern matches which, and an index from a subject to its subscribers.
+//!
+//! Owns the syntax of subjects and the subscription index. Knows no connection and no message: a subscriber is
+//! whatever handle the caller puts in.
 #![forbid(unsafe_code)]
+
+mod subject;
+
+mod index;
+mod match_set;
+mod stamp;
+
+mod key;
+mod members;
+mod slot;
+mod trie;
+
+#[doc(hidden)]
+pub mod fuzzing;
+
+pub use index::{Index, InvalidPattern};
+pub use match_set::{MatchSet, QueueGroup};
+pub use stamp::Stamp;
+pub use subject::{is_literal, is_valid_pattern, is_valid_publish_subject, matches, overlaps};
