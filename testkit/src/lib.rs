@@ -1,1 +1,30 @@
-//! testkit
+//! Tools for testing a NATS server from outside, over real sockets.
+//!
+//! - [`Peer`] is a scripted client: what it sends and what it expects are written as the protocol's own text.
+//! - [`ServerUnderTest`] is a child process, ours or the real nats-server, behind one API.
+//! - [`conversation`] plays text files in which client and server lines alternate.
+//! - [`differential`] plays one script against both servers and compares what came back.
+//!
+//! Everything here blocks, waits with a deadline, and panics with the whole exchange in the message: it is for tests. It
+//! knows the shape of the protocol but not our implementation of it, so it depends on none of our crates.
+
+#![forbid(unsafe_code)]
+
+mod peer;
+pub use peer::{Mismatch, Peer};
+
+mod server;
+pub use server::{Config, Kind, Listener, ServerUnderTest, Signal, StartError};
+
+pub mod programs;
+
+pub mod conversation;
+
+mod differential;
+pub use differential::{Difference, Session, differential};
+
+mod deadline;
+pub use deadline::{Deadline, PATIENCE};
+
+mod text;
+pub use text::escaped;

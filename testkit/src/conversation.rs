@@ -1,0 +1,367 @@
+//! Conversations: text files in which clients and a server take turns, played against a real server.
+//!
+//! ```text
+//! == a name, which becomes the test's
+//! # A comment.
+//! > SUB greetings 1
+//! > PUB greetings 5
+//! > hello
+//! < MSG greetings 1 5
+//! < hello
+//! other> PUB greetings 2
+//! other> hi
+//! < MSG greetings 1 2
+//! < hi
+//! ```
+//!
+//! | line | meaning |
+//! | --- | --- |
+//! | `> text` | the client sends the text and `\r\n` |
+//! | `< text` | the server sends exactly the text and `\r\n` |
+//! | `< INFO …` | the server sends some `INFO` line |
+//! | `! closed` | the server hangs up, without another word |
+//! | `! round trip` | a `PING` and its `PONG`: what was sent is now done |
+//!
+//! A word before the mark names the connection; without one it is the connection called ``. A connection opens, and takes
+//! its first `INFO`, where it is first mentioned. At the end every connection that is still open makes a round trip, so
+//! that nothing the server said in addition goes unnoticed. Consecutive lines sent on one connection travel in one write.
+//!
+//! Escapes: `\r`, `\n`, `\t`, `\\`, `\xNN`, `\{text*count}` for repetition, and a backslash at the end of the line for
+//! "no line end here".
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::peer::{Mismatch, Peer};
+
+/// A named exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// What stands after `==`.
+    pub name: String,
+    turns: Vec<Turn>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Turn {
+    connection: String,
+    line: usize,
+    action: Action,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Action {
+    Send(Vec<u8>),
+    Expect(Vec<u8>),
+    ExpectInfo,
+    ExpectClosed,
+    RoundTrip,
+}
+
+/// A line that is not a conversation's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct ParseError {
+    line: usize,
+    problem: Problem,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Problem {
+    #[error("neither a heading, nor a comment, nor `>`, `<` or `!` with text")]
+    UnknownLine,
+    #[error("stands before the first `==` heading")]
+    NoHeading,
+    #[error("a `!` line says `closed` or `round trip`")]
+    UnknownDirective,
+    #[error("a backslash is followed by r, n, t, \\, xNN or {{text*count}}")]
+    UnknownEscape,
+}
+
+/// A conversation that took another course.
+#[derive(Debug)]
+pub struct Departure {
+    line: usize,
+    connection: String,
+    mismatch: Mismatch,
+}
+
+impl fmt::Display for Departure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            line,
+            connection,
+            mismatch,
+        } = self;
+        write!(
+            formatter,
+            "line {line}, connection `{connection}`: {mismatch}"
+        )
+    }
+}
+
+impl std::error::Error for Departure {}
+
+/// How what a client sends is cut into writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pieces {
+    /// Consecutive lines in one write.
+    Whole,
+    /// Writes of this many bytes.
+    Of(usize),
+}
+
+impl Conversation {
+    /// Reads a file of conversations.
+    ///
+    /// # Errors
+    /// At the first line that is not understood.
+    pub fn parse_all(text: &str) -> Result<Vec<Self>, ParseError> {
+        let mut conversations: Vec<Self> = Vec::new();
+        for (at, text) in text.lines().enumerate() {
+            let line = at + 1;
+            let fail = |problem| ParseError { line, problem };
+            if text.trim().is_empty() || text.starts_with('#') {
+                continue;
+            }
+            if let Some(name) = text.strip_prefix("== ") {
+                conversations.push(Self {
+                    name: name.trim().to_owned(),
+                    turns: Vec::new(),
+                });
+                continue;
+            }
+            let conversation = conversations
+                .last_mut()
+                .ok_or_else(|| fail(Problem::NoHeading))?;
+            let (connection, action) = parse_line(text).map_err(fail)?;
+            conversation.push(Turn {
+                connection: connection.to_owned(),
+                line,
+                action,
+            });
+        }
+        Ok(conversations)
+    }
+
+    /// Plays it against a server.
+    ///
+    /// # Errors
+    /// Where the server says something else, or nothing.
+    ///
+    /// # Panics
+    /// When the server does not accept connections, or stops reading.
+    pub fn play(&self, address: SocketAddr, pieces: Pieces) -> Result<(), Departure> {
+        let mut cast = Cast {
+            address,
+            peers: Vec::new(),
+        };
+        for turn in &self.turns {
+            let depart = |mismatch| Departure {
+                line: turn.line,
+                connection: turn.connection.clone(),
+                mismatch,
+            };
+            let member = cast.member(&turn.connection).map_err(depart)?;
+            match &turn.action {
+                Action::Send(bytes) => match pieces {
+                    Pieces::Whole => member.peer.send(bytes),
+                    Pieces::Of(piece_bytes) => member.peer.send_in_pieces(bytes, piece_bytes),
+                },
+                Action::Expect(bytes) => member.peer.try_expect(bytes).map_err(depart)?,
+                Action::ExpectInfo => member.peer.try_expect_info().map(drop).map_err(depart)?,
+                Action::ExpectClosed => {
+                    member.peer.try_expect_closed().map_err(depart)?;
+                    member.open = false;
+                }
+                Action::RoundTrip => member.peer.try_ping_pong().map_err(depart)?,
+            }
+        }
+        for member in cast.peers.iter_mut().filter(|member| member.open) {
+            member.peer.try_ping_pong().map_err(|mismatch| Departure {
+                line: self.turns.last().map_or(0, |turn| turn.line),
+                connection: member.name.clone(),
+                mismatch,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Adds a turn, as a part of the one before where that does the same on the same connection.
+    fn push(&mut self, turn: Turn) {
+        if let Some(last) = self.turns.last_mut()
+            && last.connection == turn.connection
+        {
+            match (&mut last.action, &turn.action) {
+                (Action::Send(bytes), Action::Send(more))
+                | (Action::Expect(bytes), Action::Expect(more)) => {
+                    bytes.extend_from_slice(more);
+                    return;
+                }
+                _ => {}
+            }
+        }
+        self.turns.push(turn);
+    }
+}
+
+/// The connections of a conversation, in the order of their entrance.
+struct Cast {
+    address: SocketAddr,
+    peers: Vec<Member>,
+}
+
+struct Member {
+    name: String,
+    peer: Peer,
+    open: bool,
+}
+
+impl Cast {
+    fn member(&mut self, name: &str) -> Result<&mut Member, Mismatch> {
+        let at = match self.peers.iter().position(|member| member.name == name) {
+            Some(at) => at,
+            None => {
+                let mut peer = Peer::connect(self.address);
+                peer.try_expect_info()?;
+                self.peers.push(Member {
+                    name: name.to_owned(),
+                    peer,
+                    open: true,
+                });
+                self.peers.len() - 1
+            }
+        };
+        Ok(&mut self.peers[at])
+    }
+}
+
+fn parse_line(text: &str) -> Result<(&str, Action), Problem> {
+    let name_end = text
+        .find(|char: char| !char.is_ascii_alphanumeric() && char != '-')
+        .ok_or(Problem::UnknownLine)?;
+    let (connection, rest) = text.split_at(name_end);
+    let mark = &rest[..1];
+    let said = rest
+        .get(1..)
+        .map(|said| said.strip_prefix(' ').unwrap_or(said));
+    let said = said.ok_or(Problem::UnknownLine)?;
+    let action = match (mark, said) {
+        (">", said) => Action::Send(unescaped(said)?),
+        ("<", "INFO …") => Action::ExpectInfo,
+        ("<", said) => Action::Expect(unescaped(said)?),
+        ("!", "closed") => Action::ExpectClosed,
+        ("!", "round trip") => Action::RoundTrip,
+        ("!", _) => return Err(Problem::UnknownDirective),
+        _ => return Err(Problem::UnknownLine),
+    };
+    Ok((connection, action))
+}
+
+/// The bytes that a line stands for, with its line end.
+fn unescaped(text: &str) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::with_capacity(text.len() + 2);
+    let mut rest = text;
+    while let Some((before, escape)) = rest.split_once('\\') {
+        bytes.extend_from_slice(before.as_bytes());
+        if escape.is_empty() {
+            return Ok(bytes);
+        }
+        let (taken, meaning) = escape_sequence(escape).ok_or(Problem::UnknownEscape)?;
+        bytes.extend_from_slice(&meaning);
+        rest = &escape[taken..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes.extend_from_slice(b"\r\n");
+    Ok(bytes)
+}
+
+/// What follows a backslash: how many bytes it takes, and what it stands for.
+fn escape_sequence(text: &str) -> Option<(usize, Vec<u8>)> {
+    match text.as_bytes()[0] {
+        b'r' => Some((1, vec![b'\r'])),
+        b'n' => Some((1, vec![b'\n'])),
+        b't' => Some((1, vec![b'\t'])),
+        b'\\' => Some((1, vec![b'\\'])),
+        b'x' => Some((3, vec![u8::from_str_radix(text.get(1..3)?, 16).ok()?])),
+        b'{' => {
+            let end = text.find('}')?;
+            let (repeated, count) = text[1..end].rsplit_once('*')?;
+            Some((end + 1, repeated.repeat(count.parse().ok()?).into_bytes()))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, connection: &str, action: Action) {
+        assert_eq!(parse_line(line), Ok((connection, action)));
+    }
+
+    #[test]
+    fn lines_are_understood() {
+        check("> PING", "", Action::Send(b"PING\r\n".to_vec()));
+        check("a< +OK", "a", Action::Expect(b"+OK\r\n".to_vec()));
+        check("<", "", Action::Expect(b"\r\n".to_vec()));
+        check("second< INFO …", "second", Action::ExpectInfo);
+        check("! closed", "", Action::ExpectClosed);
+        check("a! round trip", "a", Action::RoundTrip);
+    }
+
+    #[test]
+    fn escapes_stand_for_bytes() {
+        check(
+            r"> a\x00\xffb\tc\\",
+            "",
+            Action::Send(b"a\0\xffb\tc\\\r\n".to_vec()),
+        );
+        check(
+            r"> SUB \{x*3} 1\n\",
+            "",
+            Action::Send(b"SUB xxx 1\n".to_vec()),
+        );
+        check(r"> \{ab*2}", "", Action::Send(b"abab\r\n".to_vec()));
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        assert_eq!(parse_line("hello"), Err(Problem::UnknownLine));
+        assert_eq!(parse_line("? x"), Err(Problem::UnknownLine));
+        assert_eq!(parse_line("! soon"), Err(Problem::UnknownDirective));
+        assert_eq!(parse_line(r"> \q"), Err(Problem::UnknownEscape));
+        assert_eq!(parse_line(r"> \x4"), Err(Problem::UnknownEscape));
+        let error = Conversation::parse_all("\n> PING\n").expect_err("no heading");
+        assert_eq!(
+            error,
+            ParseError {
+                line: 2,
+                problem: Problem::NoHeading
+            }
+        );
+    }
+
+    #[test]
+    fn lines_of_one_speaker_are_one_turn() {
+        let text = "== first\n> a\n> b\n< c\n# why\n< d\nx< e\n== second\n> f\n";
+        let all = Conversation::parse_all(text).expect("well-formed");
+        let names: Vec<&str> = all
+            .iter()
+            .map(|conversation| conversation.name.as_str())
+            .collect();
+        assert_eq!(names, ["first", "second"]);
+        let actions: Vec<&Action> = all[0].turns.iter().map(|turn| &turn.action).collect();
+        assert_eq!(
+            actions,
+            [
+                &Action::Send(b"a\r\nb\r\n".to_vec()),
+                &Action::Expect(b"c\r\nd\r\n".to_vec()),
+                &Action::Expect(b"e\r\n".to_vec()),
+            ]
+        );
+    }
+}

@@ -1,0 +1,34 @@
+//! The one place in this crate that reads a clock: how long a wait may still last.
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something that should happen at once. Long, since a loaded machine is slow and a passing
+/// test never waits it out.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A moment after which waiting has failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// The moment `duration` from now.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests of real processes run in real time"
+    )]
+    pub fn after(duration: Duration) -> Self {
+        Self(Instant::now() + duration)
+    }
+
+    /// The time left, or `None` once the moment has passed. Never zero, which socket timeouts would take for "for ever".
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests of real processes run in real time"
+    )]
+    pub fn left(self) -> Option<Duration> {
+        let left = self.0.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+}

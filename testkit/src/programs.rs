@@ -1,0 +1,107 @@
+//! Where the programs under test are: our daemon, and the real peers that `cargo xtask peers` prepares.
+//!
+//! Two environment variables override what is found beside the running test: `NATTERJACK_NATTERJACKD` names our daemon,
+//! `NATTERJACK_PEERS` the folder of prepared peers. With `NATTERJACK_WITHOUT_PEERS` set, a test whose peer is missing may skip
+//! itself, see [`Missing::skips`].
+
+use std::path::{Path, PathBuf};
+
+/// A program that is not there, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{program} is not at {}: run `{remedy}`", path.display())]
+pub struct Missing {
+    program: &'static str,
+    path: PathBuf,
+    remedy: &'static str,
+}
+
+impl Missing {
+    /// Whether the test is to be skipped, naming this as its reason, rather than to fail. So it is for the real peers when
+    /// `NATTERJACK_WITHOUT_PEERS` is set, never for our own daemon.
+    #[must_use]
+    pub fn skips(&self) -> bool {
+        self.remedy == PREPARE && std::env::var_os("NATTERJACK_WITHOUT_PEERS").is_some()
+    }
+}
+
+const PREPARE: &str = "cargo xtask peers";
+const BUILD: &str = "cargo build --workspace --bin natterjackd";
+
+/// Our daemon, of the same profile as the running test.
+///
+/// # Errors
+/// When it is not built.
+pub fn natterjackd() -> Result<PathBuf, Missing> {
+    let path = match std::env::var_os("NATTERJACK_NATTERJACKD") {
+        Some(path) => PathBuf::from(path),
+        None => profile_folder().join("natterjackd"),
+    };
+    existing("natterjackd", path, BUILD)
+}
+
+/// The real nats-server.
+///
+/// # Errors
+/// When it is not prepared.
+pub fn nats_server() -> Result<PathBuf, Missing> {
+    existing(
+        "nats-server",
+        peers_folder().join("python/bin/nats-server"),
+        PREPARE,
+    )
+}
+
+/// A Python that can `import nats`.
+///
+/// # Errors
+/// When it is not prepared.
+pub fn python() -> Result<PathBuf, Missing> {
+    existing("nats.py", peers_folder().join("python/bin/python"), PREPARE)
+}
+
+/// The folder from which Node.js resolves `@nats-io/transport-node`.
+///
+/// # Errors
+/// When it is not prepared.
+pub fn javascript() -> Result<PathBuf, Missing> {
+    let folder = peers_folder().join("js");
+    existing(
+        "nats.js",
+        folder.join("node_modules/@nats-io/transport-node"),
+        PREPARE,
+    )?;
+    Ok(folder)
+}
+
+fn existing(
+    program: &'static str,
+    path: PathBuf,
+    remedy: &'static str,
+) -> Result<PathBuf, Missing> {
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(Missing {
+            program,
+            path,
+            remedy,
+        })
+    }
+}
+
+fn peers_folder() -> PathBuf {
+    match std::env::var_os("NATTERJACK_PEERS") {
+        Some(path) => PathBuf::from(path),
+        None => profile_folder().with_file_name("peers"),
+    }
+}
+
+/// Where cargo puts the binaries of this build: the folder above the `deps` that holds the running test.
+fn profile_folder() -> PathBuf {
+    let test = std::env::current_exe().expect("a running test has a path");
+    let deps = test.ancestors().find(|folder| folder.ends_with("deps"));
+    deps.and_then(Path::parent)
+        .or_else(|| test.parent())
+        .unwrap_or(&test)
+        .to_owned()
+}
