@@ -1,16 +1,15 @@
 //! A server as a child process: started on a free port, restarted on the same one, its log kept, and gone with the test.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::deadline::{Deadline, PATIENCE};
+use crate::deadline::PATIENCE;
+use crate::program::{Ending, Program};
 use crate::programs::{self, Missing};
 
 /// Which server.
@@ -39,7 +38,7 @@ impl Kind {
     ///
     /// # Errors
     /// When it is not there.
-    pub fn program(self) -> Result<std::path::PathBuf, Missing> {
+    pub fn program(self) -> Result<PathBuf, Missing> {
         match self {
             Self::Natterjack => programs::natterjackd(),
             Self::NatsServer => programs::nats_server(),
@@ -153,14 +152,12 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// It ended, or said nothing, before it listened.
-    #[error("{program} did not say `{awaited}`; it {ending}; its log:\n{log}")]
+    #[error("{program} did not say where it listens for clients; it {ending}; its log:\n{log}")]
     NotListening {
         /// The program's name.
         program: &'static str,
-        /// The line waited for.
-        awaited: &'static str,
         /// What it did instead.
-        ending: &'static str,
+        ending: Ending,
         /// Everything it wrote.
         log: String,
     },
@@ -172,7 +169,7 @@ pub struct ServerUnderTest {
     kind: Kind,
     config: Config,
     folder: TempDir,
-    process: Option<Process>,
+    process: Option<Program>,
     addresses: HashMap<&'static str, SocketAddr>,
 }
 
@@ -246,7 +243,7 @@ impl ServerUnderTest {
     pub fn log(&self) -> String {
         self.process
             .as_ref()
-            .map(|process| process.log.text())
+            .map(Program::output)
             .unwrap_or_default()
     }
 
@@ -258,16 +255,13 @@ impl ServerUnderTest {
     #[track_caller]
     pub fn wait_for_log(&self, text: &str) -> String {
         let process = self.process.as_ref().expect("the server has been stopped");
-        process
-            .log
-            .wait_for(text, PATIENCE)
-            .unwrap_or_else(|ending| {
-                panic!(
-                    "{} did not say `{text}`; it {ending}; its log:\n{}",
-                    self.kind.name(),
-                    self.log()
-                )
-            })
+        process.wait_for(text, PATIENCE).unwrap_or_else(|ending| {
+            panic!(
+                "{} did not say `{text}`; it {ending}; its log:\n{}",
+                self.kind.name(),
+                self.log()
+            )
+        })
     }
 
     /// Kills it, if it runs, and returns when it is gone. Connections break as they do when a machine fails.
@@ -292,16 +286,7 @@ impl ServerUnderTest {
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
         let process = self.process.as_ref().expect("the server has been stopped");
-        // The child has not been waited for, so its process id cannot have passed to another.
-        let status = Command::new("kill")
-            .args([signal.option(), &process.child.id().to_string()])
-            .status()
-            .expect("the system has a `kill`");
-        assert!(
-            status.success(),
-            "kill {} failed with {status}",
-            signal.option()
-        );
+        process.signal(signal.option());
     }
 
     /// Waits until it ends by itself and returns how, and what it wrote.
@@ -312,14 +297,14 @@ impl ServerUnderTest {
     #[track_caller]
     pub fn wait_for_exit(&mut self, patience: Duration) -> (ExitStatus, String) {
         let mut process = self.process.take().expect("the server has been stopped");
-        assert!(
-            process.log.wait_for_end(patience),
-            "{} did not end; its log:\n{}",
-            self.kind.name(),
-            process.log.text()
-        );
-        let status = process.child.wait().expect("the child is ours to wait for");
-        (status, process.log.text())
+        let status = process.wait_for_exit(patience).unwrap_or_else(|| {
+            panic!(
+                "{} did not end; its log:\n{}",
+                self.kind.name(),
+                process.output()
+            )
+        });
+        (status, process.output())
     }
 
     fn launch(&mut self) -> Result<(), StartError> {
@@ -335,22 +320,20 @@ impl ServerUnderTest {
         if self.config.files.iter().any(|(name, _)| name == MAIN_FILE) {
             command.arg("-c").arg(self.folder.path().join(MAIN_FILE));
         }
-        let process = Process::spawn(&mut command).map_err(|source| StartError::Process {
+        let process = Program::spawn(&mut command).map_err(|source| StartError::Process {
             program: self.kind.name(),
             source,
         })?;
-        let not_listening = |ending, log| StartError::NotListening {
+        let not_listening = |ending| StartError::NotListening {
             program: self.kind.name(),
-            awaited: announcement,
             ending,
-            log,
+            log: process.output(),
         };
         let line = process
-            .log
             .wait_for(announcement, PATIENCE)
-            .map_err(|ending| not_listening(ending, process.log.text()))?;
-        let address = address_after(&line, announcement)
-            .ok_or_else(|| not_listening("named no address", process.log.text()))?;
+            .map_err(not_listening)?;
+        let address =
+            address_after(&line, announcement).ok_or_else(|| not_listening(Ending::RunsOn))?;
         self.addresses.insert(announcement, address);
         self.process = Some(process);
         Ok(())
@@ -362,151 +345,9 @@ fn address_after(line: &str, announcement: &str) -> Option<SocketAddr> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-/// The child and what it writes. Dropping it kills the child and waits for its end.
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    log: Arc<Log>,
-}
-
-impl Process {
-    fn spawn(command: &mut Command) -> std::io::Result<Self> {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let log = Arc::new(Log::default());
-        let streams: [Option<Box<dyn Read + Send>>; 2] = [
-            child.stdout.take().map(|stream| Box::new(stream) as _),
-            child.stderr.take().map(|stream| Box::new(stream) as _),
-        ];
-        for stream in streams.into_iter().flatten() {
-            log.state().open_streams += 1;
-            let log = Arc::clone(&log);
-            // Ends with the stream, which ends with the child.
-            thread::spawn(move || log.follow(stream));
-        }
-        Ok(Self { child, log })
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Both fail only when the child has been waited for already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The lines a child writes, to be waited for.
-#[derive(Debug, Default)]
-struct Log {
-    state: Mutex<LogState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct LogState {
-    lines: Vec<String>,
-    open_streams: usize,
-}
-
-impl Log {
-    fn follow(&self, stream: impl Read) {
-        let mut reader = BufReader::new(stream);
-        let mut line = Vec::new();
-        while matches!(reader.read_until(b'\n', &mut line), Ok(count) if count > 0) {
-            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            line.clear();
-            self.state().lines.push(text);
-            self.changed.notify_all();
-        }
-        self.state().open_streams -= 1;
-        self.changed.notify_all();
-    }
-
-    fn text(&self) -> String {
-        self.state().lines.join("\n")
-    }
-
-    /// The first line that contains `text`, or what happened instead.
-    fn wait_for(&self, text: &str, patience: Duration) -> Result<String, &'static str> {
-        let deadline = Deadline::after(patience);
-        let mut state = self.state();
-        let mut seen = 0;
-        loop {
-            if let Some(line) = state.lines[seen..].iter().find(|line| line.contains(text)) {
-                return Ok(line.clone());
-            }
-            seen = state.lines.len();
-            if state.open_streams == 0 {
-                return Err("ended");
-            }
-            let Some(left) = deadline.left() else {
-                return Err("runs on");
-            };
-            state = self.wait(state, left);
-        }
-    }
-
-    /// Whether the child has closed its streams, as it does when it ends.
-    fn wait_for_end(&self, patience: Duration) -> bool {
-        let deadline = Deadline::after(patience);
-        let mut state = self.state();
-        while state.open_streams > 0 {
-            let Some(left) = deadline.left() else {
-                return false;
-            };
-            state = self.wait(state, left);
-        }
-        true
-    }
-
-    fn wait<'log>(
-        &'log self,
-        state: MutexGuard<'log, LogState>,
-        left: Duration,
-    ) -> MutexGuard<'log, LogState> {
-        self.changed
-            .wait_timeout(state, left)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
-    }
-
-    /// A panic elsewhere leaves the lines as they are, which is all we want to read.
-    fn state(&self) -> MutexGuard<'_, LogState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn child(script: &str) -> Process {
-        Process::spawn(Command::new("sh").args(["-c", script])).expect("there is a shell")
-    }
-
-    #[test]
-    fn a_line_is_found_whenever_it_was_written() {
-        let process = child("echo early; echo late >&2; exec cat");
-        assert_eq!(
-            process.log.wait_for("late", PATIENCE).as_deref(),
-            Ok("late")
-        );
-        assert_eq!(
-            process.log.wait_for("early", PATIENCE).as_deref(),
-            Ok("early")
-        );
-    }
-
-    #[test]
-    fn a_child_that_ends_is_not_waited_for() {
-        let process = child("echo only");
-        assert_eq!(process.log.wait_for("other", PATIENCE), Err("ended"));
-        assert!(process.log.wait_for_end(PATIENCE));
-    }
 
     #[test]
     fn addresses_are_read_from_log_lines() {
