@@ -1,0 +1,270 @@
+//! The table of cells: what is measured, how much of it, and which bound it answers to.
+
+/// One row of the report.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    /// Short name, for `--only` and the chart.
+    pub(crate) name: &'static str,
+    /// What a reader sees in the report.
+    pub(crate) title: &'static str,
+    /// What the generator does.
+    pub(crate) load: Load,
+    /// How much of it in a full run: published messages, requests or connections. Chosen so that
+    /// nats-server takes one to two seconds on a two-core machine.
+    pub(crate) work: u64,
+}
+
+impl Cell {
+    /// The cell of that name.
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        CELLS.iter().find(|cell| cell.name == name)
+    }
+
+    /// What the cell is compared by.
+    pub(crate) fn measure(&self) -> Measure {
+        match self.load {
+            Load::Flow(_) => Measure::Throughput,
+            Load::Requests { in_flight: 1 } => Measure::Latency,
+            Load::Requests { .. } => Measure::Throughput,
+            Load::ConnectRate => Measure::ConnectRate,
+            Load::IdleConnections | Load::IdleServer => Measure::Memory,
+            Load::Copy { .. } => Measure::Floor,
+        }
+    }
+}
+
+/// What a cell's servers are compared by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// Messages per second of server processor time; part of the geometric mean.
+    Throughput,
+    /// Microseconds from request to reply.
+    Latency,
+    /// Connections per second of server processor time.
+    ConnectRate,
+    /// Bytes of server memory.
+    Memory,
+    /// Messages per second of processor time of a process that only copies.
+    Floor,
+}
+
+/// What the generator does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// Publishers send as fast as the receivers' window allows.
+    Flow(Flow),
+    /// One requester and one responder.
+    Requests {
+        /// Requests sent and not yet answered, at any moment.
+        in_flight: u32,
+    },
+    /// Connections are opened and then left alone.
+    IdleConnections,
+    /// Connections are opened, greeted and closed, several at a time.
+    ConnectRate,
+    /// Nobody connects.
+    IdleServer,
+    /// One connection in, one connection out, no server between them but the copying process.
+    Copy {
+        /// Payload of the copied frames, in bytes.
+        payload_bytes: usize,
+    },
+}
+
+/// One-way traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flow {
+    /// Connections that publish.
+    pub(crate) publishers: u32,
+    /// Connections that subscribe.
+    pub(crate) receivers: u32,
+    /// Whether the receivers share one queue group, so that each message goes to one of them.
+    pub(crate) is_queue_group: bool,
+    /// Which subjects are published and subscribed.
+    pub(crate) subjects: Subjects,
+    /// Payload of each message, in bytes.
+    pub(crate) payload_bytes: usize,
+}
+
+/// Which subjects a flow uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subjects {
+    /// One literal subject.
+    One,
+    /// Random subjects `dev.NNNNN` under one subscription to `dev.>`.
+    RandomUnderOneWildcard {
+        /// How many different subjects.
+        count: u32,
+    },
+    /// Random subjects `w.NNNNN.x`, each matched by its own subscription `w.NNNNN.*`.
+    RandomOverManyWildcards {
+        /// How many subscriptions.
+        count: u32,
+    },
+}
+
+const fn one_to(receivers: u32, payload_bytes: usize) -> Load {
+    Load::Flow(Flow {
+        publishers: 1,
+        receivers,
+        is_queue_group: false,
+        subjects: Subjects::One,
+        payload_bytes,
+    })
+}
+
+const fn one_to_one_over(subjects: Subjects) -> Load {
+    Load::Flow(Flow {
+        publishers: 1,
+        receivers: 1,
+        is_queue_group: false,
+        subjects,
+        payload_bytes: 16,
+    })
+}
+
+/// Every cell, in the order of the report.
+pub(crate) static CELLS: &[Cell] = &[
+    Cell {
+        name: "publish-16B",
+        title: "publish only, 16 B",
+        load: one_to(0, 16),
+        work: 8_000_000,
+    },
+    Cell {
+        name: "1-1-16B",
+        title: "1 → 1, 16 B",
+        load: one_to(1, 16),
+        work: 2_000_000,
+    },
+    Cell {
+        name: "1-1-128B",
+        title: "1 → 1, 128 B",
+        load: one_to(1, 128),
+        work: 1_500_000,
+    },
+    Cell {
+        name: "1-1-1KiB",
+        title: "1 → 1, 1 KiB",
+        load: one_to(1, 1024),
+        work: 600_000,
+    },
+    Cell {
+        name: "1-1-16KiB",
+        title: "1 → 1, 16 KiB",
+        load: one_to(1, 16 * 1024),
+        work: 80_000,
+    },
+    Cell {
+        name: "1-1-256KiB",
+        title: "1 → 1, 256 KiB",
+        load: one_to(1, 256 * 1024),
+        work: 5_000,
+    },
+    Cell {
+        name: "1-10-128B",
+        title: "1 → 10, 128 B",
+        load: one_to(10, 128),
+        work: 300_000,
+    },
+    Cell {
+        name: "1-500-128B",
+        title: "1 → 500, 128 B",
+        load: one_to(500, 128),
+        work: 4_000,
+    },
+    Cell {
+        name: "queue-2-4-128B",
+        title: "2 → 4 in a queue group, 128 B",
+        load: Load::Flow(Flow {
+            publishers: 2,
+            receivers: 4,
+            is_queue_group: true,
+            subjects: Subjects::One,
+            payload_bytes: 128,
+        }),
+        work: 1_000_000,
+    },
+    Cell {
+        name: "subjects-100k-16B",
+        title: "1 → 1, 100,000 random subjects under `dev.>`, 16 B",
+        load: one_to_one_over(Subjects::RandomUnderOneWildcard { count: 100_000 }),
+        work: 1_000_000,
+    },
+    Cell {
+        name: "wildcards-100k-16B",
+        title: "1 → 1, 100,000 wildcard subscriptions, 16 B",
+        load: one_to_one_over(Subjects::RandomOverManyWildcards { count: 100_000 }),
+        work: 500_000,
+    },
+    Cell {
+        name: "request-64",
+        title: "request-reply, 64 in flight, 16 B",
+        load: Load::Requests { in_flight: 64 },
+        work: 300_000,
+    },
+    Cell {
+        name: "request-1",
+        title: "request-reply, one in flight, 16 B",
+        load: Load::Requests { in_flight: 1 },
+        work: 15_000,
+    },
+    Cell {
+        name: "connect-rate",
+        title: "connect, CONNECT, PING, PONG, close",
+        load: Load::ConnectRate,
+        work: 5_000,
+    },
+    Cell {
+        name: "idle-connections",
+        title: "5,000 idle connections",
+        load: Load::IdleConnections,
+        work: 5_000,
+    },
+    Cell {
+        name: "idle-server",
+        title: "idle server",
+        load: Load::IdleServer,
+        work: 1,
+    },
+    Cell {
+        name: "floor-16B",
+        title: "copy one socket to another, 16 B",
+        load: Load::Copy { payload_bytes: 16 },
+        work: 20_000_000,
+    },
+    Cell {
+        name: "floor-16KiB",
+        title: "copy one socket to another, 16 KiB",
+        load: Load::Copy {
+            payload_bytes: 16 * 1024,
+        },
+        work: 100_000,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::{CELLS, Cell, Load};
+
+    #[test]
+    fn names_are_unique_and_find_their_cell() {
+        for cell in CELLS {
+            assert!(
+                std::ptr::eq(Cell::named(cell.name).unwrap(), cell),
+                "{}",
+                cell.name
+            );
+        }
+        assert!(Cell::named("nothing").is_none());
+    }
+
+    #[test]
+    fn work_divides_among_publishers() {
+        for cell in CELLS {
+            if let Load::Flow(flow) = cell.load {
+                assert_eq!(cell.work % u64::from(flow.publishers), 0, "{}", cell.name);
+            }
+        }
+    }
+}

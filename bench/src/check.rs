@@ -1,0 +1,110 @@
+//! The bounds the project holds itself to.
+
+use crate::cells::Measure;
+use crate::record::Record;
+use crate::servers::Program;
+
+const GEOMETRIC_MEAN_MIN: f64 = 4.0;
+const CELL_ADVANTAGE_MIN: f64 = 1.5;
+const IDLE_CONNECTION_BYTES_MAX: f64 = 4.0 * 1024.0;
+const IDLE_SERVER_BYTES_MAX: f64 = 8.0 * 1024.0 * 1024.0;
+
+/// One bound and how the record stands to it.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// The bound, as a reader sees it.
+    pub(crate) text: &'static str,
+    /// What was measured.
+    pub(crate) measured: String,
+    /// Whether it is met; a bound that was not measured is not.
+    pub(crate) is_met: bool,
+}
+
+/// All bounds.
+pub(crate) fn bounds(record: &Record) -> Vec<Bound> {
+    vec![
+        bound(
+            "geometric mean of the throughput cells at least 4",
+            record.geometric_mean,
+            |mean| mean >= GEOMETRIC_MEAN_MIN,
+            |mean| format!("{mean:.2}"),
+        ),
+        least_cell(record),
+        bound(
+            "an idle connection at most 4 KiB",
+            memory(record, "idle-connections"),
+            |bytes| bytes <= IDLE_CONNECTION_BYTES_MAX,
+            |bytes| format!("{:.2} KiB", bytes / 1024.0),
+        ),
+        bound(
+            "an idle server below 8 MiB",
+            memory(record, "idle-server"),
+            |bytes| bytes < IDLE_SERVER_BYTES_MAX,
+            |bytes| format!("{:.2} MiB", bytes / 1024.0 / 1024.0),
+        ),
+        latency(
+            record,
+            "p50 of request-reply, one in flight, not above nats-server's",
+            |latency| latency.p50_microseconds,
+        ),
+        latency(
+            record,
+            "p99 of request-reply, one in flight, not above nats-server's",
+            |latency| latency.p99_microseconds,
+        ),
+    ]
+}
+
+fn bound<T: Copy>(
+    text: &'static str,
+    measured: Option<T>,
+    is_met: impl Fn(T) -> bool,
+    show: impl Fn(T) -> String,
+) -> Bound {
+    Bound {
+        text,
+        measured: measured.map_or_else(|| "not measured".to_owned(), show),
+        is_met: measured.is_some_and(is_met),
+    }
+}
+
+/// The throughput cell in which natterjackd is least ahead. A cell without a result counts as missed.
+fn least_cell(record: &Record) -> Bound {
+    let least = record
+        .cells_by(Measure::Throughput)
+        .map(|cell| {
+            (
+                cell.advantage.map_or(0.0, |advantage| advantage.median),
+                cell.cell.name,
+            )
+        })
+        .min_by(|left, right| left.0.total_cmp(&right.0));
+    bound(
+        "every throughput cell at least 1.5",
+        least,
+        |(advantage, _)| advantage >= CELL_ADVANTAGE_MIN,
+        |(advantage, name)| format!("{advantage:.2} ({name})"),
+    )
+}
+
+fn memory(record: &Record, cell: &str) -> Option<f64> {
+    let figure = record.cell(cell)?.program(Program::Natterjackd)?.figure?;
+    Some(figure.median)
+}
+
+fn latency(
+    record: &Record,
+    text: &'static str,
+    percentile: impl Fn(crate::generator::Latency) -> f64,
+) -> Bound {
+    let median = |program| {
+        let cell = record.cell("request-1")?;
+        Some(cell.program(program)?.latency(&percentile)?.median)
+    };
+    bound(
+        text,
+        median(Program::Natterjackd).zip(median(Program::NatsServer)),
+        |(ours, theirs)| ours <= theirs,
+        |(ours, theirs)| format!("{ours:.0} µs against {theirs:.0} µs"),
+    )
+}

@@ -1,0 +1,318 @@
+//! One-way traffic: publishers write prepared frames as fast as the window allows, receivers count
+//! bytes.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+
+use super::frames::Frames;
+use super::peer::{self, PATIENCE};
+use super::window::Window;
+use super::{Sample, Spent, Target};
+use crate::cells::{Flow, Subjects};
+use crate::clock;
+
+/// Bytes of one write of a publisher, at most, unless a single frame is larger.
+const WRITE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one read of a receiver, at most.
+const READ_BYTES_MAX: usize = 256 * 1024;
+/// Delivered bytes under way at most, whatever the number of receivers.
+const AHEAD_BYTES_MIN: u64 = 8 * 1024 * 1024;
+/// Delivered bytes under way at most for each receiver of a fan-out: far below the 64 MiB at which
+/// nats-server gives a receiver up (`max_pending`), enough to fill its read buffer many times over.
+const AHEAD_BYTES_PER_RECEIVER: u64 = 256 * 1024;
+/// Part of the work done before the clock starts, so that caches, buffers and goroutine stacks are
+/// what they are in a server that has been running.
+const WARM_UP_DIVISOR: u64 = 10;
+
+/// Publishes `work` messages through a server.
+pub(super) fn run(flow: Flow, work: u64, target: Target) -> Result<Sample> {
+    let mut traffic = Traffic::connect(flow, target)?;
+    let warm_up = traffic.divisible(work / WARM_UP_DIVISOR);
+    let work = traffic.divisible(work);
+    traffic.transfer(warm_up)?;
+    let spent = Spent::now(target)?;
+    let wall = traffic.transfer(work)?;
+    let sample = spent.sample(target, work + work * traffic.deliveries_per_message, wall)?;
+    traffic.verify(warm_up + work)?;
+    Ok(sample)
+}
+
+/// Sends the same frames through the copying process: what goes in comes out, greeting and all.
+pub(super) fn run_copy(payload_bytes: usize, work: u64, target: Target) -> Result<Sample> {
+    // The copying process sends what its second connection sends to its first.
+    let receiver = peer::connect_raw(target.address)?;
+    let publisher = peer::connect_raw(target.address)?;
+    let mut frames = Frames::new(Subjects::One, payload_bytes, WRITE_BYTES_MAX);
+    frames.delivered_bytes = frames.frame_bytes;
+    let mut traffic = Traffic {
+        publishers: vec![publisher],
+        receivers: vec![receiver],
+        deliveries_per_message: 1,
+        batch_frames: batch_frames(&frames, 1, AHEAD_BYTES_MIN),
+        frames,
+        window: Window::new(AHEAD_BYTES_MIN),
+    };
+    traffic.transfer(work / WARM_UP_DIVISOR)?;
+    let spent = Spent::now(target)?;
+    let wall = traffic.transfer(work)?;
+    spent.sample(target, 2 * work, wall)
+}
+
+struct Traffic {
+    publishers: Vec<TcpStream>,
+    receivers: Vec<TcpStream>,
+    /// How many receivers get each message.
+    deliveries_per_message: u64,
+    frames: Frames,
+    /// Frames in one write.
+    batch_frames: usize,
+    window: Window,
+}
+
+impl Traffic {
+    fn connect(flow: Flow, target: Target) -> Result<Self> {
+        let frames = Frames::new(flow.subjects, flow.payload_bytes, WRITE_BYTES_MAX);
+        let mut receivers = Vec::new();
+        for _ in 0..flow.receivers {
+            let mut receiver = peer::connect(target.address)?;
+            subscribe(&mut receiver, &frames, flow.is_queue_group)?;
+            receivers.push(receiver);
+        }
+        let mut publishers = Vec::new();
+        for _ in 0..flow.publishers {
+            publishers.push(peer::connect(target.address)?);
+        }
+        let deliveries_per_message = if flow.is_queue_group {
+            1
+        } else {
+            u64::from(flow.receivers)
+        };
+        let ahead_bytes_max =
+            AHEAD_BYTES_MIN.max(AHEAD_BYTES_PER_RECEIVER * u64::from(flow.receivers));
+        Ok(Self {
+            publishers,
+            receivers,
+            deliveries_per_message,
+            batch_frames: batch_frames(&frames, deliveries_per_message, ahead_bytes_max),
+            frames,
+            window: Window::new(ahead_bytes_max),
+        })
+    }
+
+    /// The next smaller amount of work that all publishers can share equally, one message each at least.
+    fn divisible(&self, work: u64) -> u64 {
+        let publishers = self.publishers.len() as u64;
+        (work / publishers).max(1) * publishers
+    }
+
+    /// Publishes that many messages and waits until they have all arrived. Returns how long it took.
+    fn transfer(&mut self, messages: u64) -> Result<Duration> {
+        let Self {
+            publishers,
+            receivers,
+            deliveries_per_message,
+            frames,
+            batch_frames,
+            window,
+        } = self;
+        let share = messages / publishers.len() as u64;
+        let delivered_bytes = share
+            * publishers.len() as u64
+            * *deliveries_per_message
+            * frames.delivered_bytes as u64;
+        let batch = Batch {
+            frames,
+            frames_max: *batch_frames,
+            delivered_bytes_per_frame: *deliveries_per_message * frames.delivered_bytes as u64,
+        };
+        let is_received_by_nobody = receivers.is_empty();
+        let start = clock::now();
+        let end = thread::scope(|scope| {
+            let (batch, window) = (&batch, &*window);
+            let spawned: Vec<_> = publishers
+                .iter_mut()
+                .enumerate()
+                .map(|(index, stream)| {
+                    // Publishers start at different places of the ring, so that they do not send the
+                    // same subjects in step.
+                    let position = index * frames.count() / 2;
+                    scope.spawn(move || {
+                        publish(stream, batch, share, position, window)?;
+                        if is_received_by_nobody {
+                            peer::round_trip(stream, &mut [0; 64])?;
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            let received = receive(receivers, delivered_bytes, window);
+            for publisher in spawned {
+                let published: Result<()> = publisher
+                    .join()
+                    .map_err(|_| anyhow!("a publisher panicked"))?;
+                published.context("publishing")?;
+            }
+            received
+        })?;
+        let end = if is_received_by_nobody {
+            clock::now()
+        } else {
+            end
+        };
+        Ok(end - start)
+    }
+
+    /// Makes sure that exactly that many messages arrived, and nothing is left to come.
+    ///
+    /// A server may have put PINGs of its own among the frames, so bytes are counted up to a PONG: a
+    /// message too many or too few cannot look like a few PINGs, because it is longer than they are.
+    fn verify(&mut self, messages: u64) -> Result<()> {
+        let mut buffer = vec![0; READ_BYTES_MAX];
+        for publisher in &mut self.publishers {
+            peer::round_trip(publisher, &mut buffer).context("after publishing")?;
+        }
+        let expected_bytes =
+            messages * self.deliveries_per_message * self.frames.delivered_bytes as u64;
+        let mut late_bytes = 0;
+        for receiver in &mut self.receivers {
+            late_bytes += peer::round_trip(receiver, &mut buffer).context("after receiving")?;
+        }
+        let received_bytes = self.window.received_bytes() + late_bytes;
+        let ping_bytes = 6;
+        let pings_max = 2 * self.receivers.len() as u64;
+        let extra_bytes = received_bytes
+            .checked_sub(expected_bytes)
+            .with_context(|| {
+                format!("messages are missing: {received_bytes} of {expected_bytes} bytes received")
+            })?;
+        ensure!(
+            extra_bytes % ping_bytes == 0 && extra_bytes / ping_bytes <= pings_max,
+            "received {extra_bytes} bytes more than the messages are"
+        );
+        Ok(())
+    }
+}
+
+/// As many frames as fit one write and leave the window room for a second batch.
+fn batch_frames(frames: &Frames, deliveries_per_message: u64, ahead_bytes_max: u64) -> usize {
+    let by_write = WRITE_BYTES_MAX / frames.frame_bytes;
+    let delivered_bytes = (deliveries_per_message * frames.delivered_bytes as u64).max(1);
+    let by_window = usize::try_from(ahead_bytes_max / 2 / delivered_bytes).unwrap_or(usize::MAX);
+    by_write.min(by_window).max(1)
+}
+
+fn subscribe(stream: &mut TcpStream, frames: &Frames, is_queue_group: bool) -> Result<()> {
+    let mut lines = String::new();
+    for (subject, sid) in &frames.subscriptions {
+        let queue = if is_queue_group { "workers " } else { "" };
+        lines.push_str(&format!("SUB {subject} {queue}{sid}\r\n"));
+    }
+    stream.write_all(lines.as_bytes()).context("subscribing")?;
+    peer::round_trip(stream, &mut [0; 64]).context("after subscribing")?;
+    Ok(())
+}
+
+struct Batch<'a> {
+    frames: &'a Frames,
+    frames_max: usize,
+    delivered_bytes_per_frame: u64,
+}
+
+fn publish(
+    stream: &mut TcpStream,
+    batch: &Batch<'_>,
+    messages: u64,
+    mut position: usize,
+    window: &Window,
+) -> Result<()> {
+    let mut left = messages;
+    while left > 0 {
+        let limit = batch
+            .frames_max
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        let bytes = batch.frames.slice(position, limit);
+        let count = bytes.len() / batch.frames.frame_bytes;
+        if batch.delivered_bytes_per_frame > 0 {
+            window.reserve(count as u64 * batch.delivered_bytes_per_frame)?;
+        }
+        stream.write_all(bytes)?;
+        position = (position + count) % batch.frames.count();
+        left -= count as u64;
+    }
+    Ok(())
+}
+
+/// Reads until that many bytes have arrived in all. Returns when the last one did.
+fn receive(streams: &mut [TcpStream], expected_bytes: u64, window: &Window) -> Result<Instant> {
+    match streams {
+        [] => Ok(clock::now()),
+        [stream] => receive_one(stream, expected_bytes, window),
+        streams => receive_many(streams, expected_bytes, window),
+    }
+}
+
+fn receive_one(stream: &mut TcpStream, expected_bytes: u64, window: &Window) -> Result<Instant> {
+    let mut buffer = vec![0; READ_BYTES_MAX];
+    let mut received_bytes = 0;
+    while received_bytes < expected_bytes {
+        let bytes = read_some(stream, &mut buffer).with_context(|| {
+            format!("messages are missing: {received_bytes} of {expected_bytes} bytes received")
+        })?;
+        received_bytes += bytes;
+        window.received(bytes);
+    }
+    Ok(clock::now())
+}
+
+/// One thread for all receivers: readiness is level-triggered, so one read for each report is enough
+/// and a blocking socket never blocks.
+fn receive_many(
+    streams: &mut [TcpStream],
+    expected_bytes: u64,
+    window: &Window,
+) -> Result<Instant> {
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for (index, stream) in streams.iter().enumerate() {
+        epoll::add(
+            &poll,
+            stream,
+            epoll::EventData::new_u64(index as u64),
+            epoll::EventFlags::IN,
+        )?;
+    }
+    let patience = Timespec {
+        tv_sec: PATIENCE.as_secs().cast_signed(),
+        tv_nsec: 0,
+    };
+    let mut events = Vec::with_capacity(streams.len());
+    let mut buffer = vec![0; READ_BYTES_MAX];
+    let mut received_bytes = 0;
+    while received_bytes < expected_bytes {
+        events.clear();
+        epoll::wait(&poll, spare_capacity(&mut events), Some(&patience))?;
+        if events.is_empty() {
+            bail!("messages are missing: {received_bytes} of {expected_bytes} bytes received");
+        }
+        let mut round_bytes = 0;
+        for event in &events {
+            let index = usize::try_from(event.data.u64())?;
+            round_bytes += read_some(&mut streams[index], &mut buffer)?;
+        }
+        received_bytes += round_bytes;
+        window.received(round_bytes);
+    }
+    Ok(clock::now())
+}
+
+fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<u64> {
+    let bytes = stream.read(buffer)?;
+    ensure!(bytes > 0, "the server closed the connection");
+    peer::refuse_error(&buffer[..bytes])?;
+    Ok(bytes as u64)
+}

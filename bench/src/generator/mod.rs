@@ -1,0 +1,113 @@
+//! The load generator: plays the clients of one cell against one server and measures that server.
+//!
+//! It runs in a process of its own and speaks the protocol by bytes it prepared beforehand: no client
+//! library, no work per received message. Frames of a cell all have the same length, so counting bytes
+//! is counting messages, and a run in which a single message is missing is an error.
+
+mod connections;
+mod flow;
+mod frames;
+mod peer;
+mod requests;
+mod window;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::arguments::Generate;
+use crate::cells::{Cell, Load};
+use crate::process;
+
+/// The server under load.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Its process.
+    pub(crate) process: u32,
+    /// How long to leave it alone before reading its memory.
+    pub(crate) settle: Duration,
+}
+
+/// What one run measured.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// Messages the server took in plus messages it gave out, or connections it served.
+    pub(crate) operations: u64,
+    /// How long that took.
+    pub(crate) wall_seconds: f64,
+    /// Processor time the server spent on it.
+    pub(crate) server_processor_seconds: f64,
+    /// Processor time the generator spent on it; when it nears the wall time of a core, wall figures
+    /// measure the generator.
+    pub(crate) generator_processor_seconds: f64,
+    /// Time from request to reply, where requests were made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) latency: Option<Latency>,
+    /// Server memory: in all for an idle server, for each connection for idle connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_bytes: Option<f64>,
+}
+
+/// Percentiles of the time from request to reply, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Latency {
+    /// Half of the requests were faster.
+    pub(crate) p50_microseconds: f64,
+    /// 99 % of the requests were faster.
+    pub(crate) p99_microseconds: f64,
+    /// 99.9 % of the requests were faster.
+    pub(crate) p999_microseconds: f64,
+}
+
+/// Plays the cell and prints the sample as one line of JSON.
+pub(crate) fn main(generate: &Generate) -> Result<()> {
+    let cell = Cell::named(&generate.cell).context("no such cell")?;
+    let target = Target {
+        address: generate.address,
+        process: generate.server_process,
+        settle: Duration::from_millis(generate.settle_milliseconds),
+    };
+    let sample = match cell.load {
+        Load::Flow(flow) => flow::run(flow, generate.work, target)?,
+        Load::Copy { payload_bytes } => flow::run_copy(payload_bytes, generate.work, target)?,
+        Load::Requests { in_flight } => requests::run(in_flight, generate.work, target)?,
+        Load::ConnectRate => connections::run_rate(generate.work, target)?,
+        Load::IdleConnections => connections::run_idle(generate.work, target)?,
+        Load::IdleServer => connections::run_nobody(target)?,
+    };
+    let line = serde_json::to_string(&sample)?;
+    writeln!(std::io::stdout(), "{line}").context("reporting the sample")
+}
+
+/// Processor time of the server and of this process at one moment.
+struct Spent {
+    server: Duration,
+    generator: Duration,
+}
+
+impl Spent {
+    fn now(target: Target) -> Result<Self> {
+        Ok(Self {
+            server: process::processor_time(target.process)?,
+            generator: process::processor_time(std::process::id())?,
+        })
+    }
+
+    /// The sample for what happened since.
+    fn sample(&self, target: Target, operations: u64, wall: Duration) -> Result<Sample> {
+        let now = Self::now(target)?;
+        Ok(Sample {
+            operations,
+            wall_seconds: wall.as_secs_f64(),
+            server_processor_seconds: now.server.saturating_sub(self.server).as_secs_f64(),
+            generator_processor_seconds: now.generator.saturating_sub(self.generator).as_secs_f64(),
+            latency: None,
+            memory_bytes: None,
+        })
+    }
+}
