@@ -188,6 +188,16 @@ impl Conversation {
         Ok(())
     }
 
+    /// How much the clients send in all.
+    #[must_use]
+    pub fn bytes_sent(&self) -> usize {
+        let sent = self.turns.iter().filter_map(|turn| match &turn.action {
+            Action::Send(bytes) => Some(bytes.len()),
+            _ => None,
+        });
+        sent.sum()
+    }
+
     /// Adds a turn, as a part of the one before where that does the same on the same connection.
     fn push(&mut self, turn: Turn) {
         if let Some(last) = self.turns.last_mut()
@@ -248,9 +258,9 @@ fn parse_line(text: &str) -> Result<(&str, Action), Problem> {
         .map(|said| said.strip_prefix(' ').unwrap_or(said));
     let said = said.ok_or(Problem::UnknownLine)?;
     let action = match (mark, said) {
-        (">", said) => Action::Send(unescaped(said)?),
+        (">", said) => Action::Send(line_bytes(said)?),
         ("<", "INFO …") => Action::ExpectInfo,
-        ("<", said) => Action::Expect(unescaped(said)?),
+        ("<", said) => Action::Expect(line_bytes(said)?),
         ("!", "closed") => Action::ExpectClosed,
         ("!", "round trip") => Action::RoundTrip,
         ("!", _) => return Err(Problem::UnknownDirective),
@@ -259,39 +269,55 @@ fn parse_line(text: &str) -> Result<(&str, Action), Problem> {
     Ok((connection, action))
 }
 
-/// The bytes that a line stands for, with its line end.
-fn unescaped(text: &str) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::with_capacity(text.len() + 2);
-    let mut rest = text;
-    while let Some((before, escape)) = rest.split_once('\\') {
-        bytes.extend_from_slice(before.as_bytes());
-        if escape.is_empty() {
-            return Ok(bytes);
-        }
-        let (taken, meaning) = escape_sequence(escape).ok_or(Problem::UnknownEscape)?;
-        bytes.extend_from_slice(&meaning);
-        rest = &escape[taken..];
+/// The bytes that a line stands for, with its line end unless it ends with a backslash.
+fn line_bytes(text: &str) -> Result<Vec<u8>, Problem> {
+    let trailing = text.len() - text.trim_end_matches('\\').len();
+    if trailing % 2 == 1 {
+        return unescaped(&text[..text.len() - 1]);
     }
-    bytes.extend_from_slice(rest.as_bytes());
+    let mut bytes = unescaped(text)?;
     bytes.extend_from_slice(b"\r\n");
     Ok(bytes)
 }
 
-/// What follows a backslash: how many bytes it takes, and what it stands for.
-fn escape_sequence(text: &str) -> Option<(usize, Vec<u8>)> {
-    match text.as_bytes()[0] {
-        b'r' => Some((1, vec![b'\r'])),
-        b'n' => Some((1, vec![b'\n'])),
-        b't' => Some((1, vec![b'\t'])),
-        b'\\' => Some((1, vec![b'\\'])),
-        b'x' => Some((3, vec![u8::from_str_radix(text.get(1..3)?, 16).ok()?])),
-        b'{' => {
-            let end = text.find('}')?;
-            let (repeated, count) = text[1..end].rsplit_once('*')?;
-            Some((end + 1, repeated.repeat(count.parse().ok()?).into_bytes()))
-        }
-        _ => None,
+fn unescaped(text: &str) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, escape)) = rest.split_once('\\') {
+        bytes.extend_from_slice(before.as_bytes());
+        let (taken, meaning) = escape_sequence(escape)?;
+        bytes.extend_from_slice(&meaning);
+        rest = &escape[taken..];
     }
+    bytes.extend_from_slice(rest.as_bytes());
+    Ok(bytes)
+}
+
+/// What follows a backslash: how many bytes it takes, and what it stands for.
+fn escape_sequence(text: &str) -> Result<(usize, Vec<u8>), Problem> {
+    let known = match text.as_bytes().first() {
+        Some(b'r') => Some((1, vec![b'\r'])),
+        Some(b'n') => Some((1, vec![b'\n'])),
+        Some(b't') => Some((1, vec![b'\t'])),
+        Some(b'\\') => Some((1, vec![b'\\'])),
+        Some(b'x') => text
+            .get(1..3)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+            .map(|byte| (3, vec![byte])),
+        Some(b'{') => return repetition(text),
+        _ => None,
+    };
+    known.ok_or(Problem::UnknownEscape)
+}
+
+/// `{text*count}`, where the text may have escapes of its own, but no braces.
+fn repetition(text: &str) -> Result<(usize, Vec<u8>), Problem> {
+    let end = text.find('}').ok_or(Problem::UnknownEscape)?;
+    let (repeated, count) = text[1..end]
+        .rsplit_once('*')
+        .ok_or(Problem::UnknownEscape)?;
+    let count = count.parse().map_err(|_| Problem::UnknownEscape)?;
+    Ok((end + 1, unescaped(repeated)?.repeat(count)))
 }
 
 #[cfg(test)]
@@ -325,7 +351,8 @@ mod tests {
             "",
             Action::Send(b"SUB xxx 1\n".to_vec()),
         );
-        check(r"> \{ab*2}", "", Action::Send(b"abab\r\n".to_vec()));
+        check(r"> \{a\n*2}", "", Action::Send(b"a\na\n\r\n".to_vec()));
+        check(r"> a\\", "", Action::Send(b"a\\\r\n".to_vec()));
     }
 
     #[test]

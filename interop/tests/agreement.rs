@@ -1,0 +1,166 @@
+//! Made-up exchanges: random operations, some of them damaged, sent to both servers, which must answer with the same bytes.
+//!
+//! Nothing is known here about what the right answer is; the real server says it. A failure prints the seed and the shortest
+//! exchange that still shows the difference.
+
+use fastrand::Rng;
+use libtest_mimic::Trial;
+use testkit::{Config, Difference, Kind, ServerUnderTest, differential, escaped};
+
+use crate::trial;
+
+/// Exchanges per test. Every test starts from a seed of its own, so that failures can be run again alone.
+const EXCHANGES: usize = 250;
+const SEEDS: u64 = 4;
+
+/// The longest made-up exchange, in operations.
+const OPERATIONS_MAX: usize = 12;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for seed in 0..SEEDS {
+        let needs = Kind::ALL.map(|kind| kind.program().map(drop));
+        trials.push(trial(format!("agreement::seed_{seed}"), needs, move || {
+            agree(seed)
+        }));
+    }
+    trials
+}
+
+fn agree(seed: u64) {
+    let [reference, ours] = Kind::ALL.map(|kind| ServerUnderTest::start(kind, &Config::default()));
+    let servers = [&reference, &ours];
+    let mut random = Rng::with_seed(seed);
+    for exchange in 0..EXCHANGES {
+        let operations = made_up(&mut random);
+        if let Err(difference) = compare(servers, &operations) {
+            let (operations, difference) = shortest(servers, operations, difference);
+            panic!(
+                "seed {seed}, exchange {exchange}; sent:\n{}\n{difference}",
+                escaped(&operations.concat())
+            );
+        }
+    }
+}
+
+fn compare(servers: [&ServerUnderTest; 2], operations: &[Vec<u8>]) -> Result<(), Difference> {
+    let bytes = operations.concat();
+    differential(servers, |session| session.exchange(&bytes))
+}
+
+/// Leaves out one operation after the other, as long as the servers still differ.
+fn shortest(
+    servers: [&ServerUnderTest; 2],
+    mut operations: Vec<Vec<u8>>,
+    mut difference: Difference,
+) -> (Vec<Vec<u8>>, Difference) {
+    let mut at = 0;
+    while at < operations.len() {
+        let mut fewer = operations.clone();
+        fewer.remove(at);
+        match compare(servers, &fewer) {
+            Ok(()) => at += 1,
+            Err(still) => (operations, difference) = (fewer, still),
+        }
+    }
+    (operations, difference)
+}
+
+fn made_up(random: &mut Rng) -> Vec<Vec<u8>> {
+    let mut operations = Vec::new();
+    if random.u8(..10) > 0 {
+        operations.push(connect(random));
+    }
+    for number in 0..random.usize(1..=OPERATIONS_MAX) {
+        let operation = operation(random, number);
+        operations.push(if random.u8(..8) == 0 {
+            damaged(operation, random)
+        } else {
+            operation
+        });
+    }
+    operations
+}
+
+fn connect(random: &mut Rng) -> Vec<u8> {
+    let mut options = Vec::new();
+    for name in ["verbose", "pedantic", "echo", "headers"] {
+        if random.bool() {
+            options.push(format!("\"{name}\":{}", random.bool()));
+        }
+    }
+    if random.u8(..4) == 0 {
+        options.push(format!("\"protocol\":{}", random.u8(..2)));
+    }
+    if random.u8(..4) == 0 {
+        options.push("\"headers\":true,\"no_responders\":true".to_owned());
+    }
+    format!("CONNECT {{{}}}\r\n", options.join(",")).into_bytes()
+}
+
+fn operation(random: &mut Rng, number: usize) -> Vec<u8> {
+    let subject = pick(random, &SUBJECTS);
+    let sid = random.u8(1..5);
+    let blank = pick(random, &[" ", " ", " ", "  ", "\t", " \t "]);
+    let end = pick(random, &["\r\n", "\r\n", "\r\n", "\n", " \r\n", "\t\r\n"]);
+    let payload = pick(random, &["", "x", "hello", "two\r\nlines", "PING\r\n"]);
+    let size = payload.len();
+    let reply = pick(
+        random,
+        &["", "", "reply.to ", "a.b ", "_R_.x ", "$JS.ACK.x "],
+    );
+    let text = match random.u8(..16) {
+        0..4 => format!("SUB{blank}{subject}{blank}{sid}{end}"),
+        // A queue group has one member here: with several the choice between them is free.
+        4 => format!("SUB {subject} queue{number}{blank}{sid}{end}"),
+        5 => format!("UNSUB{blank}{sid}{end}"),
+        6 => format!(
+            "UNSUB {sid} {}{end}",
+            pick(random, &["0", "1", "2", "x", "-1", "0001"])
+        ),
+        7..11 => format!("PUB{blank}{subject} {reply}{size}{end}{payload}\r\n"),
+        11..13 => {
+            let block = pick(
+                random,
+                &["NATS/1.0\r\n\r\n", "NATS/1.0\r\nA: b\r\n\r\n", ""],
+            );
+            let (header, total) = (block.len(), block.len() + size);
+            format!("HPUB {subject} {reply}{header}{blank}{total}{end}{block}{payload}\r\n")
+        }
+        13 => pick(
+            random,
+            &["PING\r\n", "ping\r\n", "PING \r\n", "PINGX\n", "PONG\r\n"],
+        )
+        .to_owned(),
+        14 => pick(random, &["+OK\r\n", "INFO {}\r\n", "pub a 1\r\nx\r\n"]).to_owned(),
+        _ => return connect(random),
+    };
+    text.into_bytes()
+}
+
+/// Valid and invalid ones, few enough to meet.
+const SUBJECTS: [&str; 16] = [
+    "a", "a.b", "a.*", "a.>", ">", "*", "*.b", "a..b", ".a", "a.", "a.>.b", "a*", "reply.to",
+    "a.b.c", "_GR_.x", "$NRG.x",
+];
+
+/// The operation with one byte changed, added or lost.
+fn damaged(mut operation: Vec<u8>, random: &mut Rng) -> Vec<u8> {
+    let at = random.usize(..operation.len());
+    let byte = pick(
+        random,
+        &[
+            b' ', b'\r', b'\n', b'\t', 0, 0xff, b'1', b'9', b'.', b'>', b'x',
+        ],
+    );
+    match random.u8(..3) {
+        0 => operation[at] = byte,
+        1 => operation.insert(at, byte),
+        _ => drop(operation.remove(at)),
+    }
+    operation
+}
+
+fn pick<T: Copy>(random: &mut Rng, list: &[T]) -> T {
+    list[random.usize(..list.len())]
+}

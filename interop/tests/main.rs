@@ -1,0 +1,52 @@
+//! Natterjack against real peers. Every test runs against our daemon and against the real nats-server with the same
+//! expectations, so that a wrong expectation shows as well as a wrong server.
+//!
+//! This file owns the list of suites and the rule for a missing program: its tests fail, telling how to get it, or are
+//! reported as ignored with that reason when the run said that it does without peers.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use testkit::programs::Missing;
+
+mod clients;
+
+mod conversations;
+
+mod agreement;
+
+mod info;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let suites = [
+        clients::trials(),
+        conversations::trials(),
+        agreement::trials(),
+        info::trials(),
+    ];
+    libtest_mimic::run(&arguments, suites.into_iter().flatten().collect()).exit_code()
+}
+
+/// A test that needs these programs. It panics to fail.
+fn trial(
+    name: String,
+    needs: impl IntoIterator<Item = Result<(), Missing>>,
+    run: impl FnOnce() + Send + 'static,
+) -> Trial {
+    match needs.into_iter().find_map(Result::err) {
+        None => Trial::test(name, || {
+            run();
+            Ok(())
+        }),
+        Some(missing) if missing.skips() => {
+            let reason = missing.to_string();
+            Trial::test(name, || Err(missing.into()))
+                .with_kind(format!("left out: {reason}"))
+                .with_ignored_flag(true)
+        }
+        Some(missing) => Trial::test(name, || Err(missing.into())),
+    }
+}
