@@ -182,3 +182,107 @@ impl Default for HeaderBuilder {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_a_block() {
+        #[track_caller]
+        fn check(lines: &str, expected: &[(&str, &str)]) {
+            let block = format!("NATS/1.0\r\n{lines}");
+            let headers = Headers::parse(block.as_bytes()).expect("starts well");
+            let expected = expected
+                .iter()
+                .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            assert!(
+                headers.entries().eq(expected),
+                "{:?}",
+                headers.entries().collect::<Vec<_>>()
+            );
+        }
+        check("\r\n", &[]);
+        check("", &[]);
+        check("A: 1\r\n\r\n", &[("A", "1")]);
+        check("A:1\r\nB:  2 \t\r\n\r\n", &[("A", "1"), ("B", "2")]);
+        check(
+            "A: 1\r\nA: 2\r\na: 3\r\n\r\n",
+            &[("A", "1"), ("A", "2"), ("a", "3")],
+        );
+        check("A:\r\nB: \r\n\r\n", &[("A", ""), ("B", "")]);
+        check(
+            "Url: http://host:80/\r\n\r\n",
+            &[("Url", "http://host:80/")],
+        );
+        // Forgiven: line feeds alone, a missing end, lines that say nothing.
+        check("A: 1\nB: 2\n\n", &[("A", "1"), ("B", "2")]);
+        check("A: 1", &[("A", "1")]);
+        check("nonsense\r\n: nameless\r\nA: 1\r\n\r\n", &[("A", "1")]);
+        // Nothing behind the empty line belongs to the block.
+        check("A: 1\r\n\r\nB: 2\r\n", &[("A", "1")]);
+    }
+
+    #[test]
+    fn status_lines() {
+        #[track_caller]
+        fn check(block: &str, expected: Option<(Option<u16>, &str)>) {
+            let headers = Headers::parse(block.as_bytes()).ok();
+            let found = headers.map(|headers| (headers.status(), headers.status_text()));
+            assert_eq!(
+                found,
+                expected.map(|(status, text)| (status, text.as_bytes()))
+            );
+        }
+        check("NATS/1.0\r\n\r\n", Some((None, "")));
+        check("NATS/1.0 503\r\n\r\n", Some((Some(503), "")));
+        check(
+            "NATS/1.0 100 FlowControl Request\r\n\r\n",
+            Some((Some(100), "FlowControl Request")),
+        );
+        check(
+            "NATS/1.0 408 Request Timeout \n",
+            Some((Some(408), "Request Timeout")),
+        );
+        check("NATS/1.0 1x3 No\r\n\r\n", Some((None, "")));
+        check("NATS/1.0 50\r\n\r\n", Some((None, "")));
+        check("NATS/1.", None);
+        check("HTTP/1.1 200\r\n\r\n", None);
+        check("", None);
+    }
+
+    #[test]
+    fn lookups_take_the_spelling_as_it_is() {
+        let headers = Headers::parse(b"NATS/1.0\r\nA: 1\r\na: 2\r\nA: 3\r\n\r\n").expect("valid");
+        assert_eq!(headers.first(b"A"), Some(&b"1"[..]));
+        assert_eq!(headers.all(b"A").collect::<Vec<_>>(), [b"1", b"3"]);
+        assert_eq!(headers.first(b"b"), None);
+    }
+
+    #[test]
+    fn a_builder_refuses_what_would_read_differently() {
+        #[track_caller]
+        fn check(name: &[u8], value: &[u8], expected: Result<(), HeaderError>) {
+            assert_eq!(HeaderBuilder::new().entry(name, value).map(drop), expected);
+        }
+        check(b"Name", b"value: with colon", Ok(()));
+        check(b"Name", b"", Ok(()));
+        check("Größe".as_bytes(), b"\xFF", Ok(()));
+        for name in [
+            &b""[..],
+            b"a:b",
+            b"a b",
+            b" a",
+            b"a\r",
+            b"a\n",
+            b"a\t",
+            b"a\0",
+            b"a\x7F",
+        ] {
+            check(name, b"", Err(HeaderError::Name));
+        }
+        for value in [&b"a\r\nB: c"[..], b"\r", b"\n"] {
+            check(b"Name", value, Err(HeaderError::Value));
+        }
+    }
+}

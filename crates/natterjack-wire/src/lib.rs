@@ -30,5 +30,7 @@
 
 pub mod client;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod headers;
 mod scan;

@@ -2,9 +2,10 @@
 //! no operation.
 //!
 //! A control line is short (a dozen to a hundred bytes), so the cost that matters is per call and per
-//! word, not per byte. [`split`] therefore looks at eight bytes at a time: one subtraction-free
-//! comparison marks every byte up to and including the blank, and only marked bytes are looked at
-//! singly. Line end and word bounds come out of the same pass.
+//! word, not per byte. [`split`] therefore looks at eight bytes at a time: one addition marks every byte
+//! up to and including the blank, and only marked bytes are looked at singly. Line end and word bounds
+//! come out of the same pass. [`plain_word`] and [`plain_last_size`] are the same for lines in the form that
+//! clients write; they give up on anything else, and then [`split`] has a second look.
 
 use crate::error::ProtocolError;
 
@@ -87,6 +88,41 @@ pub(crate) fn split<const N: usize>(
     unfinished(window, start, line_bytes_max)
 }
 
+/// The word that starts at `start`, if it is not empty and a single blank ends it.
+#[inline]
+pub(crate) fn plain_word(input: &[u8], start: usize) -> Option<&[u8]> {
+    let mut rest = input.get(start..)?;
+    let mut length = 0;
+    while let Some(chunk) = rest.first_chunk::<8>() {
+        let marks = at_most_blank(u64::from_le_bytes(*chunk));
+        if marks != 0 {
+            length += (marks.trailing_zeros() / 8) as usize;
+            let word = &input[start..start + length];
+            return (length > 0 && input[start + length] == b' ').then_some(word);
+        }
+        length += 8;
+        rest = &rest[8..];
+    }
+    None
+}
+
+/// The size that starts at `start`, with its text, if `\r\n` follows it.
+#[inline]
+pub(crate) fn plain_last_size(input: &[u8], start: usize) -> Option<(usize, &[u8])> {
+    let text = input.get(start..)?;
+    let mut value = 0_usize;
+    for (length, &byte) in text.iter().take(SIZE_DIGITS_MAX + 1).enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            let ends = length > 0 && byte == b'\r' && text.get(length + 1) == Some(&b'\n');
+            return ends.then(|| (value, &text[..length]));
+        }
+        // Wraps only with a tenth digit, which makes it no size; and only where `usize` has 32 bits.
+        value = value.wrapping_mul(10).wrapping_add(usize::from(digit));
+    }
+    None
+}
+
 /// The rest of the line that starts at `start`, without its end, and the index just past the line
 /// feed. Limits and `None` as in [`split`].
 #[inline]
@@ -137,7 +173,7 @@ pub(crate) const fn is_blank(byte: u8) -> bool {
 /// section 4). `None` for everything else, so signs and overflow need no extra thought.
 #[inline]
 pub(crate) fn size(text: &[u8]) -> Option<usize> {
-    if text.is_empty() || text.len() > 9 {
+    if text.is_empty() || text.len() > SIZE_DIGITS_MAX {
         return None;
     }
     let mut value = 0;
@@ -150,6 +186,9 @@ pub(crate) fn size(text: &[u8]) -> Option<usize> {
     }
     Some(value)
 }
+
+/// Digits of a size.
+const SIZE_DIGITS_MAX: usize = 9;
 
 /// The bytes in which the line end must lie: the longest line allowed and `\r\n`.
 #[inline]

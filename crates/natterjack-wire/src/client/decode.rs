@@ -6,7 +6,7 @@
 //! payload terminator at its first wrong byte. The letters of an operation may have either case.
 
 use crate::error::ProtocolError;
-use crate::scan::{is_blank, rest_of_line, size, skip_blanks, split};
+use crate::scan::{is_blank, plain_last_size, plain_word, rest_of_line, size, skip_blanks, split};
 
 /// What one connection may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,9 +161,50 @@ pub fn decode_client<'a>(
     other_operation(input, limits)
 }
 
-/// `PUB subject [reply] size`
+/// `PUB subject [reply] size`, with single blanks and `\r\n`, as every client writes it.
 #[inline]
 fn publish<'a>(input: &'a [u8], limits: &Limits) -> Result<Decoded<ClientOp<'a>>, ProtocolError> {
+    const START: usize = "PUB ".len();
+    let Some(subject) = plain_word(input, START) else {
+        return unusual_publish(input, limits);
+    };
+    let mut start = START + subject.len() + 1;
+    let mut reply = None;
+    let mut sized = plain_last_size(input, start);
+    if sized.is_none() {
+        let Some(word) = plain_word(input, start) else {
+            return unusual_publish(input, limits);
+        };
+        reply = Some(word);
+        start += word.len() + 1;
+        sized = plain_last_size(input, start);
+    }
+    let Some((total_len, total_len_text)) = sized else {
+        return unusual_publish(input, limits);
+    };
+    let line_end = start + total_len_text.len();
+    if line_end - START > limits.control_line_bytes_max {
+        return Err(ProtocolError::ControlLineTooLong);
+    }
+    let frame = body(input, line_end + 2, total_len, limits)?;
+    Ok(frame.map(|body| {
+        ClientOp::Publish(Publish {
+            subject,
+            reply,
+            header_len: None,
+            header_len_text: b"",
+            total_len_text,
+            body,
+        })
+    }))
+}
+
+/// `PUB` in any form that is allowed.
+#[cold]
+pub(crate) fn unusual_publish<'a>(
+    input: &'a [u8],
+    limits: &Limits,
+) -> Result<Decoded<ClientOp<'a>>, ProtocolError> {
     let start = skip_blanks(input, "PUB ".len(), limits.control_line_bytes_max)?;
     let Some(line) = split::<3>(input, start, limits.control_line_bytes_max)? else {
         return Ok(one_more(input));
@@ -248,6 +289,8 @@ fn other_operation<'a>(
     };
     let line_bytes_max = limits.control_line_bytes_max;
     let start = match word {
+        // Recognised at once when five bytes are there, so these are not.
+        b"PUB" | b"HPUB" => return Ok(one_more(input)),
         // What stands behind these is not an argument but noise, blanks included.
         b"PING" | b"PONG" | b"+OK" => word.len(),
         _ => skip_blanks(input, word.len(), line_bytes_max)?,
@@ -255,8 +298,6 @@ fn other_operation<'a>(
     match word {
         b"SUB" => return subscribe(input, start, line_bytes_max),
         b"UNSUB" => return unsubscribe(input, start, line_bytes_max),
-        // The fast path has not seen these only because too little has arrived.
-        b"PUB" | b"HPUB" if input.len() < 5 => return Ok(one_more(input)),
         _ => {}
     }
     let Some((argument, consumed)) = rest_of_line(input, start, line_bytes_max)? else {
@@ -411,3 +452,6 @@ pub(super) fn one_more<Op>(input: &[u8]) -> Decoded<Op> {
         needed: input.len() + 1,
     }
 }
+
+#[cfg(test)]
+mod tests;

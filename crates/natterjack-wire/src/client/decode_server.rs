@@ -166,3 +166,94 @@ fn header_message<'a>(
         })
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ProtocolError as Bad;
+
+    #[track_caller]
+    fn check(input: &str, expected: Result<ServerOp<'_>, ProtocolError>) {
+        let found = decode_server(input.as_bytes(), &Limits::FROM_SERVER);
+        let expected = expected.map(|op| Decoded::Op {
+            op,
+            consumed: input.len(),
+        });
+        assert_eq!(found, expected, "{input:?}");
+    }
+
+    #[test]
+    fn messages() {
+        let message = Message {
+            subject: b"a.b",
+            sid: b"7",
+            reply: None,
+            header_len: None,
+            body: b"hello",
+        };
+        check("MSG a.b 7 5\r\nhello\r\n", Ok(ServerOp::Message(message)));
+        // Events of nats-server come with an empty reply.
+        check("MSG a.b 7  5\r\nhello\r\n", Ok(ServerOp::Message(message)));
+        let replied = Message {
+            reply: Some(b"r"),
+            ..message
+        };
+        check("msg a.b 7 r 5\nhello\r\n", Ok(ServerOp::Message(replied)));
+        let headed = Message {
+            header_len: Some(3),
+            ..replied
+        };
+        check(
+            "HMSG a.b 7 r 3 5\r\nhello\r\n",
+            Ok(ServerOp::Message(headed)),
+        );
+        assert_eq!(
+            (headed.header(), headed.payload()),
+            (&b"hel"[..], &b"lo"[..])
+        );
+        let headed = Message {
+            reply: None,
+            ..headed
+        };
+        check("HMSG a.b 7 3 5\r\nhello\r\n", Ok(ServerOp::Message(headed)));
+    }
+
+    #[test]
+    fn the_small_ones() {
+        check("INFO {\"a\":1} \r\n", Ok(ServerOp::Info(b"{\"a\":1} ")));
+        check("PING\r\n", Ok(ServerOp::Ping));
+        check("PONG\r\n", Ok(ServerOp::Pong));
+        check("+OK\r\n", Ok(ServerOp::Ok));
+        check(
+            "-ERR 'Stale Connection'\r\n",
+            Ok(ServerOp::Err(b"'Stale Connection'")),
+        );
+        assert_eq!(error_text(b" 'it's' "), b"it's");
+        assert_eq!(error_text(b"plain"), b"plain");
+        assert_eq!(error_text(b"'"), b"'");
+    }
+
+    #[test]
+    fn refused() {
+        check("PUB", Err(Bad::UnknownOperation));
+        check("HTTP/1.1 400 Bad Request", Err(Bad::UnknownOperation));
+        check("MSG a 7\r\n", Err(Bad::MessageArguments));
+        check("MSG a b c d 5\r\n", Err(Bad::MessageArguments));
+        check("MSG a 7 x\r\n", Err(Bad::PayloadSize));
+        check("HMSG a 7 5\r\n", Err(Bad::HeaderMessageArguments));
+        check("HMSG a 7 x 5\r\n", Err(Bad::HeaderSize));
+        check("HMSG a 7 6 5\r\n", Err(Bad::HeaderLongerThanMessage));
+        check("MSG a 7 1\r\nxy", Err(Bad::PayloadTerminator));
+    }
+
+    #[test]
+    fn asks_for_the_whole_frame() {
+        let found = decode_server(b"MSG a 7 100\r\nhello", &Limits::FROM_SERVER);
+        assert_eq!(
+            found,
+            Ok(Decoded::Incomplete {
+                needed: 13 + 100 + 2
+            })
+        );
+    }
+}

@@ -225,3 +225,115 @@ impl core::fmt::Debug for Decimal {
         formatter.write_str(core::str::from_utf8(self).unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(write: impl FnOnce(&mut Vec<u8>), expected: &str) {
+        let mut out = b"before ".to_vec();
+        write(&mut out);
+        assert_eq!(String::from_utf8_lossy(&out), format!("before {expected}"));
+    }
+
+    #[test]
+    fn what_a_server_says() {
+        check(
+            |out| message_head(out, b"a.b", b"7", None, b"05"),
+            "MSG a.b 7 05\r\n",
+        );
+        check(
+            |out| message_head(out, b"a", b"7", Some(b"r"), b"0"),
+            "MSG a 7 r 0\r\n",
+        );
+        check(
+            |out| header_message_head(out, b"a", b"7", None, b"012", b"17"),
+            "HMSG a 7 012 17\r\n",
+        );
+        check(
+            |out| header_message_head(out, b"a", b"7", Some(b"r"), b"12", b"17"),
+            "HMSG a 7 r 12 17\r\n",
+        );
+        check(ping, "PING\r\n");
+        check(pong, "PONG\r\n");
+        check(ok, "+OK\r\n");
+        check(
+            |out| error(out, &ErrorReply::StaleConnection),
+            "-ERR 'Stale Connection'\r\n",
+        );
+    }
+
+    /// Byte for byte what nats-server 2.15.1 sent.
+    #[test]
+    fn nobody_heard() {
+        check(
+            |out| no_responders(out, b"rep", b"7", b"foo"),
+            "HMSG rep 7 35 35\r\nNATS/1.0 503\r\nNats-Subject: foo\r\n\r\n\r\n",
+        );
+    }
+
+    #[test]
+    fn a_violation_as_nats_server_sends_it() {
+        check(
+            |out| {
+                error(
+                    out,
+                    &ErrorReply::PublishDenied {
+                        subject: br#"$NRG.a"b\c"#,
+                    },
+                )
+            },
+            "-ERR 'Permissions Violation for Publish to \"$NRG.a\\\"b\\\\c\"'\r\n",
+        );
+    }
+
+    #[test]
+    fn info_has_a_blank_before_the_line_end() {
+        let mut out = Vec::new();
+        info(&mut out, &ServerInfo::default());
+        assert!(out.starts_with(b"INFO {\"server_id\":"));
+        assert!(out.ends_with(b"} \r\n"));
+    }
+
+    #[test]
+    fn what_a_client_says() {
+        check(
+            |out| publish(out, b"a", None, b"hello"),
+            "PUB a 5\r\nhello\r\n",
+        );
+        check(
+            |out| publish(out, b"a", Some(b"r"), b""),
+            "PUB a r 0\r\n\r\n",
+        );
+        check(
+            |out| header_publish(out, b"a", None, b"NATS/1.0\r\n\r\n", b"hi"),
+            "HPUB a 12 14\r\nNATS/1.0\r\n\r\nhi\r\n",
+        );
+        check(|out| subscribe(out, b"a", None, b"7"), "SUB a 7\r\n");
+        check(
+            |out| subscribe(out, b"a", Some(b"q"), b"7"),
+            "SUB a q 7\r\n",
+        );
+        check(|out| unsubscribe(out, b"7", None), "UNSUB 7\r\n");
+        check(|out| unsubscribe(out, b"7", Some(12)), "UNSUB 7 12\r\n");
+    }
+
+    #[test]
+    fn numbers() {
+        for number in [
+            0,
+            1,
+            9,
+            10,
+            99,
+            100,
+            12_345,
+            999_999_999,
+            u64::MAX - 1,
+            u64::MAX,
+        ] {
+            assert_eq!(&*Decimal::new(number), number.to_string().as_bytes());
+        }
+    }
+}

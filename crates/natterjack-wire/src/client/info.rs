@@ -2,12 +2,14 @@
 //! elsewhere; the fields that only routes use are not here.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 /// What a server says about itself. The keys are written in the order of the fields, which is
 /// nats-server's, and those without a value are left out (client protocol, section 2).
 ///
-/// Reading is lenient: keys that are missing keep their default, unknown ones are ignored.
+/// Reading is lenient: keys match in any case, those that are missing or `null` keep their default, unknown
+/// ones are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServerInfo {
@@ -100,7 +102,7 @@ pub struct ServerInfo {
 /// `INFO` that is not the JSON expected.
 #[derive(Debug, Error)]
 #[error("malformed INFO: {0}")]
-pub struct InfoError(#[from] serde_json::Error);
+pub struct InfoError(serde_json::Error);
 
 impl ServerInfo {
     /// Reads the argument of an `INFO`. Blanks around it do not matter.
@@ -108,7 +110,16 @@ impl ServerInfo {
     /// # Errors
     /// When it is not a JSON object or a known key has a value of the wrong type.
     pub fn parse(json: &[u8]) -> Result<Self, InfoError> {
-        Ok(serde_json::from_slice(json)?)
+        // Keys match in any case and `null` says nothing, as in Go, whose servers and clients read the same.
+        let object: Option<Map<String, Value>> = serde_json::from_slice(json).map_err(InfoError)?;
+        let told = object
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| !value.is_null());
+        let told = told
+            .map(|(key, value)| (key.to_ascii_lowercase(), value))
+            .collect();
+        serde_json::from_value(Value::Object(told)).map_err(InfoError)
     }
 
     /// Appends the JSON text.
@@ -139,4 +150,84 @@ fn is_zero(value: &u64) -> bool {
 )]
 fn is_zero_signed(value: &i64) -> bool {
     *value == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_the_keys_of_nats_server_in_its_order() {
+        let mut info = ServerInfo {
+            server_id: "NABC".into(),
+            server_name: "one".into(),
+            version: "2.15.1".into(),
+            proto: 1,
+            go: "rust".into(),
+            host: "0.0.0.0".into(),
+            port: 4222,
+            headers: true,
+            max_payload: 1_048_576,
+            client_id: 5,
+            client_ip: "127.0.0.1".into(),
+            api_lvl: 5,
+            xkey: "XABC".into(),
+            ..ServerInfo::default()
+        };
+        let json = |info: &ServerInfo| {
+            let mut out = Vec::new();
+            info.write_json(&mut out);
+            String::from_utf8(out).expect("JSON is UTF-8")
+        };
+        assert_eq!(
+            json(&info),
+            concat!(
+                r#"{"server_id":"NABC","server_name":"one","version":"2.15.1","proto":1,"go":"rust","#,
+                r#""host":"0.0.0.0","port":4222,"headers":true,"max_payload":1048576,"client_id":5,"#,
+                r#""client_ip":"127.0.0.1","api_lvl":5,"xkey":"XABC"}"#
+            )
+        );
+        info.connect_info = true;
+        info.remote_account = "$G".into();
+        info.connect_urls = vec!["127.0.0.1:4222".into()];
+        let text = json(&info);
+        let places = [
+            "client_ip",
+            "connect_urls",
+            "connect_info",
+            "remote_account",
+            "api_lvl",
+        ]
+        .map(|key| text.find(&format!("\"{key}\":")).expect("key is there"));
+        assert!(places.is_sorted(), "{text}");
+        assert_eq!(ServerInfo::parse(text.as_bytes()).expect("own text"), info);
+    }
+
+    #[test]
+    fn reads_leniently() {
+        #[track_caller]
+        fn check(json: &str, expected: Option<(i64, &str)>) {
+            let info = ServerInfo::parse(json.as_bytes()).ok();
+            let found = info
+                .as_ref()
+                .map(|info| (info.proto, info.server_id.as_str()));
+            assert_eq!(found, expected);
+        }
+        check("{}", Some((0, "")));
+        check(" {} ", Some((0, "")));
+        // nats-server 2.15.1 takes this from a client.
+        check("null", Some((0, "")));
+        check(
+            r#"{"proto":1,"server_id":"N","unknown":{"a":[null]}}"#,
+            Some((1, "N")),
+        );
+        check(r#"{"PROTO":1,"Server_Id":"N","port":null}"#, Some((1, "N")));
+        // It closes on these.
+        check("", None);
+        check("x", None);
+        check("[]", None);
+        check("{}x", None);
+        check(r#"{"port":"x"}"#, None);
+        check(r#"{"connect_urls":[1]}"#, None);
+    }
 }

@@ -7,6 +7,8 @@ mod decode_server;
 mod encode;
 mod info;
 
+pub(crate) use decode::unusual_publish;
+
 pub use connect::{ConnectError, ConnectOptions};
 pub use decode::{ClientOp, Decoded, Limits, Publish, Subscribe, Unsubscribe, decode_client};
 pub use decode_server::{Message, ServerOp, decode_server, error_text};

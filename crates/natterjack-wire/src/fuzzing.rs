@@ -1,0 +1,266 @@
+//! Owns the properties that must hold for any input, as functions that panic when one does not. The fuzzers
+//! and the tests call them; a server has no use for them.
+//!
+//! An input is a `u64` of choices, little-endian, and then what a peer sends. The lowest bit picks tiny limits,
+//! so that their edges are met; the rest seeds the places where the bytes are split.
+
+use crate::client::{
+    ClientOp, ConnectOptions, Decoded, Limits, Message, Publish, ServerInfo, ServerOp, decimal,
+    decode_client, decode_server, header_message_head, header_publish, message_head, publish,
+    subscribe, unsubscribe, unusual_publish,
+};
+use crate::error::ProtocolError;
+use crate::headers::{HeaderBuilder, Headers};
+
+/// What a server may be sent by a client: [`decode_client`] does not depend on how bytes arrive, takes and
+/// asks for possible numbers of them, and reads what is written the same.
+pub fn fuzz_client(data: &[u8]) {
+    let (choices, input) = choices(data);
+    let limits = choices.limits();
+    let ops = splits_agree(input, choices, |input| {
+        let decoded = decode_client(input, &limits);
+        if input.len() > 4
+            && input[..3].eq_ignore_ascii_case(b"PUB")
+            && matches!(input[3], b' ' | b'\t')
+        {
+            assert_eq!(
+                decoded,
+                unusual_publish(input, &limits),
+                "both ways to read PUB"
+            );
+        }
+        decoded
+    });
+    for op in ops {
+        let mut bytes = Vec::new();
+        write_client(&mut bytes, &op);
+        let again = decode_client(&bytes, &limits);
+        let Ok(Decoded::Op {
+            op: again,
+            consumed,
+        }) = again
+        else {
+            panic!("{op:?} became {again:?}");
+        };
+        assert_eq!(without_texts(again), without_texts(op));
+        assert_eq!(consumed, bytes.len());
+    }
+}
+
+/// What a client may be sent by a server: the same for [`decode_server`].
+pub fn fuzz_server(data: &[u8]) {
+    let (choices, input) = choices(data);
+    let limits = choices.limits();
+    for op in splits_agree(input, choices, |input| decode_server(input, &limits)) {
+        let mut bytes = Vec::new();
+        write_server(&mut bytes, &op);
+        assert_eq!(
+            decode_server(&bytes, &limits),
+            Ok(Decoded::Op {
+                op,
+                consumed: bytes.len()
+            })
+        );
+    }
+}
+
+/// A header block: what can be read can be built, and reads the same.
+pub fn fuzz_headers(block: &[u8]) {
+    let Ok(headers) = Headers::parse(block) else {
+        return assert!(!block.starts_with(b"NATS/1.0"));
+    };
+    assert!(headers.status().is_none_or(|status| status <= 999));
+    let mut builder = HeaderBuilder::new();
+    let mut entries = Vec::new();
+    for (name, value) in headers.entries() {
+        assert!(headers.all(name).any(|other| other == value));
+        if let Ok(longer) = builder.clone().entry(name, value) {
+            builder = longer;
+            entries.push((name, value));
+        }
+    }
+    let built = builder.finish();
+    let again = Headers::parse(&built).expect("built by us");
+    assert!(
+        again.entries().eq(entries),
+        "{:?}",
+        String::from_utf8_lossy(&built)
+    );
+}
+
+/// The JSON of `CONNECT` and `INFO`: what can be read can be written, and reads the same.
+pub fn fuzz_json(json: &[u8]) {
+    let mut options = ConnectOptions::default();
+    if options.merge_json(json).is_ok() {
+        let mut written = Vec::new();
+        options.write_json(&mut written);
+        assert!(!written.contains(&b'\n'), "one line");
+        let mut again = ConnectOptions::default();
+        again.merge_json(&written).expect("written by us");
+        assert_eq!(again, options);
+    }
+    if let Ok(info) = ServerInfo::parse(json) {
+        let mut written = Vec::new();
+        info.write_json(&mut written);
+        assert!(!written.contains(&b'\n'), "one line");
+        assert_eq!(ServerInfo::parse(&written).expect("written by us"), info);
+    }
+}
+
+/// What an input decides besides the bytes themselves.
+#[derive(Clone, Copy)]
+struct Choices(u64);
+
+fn choices(data: &[u8]) -> (Choices, &[u8]) {
+    let (choices, input) = data.split_at(data.len().min(8));
+    let mut bytes = [0; 8];
+    bytes[..choices.len()].copy_from_slice(choices);
+    (Choices(u64::from_le_bytes(bytes)), input)
+}
+
+impl Choices {
+    fn limits(self) -> Limits {
+        if self.0 & 1 == 1 {
+            Limits {
+                control_line_bytes_max: 24,
+                payload_bytes_max: 48,
+            }
+        } else {
+            Limits::default()
+        }
+    }
+
+    /// A number from 1 to 64, small ones far more often; a linear congruential generator is random enough.
+    fn next_step(&mut self) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let bits = (self.0 >> 33) as usize;
+        1 + (bits & 63) % (1 + (bits >> 6 & 63))
+    }
+}
+
+/// Decodes `input` whole, and again as its bytes arrive in pieces, and returns the operations.
+fn splits_agree<'a, Op, Decode>(input: &'a [u8], mut choices: Choices, decode: Decode) -> Vec<Op>
+where
+    Op: Copy + PartialEq + core::fmt::Debug,
+    Decode: Fn(&'a [u8]) -> Result<Decoded<Op>, ProtocolError>,
+{
+    let mut ops = Vec::new();
+    let mut start = 0;
+    let end = loop {
+        match decode(&input[start..]) {
+            Ok(Decoded::Op { op, consumed }) => {
+                assert!(
+                    consumed > 0 && consumed <= input.len() - start,
+                    "consumed {consumed}"
+                );
+                ops.push(op);
+                start += consumed;
+            }
+            Ok(Decoded::Incomplete { needed }) => {
+                assert!(needed > input.len() - start, "needed {needed}");
+                break None;
+            }
+            Err(error) => break Some(error),
+        }
+    };
+
+    let mut expected = ops.iter();
+    let (mut start, mut arrived, mut needed_most) = (0, 0, 0);
+    let end_in_pieces = loop {
+        match decode(&input[start..arrived]) {
+            Ok(Decoded::Op { op, consumed }) => {
+                assert_eq!(Some(&op), expected.next(), "another operation when split");
+                assert!(
+                    needed_most <= consumed,
+                    "asked for {needed_most}, took {consumed}"
+                );
+                needed_most = 0;
+                start += consumed;
+            }
+            Ok(Decoded::Incomplete { needed }) => {
+                assert!(needed > arrived - start, "needed {needed}");
+                needed_most = needed_most.max(needed);
+                if arrived == input.len() {
+                    break None;
+                }
+                arrived = input.len().min(arrived + choices.next_step());
+            }
+            Err(error) => break Some(error),
+        }
+    };
+    assert_eq!(expected.next(), None, "fewer operations when split");
+    assert_eq!(end_in_pieces, end, "another end when split");
+    ops
+}
+
+fn write_client(out: &mut Vec<u8>, op: &ClientOp<'_>) {
+    match *op {
+        ClientOp::Connect(json) => line(out, "CONNECT ", json),
+        ClientOp::Info(json) => line(out, "INFO ", json),
+        ClientOp::Publish(message) => match message.header_len {
+            None => publish(out, message.subject, message.reply, message.body),
+            Some(_) => header_publish(
+                out,
+                message.subject,
+                message.reply,
+                message.header(),
+                message.payload(),
+            ),
+        },
+        ClientOp::Subscribe(wish) => subscribe(out, wish.subject, wish.queue, wish.sid),
+        ClientOp::Unsubscribe(end) => unsubscribe(out, end.sid, end.max),
+        ClientOp::Ping => crate::client::ping(out),
+        ClientOp::Pong => crate::client::pong(out),
+        ClientOp::Ok => crate::client::ok(out),
+        ClientOp::Err(text) => line(out, "-ERR ", text),
+    }
+}
+
+fn write_server(out: &mut Vec<u8>, op: &ServerOp<'_>) {
+    match *op {
+        ServerOp::Info(json) => line(out, "INFO ", json),
+        ServerOp::Message(message) => write_message(out, &message),
+        ServerOp::Ping => crate::client::ping(out),
+        ServerOp::Pong => crate::client::pong(out),
+        ServerOp::Ok => crate::client::ok(out),
+        ServerOp::Err(text) => line(out, "-ERR ", text),
+    }
+}
+
+fn write_message(out: &mut Vec<u8>, message: &Message<'_>) {
+    let Message {
+        subject,
+        sid,
+        reply,
+        header_len,
+        body,
+    } = *message;
+    let total = decimal(body.len());
+    match header_len {
+        None => message_head(out, subject, sid, reply, &total),
+        Some(header) => header_message_head(out, subject, sid, reply, &decimal(header), &total),
+    }
+    out.extend_from_slice(body);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn line(out: &mut Vec<u8>, word: &str, argument: &[u8]) {
+    out.extend_from_slice(word.as_bytes());
+    out.extend_from_slice(argument);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Sizes may be written with zeros in front, which a writer of ours does not.
+fn without_texts(op: ClientOp<'_>) -> ClientOp<'_> {
+    match op {
+        ClientOp::Publish(message) => ClientOp::Publish(Publish {
+            header_len_text: b"",
+            total_len_text: b"",
+            ..message
+        }),
+        other => other,
+    }
+}
