@@ -1,2 +1,29 @@
-//! natterjack-engine
+//! What a NATS server decides: sessions, delivery, credentials, limits. Without sockets, clock or runtime.
+//!
+//! An [`Engine`] is shared by all connections of one server. For each connection the shell holds a
+//! [`ClientSession`], lends it a [`Worker`] whenever it has bytes for it, and gives it a [`Transport`] through
+//! which any thread may write to the peer without waiting. Time is an argument everywhere; chance comes from
+//! one seed. The same engine therefore runs under a real server and under a simulation.
+//!
+//! A message's way is one call: [`ClientSession::handle_read`] decodes the batch in place, collects messages
+//! with the same receivers into runs, delivers each run to each receiver's [`Outbox`], and flushes every outbox
+//! it touched.
 #![forbid(unsafe_code)]
+
+mod engine;
+
+mod account;
+mod auth;
+mod delivery;
+mod limits;
+mod session;
+
+pub use account::{Account, GLOBAL_ACCOUNT};
+pub use auth::Authorization;
+pub use delivery::outbox::{CloseReason, Outbox, Status, Transport};
+pub use delivery::worker::Worker;
+pub use engine::{Engine, Peer, Settings, Totals};
+pub use limits::{CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BUFFER_BYTES, STALL_MAX};
+pub use natterjack_subject::is_valid_pattern;
+pub use natterjack_wire::client::ServerInfo;
+pub use session::client::ClientSession;

@@ -1,2 +1,40 @@
-//! natterjack-server
+//! An embeddable NATS server.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+//! use natterjack_server::{Options, Server};
+//!
+//! let server = Server::start(Options { port: 0, ..Options::default() }).await?;
+//! println!("clients connect to {}", server.client_url());
+//!
+//! let client = server.in_process_client().await?;
+//! let mut greetings = client.subscribe("greet.*").await?;
+//! client.publish("greet.joe", "hello").await?;
+//! let message = greetings.next().await.expect("the subscription is open");
+//! assert_eq!(&message.payload[..], b"hello");
+//!
+//! server.shutdown().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! The library touches no signal, no global, no standard stream, and never ends the process. Any number of
+//! servers live side by side in one process, each on the runtime that started it. Logs go to `tracing`, and
+//! never contain payloads or secrets.
 #![forbid(unsafe_code)]
+
+mod options;
+mod server;
+
+mod clock;
+mod identity;
+mod in_process;
+mod lifecycle;
+mod net;
+mod workers;
+
+pub use in_process::{
+    ClientError, InProcessClient, InProcessConnection, Message, MessageHeaders, Subscription,
+};
+pub use options::{Authorization, InvalidOption, Options};
+pub use server::{Server, StartError};

@@ -1,0 +1,749 @@
+//! What waits to be written to one connection, and who may write it.
+//!
+//! Any thread may append to an outbox and any thread may flush it, but only one at a time holds the right to
+//! write (`writing`). The lock guards memory only: it is never held across a system call, so a producer never
+//! waits for another producer's write. Whoever holds the right to write looks again for more before it gives
+//! the right back; an append made meanwhile is therefore never left behind.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+use std::time::Instant;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::rendering::Rendering;
+use super::subscription::Subscription;
+
+/// How an outbox reaches its peer; the shell's side of a connection.
+pub trait Transport: Send + Sync {
+    /// Writes as many bytes as the peer's socket takes now, without waiting.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] when it takes none; any other error ends the connection.
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> std::io::Result<usize>;
+
+    /// Has the connection's own task look at its session again: there is a backlog to write as soon as the
+    /// socket takes it, or the connection was closed.
+    fn wake(&self);
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer closed its side.
+    ClientClosed,
+    /// The peer broke the protocol or a limit and was told so.
+    ProtocolViolation,
+    /// Credentials were missing or wrong.
+    AuthenticationViolation,
+    /// No CONNECT came in time.
+    AuthenticationTimeout,
+    /// The server was full.
+    ConnectionsExceeded,
+    /// PINGs went unanswered.
+    StaleConnection,
+    /// More bytes waited than `pending_bytes_max`.
+    SlowConsumerPendingBytes,
+    /// The socket took nothing for `write_deadline`.
+    SlowConsumerWriteDeadline,
+    /// Reading failed.
+    ReadError,
+    /// Writing failed.
+    WriteError,
+    /// The server is shutting down.
+    ServerShutdown,
+}
+
+impl CloseReason {
+    /// The reason in the words nats-server's monitoring uses.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "Client Closed",
+            Self::ProtocolViolation => "Protocol Violation",
+            Self::AuthenticationViolation => "Authentication Failure",
+            Self::AuthenticationTimeout => "Authentication Timeout",
+            Self::ConnectionsExceeded => "Maximum Connections Exceeded",
+            Self::StaleConnection => "Stale Connection",
+            Self::SlowConsumerPendingBytes => "Slow Consumer (Pending Bytes)",
+            Self::SlowConsumerWriteDeadline => "Slow Consumer (Write Deadline)",
+            Self::ReadError => "Read Error",
+            Self::WriteError => "Write Error",
+            Self::ServerShutdown => "Server Shutdown",
+        }
+    }
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offered {
+    /// Written or queued.
+    Accepted,
+    /// Queued, and the target is so far behind that its producers should slow down.
+    Congested,
+    /// Queued beyond the target's bound: the target is closed now.
+    Overflowed,
+    /// The connection or the subscription is closed.
+    Closed,
+    /// The subscription counts its messages; deliver through [`Outbox::offer_counted`].
+    Counted,
+}
+
+/// How an outbox stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Status {
+    /// Why the connection was closed, if it was.
+    pub closed: Option<CloseReason>,
+    /// The connection's task must wait for the socket to take bytes, and then [`Outbox::flush_unblocked`].
+    pub is_blocked: bool,
+    /// Bytes that wait to be written.
+    pub pending_bytes: usize,
+    /// Since when the socket has taken no byte although some wait.
+    pub blocked_since: Option<Instant>,
+}
+
+/// Bounds of one outbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutboxLimits {
+    pub(crate) pending_bytes_max: usize,
+    pub(crate) congested_bytes: usize,
+}
+
+impl OutboxLimits {
+    /// Backlog below which waiting producers go on.
+    fn resume_bytes(&self) -> usize {
+        self.congested_bytes / 2
+    }
+}
+
+/// The outbound side of one connection, shared by everything that delivers to it.
+pub struct Outbox {
+    id: u64,
+    limits: OutboxLimits,
+    /// Whether the peer understands headers; set when its CONNECT says so.
+    headers: AtomicBool,
+    /// Whether the peer can read an INFO at any time.
+    accepts_info: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Gone once the connection is closed, so that what still refers to this outbox keeps no socket open.
+    transport: Option<Arc<dyn Transport>>,
+    closed: Option<CloseReason>,
+    /// Somebody is in a write call; what is appended now is written by them afterwards.
+    writing: bool,
+    /// The socket was full: its own task waits until it takes more.
+    blocked: bool,
+    /// A batch in progress has promised to flush.
+    touched: bool,
+    queue: Queue,
+    /// Bytes in the hands of whoever is writing.
+    in_flight_bytes: usize,
+    blocked_since: Option<Instant>,
+    /// A producer has waited for this connection in vain; nobody waits again until it takes bytes.
+    unresponsive: bool,
+    producers: Vec<Waker>,
+    /// Subscriptions that reached their maximum; the session forgets them when it next runs.
+    finished: Vec<Arc<Subscription>>,
+    messages_out: u64,
+    bytes_out: u64,
+}
+
+/// Bytes in order, small ones in buffers of our own, large ones shared between targets.
+#[derive(Default)]
+struct Queue {
+    segments: VecDeque<Segment>,
+    bytes: usize,
+}
+
+enum Segment {
+    Owned { buffer: Vec<u8>, start: usize },
+    Shared(Bytes),
+}
+
+/// Size of the buffers that collect small frames. Large enough that a backlog costs few write entries,
+/// and allocated by need: a connection without backlog owns none.
+const SEGMENT_BYTES: usize = 32 * 1024;
+
+/// Entries handed to one vectored write; Linux takes at most 1,024.
+const SLICES_MAX: usize = 256;
+
+/// Write calls one flush makes for others' bytes before it leaves the rest to the connection's own task.
+const WRITES_PER_FLUSH_MAX: usize = 8;
+
+impl Outbox {
+    pub(crate) fn new(id: u64, limits: OutboxLimits, transport: Arc<dyn Transport>) -> Self {
+        Self {
+            id,
+            limits,
+            headers: AtomicBool::new(false),
+            accepts_info: AtomicBool::new(false),
+            state: Mutex::new(State {
+                transport: Some(transport),
+                closed: None,
+                writing: false,
+                blocked: false,
+                touched: false,
+                queue: Queue::default(),
+                in_flight_bytes: 0,
+                blocked_since: None,
+                unresponsive: false,
+                producers: Vec::new(),
+                finished: Vec::new(),
+                messages_out: 0,
+                bytes_out: 0,
+            }),
+        }
+    }
+
+    /// The connection's number, unique in its server.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn headers(&self) -> bool {
+        self.headers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_headers(&self, headers: bool) {
+        self.headers.store(headers, Ordering::Relaxed);
+    }
+
+    pub(crate) fn accepts_info(&self) -> bool {
+        self.accepts_info.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_accepts_info(&self) {
+        self.accepts_info.store(true, Ordering::Relaxed);
+    }
+
+    /// Messages and payload bytes delivered to this connection so far.
+    #[must_use]
+    pub fn delivered(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.messages_out, state.bytes_out)
+    }
+
+    /// How things stand.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let state = self.state.lock();
+        Status {
+            closed: state.closed,
+            is_blocked: state.blocked,
+            pending_bytes: state.pending_bytes(),
+            blocked_since: state.blocked_since,
+        }
+    }
+
+    /// Closes the connection: nothing is appended any more and its task is woken. The first reason stays.
+    /// Bytes already queued are kept for a last [`flush`](Self::flush) by the connection's own task, except
+    /// those of a slow consumer, which are dropped.
+    pub fn close(&self, reason: CloseReason) {
+        let mut state = self.state.lock();
+        state.close(reason);
+        drop(state);
+        self.wake();
+    }
+
+    /// Has the connection's task look at its session again.
+    pub fn wake(&self) {
+        let transport = self.state.lock().transport.clone();
+        if let Some(transport) = transport {
+            transport.wake();
+        }
+    }
+
+    /// Lets go of the socket and of everything queued: the connection's task has ended.
+    pub fn release(&self) {
+        let mut state = self.state.lock();
+        state.close(CloseReason::ClientClosed);
+        let transport = state.transport.take();
+        let queue = std::mem::take(&mut state.queue);
+        state.blocked = false;
+        drop(state);
+        drop((transport, queue));
+    }
+
+    /// Appends protocol text that is not a message. Returns whether the caller must flush this outbox at the
+    /// end of its batch.
+    pub(crate) fn append(&self, text: &[u8]) -> bool {
+        let mut state = self.state.lock();
+        if state.closed.is_some() {
+            return false;
+        }
+        state.queue.push_copy(text);
+        state.overflow_check(&self.limits);
+        !std::mem::replace(&mut state.touched, true)
+    }
+
+    /// Delivers rendered messages of one subscription.
+    ///
+    /// With `direct`, the caller's batch ends here: if nothing waits before them, the frames go from where
+    /// they are straight to the socket, and only what it does not take is queued. Otherwise they are queued,
+    /// and `must_flush` is set if the caller has to flush this outbox at the end of its batch.
+    pub(crate) fn offer(
+        &self,
+        subscription: &Subscription,
+        rendering: &mut Rendering<'_>,
+        direct: bool,
+        now: Instant,
+        must_flush: &mut bool,
+    ) -> Offered {
+        let mut state = self.state.lock();
+        if state.closed.is_some() || subscription.is_closed() {
+            return Offered::Closed;
+        }
+        if subscription.max() != 0 {
+            return Offered::Counted;
+        }
+        subscription.add_delivered(rendering.messages() as u64);
+        state.messages_out += rendering.messages() as u64;
+        state.bytes_out += rendering.payload_bytes() as u64;
+        if direct && !state.writing && state.queue.bytes == 0 {
+            let Some(transport) = state.transport.clone() else {
+                return Offered::Closed;
+            };
+            state.writing = true;
+            state.in_flight_bytes = rendering.bytes();
+            drop(state);
+            let written = write_slices(&*transport, |skip, write| rendering.slices(skip, write));
+            state = self.state.lock();
+            let mut queue = Queue::default();
+            rendering.queue_rest(written.bytes, &mut QueueSink(&mut queue));
+            state.after_write(queue, &written, &self.limits, now);
+            if state.queue.bytes > 0 && state.closed.is_none() {
+                self.continue_flush(state, &*transport, now);
+                return self.verdict();
+            }
+            return if state.closed.is_some() {
+                Offered::Closed
+            } else {
+                Offered::Accepted
+            };
+        }
+        rendering.queue_rest(0, &mut QueueSink(&mut state.queue));
+        self.queued(state, must_flush)
+    }
+
+    /// Delivers to a subscription with a maximum: takes the messages it still wants, which `render` is asked
+    /// for under the lock so that no other operation of this connection comes between the count and the
+    /// message. Returns the outcome and how many messages were taken; `exhausted` tells that the maximum is
+    /// reached and the subscription closed.
+    pub(crate) fn offer_counted(
+        &self,
+        subscription: &Arc<Subscription>,
+        wanted: usize,
+        must_flush: &mut bool,
+        exhausted: &mut bool,
+        render: impl FnOnce(usize, &mut dyn FnMut(&mut Rendering<'_>)),
+    ) -> (Offered, usize) {
+        let mut state = self.state.lock();
+        if state.closed.is_some() || subscription.is_closed() {
+            return (Offered::Closed, 0);
+        }
+        let taken = subscription.take_remaining(wanted);
+        render(taken, &mut |rendering| {
+            state.messages_out += rendering.messages() as u64;
+            state.bytes_out += rendering.payload_bytes() as u64;
+            rendering.queue_rest(0, &mut QueueSink(&mut state.queue));
+        });
+        if subscription.is_exhausted() {
+            subscription.close();
+            state.finished.push(Arc::clone(subscription));
+            *exhausted = true;
+        }
+        (self.queued(state, must_flush), taken)
+    }
+
+    fn queued(
+        &self,
+        mut state: parking_lot::MutexGuard<'_, State>,
+        must_flush: &mut bool,
+    ) -> Offered {
+        *must_flush = !std::mem::replace(&mut state.touched, true);
+        if state.overflow_check(&self.limits) {
+            return Offered::Overflowed;
+        }
+        if state.is_congested(&self.limits) {
+            Offered::Congested
+        } else {
+            Offered::Accepted
+        }
+    }
+
+    fn verdict(&self) -> Offered {
+        let mut state = self.state.lock();
+        if state.overflow_check(&self.limits) {
+            Offered::Overflowed
+        } else if state.closed.is_some() {
+            Offered::Closed
+        } else if state.is_congested(&self.limits) {
+            Offered::Congested
+        } else {
+            Offered::Accepted
+        }
+    }
+
+    /// Writes what the socket takes now. What it does not take stays for the connection's own task.
+    pub fn flush(&self, now: Instant) {
+        let mut state = self.state.lock();
+        state.touched = false;
+        if state.writing || state.queue.bytes == 0 {
+            return;
+        }
+        let Some(transport) = state.transport.clone() else {
+            return;
+        };
+        self.continue_flush(state, &*transport, now);
+    }
+
+    /// Like [`flush`](Self::flush), for the connection's own task when the socket takes bytes again.
+    pub fn flush_unblocked(&self, now: Instant) {
+        self.state.lock().blocked = false;
+        self.flush(now);
+    }
+
+    fn continue_flush<'a>(
+        &'a self,
+        mut state: parking_lot::MutexGuard<'a, State>,
+        transport: &dyn Transport,
+        now: Instant,
+    ) {
+        for _ in 0..WRITES_PER_FLUSH_MAX {
+            if state.queue.bytes == 0 || state.blocked {
+                return;
+            }
+            state.writing = true;
+            let mut queue = std::mem::take(&mut state.queue);
+            state.in_flight_bytes = queue.bytes;
+            drop(state);
+            let written = write_slices(transport, |skip, write| queue.slices(skip, write));
+            queue.consume(written.bytes);
+            state = self.state.lock();
+            state.after_write(queue, &written, &self.limits, now);
+        }
+        if state.queue.bytes > 0 && !state.blocked {
+            state.blocked = true;
+            drop(state);
+            transport.wake();
+        }
+    }
+
+    /// Whether a producer should wait before it sends more to this connection; if so, `waker` is called once
+    /// the backlog has shrunk or the connection is closed.
+    pub(crate) fn wait_congested(&self, waker: &Waker) -> bool {
+        let mut state = self.state.lock();
+        if state.closed.is_some()
+            || state.unresponsive
+            || state.queue.bytes <= self.limits.resume_bytes()
+        {
+            return false;
+        }
+        if !state.producers.iter().any(|known| known.will_wake(waker)) {
+            state.producers.push(waker.clone());
+        }
+        true
+    }
+
+    /// A producer has waited for this connection since `since`, as long as it may.
+    pub(crate) fn give_up_waiting(&self, since: Instant) {
+        let mut state = self.state.lock();
+        if state.blocked_since.is_some_and(|blocked| blocked <= since) {
+            state.unresponsive = true;
+        }
+    }
+
+    pub(crate) fn take_finished(&self) -> Vec<Arc<Subscription>> {
+        std::mem::take(&mut self.state.lock().finished)
+    }
+
+    /// Runs `change` so that no delivery to this connection happens meanwhile.
+    pub(crate) fn locked<R>(&self, change: impl FnOnce() -> R) -> R {
+        let _state = self.state.lock();
+        change()
+    }
+}
+
+impl State {
+    fn close(&mut self, reason: CloseReason) {
+        if self.closed.is_some() {
+            return;
+        }
+        self.closed = Some(reason);
+        if matches!(
+            reason,
+            CloseReason::SlowConsumerPendingBytes
+                | CloseReason::SlowConsumerWriteDeadline
+                | CloseReason::WriteError
+        ) {
+            self.queue = Queue::default();
+        }
+        self.producers.drain(..).for_each(Waker::wake);
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.queue.bytes + self.in_flight_bytes
+    }
+
+    fn is_congested(&self, limits: &OutboxLimits) -> bool {
+        self.pending_bytes() > limits.congested_bytes && !self.unresponsive
+    }
+
+    /// Closes the connection if more waits than allowed.
+    fn overflow_check(&mut self, limits: &OutboxLimits) -> bool {
+        if self.pending_bytes() <= limits.pending_bytes_max || self.closed.is_some() {
+            return false;
+        }
+        self.close(CloseReason::SlowConsumerPendingBytes);
+        if let Some(transport) = &self.transport {
+            transport.wake();
+        }
+        true
+    }
+
+    /// Takes back what a write left over; whatever was appended meanwhile comes after it.
+    fn after_write(
+        &mut self,
+        mut rest: Queue,
+        written: &Written,
+        limits: &OutboxLimits,
+        now: Instant,
+    ) {
+        self.writing = false;
+        self.in_flight_bytes = 0;
+        if written.failed {
+            self.close(CloseReason::WriteError);
+            if let Some(transport) = &self.transport {
+                transport.wake();
+            }
+            return;
+        }
+        if self
+            .closed
+            .is_some_and(|reason| reason == CloseReason::SlowConsumerPendingBytes)
+        {
+            return;
+        }
+        if rest.bytes > 0 {
+            rest.append(std::mem::take(&mut self.queue));
+            self.queue = rest;
+        }
+        if written.bytes > 0 {
+            self.unresponsive = false;
+            self.blocked_since = None;
+        }
+        if self.queue.bytes == 0 {
+            self.blocked_since = None;
+        } else if written.full {
+            self.blocked_since.get_or_insert(now);
+            if !std::mem::replace(&mut self.blocked, true)
+                && let Some(transport) = &self.transport
+            {
+                transport.wake();
+            }
+        }
+        if !self.producers.is_empty() && self.queue.bytes <= limits.resume_bytes() {
+            self.producers.drain(..).for_each(Waker::wake);
+        }
+    }
+}
+
+/// The outcome of writing as much as a socket takes.
+struct Written {
+    bytes: usize,
+    /// The socket took less than offered.
+    full: bool,
+    failed: bool,
+}
+
+/// Writes until everything is written or the socket is full. `slices(skip, write)` must hand to `write` the
+/// bytes after the first `skip`, and return its result, or `None` when there are none left.
+fn write_slices(
+    transport: &dyn Transport,
+    mut slices: impl FnMut(
+        usize,
+        &mut dyn FnMut(&[IoSlice<'_>]) -> std::io::Result<usize>,
+    ) -> Option<SliceWrite>,
+) -> Written {
+    let mut written = Written {
+        bytes: 0,
+        full: false,
+        failed: false,
+    };
+    while let Some(attempt) = slices(written.bytes, &mut |slices| transport.try_write(slices)) {
+        match attempt.result {
+            Ok(0) => {
+                written.failed = true;
+                break;
+            }
+            Ok(count) => {
+                written.bytes += count;
+                // A short write means a full socket: the next try would only be refused.
+                if count < attempt.offered {
+                    written.full = true;
+                    break;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                written.full = true;
+                break;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => {
+                written.failed = true;
+                break;
+            }
+        }
+    }
+    written
+}
+
+/// One vectored write: how many bytes were offered and what came of it.
+pub(crate) struct SliceWrite {
+    pub(crate) offered: usize,
+    pub(crate) result: std::io::Result<usize>,
+}
+
+/// Where a [`Rendering`] puts the bytes that were not written.
+pub(crate) struct QueueSink<'a>(&'a mut Queue);
+
+impl QueueSink<'_> {
+    pub(crate) fn copy(&mut self, bytes: &[u8]) {
+        self.0.push_copy(bytes);
+    }
+
+    pub(crate) fn share(&mut self, bytes: Bytes) {
+        self.0.push_shared(bytes);
+    }
+}
+
+impl Queue {
+    fn push_copy(&mut self, mut bytes: &[u8]) {
+        self.bytes += bytes.len();
+        if let Some(Segment::Owned { buffer, .. }) = self.segments.back_mut() {
+            let room = buffer.capacity() - buffer.len();
+            let fits = room.min(bytes.len());
+            // Splitting a frame is fine: segments are bytes, not frames.
+            buffer.extend_from_slice(&bytes[..fits]);
+            bytes = &bytes[fits..];
+        }
+        if !bytes.is_empty() {
+            // The first buffer fits what comes, so that a lone PONG does not cost 32 KiB.
+            let capacity = if self.segments.is_empty() {
+                512
+            } else {
+                SEGMENT_BYTES
+            };
+            let mut buffer = Vec::with_capacity(capacity.max(bytes.len()));
+            buffer.extend_from_slice(bytes);
+            self.segments.push_back(Segment::Owned { buffer, start: 0 });
+        }
+    }
+
+    fn push_shared(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.bytes += bytes.len();
+            self.segments.push_back(Segment::Shared(bytes));
+        }
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.bytes += other.bytes;
+        self.segments.append(&mut other.segments);
+    }
+
+    fn consume(&mut self, mut count: usize) {
+        self.bytes -= count;
+        while let Some(segment) = self.segments.front_mut() {
+            let len = segment.bytes().len();
+            if len > count {
+                segment.advance(count);
+                return;
+            }
+            count -= len;
+            self.segments.pop_front();
+        }
+    }
+
+    fn slices(
+        &self,
+        mut skip: usize,
+        write: &mut dyn FnMut(&[IoSlice<'_>]) -> std::io::Result<usize>,
+    ) -> Option<SliceWrite> {
+        let mut gathered = Slices::new();
+        for segment in &self.segments {
+            let bytes = segment.bytes();
+            if skip >= bytes.len() {
+                skip -= bytes.len();
+                continue;
+            }
+            if !gathered.push(&bytes[skip..]) {
+                break;
+            }
+            skip = 0;
+        }
+        gathered.write(write)
+    }
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Owned { buffer, start } => &buffer[*start..],
+            Self::Shared(bytes) => bytes,
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Owned { start, .. } => *start += count,
+            Self::Shared(bytes) => drop(bytes.split_to(count)),
+        }
+    }
+}
+
+/// A bounded list of slices for one vectored write, on the stack.
+pub(crate) struct Slices<'a> {
+    slices: smallvec::SmallVec<[IoSlice<'a>; 32]>,
+    bytes: usize,
+}
+
+impl<'a> Slices<'a> {
+    pub(crate) fn new() -> Self {
+        Self {
+            slices: smallvec::SmallVec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Adds bytes; `false` when the list is full.
+    pub(crate) fn push(&mut self, bytes: &'a [u8]) -> bool {
+        if self.slices.len() == SLICES_MAX {
+            return false;
+        }
+        self.bytes += bytes.len();
+        self.slices.push(IoSlice::new(bytes));
+        true
+    }
+
+    pub(crate) fn write(
+        self,
+        write: &mut dyn FnMut(&[IoSlice<'_>]) -> std::io::Result<usize>,
+    ) -> Option<SliceWrite> {
+        if self.bytes == 0 {
+            return None;
+        }
+        Some(SliceWrite {
+            offered: self.bytes,
+            result: write(&self.slices),
+        })
+    }
+}

@@ -1,0 +1,289 @@
+//! A run: consecutive messages of one publisher that all go to the same receivers.
+//!
+//! Delivery works on runs, not on messages. The receivers are looked up once, every target is locked once,
+//! and frames that differ only in nothing are rendered once for all targets that subscribed under the same
+//! id. A frame in a run is only a set of offsets into the bytes that were read.
+
+use natterjack_subject::MatchSet;
+use natterjack_wire::client::Publish;
+
+use super::subscription::Subscriber;
+
+/// A range of bytes in the batch's input, or in the run's own buffer of rewritten tails.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+impl Span {
+    /// Where `part`, a slice of `whole`, lies in it.
+    fn of(part: &[u8], whole: &[u8]) -> Self {
+        let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+        debug_assert!(start + part.len() <= whole.len());
+        Self {
+            start: start as u32,
+            end: (start + part.len()) as u32,
+        }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    pub(crate) fn of_bytes(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
+}
+
+/// One message of a run.
+///
+/// What a subscriber gets is `MSG <subject> <sid> <tail>`, and the tail (`[reply] size␍␊payload␍␊`) is byte
+/// for byte what the publisher sent, so it is referred to as a whole.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame {
+    pub(crate) subject: Span,
+    pub(crate) reply: Span,
+    /// From behind the subject to the final line end; in `Run::rewritten` if `is_rewritten`.
+    pub(crate) tail: Span,
+    /// Bytes of the tail before the body.
+    pub(crate) tail_head_len: u32,
+    /// Bytes of the header block; 0 without one.
+    pub(crate) header_len: u32,
+    pub(crate) is_rewritten: bool,
+}
+
+impl Frame {
+    /// Header and payload, in the buffer that holds the tail.
+    pub(crate) fn body(&self) -> Span {
+        Span {
+            start: self.tail.start + self.tail_head_len,
+            end: self.tail.end - 2,
+        }
+    }
+}
+
+/// The messages collected since the receivers last changed.
+pub(crate) struct Run {
+    /// Who receives all of these messages.
+    pub(crate) receivers: MatchSet<Subscriber>,
+    /// Whether `receivers` is what the last subject matched in this batch.
+    pub(crate) is_routed: bool,
+    pub(crate) frames: Vec<Frame>,
+    last_subject: Span,
+    /// All frames have the subject of the first.
+    pub(crate) has_one_subject: bool,
+    pub(crate) has_headers: bool,
+    pub(crate) has_replies: bool,
+    /// Tails that the publisher spelled with other blanks than subscribers are sent.
+    pub(crate) rewritten: Vec<u8>,
+    pub(crate) body_bytes: usize,
+}
+
+impl Run {
+    pub(crate) fn new() -> Self {
+        Self {
+            receivers: MatchSet::default(),
+            is_routed: false,
+            frames: Vec::new(),
+            last_subject: Span::default(),
+            has_one_subject: true,
+            has_headers: false,
+            has_replies: false,
+            rewritten: Vec::new(),
+            body_bytes: 0,
+        }
+    }
+
+    /// Whether `subject` was the last one routed, in which case the receivers are known.
+    #[inline]
+    pub(crate) fn is_last_subject(&self, subject: &[u8], input: &[u8]) -> bool {
+        self.is_routed
+            && self.last_subject.len() == subject.len()
+            && self.last_subject.of_bytes(input) == subject
+    }
+
+    /// Notes that the receivers in force are those of `subject`.
+    pub(crate) fn routed(&mut self, subject: &[u8], input: &[u8]) {
+        self.is_routed = true;
+        self.last_subject = Span::of(subject, input);
+    }
+
+    /// Adds a message, whose slices must lie in `input`.
+    #[inline]
+    pub(crate) fn push(&mut self, publish: &Publish<'_>, same_subject: bool, input: &[u8]) {
+        let subject = Span::of(publish.subject, input);
+        self.has_one_subject &= same_subject || self.frames.is_empty();
+        let header_len = publish.header_len.unwrap_or(0) as u32;
+        self.has_headers |= header_len > 0;
+        let reply = match publish.reply {
+            Some(reply) => {
+                self.has_replies = true;
+                Span::of(reply, input)
+            }
+            None => Span::default(),
+        };
+        self.body_bytes += publish.body.len();
+        let frame = match canonical_tail(publish, subject, input) {
+            Some((tail, tail_head_len)) => Frame {
+                subject,
+                reply,
+                tail,
+                tail_head_len,
+                header_len,
+                is_rewritten: false,
+            },
+            None => {
+                let (tail, tail_head_len) = self.rewrite_tail(publish);
+                Frame {
+                    subject,
+                    reply,
+                    tail,
+                    tail_head_len,
+                    header_len,
+                    is_rewritten: true,
+                }
+            }
+        };
+        self.frames.push(frame);
+    }
+
+    /// Forgets the messages; the receivers stay known.
+    pub(crate) fn clear_frames(&mut self) {
+        self.frames.clear();
+        self.rewritten.clear();
+        self.has_one_subject = true;
+        self.has_headers = false;
+        self.has_replies = false;
+        self.body_bytes = 0;
+    }
+
+    fn rewrite_tail(&mut self, publish: &Publish<'_>) -> (Span, u32) {
+        let start = self.rewritten.len();
+        if let Some(reply) = publish.reply {
+            self.rewritten.extend_from_slice(reply);
+            self.rewritten.push(b' ');
+        }
+        if publish.header_len.is_some_and(|len| len > 0) {
+            self.rewritten.extend_from_slice(publish.header_len_text);
+            self.rewritten.push(b' ');
+        }
+        self.rewritten.extend_from_slice(publish.total_len_text);
+        self.rewritten.extend_from_slice(b"\r\n");
+        let head_len = self.rewritten.len() - start;
+        self.rewritten.extend_from_slice(publish.body);
+        self.rewritten.extend_from_slice(b"\r\n");
+        (
+            Span {
+                start: start as u32,
+                end: self.rewritten.len() as u32,
+            },
+            head_len as u32,
+        )
+    }
+}
+
+/// The tail as it stands in the input, if single blanks separate its parts there.
+#[inline]
+fn canonical_tail(publish: &Publish<'_>, subject: Span, input: &[u8]) -> Option<(Span, u32)> {
+    if publish.header_len == Some(0) {
+        // `HPUB` without a header goes out as `MSG`, which has one size only.
+        return None;
+    }
+    let mut text_len = publish.total_len_text.len();
+    let mut first = publish.total_len_text;
+    if publish.header_len.is_some() {
+        first = publish.header_len_text;
+        text_len += first.len() + 1;
+    }
+    if let Some(reply) = publish.reply {
+        first = reply;
+        text_len += first.len() + 1;
+    }
+    let start = Span::of(first, input).start;
+    let body = Span::of(publish.body, input);
+    let head_len = body.start - start;
+    let is_canonical = start == subject.end + 1
+        && head_len as usize == text_len + 2
+        && input[body.start as usize - 2] == b'\r'
+        && input[start as usize..body.start as usize - 2]
+            .iter()
+            .all(|&byte| byte != b'\t');
+    is_canonical.then_some((
+        Span {
+            start,
+            end: body.end + 2,
+        },
+        head_len,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use natterjack_wire::client::{ClientOp, Decoded, Limits, decode_client};
+
+    use super::*;
+
+    fn tail_of(input: &[u8]) -> (String, bool) {
+        let limits = Limits {
+            control_line_bytes_max: 4096,
+            payload_bytes_max: 1024,
+        };
+        let Ok(Decoded::Op {
+            op: ClientOp::Publish(publish),
+            ..
+        }) = decode_client(input, &limits)
+        else {
+            panic!("not a message: {input:?}");
+        };
+        let mut run = Run::new();
+        run.push(&publish, false, input);
+        let frame = run.frames[0];
+        let source = if frame.is_rewritten {
+            &run.rewritten[..]
+        } else {
+            input
+        };
+        assert_eq!(frame.body().of_bytes(source), publish.body);
+        (
+            String::from_utf8_lossy(frame.tail.of_bytes(source)).into_owned(),
+            frame.is_rewritten,
+        )
+    }
+
+    #[test]
+    fn tails_are_taken_as_they_stand_when_spelled_like_a_delivery() {
+        assert_eq!(
+            tail_of(b"PUB foo 2\r\nhi\r\n"),
+            ("2\r\nhi\r\n".into(), false)
+        );
+        assert_eq!(
+            tail_of(b"PUB foo bar 2\r\nhi\r\n"),
+            ("bar 2\r\nhi\r\n".into(), false)
+        );
+        assert_eq!(
+            tail_of(b"HPUB foo 12 14\r\nNATS/1.0\r\n\r\nhi\r\n").1,
+            false
+        );
+    }
+
+    #[test]
+    fn other_spellings_are_rewritten() {
+        assert_eq!(
+            tail_of(b"PUB foo  2\r\nhi\r\n"),
+            ("2\r\nhi\r\n".into(), true)
+        );
+        assert_eq!(
+            tail_of(b"PUB foo\tbar\t2 \r\nhi\r\n"),
+            ("bar 2\r\nhi\r\n".into(), true)
+        );
+        assert_eq!(
+            tail_of(b"PUB foo bar 2\nhi\r\n"),
+            ("bar 2\r\nhi\r\n".into(), true)
+        );
+        assert_eq!(
+            tail_of(b"HPUB foo 0 2\r\nhi\r\n"),
+            ("2\r\nhi\r\n".into(), true)
+        );
+    }
+}

@@ -1,0 +1,352 @@
+//! What one thread lends to the session it is serving, and the delivery of runs.
+//!
+//! Everything a batch needs lives here and not in the session: the read buffer, the cache of receivers, the
+//! run being collected, the buffer it is rendered into. A connection that is quiet owns none of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use natterjack_subject::QueueGroup;
+
+use super::cache::RouteCache;
+use super::outbox::{Offered, Outbox};
+use super::rendering::{Renderer, Source};
+use super::run::Run;
+use super::subscription::{Subscriber, Subscription};
+use crate::account::Account;
+use crate::limits::READ_BUFFER_BYTES;
+
+/// A thread's share of the engine. Any session may be served with any worker, one at a time.
+pub struct Worker {
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) cache: RouteCache,
+    pub(crate) run: Run,
+    pub(crate) deliverer: Deliverer,
+    /// A large frame's buffer that nobody refers to any more.
+    pub(crate) spare_frame: Vec<u8>,
+}
+
+/// The part of a worker that delivers.
+pub(crate) struct Deliverer {
+    renderer: Renderer,
+    rng: fastrand::Rng,
+    touched: Vec<Arc<Outbox>>,
+    congested: Vec<Arc<Outbox>>,
+    overflowed: Vec<Arc<Outbox>>,
+    picks: Vec<Pick>,
+    /// Frames that reached somebody, kept only when it matters.
+    reached: Vec<bool>,
+    pub(crate) messages_out: u64,
+    pub(crate) bytes_out: u64,
+}
+
+/// A frame and the queue group's member it goes to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Pick {
+    member: u32,
+    frame: u32,
+}
+
+/// Who publishes a run, and under which rules.
+pub(crate) struct Publisher<'a> {
+    pub(crate) outbox: &'a Arc<Outbox>,
+    pub(crate) echo: bool,
+    pub(crate) account: &'a Account,
+}
+
+impl Publisher<'_> {
+    fn may_reach(&self, subscription: &Subscription) -> bool {
+        self.echo || !Arc::ptr_eq(self.outbox, subscription.outbox())
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            buffer: vec![0; READ_BUFFER_BYTES],
+            cache: RouteCache::new(seed),
+            run: Run::new(),
+            deliverer: Deliverer {
+                renderer: Renderer::default(),
+                rng: fastrand::Rng::with_seed(seed),
+                touched: Vec::new(),
+                congested: Vec::new(),
+                overflowed: Vec::new(),
+                picks: Vec::new(),
+                reached: Vec::new(),
+                messages_out: 0,
+                bytes_out: 0,
+            },
+            spare_frame: Vec::new(),
+        }
+    }
+}
+
+impl Deliverer {
+    /// Delivers a run and empties it. `unreached` is told the frames that nobody received, if any of them
+    /// asked for a reply.
+    pub(crate) fn deliver(
+        &mut self,
+        run: &mut Run,
+        source: Source<'_>,
+        publisher: &Publisher<'_>,
+        direct: bool,
+        now: Instant,
+        mut unreached: impl FnMut(&mut Self, usize, &Run),
+    ) {
+        if run.frames.is_empty() {
+            return;
+        }
+        self.renderer.start_run();
+        let plain_len = run.receivers.plain_len();
+        let mut reached_all = false;
+        for subscriber in run.receivers.plain() {
+            if publisher.may_reach(&subscriber.0) {
+                reached_all |= self.deliver_all(
+                    run,
+                    source,
+                    &subscriber.0,
+                    publisher,
+                    plain_len > 1,
+                    direct,
+                    now,
+                );
+            }
+        }
+        let track = run.has_replies && !reached_all;
+        if track {
+            self.reached.clear();
+            self.reached.resize(run.frames.len(), false);
+        }
+        for group in run.receivers.groups() {
+            self.deliver_to_group(run, source, group, publisher, track, direct, now);
+        }
+        if track {
+            for frame in 0..run.frames.len() {
+                if !self.reached[frame] && run.frames[frame].reply.len() > 0 {
+                    unreached(self, frame, run);
+                }
+            }
+        }
+        self.renderer.start_run();
+        run.clear_frames();
+    }
+
+    /// Notes that `outbox` has to be flushed at the end of the batch.
+    pub(crate) fn touch(&mut self, outbox: &Arc<Outbox>) {
+        self.touched.push(Arc::clone(outbox));
+    }
+
+    /// Flushes every outbox the batch appended to.
+    pub(crate) fn flush_touched(&mut self, now: Instant) {
+        for outbox in self.touched.drain(..) {
+            outbox.flush(now);
+        }
+    }
+
+    /// The outboxes whose producers should slow down, as the batch left them.
+    pub(crate) fn take_congested(&mut self) -> Vec<Arc<Outbox>> {
+        std::mem::take(&mut self.congested)
+    }
+
+    /// The connections the batch closed as slow consumers.
+    pub(crate) fn take_overflowed(&mut self) -> Vec<Arc<Outbox>> {
+        std::mem::take(&mut self.overflowed)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one delivery, spelled out; a struct would only rename them"
+    )]
+    fn deliver_all(
+        &mut self,
+        run: &Run,
+        source: Source<'_>,
+        subscription: &Arc<Subscription>,
+        publisher: &Publisher<'_>,
+        is_shared: bool,
+        direct: bool,
+        now: Instant,
+    ) -> bool {
+        let outbox = subscription.outbox();
+        if subscription.max() != 0 {
+            return self.deliver_counted(run, source, subscription, publisher, 0..run.frames.len())
+                == run.frames.len();
+        }
+        let mut rendering =
+            self.renderer
+                .render_run(run, source, subscription.sid(), outbox.headers(), is_shared);
+        let (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
+        let mut must_flush = false;
+        let offered = outbox.offer(subscription, &mut rendering, direct, now, &mut must_flush);
+        if offered == Offered::Counted {
+            return self.deliver_counted(run, source, subscription, publisher, 0..run.frames.len())
+                == run.frames.len();
+        }
+        self.settle(outbox, offered, must_flush, messages, bytes)
+    }
+
+    /// Delivers to a subscription that ends after a number of messages, one that may be reached between two
+    /// frames of this run. Returns how many of `frames` it took.
+    fn deliver_counted(
+        &mut self,
+        run: &Run,
+        source: Source<'_>,
+        subscription: &Arc<Subscription>,
+        publisher: &Publisher<'_>,
+        frames: std::ops::Range<usize>,
+    ) -> usize {
+        let outbox = subscription.outbox();
+        let (mut must_flush, mut exhausted) = (false, false);
+        let (mut messages, mut bytes) = (0, 0);
+        let renderer = &mut self.renderer;
+        let first = frames.start;
+        let (offered, taken) = outbox.offer_counted(
+            subscription,
+            frames.len(),
+            &mut must_flush,
+            &mut exhausted,
+            |taken, queue| {
+                let mut rendering = renderer.render_frames(
+                    run,
+                    source,
+                    subscription.sid(),
+                    outbox.headers(),
+                    first..first + taken,
+                );
+                (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
+                queue(&mut rendering);
+            },
+        );
+        if exhausted {
+            remove_from_index(publisher.account, subscription);
+        }
+        self.settle(outbox, offered, must_flush, messages, bytes);
+        taken
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one delivery, spelled out; a struct would only rename them"
+    )]
+    fn deliver_to_group(
+        &mut self,
+        run: &Run,
+        source: Source<'_>,
+        group: &QueueGroup<Subscriber>,
+        publisher: &Publisher<'_>,
+        track: bool,
+        direct: bool,
+        now: Instant,
+    ) {
+        let len = group.len();
+        let mut picks = std::mem::take(&mut self.picks);
+        picks.clear();
+        picks.extend((0..run.frames.len()).map(|frame| Pick {
+            member: self.rng.usize(0..len) as u32,
+            frame: frame as u32,
+        }));
+        picks.sort_unstable();
+        for chosen in picks.chunk_by(|a, b| a.member == b.member) {
+            let subscription = &group.member(chosen[0].member as usize).0;
+            if subscription.max() == 0
+                && publisher.may_reach(subscription)
+                && self.deliver_picked(run, source, subscription, chosen, direct, now)
+            {
+                if track {
+                    chosen
+                        .iter()
+                        .for_each(|pick| self.reached[pick.frame as usize] = true);
+                }
+                continue;
+            }
+            // The chosen member cannot take all of them: each goes to the next member that can.
+            for pick in chosen {
+                let reached = (0..len).any(|step| {
+                    let member = (pick.member as usize + step) % len;
+                    self.deliver_one(run, source, &group.member(member).0, publisher, *pick)
+                });
+                if track && reached {
+                    self.reached[pick.frame as usize] = true;
+                }
+            }
+        }
+        self.picks = picks;
+    }
+
+    fn deliver_picked(
+        &mut self,
+        run: &Run,
+        source: Source<'_>,
+        subscription: &Arc<Subscription>,
+        picks: &[Pick],
+        direct: bool,
+        now: Instant,
+    ) -> bool {
+        let outbox = subscription.outbox();
+        let frames = picks.iter().map(|pick| pick.frame as usize);
+        let mut rendering =
+            self.renderer
+                .render_frames(run, source, subscription.sid(), outbox.headers(), frames);
+        let (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
+        let mut must_flush = false;
+        let offered = outbox.offer(subscription, &mut rendering, direct, now, &mut must_flush);
+        self.settle(outbox, offered, must_flush, messages, bytes)
+    }
+
+    fn deliver_one(
+        &mut self,
+        run: &Run,
+        source: Source<'_>,
+        subscription: &Arc<Subscription>,
+        publisher: &Publisher<'_>,
+        pick: Pick,
+    ) -> bool {
+        let frame = pick.frame as usize;
+        publisher.may_reach(subscription)
+            && self.deliver_counted(run, source, subscription, publisher, frame..frame + 1) == 1
+    }
+
+    /// Books what an offer came to. Returns whether the messages were accepted.
+    fn settle(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        offered: Offered,
+        must_flush: bool,
+        messages: usize,
+        bytes: usize,
+    ) -> bool {
+        if must_flush {
+            self.touched.push(Arc::clone(outbox));
+        }
+        match offered {
+            Offered::Closed | Offered::Counted => return false,
+            Offered::Overflowed => {
+                self.overflowed.push(Arc::clone(outbox));
+                return false;
+            }
+            Offered::Congested => {
+                if !self
+                    .congested
+                    .iter()
+                    .any(|known| Arc::ptr_eq(known, outbox))
+                {
+                    self.congested.push(Arc::clone(outbox));
+                }
+            }
+            Offered::Accepted => {}
+        }
+        self.messages_out += messages as u64;
+        self.bytes_out += bytes as u64;
+        true
+    }
+}
+
+/// Takes a closed subscription out of its account's index.
+pub(crate) fn remove_from_index(account: &Account, subscription: &Arc<Subscription>) {
+    account.index().remove(
+        subscription.subject(),
+        subscription.queue(),
+        &Subscriber(Arc::clone(subscription)),
+    );
+}

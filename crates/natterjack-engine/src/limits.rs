@@ -1,0 +1,79 @@
+//! Every bound the engine enforces, in one place, with its default and its reason.
+
+use std::time::Duration;
+
+/// Bounds a server puts on its connections. Defaults are those of nats-server 2.15.1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest message a client may publish, header included, in bytes.
+    pub payload_bytes_max: usize,
+    /// Longest list of arguments of one operation, in bytes.
+    pub control_line_bytes_max: usize,
+    /// Connections open at one time; a further one is told so and closed.
+    pub connections_max: usize,
+    /// Subscriptions one connection may hold; `None` sets no bound.
+    pub subscriptions_max: Option<usize>,
+    /// Tokens a subscription's subject may have; `None` sets no bound.
+    pub subscription_tokens_max: Option<usize>,
+    /// Bytes that may wait for one connection before it is dropped as a slow consumer.
+    pub pending_bytes_max: usize,
+    /// How long a connection's socket may refuse every byte before it is dropped as a slow consumer.
+    pub write_deadline: Duration,
+    /// How long a connection that must log in may stay silent.
+    pub auth_timeout: Duration,
+    /// How often a quiet connection is asked for a sign of life.
+    pub ping_interval: Duration,
+    /// Unanswered PINGs after which a connection counts as stale.
+    pub pings_outstanding_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            payload_bytes_max: 1024 * 1024,
+            control_line_bytes_max: 4096,
+            connections_max: 64 * 1024,
+            subscriptions_max: None,
+            subscription_tokens_max: None,
+            pending_bytes_max: 64 * 1024 * 1024,
+            write_deadline: Duration::from_secs(10),
+            auth_timeout: Duration::from_secs(2),
+            ping_interval: Duration::from_secs(120),
+            pings_outstanding_max: 2,
+        }
+    }
+}
+
+impl Limits {
+    /// Backlog above which the producers of a connection are slowed, in bytes.
+    ///
+    /// Far below `pending_bytes_max`, so that a backlog stays in the CPU's caches and a fan-out to
+    /// thousands of slow connections does not fill memory before anybody is slowed.
+    pub(crate) fn congested_bytes(&self) -> usize {
+        (self.pending_bytes_max / 4).min(CONGESTED_BYTES)
+    }
+}
+
+/// See [`Limits::congested_bytes`].
+const CONGESTED_BYTES: usize = 1024 * 1024;
+
+/// How long one batch of a producer waits for congested consumers.
+///
+/// Long enough for a consumer that keeps reading to catch up by megabytes, short enough that a consumer
+/// that does not read delays the others by no more than this, once.
+pub const STALL_MAX: Duration = Duration::from_millis(10);
+
+/// Bytes one read takes from a socket at most. Larger batches mean fewer writes to every target; past this
+/// size the batch and what is rendered from it fall out of a core's second-level cache.
+pub const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Frames larger than this get a buffer of their own, which the targets' queues then share without copying.
+pub(crate) const LARGE_FRAME_BYTES: usize = 64 * 1024;
+
+/// Bodies from this size on are written from where they were read; smaller ones are copied beside their
+/// header, which is cheaper than one more entry in a vectored write.
+pub(crate) const BODY_PIECE_BYTES: usize = 2 * 1024;
+
+/// The most subscriptions removed in one step when a connection ends, so that a client with a million of
+/// them does not hold a thread.
+pub const CLOSE_STEP_SUBSCRIPTIONS: usize = 4096;

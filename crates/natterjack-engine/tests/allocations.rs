@@ -1,0 +1,170 @@
+//! No allocation per message on the publish path, in steady state.
+
+#![expect(
+    unsafe_code,
+    reason = "a counting allocator has to implement an unsafe trait"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use natterjack_engine::{
+    Authorization, ClientSession, Engine, Limits, Peer, ServerInfo, Settings, Transport, Worker,
+};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps `alloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps `dealloc`'s contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps `realloc`'s contract.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A socket that takes everything.
+struct Sink;
+
+impl Transport for Sink {
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn wake(&self) {}
+}
+
+struct Bench {
+    engine: Arc<Engine>,
+    worker: Worker,
+    now: Instant,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let engine = Engine::new(Settings {
+            info: ServerInfo::default(),
+            limits: Limits::default(),
+            authorization: Authorization::Open,
+            seed: 1,
+        });
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs some instant to start from"
+        )]
+        let now = Instant::now();
+        Self {
+            worker: engine.worker(),
+            engine,
+            now,
+        }
+    }
+
+    fn client(&mut self, subscriptions: &str) -> ClientSession {
+        let mut session = self
+            .engine
+            .open_client(Peer { address: None }, Arc::new(Sink), self.now);
+        let connect = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n";
+        self.feed(&mut session, connect.as_bytes());
+        self.feed(&mut session, subscriptions.as_bytes());
+        session
+    }
+
+    fn feed(&mut self, session: &mut ClientSession, bytes: &[u8]) {
+        let [_, buffer] = &mut session.read_slices(&mut self.worker);
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        session.handle_read(bytes.len(), &mut self.worker, self.now);
+    }
+
+    /// Allocations that 50 further reads of `batch` cost once everything is warm.
+    fn steady_allocations(&mut self, batch: &[u8]) -> u64 {
+        let mut publisher = self.client("");
+        for _ in 0..20 {
+            self.feed(&mut publisher, batch);
+        }
+        let delivered = self.engine.totals().messages_out;
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        for _ in 0..50 {
+            self.feed(&mut publisher, batch);
+        }
+        let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        println!(
+            "{} messages out",
+            self.engine.totals().messages_out - delivered
+        );
+        count
+    }
+}
+
+fn batch(subject: impl Fn(usize) -> String, size: usize) -> Vec<u8> {
+    let payload = "x".repeat(size);
+    let count = (60_000 / (size + 30)).clamp(1, 400);
+    (0..count)
+        .map(|number| format!("PUB {} {size}\r\n{payload}\r\n", subject(number)))
+        .collect::<String>()
+        .into_bytes()
+}
+
+/// One test, since a second thread's allocations would be counted too.
+#[test]
+fn publishing_allocates_nothing() {
+    for size in [16, 128, 1024, 16 * 1024] {
+        let mut bench = Bench::new();
+        let _subscribers: Vec<_> = (0..10).map(|_| bench.client("SUB foo 1\r\n")).collect();
+        let count = bench.steady_allocations(&batch(|_| "foo".to_owned(), size));
+        assert_eq!(count, 0, "fan-out of {size} bytes");
+    }
+    let mut bench = Bench::new();
+    assert_eq!(
+        bench.steady_allocations(&batch(|_| "nobody".to_owned(), 16)),
+        0,
+        "no subscriber"
+    );
+
+    let _wildcard = bench.client("SUB dev.> 1\r\n");
+    let random = batch(|number| format!("dev.{}", number * 7919 % 100_003), 16);
+    assert_eq!(
+        bench.steady_allocations(&random),
+        0,
+        "changing subjects under one wildcard"
+    );
+
+    // A queue group's members, and subjects that alternate between two connections, are queued before they
+    // are flushed: their buffers cost some allocations for a batch of 400 messages, not one for each.
+    let _group: Vec<_> = (0..4).map(|_| bench.client("SUB work q 1\r\n")).collect();
+    let count = bench.steady_allocations(&batch(|_| "work".to_owned(), 16));
+    assert!(
+        count <= 50 * 4,
+        "queue group: {count} allocations in 50 batches"
+    );
+    let _odd = bench.client("SUB even 1\r\n");
+    let _even = bench.client("SUB odd 1\r\n");
+    let alternating = batch(
+        |number| if number % 2 == 0 { "even" } else { "odd" }.to_owned(),
+        16,
+    );
+    let count = bench.steady_allocations(&alternating);
+    assert!(
+        count <= 50 * 20,
+        "alternating subjects: {count} allocations in 50 batches of 400"
+    );
+}

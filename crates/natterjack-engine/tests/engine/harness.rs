@@ -1,0 +1,182 @@
+//! An engine without a server: clients are sessions with a transport in memory.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use natterjack_engine::{
+    Authorization, ClientSession, CloseReason, Engine, Limits, Peer, ServerInfo, Settings,
+    Transport, Worker,
+};
+
+/// The peer's side of a connection.
+pub(crate) struct Memory {
+    written: Mutex<Vec<u8>>,
+    /// Bytes it takes before it refuses more.
+    room: AtomicUsize,
+    writes: AtomicUsize,
+    wakes: AtomicUsize,
+}
+
+impl Transport for Memory {
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        let mut count = 0;
+        for slice in slices {
+            let room = self.room.load(Ordering::Relaxed);
+            let taken = room.min(slice.len());
+            self.room.store(room - taken, Ordering::Relaxed);
+            self.written
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(&slice[..taken]);
+            count += taken;
+            if taken < slice.len() {
+                break;
+            }
+        }
+        if count == 0 {
+            Err(ErrorKind::WouldBlock.into())
+        } else {
+            Ok(count)
+        }
+    }
+
+    fn wake(&self) {
+        self.wakes.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+pub(crate) struct Harness {
+    pub(crate) engine: Arc<Engine>,
+    worker: Worker,
+    pub(crate) now: Instant,
+}
+
+pub(crate) struct Client {
+    pub(crate) session: ClientSession,
+    pub(crate) peer: Arc<Memory>,
+}
+
+impl Harness {
+    pub(crate) fn new() -> Self {
+        Self::with(Limits::default(), Authorization::Open)
+    }
+
+    pub(crate) fn with(limits: Limits, authorization: Authorization) -> Self {
+        let info = ServerInfo {
+            server_id: "TEST".to_owned(),
+            headers: true,
+            ..ServerInfo::default()
+        };
+        let engine = Engine::new(Settings {
+            info,
+            limits,
+            authorization,
+            seed: 7,
+        });
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs some instant to start from"
+        )]
+        let now = Instant::now();
+        Self {
+            worker: engine.worker(),
+            engine,
+            now,
+        }
+    }
+
+    /// A connection that was sent INFO and nothing else.
+    pub(crate) fn open(&self) -> Client {
+        let peer = Arc::new(Memory {
+            written: Mutex::default(),
+            room: AtomicUsize::new(usize::MAX),
+            writes: AtomicUsize::new(0),
+            wakes: AtomicUsize::new(0),
+        });
+        let transport = Arc::clone(&peer) as Arc<dyn Transport>;
+        let session = self
+            .engine
+            .open_client(Peer { address: None }, transport, self.now);
+        Client { session, peer }
+    }
+
+    /// A connection that said CONNECT with these options besides `verbose:false, pedantic:false`.
+    pub(crate) fn connect(&mut self, options: &str) -> Client {
+        let mut client = self.open();
+        client.take();
+        let comma = if options.is_empty() { "" } else { "," };
+        let connect =
+            format!("CONNECT {{\"verbose\":false,\"pedantic\":false{comma}{options}}}\r\n");
+        self.send(&mut client, connect.as_bytes());
+        client
+    }
+
+    /// Lets the client's bytes arrive, as many at a time as the reads' buffers take.
+    pub(crate) fn send(&mut self, client: &mut Client, mut bytes: &[u8]) {
+        while !bytes.is_empty() && client.closed().is_none() {
+            let mut count = 0;
+            for slice in &mut client.session.read_slices(&mut self.worker) {
+                let taken = slice.len().min(bytes.len());
+                slice[..taken].copy_from_slice(&bytes[..taken]);
+                bytes = &bytes[taken..];
+                count += taken;
+            }
+            client
+                .session
+                .handle_read(count, &mut self.worker, self.now);
+        }
+    }
+
+    /// Moves the clock, and has the client's session do what falls due.
+    pub(crate) fn pass(&mut self, client: &mut Client, time: Duration) {
+        let end = self.now + time;
+        while client.closed().is_none() && client.session.next_timeout() <= end {
+            self.now = client.session.next_timeout().max(self.now);
+            client.session.handle_timeout(self.now);
+        }
+        self.now = end;
+    }
+
+    pub(crate) fn is_stalled(&self, client: &mut Client) -> bool {
+        client
+            .session
+            .is_stalled(Context::from_waker(Waker::noop()).waker(), self.now)
+    }
+}
+
+impl Client {
+    /// What the peer got since the last call.
+    pub(crate) fn take(&self) -> String {
+        let mut written = self
+            .peer
+            .written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&std::mem::take(&mut *written)).into_owned()
+    }
+
+    pub(crate) fn writes(&self) -> usize {
+        self.peer.writes.swap(0, Ordering::Relaxed)
+    }
+
+    pub(crate) fn wakes(&self) -> usize {
+        self.peer.wakes.swap(0, Ordering::Relaxed)
+    }
+
+    /// Bounds what the peer takes from now on.
+    pub(crate) fn set_room(&self, room: usize) {
+        self.peer.room.store(room, Ordering::Relaxed);
+    }
+
+    pub(crate) fn closed(&self) -> Option<CloseReason> {
+        self.session.outbox().status().closed
+    }
+
+    pub(crate) fn close(mut self) {
+        while !self.session.close_step(CloseReason::ClientClosed) {}
+    }
+}

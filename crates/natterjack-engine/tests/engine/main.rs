@@ -1,0 +1,8 @@
+//! The engine through its public API: sessions fed with bytes, transports that remember what was written, and
+//! a clock that moves when told.
+
+mod backpressure;
+mod conversation;
+mod delivery;
+mod harness;
+mod time;

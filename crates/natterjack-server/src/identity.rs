@@ -1,0 +1,29 @@
+//! Who the server is: the key pair it makes up at every start, and what INFO says of it.
+
+use natterjack_engine::ServerInfo;
+use nkeys::KeyPair;
+
+use crate::options::Options;
+
+/// The nats-server version whose behaviour clients can rely on. Client libraries compare it to decide which
+/// features they may use, so it is not our own version.
+const COMPATIBLE_VERSION: &str = "2.15.1";
+
+/// INFO as far as it is the same for all clients.
+pub(crate) fn server_info(options: &Options, port: u16) -> ServerInfo {
+    let server_id = KeyPair::new_server().public_key();
+    ServerInfo {
+        server_name: options
+            .server_name
+            .clone()
+            .unwrap_or_else(|| server_id.clone()),
+        server_id,
+        version: COMPATIBLE_VERSION.to_owned(),
+        proto: 1,
+        go: concat!("natterjack ", env!("CARGO_PKG_VERSION")).to_owned(),
+        host: options.host.clone(),
+        port,
+        headers: true,
+        ..ServerInfo::default()
+    }
+}

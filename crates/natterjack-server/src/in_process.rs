@@ -1,0 +1,557 @@
+//! A client of the embedded server without a socket.
+//!
+//! It speaks the client protocol through memory, to the same kind of session a socket has, so every rule and
+//! limit is the same. It connects once; when its server stops, it ends.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_core::Stream;
+use natterjack_wire::client::{self, ConnectOptions, Decoded, Limits, ServerOp, decode_server};
+use natterjack_wire::headers::Headers;
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+
+use crate::net::pipe::ClientEnd;
+use crate::options::Authorization;
+
+/// Messages a subscription holds for its reader before the client as a whole waits, and with it, in the end,
+/// those who publish to it.
+const SUBSCRIPTION_QUEUE: usize = 8192;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// A message as the in-process client hands it over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where it was published.
+    pub subject: String,
+    /// Where an answer is expected.
+    pub reply: Option<String>,
+    /// Its headers, in order; names may repeat.
+    pub headers: MessageHeaders,
+    /// Its payload.
+    pub payload: Bytes,
+    /// The status of a message from the server itself, such as 503.
+    pub status: Option<u16>,
+}
+
+/// Header fields of a message, in order; a name may come several times.
+pub type MessageHeaders = Vec<(String, String)>;
+
+/// Why an in-process client could not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The server has stopped or closed this connection.
+    #[error("the embedded server has stopped")]
+    ServerStopped,
+    /// A subject is empty, or has a blank or line end in it.
+    #[error("invalid subject {0:?}: it must not be empty or contain blanks or line ends")]
+    InvalidSubject(String),
+    /// A header's name or value cannot be sent.
+    #[error("invalid header {0:?}: names take no colon, blank or line end, values no line end")]
+    InvalidHeader(String),
+    /// The message is larger than the server takes.
+    #[error("message of {size} bytes is larger than max_payload ({max})")]
+    PayloadTooLarge {
+        /// Header and payload, in bytes.
+        size: usize,
+        /// The server's `max_payload`.
+        max: usize,
+    },
+    /// Nobody listens to the subject of a request.
+    #[error("nobody listens to this subject")]
+    NoResponders,
+    /// No answer came in time.
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+/// A raw in-process connection; see [`Server::in_process_connection`](crate::Server::in_process_connection).
+#[derive(Debug)]
+pub struct InProcessConnection(pub(crate) ClientEnd);
+
+impl AsyncRead for InProcessConnection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for InProcessConnection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+/// A client inside the server's process. Clones share the connection.
+#[derive(Clone, Debug)]
+pub struct InProcessClient {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Whole operations go out under this lock, so that those of several tasks do not mix.
+    writer: AsyncMutex<tokio::io::WriteHalf<InProcessConnection>>,
+    /// Operations of somebody who could not wait; they go out before the next one.
+    later: Mutex<Vec<u8>>,
+    routes: Mutex<Routes>,
+    next_sid: AtomicU64,
+    inbox_prefix: String,
+    payload_bytes_max: usize,
+}
+
+/// Where what comes in goes to.
+#[derive(Debug, Default)]
+struct Routes {
+    subscriptions: HashMap<u64, mpsc::Sender<Message>>,
+    /// Who waits for a PONG, in order.
+    flushes: VecDeque<oneshot::Sender<()>>,
+    is_closed: bool,
+}
+
+impl InProcessClient {
+    pub(crate) fn new(
+        connection: InProcessConnection,
+        authorization: &Authorization,
+        payload_bytes_max: usize,
+        runtime: &Handle,
+    ) -> Self {
+        let (reader, writer) = tokio::io::split(connection);
+        let mut greeting = Vec::new();
+        client::connect(&mut greeting, &connect_options(authorization));
+        let inner = Arc::new(Inner {
+            writer: AsyncMutex::new(writer),
+            later: Mutex::new(greeting),
+            routes: Mutex::default(),
+            next_sid: AtomicU64::new(1),
+            inbox_prefix: format!("_INBOX.{:016x}.", fastrand::u64(..)),
+            payload_bytes_max,
+        });
+        runtime.spawn(receive(reader, Arc::clone(&inner)));
+        Self { inner }
+    }
+
+    /// Publishes a message. It is on its way when this returns; [`flush`](Self::flush) tells when the server
+    /// has handled it. Waits while the server cannot keep up.
+    ///
+    /// # Errors
+    /// If the subject is invalid, the message too large, or the server has stopped.
+    pub async fn publish(
+        &self,
+        subject: impl AsRef<str>,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<(), ClientError> {
+        self.publish_message(subject.as_ref(), None, &[], payload.as_ref())
+            .await
+    }
+
+    /// Publishes a message with headers, a reply subject, or both.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), and if a header is invalid.
+    pub async fn publish_message(
+        &self,
+        subject: &str,
+        reply: Option<&str>,
+        headers: &[(String, String)],
+        payload: &[u8],
+    ) -> Result<(), ClientError> {
+        check_subject(subject)?;
+        reply.map_or(Ok(()), check_subject)?;
+        let reply = reply.map(str::as_bytes);
+        let block = header_block(headers)?;
+        let size = block.as_ref().map_or(0, Vec::len) + payload.len();
+        if size > self.inner.payload_bytes_max {
+            return Err(ClientError::PayloadTooLarge {
+                size,
+                max: self.inner.payload_bytes_max,
+            });
+        }
+        let mut text = Vec::with_capacity(subject.len() + size + 64);
+        match block {
+            Some(block) => {
+                client::header_publish(&mut text, subject.as_bytes(), reply, &block, payload);
+            }
+            None => client::publish(&mut text, subject.as_bytes(), reply, payload),
+        }
+        self.inner.send(&text).await
+    }
+
+    /// Subscribes to a subject, which may have wildcards.
+    ///
+    /// # Errors
+    /// If the subject is invalid or the server has stopped.
+    pub async fn subscribe(&self, subject: impl AsRef<str>) -> Result<Subscription, ClientError> {
+        self.inner.subscribe(subject.as_ref(), None, None).await
+    }
+
+    /// Subscribes as a member of a queue group: each message goes to one member.
+    ///
+    /// # Errors
+    /// If the subject or the group's name is invalid, or the server has stopped.
+    pub async fn queue_subscribe(
+        &self,
+        subject: impl AsRef<str>,
+        queue: impl AsRef<str>,
+    ) -> Result<Subscription, ClientError> {
+        self.inner
+            .subscribe(subject.as_ref(), Some(queue.as_ref()), None)
+            .await
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// If nobody listens, no answer comes within `timeout`, or publishing fails.
+    pub async fn request(
+        &self,
+        subject: impl AsRef<str>,
+        payload: impl AsRef<[u8]>,
+        timeout: Duration,
+    ) -> Result<Message, ClientError> {
+        let inbox = self.new_inbox();
+        let mut answers = self.inner.subscribe(&inbox, None, Some(1)).await?;
+        self.publish_message(subject.as_ref(), Some(&inbox), &[], payload.as_ref())
+            .await?;
+        let answer = tokio::time::timeout(timeout, answers.next())
+            .await
+            .map_err(|_| ClientError::TimedOut)?
+            .ok_or(ClientError::ServerStopped)?;
+        if answer.status == Some(503) {
+            Err(ClientError::NoResponders)
+        } else {
+            Ok(answer)
+        }
+    }
+
+    /// A subject that nobody else uses, for answers.
+    #[must_use]
+    pub fn new_inbox(&self) -> String {
+        format!("{}{:016x}", self.inner.inbox_prefix, fastrand::u64(..))
+    }
+
+    /// Waits until the server has handled everything sent before.
+    ///
+    /// # Errors
+    /// If the server has stopped.
+    pub async fn flush(&self) -> Result<(), ClientError> {
+        let (done, wait) = oneshot::channel();
+        let mut text = Vec::new();
+        client::ping(&mut text);
+        self.inner
+            .send_with(&text, |routes| routes.flushes.push_back(done))
+            .await?;
+        wait.await.map_err(|_| ClientError::ServerStopped)
+    }
+}
+
+/// Messages for one subscription, as a [`Stream`]. Dropping it unsubscribes.
+#[derive(Debug)]
+pub struct Subscription {
+    inner: Arc<Inner>,
+    sid: u64,
+    messages: mpsc::Receiver<Message>,
+}
+
+impl Subscription {
+    /// The next message; `None` once the server has stopped.
+    pub async fn next(&mut self) -> Option<Message> {
+        self.messages.recv().await
+    }
+
+    /// Ends the subscription after `max` messages in all, counted from its start.
+    ///
+    /// # Errors
+    /// If the server has stopped.
+    pub async fn unsubscribe_after(&self, max: u64) -> Result<(), ClientError> {
+        let mut text = Vec::new();
+        client::unsubscribe(
+            &mut text,
+            client::decimal(self.sid as usize).as_ref(),
+            Some(max),
+        );
+        self.inner.send(&text).await
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.messages.poll_recv(context)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.inner.routes.lock().subscriptions.remove(&self.sid);
+        let mut text = Vec::new();
+        client::unsubscribe(&mut text, client::decimal(self.sid as usize).as_ref(), None);
+        self.inner.send_later(&text);
+    }
+}
+
+impl Inner {
+    async fn subscribe(
+        self: &Arc<Self>,
+        subject: &str,
+        queue: Option<&str>,
+        max: Option<u64>,
+    ) -> Result<Subscription, ClientError> {
+        check_subject(subject)?;
+        queue.map_or(Ok(()), check_subject)?;
+        if !natterjack_engine::is_valid_pattern(subject.as_bytes()) {
+            return Err(ClientError::InvalidSubject(subject.to_owned()));
+        }
+        let sid = self.next_sid.fetch_add(1, Ordering::Relaxed);
+        let digits = client::decimal(sid as usize);
+        let queue = queue.map(str::as_bytes);
+        let mut text = Vec::new();
+        client::subscribe(&mut text, subject.as_bytes(), queue, digits.as_ref());
+        if max.is_some() {
+            client::unsubscribe(&mut text, digits.as_ref(), max);
+        }
+        let (sender, messages) = mpsc::channel(SUBSCRIPTION_QUEUE);
+        let subscription = Subscription {
+            inner: Arc::clone(self),
+            sid,
+            messages,
+        };
+        self.send_with(&text, |routes| {
+            routes.subscriptions.insert(sid, sender);
+        })
+        .await?;
+        Ok(subscription)
+    }
+
+    async fn send(&self, text: &[u8]) -> Result<(), ClientError> {
+        self.send_with(text, |_| {}).await
+    }
+
+    /// Sends whole operations, and notes where their answers go.
+    async fn send_with(
+        &self,
+        text: &[u8],
+        note: impl FnOnce(&mut Routes),
+    ) -> Result<(), ClientError> {
+        let mut writer = self.writer.lock().await;
+        {
+            let mut routes = self.routes.lock();
+            if routes.is_closed {
+                return Err(ClientError::ServerStopped);
+            }
+            note(&mut routes);
+        }
+        let mut first = std::mem::take(&mut *self.later.lock());
+        // One write, so that a cancelled task leaves either nothing or everything of a small operation; a
+        // large one that is cut off would break the stream, which is why it goes through `later` first.
+        first.extend_from_slice(text);
+        WholeWrite {
+            later: &self.later,
+            text: first,
+            written: 0,
+        }
+        .write(&mut writer)
+        .await
+    }
+
+    /// Sends without waiting: now if the connection takes it, else with the next operation.
+    fn send_later(&self, text: &[u8]) {
+        self.later.lock().extend_from_slice(text);
+    }
+
+    fn close(&self) {
+        let mut routes = self.routes.lock();
+        routes.is_closed = true;
+        routes.subscriptions.clear();
+        routes.flushes.clear();
+    }
+}
+
+/// A write whose rest is kept for the next one if its task is cancelled in the middle.
+struct WholeWrite<'a> {
+    later: &'a Mutex<Vec<u8>>,
+    text: Vec<u8>,
+    written: usize,
+}
+
+impl WholeWrite<'_> {
+    async fn write(
+        mut self,
+        writer: &mut tokio::io::WriteHalf<InProcessConnection>,
+    ) -> Result<(), ClientError> {
+        while self.written < self.text.len() {
+            let count = writer
+                .write(&self.text[self.written..])
+                .await
+                .map_err(|_| ClientError::ServerStopped)?;
+            self.written += count;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for WholeWrite<'_> {
+    fn drop(&mut self) {
+        let rest = &self.text[self.written..];
+        if !rest.is_empty() {
+            let mut later = self.later.lock();
+            later.splice(0..0, rest.iter().copied());
+        }
+    }
+}
+
+/// Reads what the server sends until it closes the connection.
+async fn receive(mut reader: tokio::io::ReadHalf<InProcessConnection>, inner: Arc<Inner>) {
+    let limits = Limits::FROM_SERVER;
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    'connection: loop {
+        match reader.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        let mut at = 0;
+        loop {
+            match decode_server(&buffer[at..], &limits) {
+                Ok(Decoded::Op { op, consumed }) => {
+                    at += consumed;
+                    if handle(op, &inner).await.is_err() {
+                        break 'connection;
+                    }
+                }
+                Ok(Decoded::Incomplete { .. }) => break,
+                Err(error) => {
+                    tracing::error!(%error, "in-process client got broken bytes");
+                    break 'connection;
+                }
+            }
+        }
+        buffer.advance(at);
+        buffer.reserve(READ_BYTES);
+    }
+    inner.close();
+}
+
+async fn handle(op: ServerOp<'_>, inner: &Inner) -> Result<(), ClientError> {
+    match op {
+        ServerOp::Message(message) => {
+            let sid = std::str::from_utf8(message.sid)
+                .ok()
+                .and_then(|sid| sid.parse().ok());
+            let sender =
+                sid.and_then(|sid: u64| inner.routes.lock().subscriptions.get(&sid).cloned());
+            if let Some(sender) = sender {
+                // A reader that went away in this moment wants no message.
+                let _ = sender.send(owned(&message)).await;
+            }
+        }
+        ServerOp::Ping => {
+            let mut text = Vec::new();
+            client::pong(&mut text);
+            inner.send(&text).await?;
+        }
+        ServerOp::Pong => {
+            let waiting = inner.routes.lock().flushes.pop_front();
+            if let Some(waiting) = waiting {
+                // Whoever waited may have given up.
+                let _ = waiting.send(());
+            }
+        }
+        ServerOp::Err(text) => {
+            tracing::warn!(
+                error = %String::from_utf8_lossy(text),
+                "the server refused something from the in-process client"
+            );
+        }
+        ServerOp::Info(_) | ServerOp::Ok => {}
+    }
+    Ok(())
+}
+
+fn owned(message: &client::Message<'_>) -> Message {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers = Headers::parse(message.header()).ok();
+    Message {
+        subject: text(message.subject),
+        reply: message.reply.map(text),
+        status: headers.as_ref().and_then(Headers::status),
+        headers: headers
+            .iter()
+            .flat_map(Headers::entries)
+            .map(|(name, value)| (text(name), text(value)))
+            .collect(),
+        payload: Bytes::copy_from_slice(message.payload()),
+    }
+}
+
+fn connect_options(authorization: &Authorization) -> ConnectOptions {
+    let mut options = ConnectOptions {
+        verbose: false,
+        pedantic: false,
+        echo: true,
+        headers: true,
+        no_responders: true,
+        protocol: 1,
+        name: "in-process".to_owned(),
+        lang: "rust".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..ConnectOptions::default()
+    };
+    match authorization {
+        Authorization::Open => {}
+        Authorization::Token(token) => options.auth_token.clone_from(token),
+        Authorization::User { name, password } => {
+            options.user.clone_from(name);
+            options.pass.clone_from(password);
+        }
+    }
+    options
+}
+
+fn check_subject(subject: &str) -> Result<(), ClientError> {
+    if subject.is_empty() || subject.contains([' ', '\t', '\r', '\n']) {
+        return Err(ClientError::InvalidSubject(subject.to_owned()));
+    }
+    Ok(())
+}
+
+fn header_block(headers: &[(String, String)]) -> Result<Option<Vec<u8>>, ClientError> {
+    if headers.is_empty() {
+        return Ok(None);
+    }
+    let mut builder = natterjack_wire::headers::HeaderBuilder::new();
+    for (name, value) in headers {
+        builder = builder
+            .entry(name.as_bytes(), value.as_bytes())
+            .map_err(|_| ClientError::InvalidHeader(name.clone()))?;
+    }
+    Ok(Some(builder.finish()))
+}

@@ -1,0 +1,260 @@
+//! One connection's task: it reads when there is something to read, writes what others could not, and keeps
+//! the session's time. Whatever is decided is decided in the engine.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use natterjack_engine::{ClientSession, CloseReason, Peer, Transport};
+use parking_lot::Mutex;
+use tokio::time::{Sleep, sleep_until};
+
+use super::stream::Stream;
+use crate::clock::now;
+use crate::lifecycle::{Pass, Phase};
+use crate::server::Shared;
+
+/// Batches one connection reads before the others get their turn.
+const BATCHES_PER_TURN: usize = 4;
+
+/// How long a connection that ends may take to write its last bytes.
+const LAST_FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// How long, and for how many bytes, a client that was told of an error is listened to before its socket is
+/// closed. Closing with unread bytes makes the system reset the connection, and the client would lose the
+/// message that tells it why.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The engine's way to the socket, and to the task that owns it.
+struct Wire<S> {
+    stream: S,
+    task: Mutex<Option<Waker>>,
+}
+
+impl<S: Stream> Transport for Wire<S> {
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.stream.try_write(slices)
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.task.lock() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, peer: Peer) {
+    let _connection = shared.lifecycle.connections.pass();
+    let wire = Arc::new(Wire {
+        stream,
+        task: Mutex::new(None),
+    });
+    let session = shared
+        .engine
+        .open_client(peer, Arc::clone(&wire) as Arc<dyn Transport>, now());
+    tracing::debug!(client = session.outbox().id(), address = ?session.address(), "client connection created");
+    let mut driver = Driver {
+        reading: Some(shared.lifecycle.readers.pass()),
+        shared: &shared,
+        wire: &wire,
+        session,
+        timer: None,
+    };
+    let reason = poll_fn(|context| driver.poll_end(context)).await;
+    let Driver { mut session, .. } = driver;
+    while !session.close_step(reason) {
+        tokio::task::yield_now().await;
+    }
+    last_flush(&wire, &session).await;
+    let outbox = Arc::clone(session.outbox());
+    tracing::debug!(
+        client = outbox.id(),
+        reason = reason.text(),
+        "client connection closed"
+    );
+    drop(session);
+    wire.stream.shutdown_write();
+    if is_told(reason) {
+        linger(&wire).await;
+    }
+}
+
+struct Driver<'a, S> {
+    shared: &'a Shared,
+    wire: &'a Wire<S>,
+    session: ClientSession,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Held as long as this connection may read.
+    reading: Option<Pass<'a>>,
+}
+
+impl<S: Stream> Driver<'_, S> {
+    /// Does everything there is to do, and returns the reason once the connection has ended.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<CloseReason> {
+        self.register(context);
+        for _ in 0..BATCHES_PER_TURN {
+            let status = self.session.outbox().status();
+            if let Some(reason) = status.closed {
+                return Poll::Ready(reason);
+            }
+            if status.is_blocked && self.wire.stream.poll_writable(context).is_ready() {
+                // An error shows again in the write that follows.
+                self.session.outbox().flush_unblocked(now());
+                continue;
+            }
+            let time = now();
+            self.poll_timer(context, time);
+            if !self.may_read(context, time) {
+                return self.poll_phase();
+            }
+            match self.wire.stream.poll_readable(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::ReadError),
+                Poll::Ready(Ok(())) => {
+                    if let Some(reason) = self.read() {
+                        return Poll::Ready(reason);
+                    }
+                }
+            }
+        }
+        // More to do, but others wait.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn register(&self, context: &Context<'_>) {
+        let mut task = self.wire.task.lock();
+        if !task
+            .as_ref()
+            .is_some_and(|known| known.will_wake(context.waker()))
+        {
+            *task = Some(context.waker().clone());
+        }
+    }
+
+    fn may_read(&mut self, context: &Context<'_>, time: Instant) -> bool {
+        if self.shared.lifecycle.phase() >= Phase::Draining {
+            self.reading = None;
+            return false;
+        }
+        !self.session.is_stalled(context.waker(), time)
+    }
+
+    fn poll_phase(&self) -> Poll<CloseReason> {
+        match self.shared.lifecycle.phase() {
+            Phase::Closing => Poll::Ready(CloseReason::ServerShutdown),
+            Phase::Running | Phase::LameDuck | Phase::Draining => Poll::Pending,
+        }
+    }
+
+    /// Reads and handles one batch; returns the reason if the connection has ended.
+    fn read(&mut self) -> Option<CloseReason> {
+        let Self {
+            shared,
+            wire,
+            session,
+            ..
+        } = self;
+        shared.workers.with(
+            |worker| match wire.stream.try_read(&mut session.read_slices(worker)) {
+                Ok(0) => Some(CloseReason::ClientClosed),
+                Ok(count) => {
+                    session.handle_read(count, worker, now());
+                    None
+                }
+                Err(error) if is_transient(&error) => None,
+                Err(_) => Some(CloseReason::ReadError),
+            },
+        )
+    }
+
+    /// Has the session do what is due, and sees to it that this task runs when the next thing is.
+    fn poll_timer(&mut self, context: &mut Context<'_>, time: Instant) {
+        let mut next = self.session.next_timeout();
+        if next <= time {
+            self.session.handle_timeout(time);
+            next = self.session.next_timeout().max(time);
+        }
+        let timer = match &mut self.timer {
+            // A timer that rings too early costs one look; setting it anew for every batch costs more.
+            Some(timer) if timer.deadline().into_std() <= next && !timer.is_elapsed() => timer,
+            Some(timer) => {
+                timer.as_mut().reset(next.into());
+                timer
+            }
+            none => none.insert(Box::pin(sleep_until(next.into()))),
+        };
+        if timer.as_mut().poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// Reasons the client is told with its last bytes.
+fn is_told(reason: CloseReason) -> bool {
+    !matches!(
+        reason,
+        CloseReason::ClientClosed
+            | CloseReason::ReadError
+            | CloseReason::WriteError
+            | CloseReason::SlowConsumerPendingBytes
+            | CloseReason::SlowConsumerWriteDeadline
+            | CloseReason::ServerShutdown
+    )
+}
+
+/// Writes what is queued for a connection that ends, as far as the client takes it in time.
+async fn last_flush<S: Stream>(wire: &Wire<S>, session: &ClientSession) {
+    let outbox = session.outbox();
+    let flush = poll_fn(|context| {
+        outbox.flush_unblocked(now());
+        while outbox.status().pending_bytes > 0 {
+            match wire.stream.poll_writable(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => outbox.flush_unblocked(now()),
+            }
+            if outbox.status().blocked_since.is_none() && outbox.status().pending_bytes > 0 {
+                // Somebody else is writing these bytes.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    });
+    let _ = tokio::time::timeout(LAST_FLUSH_MAX, flush).await;
+}
+
+async fn linger<S: Stream>(wire: &Wire<S>) {
+    let mut discarded = vec![0; 16 * 1024];
+    let mut total = 0;
+    let listen = poll_fn(|context| {
+        loop {
+            match wire.stream.poll_readable(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {}
+            }
+            let slices = &mut [IoSliceMut::new(&mut []), IoSliceMut::new(&mut discarded)];
+            match wire.stream.try_read(slices) {
+                Ok(0) => return Poll::Ready(()),
+                Ok(count) => total += count,
+                Err(error) if is_transient(&error) => {}
+                Err(_) => return Poll::Ready(()),
+            }
+            if total > LINGER_BYTES_MAX {
+                return Poll::Ready(());
+            }
+        }
+    });
+    let _ = tokio::time::timeout(LINGER_MAX, listen).await;
+}

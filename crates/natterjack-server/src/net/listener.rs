@@ -1,0 +1,68 @@
+//! Binding addresses and accepting connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use natterjack_engine::Peer;
+use tokio::net::{TcpListener, lookup_host};
+
+use super::connection;
+use crate::lifecycle::Phase;
+use crate::server::Shared;
+
+/// Pause after the system refused to accept, which it does when it has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens on every address `host` stands for, IPv4 first. With a port of 0 they all get the one that the
+/// first was given. Addresses after the first are welcome but not needed: a machine may have a name for an
+/// address it does not have.
+pub(crate) async fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
+    let mut addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.dedup();
+    let Some((first, others)) = addresses.split_first() else {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the host name has no address",
+        ));
+    };
+    let mut listeners = vec![TcpListener::bind(first).await?];
+    let port = listeners[0].local_addr()?.port();
+    for other in others {
+        let address = SocketAddr::new(other.ip(), port);
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => tracing::debug!(%address, %error, "also-address not available"),
+        }
+    }
+    Ok(listeners)
+}
+
+/// Accepts connections until the server stops.
+pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.lifecycle.reached(Phase::LameDuck) => return,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                // Batches are written whole; waiting to fill a segment would only add latency.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%address, %error, "TCP_NODELAY not set");
+                }
+                let peer = Peer {
+                    address: Some(address),
+                };
+                tokio::spawn(connection::serve(Arc::clone(&shared), stream, peer));
+            }
+            Err(error) => {
+                tracing::error!(%error, "accepting a client connection failed");
+                let stopping = shared.lifecycle.reached(Phase::LameDuck);
+                let _ = tokio::time::timeout(ACCEPT_PAUSE, stopping).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What an embedder can set, and the checks before anything starts.
+
+use std::time::Duration;
+
+use natterjack_engine::Limits;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Options of a server. Plain data; defaults are those of nats-server 2.15.1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Name shown to clients and in monitoring; by default the server's id. No blanks.
+    pub server_name: Option<String>,
+    /// Host name or address to listen on for clients.
+    pub host: String,
+    /// Port to listen on for clients; 0 takes any free one.
+    pub port: u16,
+    /// Who may connect.
+    pub authorization: Authorization,
+    /// Largest message, header included, in bytes.
+    pub max_payload: usize,
+    /// Longest argument list of one operation, in bytes.
+    pub max_control_line: usize,
+    /// Connections open at one time.
+    pub max_connections: usize,
+    /// Subscriptions one connection may hold; 0 sets no bound.
+    pub max_subscriptions: usize,
+    /// Tokens in a subscription's subject; 0 sets no bound.
+    pub max_subscription_tokens: usize,
+    /// Bytes that may wait for one connection before it is dropped as a slow consumer.
+    pub max_pending: usize,
+    /// How long a client's socket may take nothing before it is dropped as a slow consumer.
+    pub write_deadline: Duration,
+    /// How long a client that must log in may take.
+    pub auth_timeout: Duration,
+    /// How often a quiet client is asked for a sign of life.
+    pub ping_interval: Duration,
+    /// Unanswered PINGs after which a client counts as gone.
+    pub max_pings_out: u32,
+    /// Over which time a server in lame duck mode closes its connections, grace period included.
+    pub lame_duck_duration: Duration,
+    /// How long a server in lame duck mode waits before it closes the first connection.
+    pub lame_duck_grace_period: Duration,
+}
+
+/// Who may connect.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Authorization {
+    /// Everybody.
+    #[default]
+    Open,
+    /// Who knows the token.
+    Token(String),
+    /// Who knows this user's password.
+    User {
+        /// Name of the user.
+        name: String,
+        /// Password of the user, in clear text.
+        password: String,
+    },
+}
+
+impl std::fmt::Debug for Authorization {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.verdict().fmt(formatter)
+    }
+}
+
+/// An option whose value cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidOption {
+    /// `server_name` has a blank in it or is empty.
+    #[error("server_name {0:?} must not be empty or contain blanks")]
+    ServerName(String),
+    /// `max_payload` cannot be delivered within `max_pending`.
+    #[error("max_payload ({max_payload}) must not be larger than max_pending ({max_pending})")]
+    PayloadOverPending {
+        /// The payload bound.
+        max_payload: usize,
+        /// The bound on waiting bytes.
+        max_pending: usize,
+    },
+    /// `max_payload` is more than nine digits can say, which is all the protocol has.
+    #[error("max_payload ({0}) must be below 1,000,000,000")]
+    PayloadTooLarge(usize),
+    /// `ping_interval`, `write_deadline` or `auth_timeout` is zero.
+    #[error("{0} must be longer than zero")]
+    ZeroDuration(&'static str),
+    /// The grace period leaves no time to close connections.
+    #[error(
+        "lame_duck_grace_period ({grace:?}) must be shorter than lame_duck_duration ({duration:?})"
+    )]
+    GraceOverDuration {
+        /// The grace period.
+        grace: Duration,
+        /// The whole time.
+        duration: Duration,
+    },
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            server_name: None,
+            host: "0.0.0.0".to_owned(),
+            port: 4222,
+            authorization: Authorization::Open,
+            max_payload: limits.payload_bytes_max,
+            max_control_line: limits.control_line_bytes_max,
+            max_connections: limits.connections_max,
+            max_subscriptions: 0,
+            max_subscription_tokens: 0,
+            max_pending: limits.pending_bytes_max,
+            write_deadline: limits.write_deadline,
+            auth_timeout: limits.auth_timeout,
+            ping_interval: limits.ping_interval,
+            max_pings_out: limits.pings_outstanding_max,
+            lame_duck_duration: Duration::from_secs(120),
+            lame_duck_grace_period: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Options {
+    /// Finds every option that cannot work.
+    #[must_use]
+    pub fn problems(&self) -> Vec<InvalidOption> {
+        let mut problems = Vec::new();
+        if let Some(name) = &self.server_name
+            && (name.is_empty() || name.contains(char::is_whitespace))
+        {
+            problems.push(InvalidOption::ServerName(name.clone()));
+        }
+        if self.max_payload > self.max_pending {
+            problems.push(InvalidOption::PayloadOverPending {
+                max_payload: self.max_payload,
+                max_pending: self.max_pending,
+            });
+        }
+        if self.max_payload >= 1_000_000_000 {
+            problems.push(InvalidOption::PayloadTooLarge(self.max_payload));
+        }
+        let durations = [
+            ("write_deadline", self.write_deadline),
+            ("auth_timeout", self.auth_timeout),
+            ("ping_interval", self.ping_interval),
+        ];
+        problems.extend(
+            durations
+                .into_iter()
+                .filter(|(_, duration)| duration.is_zero())
+                .map(|(name, _)| InvalidOption::ZeroDuration(name)),
+        );
+        if self.lame_duck_grace_period >= self.lame_duck_duration {
+            problems.push(InvalidOption::GraceOverDuration {
+                grace: self.lame_duck_grace_period,
+                duration: self.lame_duck_duration,
+            });
+        }
+        problems
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        let some = |bound: usize| (bound > 0).then_some(bound);
+        Limits {
+            payload_bytes_max: self.max_payload,
+            control_line_bytes_max: self.max_control_line,
+            connections_max: self.max_connections,
+            subscriptions_max: some(self.max_subscriptions),
+            subscription_tokens_max: some(self.max_subscription_tokens),
+            pending_bytes_max: self.max_pending,
+            write_deadline: self.write_deadline,
+            auth_timeout: self.auth_timeout,
+            ping_interval: self.ping_interval,
+            pings_outstanding_max: self.max_pings_out,
+        }
+    }
+}
+
+impl Authorization {
+    pub(crate) fn verdict(&self) -> natterjack_engine::Authorization {
+        match self.clone() {
+            Self::Open => natterjack_engine::Authorization::Open,
+            Self::Token(token) => natterjack_engine::Authorization::Token(token),
+            Self::User { name, password } => {
+                natterjack_engine::Authorization::User { name, password }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_have_no_problems() {
+        assert_eq!(Options::default().problems(), []);
+    }
+
+    #[test]
+    fn all_problems_are_found_at_once() {
+        let options = Options {
+            server_name: Some("two words".to_owned()),
+            max_payload: 2_000_000_000,
+            ping_interval: Duration::ZERO,
+            lame_duck_grace_period: Duration::from_secs(300),
+            ..Options::default()
+        };
+        let texts: Vec<String> = options.problems().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "server_name \"two words\" must not be empty or contain blanks",
+                "max_payload (2000000000) must not be larger than max_pending (67108864)",
+                "max_payload (2000000000) must be below 1,000,000,000",
+                "ping_interval must be longer than zero",
+                "lame_duck_grace_period (300s) must be shorter than lame_duck_duration (120s)",
+            ]
+        );
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let options = Options {
+            authorization: Authorization::Token("s3cret".to_owned()),
+            ..Options::default()
+        };
+        assert!(!format!("{options:?}").contains("s3cret"));
+    }
+}

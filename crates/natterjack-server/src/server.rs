@@ -1,0 +1,298 @@
+//! The server's handle: start, addresses, in-process clients, lame duck, shutdown.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use natterjack_engine::{CloseReason, Engine, Peer, Settings, Totals};
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use crate::clock::now;
+use crate::identity::server_info;
+use crate::in_process::{ClientError, InProcessClient, InProcessConnection};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::net::{connection, listener, pipe};
+use crate::options::{InvalidOption, Options};
+use crate::workers::Workers;
+
+/// How long a server that stops waits for its connections to finish the batch they are at.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// How long it then waits for their last bytes to be taken.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+
+/// Connections in lame duck mode are closed at most this far apart.
+const LAME_DUCK_STEP_MAX: Duration = Duration::from_secs(1);
+
+/// Why a server did not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Options that cannot work; all of them.
+    #[error("invalid options: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Options(Vec<InvalidOption>),
+    /// The client listener's address is not to be had.
+    #[error("cannot listen for clients on {host}:{port}: {source}")]
+    Bind {
+        /// Option `host`.
+        host: String,
+        /// Option `port`.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What all tasks of a server share.
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) workers: Workers,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+/// A running server. Dropping it stops the server, without waiting for what is under way;
+/// [`shutdown`](Self::shutdown) waits.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    options: Options,
+    addresses: Vec<SocketAddr>,
+    server_id: String,
+    runtime: Handle,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Shared")
+            .field("connections", &self.engine.connections())
+            .finish()
+    }
+}
+
+impl Server {
+    /// Starts a server on the current tokio runtime, and returns once it accepts connections.
+    ///
+    /// # Errors
+    /// If options cannot work or the address is not to be had. Nothing is left behind then.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O and time enabled.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let problems = options.problems();
+        if !problems.is_empty() {
+            return Err(StartError::Options(problems));
+        }
+        let bind_error = |source| StartError::Bind {
+            host: options.host.clone(),
+            port: options.port,
+            source,
+        };
+        let listeners = listener::bind(&options.host, options.port)
+            .await
+            .map_err(bind_error)?;
+        let addresses = listeners
+            .iter()
+            .map(tokio::net::TcpListener::local_addr)
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(bind_error)?;
+        let info = server_info(&options, addresses[0].port());
+        let server_id = info.server_id.clone();
+        tracing::info!(
+            server_id,
+            server_name = info.server_name,
+            version = env!("CARGO_PKG_VERSION"),
+            "Starting Natterjack"
+        );
+        let engine = Engine::new(Settings {
+            info,
+            limits: options.limits(),
+            authorization: options.authorization.verdict(),
+            seed: fastrand::u64(..),
+        });
+        let shared = Arc::new(Shared {
+            workers: Workers::new(Arc::clone(&engine)),
+            engine,
+            lifecycle: Lifecycle::new(),
+        });
+        for (listener, address) in listeners.into_iter().zip(&addresses) {
+            tracing::info!("Listening for client connections on {address}");
+            tokio::spawn(listener::accept(Arc::clone(&shared), listener));
+        }
+        tracing::info!("Server is ready");
+        Ok(Self {
+            shared,
+            options,
+            addresses,
+            server_id,
+            runtime: Handle::current(),
+        })
+    }
+
+    /// The address clients connect to, with the port that was really bound. The first, if the host has several.
+    #[must_use]
+    pub fn client_addr(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// All addresses clients connect to.
+    #[must_use]
+    pub fn client_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A URL for a client on this machine.
+    #[must_use]
+    pub fn client_url(&self) -> String {
+        let mut address = self.client_addr();
+        if address.ip().is_unspecified() {
+            address.set_ip(match address.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("nats://{address}")
+    }
+
+    /// The server's id: a public key made at its start.
+    #[must_use]
+    pub fn server_id(&self) -> &str {
+        &self.server_id
+    }
+
+    /// The options the server was started with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Connections that are open, in-process ones included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.engine.connections()
+    }
+
+    /// Subscriptions of all clients.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.shared.engine.global_account().subscriptions()
+    }
+
+    /// Messages, bytes and incidents since the start.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.shared.engine.totals()
+    }
+
+    /// A client of this server without a socket, under the same rules as any other.
+    ///
+    /// # Errors
+    /// If the server has stopped.
+    pub fn in_process_client(&self) -> Result<InProcessClient, ClientError> {
+        let connection = self.in_process_connection()?;
+        Ok(InProcessClient::new(
+            connection,
+            &self.options.authorization,
+            self.options.max_payload,
+            &self.runtime,
+        ))
+    }
+
+    /// A raw connection to this server without a socket, for a client library that brings its own protocol.
+    /// The server sends INFO first, as on a socket.
+    ///
+    /// # Errors
+    /// If the server has stopped.
+    pub fn in_process_connection(&self) -> Result<InProcessConnection, ClientError> {
+        if self.shared.lifecycle.phase() != Phase::Running {
+            return Err(ClientError::ServerStopped);
+        }
+        let (server, client) = pipe::pipe();
+        let peer = Peer { address: None };
+        self.runtime
+            .spawn(connection::serve(Arc::clone(&self.shared), server, peer));
+        Ok(InProcessConnection(client))
+    }
+
+    /// Lame duck mode: accepts no more connections, tells clients that can hear it, and after the grace period
+    /// closes the connections one by one over `lame_duck_duration`, so that they do not all come to the next
+    /// server at once. Returns when the server has stopped.
+    pub async fn lame_duck(&self) {
+        tracing::info!("Entering lame duck mode, stop accepting new clients");
+        self.shared.lifecycle.enter(Phase::LameDuck);
+        let engine = &self.shared.engine;
+        if engine.connections() > 0 {
+            engine.announce_lame_duck(now());
+            let leaving = self.close_one_by_one();
+            // Whatever they do, the time is bounded; and if all leave by themselves, nobody waits.
+            tokio::select! {
+                () = leaving => {}
+                () = self.shared.lifecycle.connections.empty() => {}
+                () = self.shared.lifecycle.reached(Phase::Draining) => {}
+            }
+        }
+        self.shutdown().await;
+    }
+
+    async fn close_one_by_one(&self) {
+        let grace = self.options.lame_duck_grace_period;
+        pause(grace).await;
+        let open = self.shared.engine.open_outboxes();
+        let step = (self.options.lame_duck_duration - grace) / open.len().max(1) as u32;
+        for outbox in open {
+            outbox.close(CloseReason::ServerShutdown);
+            pause(step.min(LAME_DUCK_STEP_MAX)).await;
+        }
+        self.shared.lifecycle.connections.empty().await;
+    }
+
+    /// Stops the server: no more connections, no more reading, then everything that was read is delivered, and
+    /// the connections are closed. Calling it again, also at the same time, does no harm.
+    pub async fn shutdown(&self) {
+        let Shared {
+            engine, lifecycle, ..
+        } = &*self.shared;
+        if lifecycle.phase() < Phase::Draining {
+            tracing::info!("Initiating Shutdown...");
+        }
+        lifecycle.enter(Phase::Draining);
+        engine.wake_all();
+        if timeout(DRAIN_MAX, lifecycle.readers.empty()).await.is_err() {
+            tracing::warn!("connections still busy after {DRAIN_MAX:?}");
+        }
+        lifecycle.enter(Phase::Closing);
+        engine.wake_all();
+        if timeout(CLOSE_MAX, lifecycle.connections.empty())
+            .await
+            .is_err()
+        {
+            tracing::warn!("connections still open after {CLOSE_MAX:?}");
+        }
+        tracing::info!("Server Exiting..");
+    }
+
+    /// Waits until the server has been stopped by [`shutdown`](Self::shutdown) or
+    /// [`lame_duck`](Self::lame_duck).
+    pub async fn stopped(&self) {
+        self.shared.lifecycle.reached(Phase::Closing).await;
+        self.shared.lifecycle.connections.empty().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.lifecycle.enter(Phase::Closing);
+        self.shared.engine.wake_all();
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "lame duck mode is a matter of pauses"
+)]
+async fn pause(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
