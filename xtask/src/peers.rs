@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{self, shown};
+use crate::run;
 use crate::workspace::Workspace;
 
 /// The prepared peers.
@@ -123,7 +123,12 @@ impl Group {
             fs::remove_dir_all(&folder)
                 .with_context(|| format!("cannot remove {}", folder.display()))?;
         }
-        (self.install)(workspace, &folder)?;
+        if let Err(error) = (self.install)(workspace, &folder) {
+            // A half-filled folder would be taken for a peer by whoever only looks whether it is there. That this may fail too
+            // is less important than why the installation did.
+            let _ = fs::remove_dir_all(&folder);
+            return Err(error);
+        }
         for result in self.results {
             if !folder.join(result).exists() {
                 bail!("{} was installed, but {result} is missing", self.provides);
@@ -177,5 +182,5 @@ fn install_javascript(workspace: &Workspace, folder: &Path) -> Result<()> {
     let mut npm = Command::new("npm");
     npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
         .current_dir(folder);
-    run::run(&mut npm).with_context(|| format!("`{}` in {}", shown(&npm), workspace.shown(folder)))
+    run::run(&mut npm).with_context(|| format!("in {}", workspace.shown(folder)))
 }
