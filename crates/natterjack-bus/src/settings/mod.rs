@@ -1,0 +1,295 @@
+//! What an operator can configure about the bus, as plain data, and the one place that says what is wrong with it.
+//!
+//! Two stages: `yaml` turns text into a tree that remembers places, `read` turns the tree into [`Settings`] and
+//! collects every problem it finds. Embedders fill in [`Settings`] directly.
+
+mod problem;
+mod read;
+mod yaml;
+
+use std::path::Path;
+use std::time::Duration;
+
+pub use problem::{Place, Problem, Problems, Severity};
+
+/// Everything an event bus needs to start. `Default` is the `local` transport.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Which transport carries the events (`eventBus.type`).
+    pub transport: TransportKind,
+    /// How to reach, and perhaps run, a NATS server (`eventBus.nats`). Unused by `local` except for the client's name
+    /// and subject.
+    pub nats: Nats,
+    /// When the bus counts as healthy (`eventBus.health`).
+    pub health: Health,
+    /// Bounds of queues and buffers; library only.
+    pub limits: Limits,
+}
+
+/// `eventBus.type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransportKind {
+    /// Inside this process only.
+    #[default]
+    Local,
+    /// Through a NATS server.
+    Nats,
+}
+
+/// `eventBus.nats`.
+#[derive(Clone, Debug, Default)]
+pub struct Nats {
+    /// This node as a client.
+    pub client: Client,
+    /// The server this process runs, if enabled.
+    pub server: Server,
+    /// Mutual TLS for all links. Not supported yet: `enable` must be false.
+    pub tls: Tls,
+}
+
+/// `eventBus.nats.client`.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Unique among the clients; becomes the source of this node's events. Default: the host name.
+    pub name: String,
+    /// Where to connect. `None`: the embedded server wherever it listens, or else `nats://localhost:4222`.
+    pub endpoint: Option<Endpoint>,
+    /// Literal subject, the same on all nodes; published to and subscribed.
+    pub subject: String,
+    /// CloudEvents `type` of the events this node publishes; library only.
+    pub event_type: String,
+}
+
+/// `eventBus.nats.server`: the embedded server.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Whether to run one.
+    pub enable: bool,
+    /// Unique among the servers. Default: the host name.
+    pub name: String,
+    /// Where clients connect. Port 0 means any free one and is for embedders: a file may not say it.
+    pub client: Listen,
+    /// Where monitoring will be. Accepted, not served yet.
+    pub http: Listen,
+    /// How servers connect to each other. Not supported yet: `routes` must be empty.
+    pub cluster: Cluster,
+}
+
+/// `eventBus.nats.server.cluster`.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// The same on all nodes.
+    pub name: String,
+    /// Where peers connect.
+    pub listen: Listen,
+    /// `host:port` peers should use instead.
+    pub advertise: Option<String>,
+    /// Peers to dial.
+    pub routes: Vec<Endpoint>,
+}
+
+/// `eventBus.nats.tls`.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// `enableTLS`.
+    pub enable: bool,
+    /// `tlsCert`: PEM certificate chain.
+    pub certificate: Option<String>,
+    /// `tlsKey`: PEM private key.
+    pub key: Option<String>,
+    /// `tlsCA`: PEM bundles.
+    pub authorities: Vec<String>,
+    /// `tlsSkipVerify`.
+    pub skip_verify: bool,
+}
+
+/// `eventBus.health`. Accepted; the bus sends no health events yet.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Hosts that must answer.
+    pub required_hosts: u64,
+    /// Time between two health events.
+    pub interval: Duration,
+}
+
+/// A host or address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Host name or address.
+    pub host: String,
+    /// Port, or 0 for any free one.
+    pub port: u16,
+}
+
+/// Where a server is: scheme, host and port, all given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Such as `nats`.
+    pub scheme: String,
+    /// Host name or address; an IPv6 address keeps its brackets.
+    pub host: String,
+    /// Port, never 0.
+    pub port: u16,
+}
+
+/// Bounds of the bus's queues and buffers. They are not in the settings file.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Events waiting for one subscriber before its [`crate::Overflow`] policy decides.
+    pub subscriber_events_max: usize,
+    /// Events that have arrived and wait to be handed to the subscribers.
+    pub inbound_events_max: usize,
+    /// Payload bytes of those events.
+    pub inbound_bytes_max: usize,
+    /// Events published and not yet known to have reached the server. While connected, a publisher waits at this
+    /// bound; while disconnected, publishing fails.
+    pub outbound_events_max: usize,
+    /// Bytes of those events, headers included.
+    pub outbound_bytes_max: usize,
+    /// Largest event, headers included, as long as no server has named its own limit.
+    pub event_bytes_max: usize,
+    /// Faults kept for one reader of [`crate::EventBus::faults`]; the oldest go first.
+    pub faults_max: usize,
+    /// How long [`crate::EventBus::drain`] tries.
+    pub drain_timeout: Duration,
+}
+
+impl Settings {
+    /// Reads settings from the text of a YAML document whose `eventBus` section is ours. Other top-level sections are
+    /// ignored. `origin` names the text in messages, usually a path.
+    ///
+    /// # Errors
+    /// All problems found, warnings included, if at least one of them is an error.
+    pub fn from_yaml(text: &str, origin: &str) -> Result<Loaded, Problems> {
+        read::read(text, origin)
+    }
+
+    /// Reads settings from a file, as [`Settings::from_yaml`] does.
+    ///
+    /// # Errors
+    /// As above, or one problem that says why the file could not be read.
+    pub fn from_file(path: &Path) -> Result<Loaded, Problems> {
+        let origin = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => read::read(&text, &origin),
+            Err(error) => Err(Problems::unreadable(&origin, &error)),
+        }
+    }
+}
+
+/// Settings that may be used, and what the operator should still hear about them.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Problems that do not prevent a start.
+    pub warnings: Vec<Problem>,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self {
+            name: host_name(),
+            endpoint: None,
+            subject: "bindplane-event-bus".into(),
+            event_type: "natterjack.event".into(),
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            enable: false,
+            name: host_name(),
+            client: Listen::local(4222),
+            http: Listen::local(8222),
+            cluster: Cluster::default(),
+        }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            name: "bindplane".into(),
+            listen: Listen::local(6222),
+            advertise: None,
+            routes: Vec::new(),
+        }
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            required_hosts: 1,
+            interval: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            subscriber_events_max: 1024,
+            inbound_events_max: 16_384,
+            inbound_bytes_max: 64 << 20,
+            outbound_events_max: 4096,
+            outbound_bytes_max: 16 << 20,
+            event_bytes_max: 1 << 20,
+            faults_max: 256,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Listen {
+    fn local(port: u16) -> Self {
+        Self {
+            host: "localhost".into(),
+            port,
+        }
+    }
+}
+
+impl Endpoint {
+    /// The server a client dials when nobody said otherwise.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self {
+            scheme: "nats".into(),
+            host: "localhost".into(),
+            port: 4222,
+        }
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}://{}:{}", self.scheme, self.host, self.port)
+    }
+}
+
+/// The system's host name, or `localhost` where it has none. Blanks, which no name may have, become dashes.
+fn host_name() -> String {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let name: String = name
+        .chars()
+        .map(|c| {
+            if c.is_whitespace() || c.is_control() {
+                '-'
+            } else {
+                c
+            }
+        })
+        .collect();
+    if name.is_empty() {
+        "localhost".into()
+    } else {
+        name
+    }
+}

@@ -1,0 +1,56 @@
+//! What the bus has counted since it started.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Counters of a bus. Each only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Events accepted by `publish`.
+    pub published_events: u64,
+    /// Events refused by `publish`, for whatever reason.
+    pub refused_events: u64,
+    /// Events that arrived, own ones included.
+    pub received_events: u64,
+    /// Own events among them.
+    pub own_events: u64,
+    /// Own events that will not come back.
+    pub lost_events: u64,
+    /// Events that arrived and found no room.
+    pub overflowed_events: u64,
+    /// Messages that were not events.
+    pub undecodable_messages: u64,
+    /// Events dropped by subscribers' queues under a dropping policy.
+    pub subscriber_dropped_events: u64,
+    /// Times the connection to the server came back.
+    pub reconnects: u64,
+}
+
+macro_rules! counters {
+    ($($name:ident),* $(,)?) => {
+        #[derive(Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: AtomicU64),* }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> Stats {
+                Stats { $($name: self.$name.load(Relaxed)),* }
+            }
+        }
+    };
+}
+
+counters!(
+    published_events,
+    refused_events,
+    received_events,
+    own_events,
+    lost_events,
+    overflowed_events,
+    undecodable_messages,
+    subscriber_dropped_events,
+    reconnects,
+);
+
+/// Adds one.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
+}

@@ -1,0 +1,458 @@
+//! The transport over a NATS server: one subject, published to and subscribed, without a queue group.
+//!
+//! The server echoes a node's own events, and that echo is how they arrive here, so all nodes see an event the same
+//! way. The echo is also the proof that the server has the event: the [`Ledger`] knows which are outstanding. A fence,
+//! a message to ourselves on a private subject, proves it for everything sent before, lost or not, since the server
+//! keeps the order of one connection.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event as ClientEvent, Message, Subscriber};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use super::{Arrival, Inbound, Link, Transport};
+use crate::bus::{PublishError, StartError};
+use crate::envelope::Attributes;
+use crate::fault::Fault;
+use crate::headers;
+use crate::ledger::Ledger;
+use crate::queue::Pushed;
+use crate::settings::Limits;
+use crate::stats::count;
+
+/// A fence that has not come back is sent again after this long. The client library may drop its notice of a new
+/// connection when many come at once, so a fence must not depend on that alone.
+const FENCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// First and longest pause between two attempts to connect.
+const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Room in the client library's command queue beyond what the ledger admits, for fences and subscriptions.
+const COMMANDS_EXTRA: usize = 64;
+
+pub(crate) struct Nats {
+    shared: Arc<Shared>,
+    subject: String,
+    source: String,
+    kind: String,
+    /// Whether publishing goes on. Held while an event is entered and sent, which keeps the ledger in sending order.
+    accepting: tokio::sync::Mutex<bool>,
+    tasks: Vec<AbortHandle>,
+}
+
+struct Shared {
+    client: Client,
+    ledger: Ledger,
+    inbound: Inbound,
+    link: Arc<LinkState>,
+    fence_subject: String,
+}
+
+/// What the client library tells about its connection.
+struct LinkState {
+    link: watch::Sender<Link>,
+    connected: Notify,
+    inbound: Inbound,
+}
+
+/// Whom to connect to, and as whom.
+pub(crate) struct Target {
+    pub(crate) address: String,
+    pub(crate) subject: String,
+    pub(crate) source: String,
+    pub(crate) kind: String,
+    /// Whether to stay with this address even if the server names others. So with the embedded server.
+    pub(crate) alone: bool,
+}
+
+impl Nats {
+    /// Starts to connect; returns before that succeeds. Must be called inside a tokio runtime.
+    pub(crate) async fn start(
+        target: Target,
+        limits: &Limits,
+        inbound: Inbound,
+    ) -> Result<Self, StartError> {
+        let link = Arc::new(LinkState {
+            link: watch::Sender::new(Link::Connecting),
+            connected: Notify::new(),
+            inbound: inbound.clone(),
+        });
+        let client = connect(&target, limits, Arc::clone(&link)).await?;
+        let fence_subject = client.new_inbox();
+        let events = client
+            .subscribe(target.subject.clone())
+            .await
+            .map_err(StartError::client)?;
+        let fences = client
+            .subscribe(fence_subject.clone())
+            .await
+            .map_err(StartError::client)?;
+        let ledger = Ledger::new(limits.outbound_events_max, limits.outbound_bytes_max);
+        let shared = Arc::new(Shared {
+            client,
+            ledger,
+            inbound,
+            link,
+            fence_subject,
+        });
+        let receiver = Receiver {
+            shared: Arc::clone(&shared),
+            source: target.source.clone(),
+            overflow_events: 0,
+        };
+        let tasks = vec![
+            tokio::spawn(receiver.run(events, fences)).abort_handle(),
+            tokio::spawn(fence_each_connection(Arc::clone(&shared))).abort_handle(),
+        ];
+        Ok(Self {
+            shared,
+            subject: target.subject,
+            source: target.source,
+            kind: target.kind,
+            accepting: tokio::sync::Mutex::new(true),
+            tasks,
+        })
+    }
+
+    async fn send(&self, payload: Bytes) -> Result<(), PublishError> {
+        let accepting = self.accepting.lock().await;
+        if !*accepting {
+            return Err(PublishError::Closed);
+        }
+        let attributes = Attributes::stamp(&self.source, &self.kind);
+        let (headers, header_bytes) = headers::encode(&attributes);
+        let event_bytes = header_bytes + payload.len();
+        let event_bytes_max = self.event_bytes_max();
+        if event_bytes > event_bytes_max {
+            return Err(PublishError::TooLarge {
+                event_bytes,
+                event_bytes_max,
+            });
+        }
+        let entry = loop {
+            let changed = self.shared.ledger.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let mut link = self.shared.link.link.subscribe();
+            if let Some(entry) = self.shared.ledger.open(&attributes.id, event_bytes) {
+                break entry;
+            }
+            match *link.borrow_and_update() {
+                Link::Connected => {}
+                Link::Closed => return Err(PublishError::Closed),
+                Link::Connecting | Link::Disconnected => {
+                    let buffered_events = self.shared.ledger.open_events();
+                    return Err(PublishError::Disconnected { buffered_events });
+                }
+            }
+            tokio::select! {
+                () = changed => {}
+                _ = link.changed() => {}
+            }
+        };
+        self.shared
+            .client
+            .publish_with_headers(self.subject.clone(), headers, payload)
+            .await
+            .map_err(|_| PublishError::Closed)?;
+        entry.sent();
+        Ok(())
+    }
+}
+
+impl Transport for Nats {
+    fn publish(&self, payload: Bytes) -> BoxFuture<'_, Result<(), PublishError>> {
+        Box::pin(self.send(payload))
+    }
+
+    fn event_bytes_max(&self) -> usize {
+        self.shared.client.max_payload()
+    }
+
+    fn link(&self) -> Link {
+        *self.shared.link.link.borrow()
+    }
+
+    fn ready(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.fence_until(|ledger| ledger.fences() > 0))
+    }
+
+    fn drain(&self) -> BoxFuture<'_, u64> {
+        Box::pin(async {
+            *self.accepting.lock().await = false;
+            let lost_before = self.shared.inbound.counters.lost_events.load(Relaxed);
+            self.shared
+                .fence_until(|ledger| ledger.open_events() == 0)
+                .await;
+            self.shared.inbound.counters.lost_events.load(Relaxed) - lost_before
+        })
+    }
+
+    fn outstanding_events(&self) -> u64 {
+        self.shared.ledger.open_events() as u64
+    }
+
+    fn close(&self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+        self.shared.link.end();
+        self.shared.inbound.queue.close();
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    /// Sends fences until one that comes back makes the condition true.
+    async fn fence_until(&self, done: impl Fn(&Ledger) -> bool) {
+        let mut interval = tokio::time::interval(FENCE_INTERVAL);
+        loop {
+            let changed = self.ledger.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if done(&self.ledger) {
+                return;
+            }
+            tokio::select! {
+                () = changed => {}
+                _ = interval.tick() => self.send_fence().await,
+            }
+        }
+    }
+
+    /// While there is no connection a fence would only wait in the client library; the next connection sends its own.
+    async fn send_fence(&self) {
+        if *self.link.link.borrow() != Link::Connected {
+            return;
+        }
+        let sent = self.ledger.sent().to_string();
+        if self
+            .client
+            .publish(self.fence_subject.clone(), sent.into())
+            .await
+            .is_err()
+        {
+            self.link.end();
+        }
+    }
+
+    fn settle(&self, fence: &Message) {
+        let Some(sent_before) = std::str::from_utf8(&fence.payload)
+            .ok()
+            .and_then(|text| text.parse().ok())
+        else {
+            return;
+        };
+        let lost = self.ledger.fenced(sent_before);
+        self.lost(lost);
+    }
+
+    fn lost(&self, events: u64) {
+        if events > 0 {
+            self.inbound.counters.lost_events.fetch_add(events, Relaxed);
+            self.inbound.report(&Fault::Lost { events });
+        }
+    }
+}
+
+async fn fence_each_connection(shared: Arc<Shared>) {
+    loop {
+        shared.link.connected.notified().await;
+        shared.send_fence().await;
+    }
+}
+
+/// Takes messages from the client library as fast as they come, so that its own queue never fills.
+struct Receiver {
+    shared: Arc<Shared>,
+    source: String,
+    /// Events dropped in the running overflow.
+    overflow_events: u64,
+}
+
+impl Receiver {
+    async fn run(mut self, mut events: Subscriber, mut fences: Subscriber) {
+        loop {
+            tokio::select! {
+                biased;
+                message = events.next() => match message {
+                    Some(message) => self.receive(message),
+                    None => break,
+                },
+                Some(fence) = fences.next() => {
+                    // The library put what came before the fence into the other queue before it put the fence here.
+                    while let Some(Some(message)) = events.next().now_or_never() {
+                        self.receive(message);
+                    }
+                    self.shared.settle(&fence);
+                }
+            }
+        }
+        // The library ends subscriptions only when it gives up for good.
+        self.shared.link.end();
+        self.shared.inbound.queue.close();
+    }
+
+    fn receive(&mut self, message: Message) {
+        let Message {
+            subject,
+            payload,
+            headers,
+            ..
+        } = message;
+        let bytes = payload.len();
+        let mut envelope = match headers::decode(headers.as_ref(), payload.clone(), &subject) {
+            Ok(envelope) => envelope,
+            Err(unreadable) => {
+                let headers::Unreadable { id, origin, reason } = *unreadable;
+                let arrival = Arrival::Unreadable {
+                    id,
+                    origin,
+                    reason,
+                    payload,
+                };
+                return self.deliver(arrival, bytes);
+            }
+        };
+        let Attributes { id, source, .. } = &envelope.attributes;
+        if *source != self.source || !self.shared.ledger.is_open(id) {
+            return self.deliver(Arrival::Event(envelope), bytes);
+        }
+        let id = id.clone();
+        envelope.own = true;
+        self.deliver(Arrival::Event(envelope), bytes);
+        // Only now: a drain ends delivery as soon as the ledger is empty.
+        let lost = self.shared.ledger.returned(&id);
+        self.shared.lost(lost);
+    }
+
+    fn deliver(&mut self, arrival: Arrival, bytes: usize) {
+        let inbound = &self.shared.inbound;
+        if let Pushed::Full(_) = inbound.queue.try_push(arrival, bytes) {
+            count(&inbound.counters.overflowed_events);
+            self.overflow_events += 1;
+            if self.overflow_events == 1 {
+                inbound.report(&Fault::OverflowBegan);
+            }
+        } else if self.overflow_events > 0 && inbound.queue.is_relaxed() {
+            let events = std::mem::take(&mut self.overflow_events);
+            inbound.report(&Fault::OverflowEnded { events });
+        }
+    }
+}
+
+async fn connect(
+    target: &Target,
+    limits: &Limits,
+    link: Arc<LinkState>,
+) -> Result<Client, StartError> {
+    let options = ConnectOptions::new()
+        .name(&target.source)
+        .retry_on_initial_connect()
+        .max_reconnects(None)
+        .reconnect_delay_callback(reconnect_pause)
+        .client_capacity(limits.outbound_events_max.saturating_add(COMMANDS_EXTRA))
+        .event_callback(move |event| {
+            link.observe(event);
+            std::future::ready(())
+        });
+    let options = if target.alone {
+        options.ignore_discovered_servers()
+    } else {
+        options
+    };
+    options
+        .connect(target.address.as_str())
+        .await
+        .map_err(StartError::client)
+}
+
+/// Doubles from attempt to attempt, and takes a random part of that off, so that nodes do not come back in step.
+fn reconnect_pause(attempts: usize) -> Duration {
+    if attempts <= 1 {
+        return Duration::ZERO;
+    }
+    let doublings = u32::try_from(attempts - 2).unwrap_or(u32::MAX).min(16);
+    let pause = RECONNECT_PAUSE_MIN
+        .saturating_mul(1 << doublings)
+        .min(RECONNECT_PAUSE_MAX);
+    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+impl LinkState {
+    /// No more news: what happens to the connection from now on is our own doing.
+    fn end(&self) {
+        self.link.send_replace(Link::Closed);
+    }
+
+    /// Changes the state unless it is final. Answers what it was before.
+    fn change(&self, link: Link) -> Link {
+        let mut before = Link::Closed;
+        self.link.send_if_modified(|current| {
+            before = *current;
+            if before != Link::Closed {
+                *current = link;
+            }
+            before != *current
+        });
+        before
+    }
+
+    fn observe(&self, event: ClientEvent) {
+        match event {
+            ClientEvent::Connected => {
+                if self.change(Link::Connected) == Link::Disconnected {
+                    count(&self.inbound.counters.reconnects);
+                    self.inbound.report(&Fault::Reconnected);
+                }
+                self.connected.notify_one();
+            }
+            ClientEvent::Disconnected => {
+                if self.change(Link::Disconnected) == Link::Connected {
+                    self.inbound.report(&Fault::Disconnected);
+                }
+            }
+            // Our receiver empties the library's queue faster than a socket fills it, but if it ever fills, say so.
+            ClientEvent::SlowConsumer(_) => count(&self.inbound.counters.overflowed_events),
+            ClientEvent::ServerError(error) => {
+                self.inbound.report(&Fault::Refused {
+                    message: error.to_string(),
+                });
+            }
+            ClientEvent::ClientError(error) => {
+                self.inbound.report(&Fault::Refused {
+                    message: error.to_string(),
+                });
+            }
+            ClientEvent::Closed | ClientEvent::Draining | ClientEvent::LameDuckMode => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        assert_eq!(reconnect_pause(1), Duration::ZERO);
+        for attempts in [2, 3, 10, 1000, usize::MAX] {
+            let pause = reconnect_pause(attempts);
+            assert!(
+                pause >= RECONNECT_PAUSE_MIN / 2 && pause <= RECONNECT_PAUSE_MAX,
+                "{pause:?}"
+            );
+        }
+        assert!(reconnect_pause(1000) >= RECONNECT_PAUSE_MAX / 2);
+    }
+}

@@ -1,0 +1,176 @@
+//! Connections that are not there yet, break, and come back. A relay between bus and server does the breaking.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use natterjack_bus::settings::TransportKind;
+use natterjack_bus::{DrainError, EventBus, Fault, Link, PublishError, Settings};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::world::{Note, World, endpoint, note, numbers, start, take, within};
+
+/// Relays one port to the server while it is open, and cuts every connection when it is shut.
+struct Relay {
+    address: std::net::SocketAddr,
+    state: Arc<watch::Sender<State>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct State {
+    open: bool,
+    /// A connection lives as long as this stays the same.
+    cuts: u64,
+}
+
+impl Relay {
+    async fn start(target: String, open: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let state = Arc::new(watch::Sender::new(State { open, cuts: 0 }));
+        let states = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut state = states.subscribe();
+                let target = target.clone();
+                tokio::spawn(async move {
+                    let at_start = *state.borrow_and_update();
+                    if !at_start.open {
+                        return;
+                    }
+                    let mut server = TcpStream::connect(target)
+                        .await
+                        .expect("the server answers");
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        _ = state.wait_for(|state| *state != at_start) => {}
+                    }
+                    let _ = client.shutdown().await;
+                });
+            }
+        });
+        Self { address, state }
+    }
+
+    fn set(&self, open: bool) {
+        self.state.send_modify(|state| state.open = open);
+    }
+
+    /// Cuts the connections there are; new ones are welcome.
+    fn cut(&self) {
+        self.state.send_modify(|state| state.cuts += 1);
+    }
+
+    fn settings(&self, world: &World, name: &str) -> Settings {
+        let mut settings = world.settings(name);
+        settings.nats.client.endpoint = Some(endpoint(&format!("nats://{}", self.address)));
+        settings
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_may_start_before_its_server() {
+    let world = World::new(TransportKind::Nats).await;
+    let relay = Relay::start(world.address(), false).await;
+    let bus: EventBus<Note> = EventBus::start(relay.settings(&world, "a")).await.unwrap();
+    assert_eq!(bus.link(), Link::Connecting);
+    let mut events = bus.subscribe();
+    for number in 0..20 {
+        bus.publish(&note("a", number)).await.unwrap();
+    }
+    relay.set(true);
+    assert_eq!(
+        numbers(&take(&mut events, 20).await),
+        (0..20).collect::<Vec<_>>()
+    );
+    assert_eq!(bus.link(), Link::Connected);
+    within("drain", bus.drain()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_connection_publishing_buffers_up_to_a_bound() {
+    let world = World::new(TransportKind::Nats).await;
+    let relay = Relay::start(world.address(), true).await;
+    let mut settings = relay.settings(&world, "a");
+    settings.limits.outbound_events_max = 10;
+    let bus = start(settings).await;
+    let mut events = bus.subscribe();
+    let mut faults = bus.faults();
+    relay.set(false);
+    let fault = within("disconnection", faults.next()).await.unwrap();
+    assert!(matches!(fault, Fault::Disconnected), "{fault}");
+    assert_eq!(bus.link(), Link::Disconnected);
+    for number in 0..10 {
+        bus.publish(&note("a", number)).await.unwrap();
+    }
+    let error = within("refusal", bus.publish(&note("a", 10)))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PublishError::Disconnected {
+                buffered_events: 10
+            }
+        ),
+        "{error}"
+    );
+    relay.set(true);
+    assert_eq!(
+        numbers(&take(&mut events, 10).await),
+        (0..10).collect::<Vec<_>>()
+    );
+    bus.publish(&note("a", 11)).await.unwrap();
+    assert_eq!(numbers(&take(&mut events, 1).await), [11]);
+    let fault = within("reconnection", faults.next()).await.unwrap();
+    assert!(matches!(fault, Fault::Reconnected), "{fault}");
+    assert_eq!(bus.stats().reconnects, 1);
+    within("drain", bus.drain()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_breaks_off_on_the_way_is_counted_and_nothing_comes_twice() {
+    let world = World::new(TransportKind::Nats).await;
+    let relay = Relay::start(world.address(), true).await;
+    let bus = start(relay.settings(&world, "a")).await;
+    let mut events = bus.subscribe();
+    let count = 3000;
+    for number in 0..count {
+        if number % 1000 == 500 {
+            relay.cut();
+        }
+        bus.publish(&note("a", number)).await.unwrap();
+    }
+    // Events lost before the drain are reported as faults; those the drain finds out about it answers with.
+    let drained = within("drain", bus.drain()).await;
+    let received: Vec<_> = within("end", events.by_ref().collect()).await;
+    let received = numbers(&received);
+    assert!(
+        received.is_sorted_by(|left, right| left < right),
+        "in order, and never twice"
+    );
+    let stats = bus.stats();
+    assert_eq!(
+        received.len() as u64 + stats.lost_events,
+        count,
+        "{stats:?} {drained:?}"
+    );
+    assert!(stats.reconnects > 0, "{stats:?}");
+    assert!(stats.lost_events > 0 || drained.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_without_a_server_ends_and_says_what_is_open() {
+    let world = World::new(TransportKind::Nats).await;
+    let relay = Relay::start(world.address(), false).await;
+    let mut settings = relay.settings(&world, "a");
+    settings.limits.drain_timeout = std::time::Duration::from_millis(200);
+    let bus: EventBus<Note> = EventBus::start(settings).await.unwrap();
+    bus.publish(&note("a", 0)).await.unwrap();
+    let error = within("drain", bus.drain()).await.unwrap_err();
+    assert!(
+        matches!(error, DrainError::Unconfirmed { events: 1, .. }),
+        "{error}"
+    );
+}

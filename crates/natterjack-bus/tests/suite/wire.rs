@@ -1,0 +1,156 @@
+//! Several nodes, and programs without this library, on one subject.
+
+use futures_util::StreamExt;
+use natterjack_bus::Fault;
+use natterjack_bus::settings::TransportKind;
+
+use crate::world::{World, note, numbers, rest, take, within};
+
+async fn client(world: &World) -> async_nats::Client {
+    within("connect", async_nats::connect(world.address()))
+        .await
+        .expect("the server answers")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_sees_every_event() {
+    let world = World::new(TransportKind::Nats).await;
+    let (a, b) = (world.bus("a").await, world.bus("b").await);
+    let (mut at_a, mut at_b) = (a.subscribe(), b.subscribe());
+    for number in 0..100 {
+        a.publish(&note("a", number)).await.unwrap();
+        b.publish(&note("b", number)).await.unwrap();
+    }
+    for (name, events) in [("a", &mut at_a), ("b", &mut at_b)] {
+        let received = take(events, 200).await;
+        for publisher in ["a", "b"] {
+            let from: Vec<_> = received
+                .iter()
+                .filter(|event| event.source == publisher)
+                .collect();
+            assert!(
+                from.iter().map(|event| event.data.number).eq(0..100),
+                "{publisher} at {name}"
+            );
+            assert!(from.iter().all(|event| event.own == (publisher == name)));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_share_a_name_still_tell_their_own_events() {
+    let world = World::new(TransportKind::Nats).await;
+    let (a, b) = (world.bus("same").await, world.bus("same").await);
+    let mut at_a = a.subscribe();
+    a.publish(&note("first", 1)).await.unwrap();
+    assert!(take(&mut at_a, 1).await[0].own);
+    b.publish(&note("second", 2)).await.unwrap();
+    assert!(!take(&mut at_a, 1).await[0].own);
+    within("drain", a.drain()).await.unwrap();
+    within("drain", b.drain()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_travel_as_binary_cloud_events() {
+    let world = World::new(TransportKind::Nats).await;
+    let client = client(&world).await;
+    let mut messages = client.subscribe(world.subject().to_string()).await.unwrap();
+    client.flush().await.unwrap();
+    let bus = world.bus("node").await;
+    // The other connection's subscription is known once its own message comes back.
+    client
+        .publish(world.subject().to_string(), "0".into())
+        .await
+        .unwrap();
+    within("own message", messages.next()).await.unwrap();
+    bus.publish(&note("x", 7)).await.unwrap();
+    let message = within("message", messages.next()).await.unwrap();
+    assert_eq!(&message.payload[..], br#"{"publisher":"x","number":7}"#);
+    let headers = message.headers.expect("headers");
+    let header = |name: &str| headers.get(name).map(|value| value.as_str().to_string());
+    assert_eq!(header("ce-specversion").as_deref(), Some("1.0"));
+    assert_eq!(header("ce-source").as_deref(), Some("node"));
+    assert_eq!(header("ce-type").as_deref(), Some("natterjack.event"));
+    assert_eq!(header("content-type").as_deref(), Some("application/json"));
+    assert_eq!(header("ce-id").map(|id| id.len()), Some(36));
+    assert!(header("ce-time").is_some_and(|time| time.ends_with('Z')));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_programs_take_part() {
+    let world = World::new(TransportKind::Nats).await;
+    let bus = world.bus("node").await;
+    let mut events = bus.subscribe();
+    let client = client(&world).await;
+    let json = r#"{"publisher":"curl","number":1}"#;
+    client
+        .publish(world.subject().to_string(), json.into())
+        .await
+        .unwrap();
+    let event = take(&mut events, 1).await.remove(0);
+    assert_eq!((event.data.publisher.as_str(), event.own), ("curl", false));
+    assert_eq!(
+        (event.source.as_str(), event.kind.as_str()),
+        (world.subject(), "unknown")
+    );
+
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "5"),
+        ("ce-source", "/x%20y"),
+        ("ce-type", "t"),
+        ("ce-subject", "s"),
+    ] {
+        headers.insert(name, value);
+    }
+    client
+        .publish_with_headers(world.subject().to_string(), headers, json.into())
+        .await
+        .unwrap();
+    let event = take(&mut events, 1).await.remove(0);
+    assert_eq!(
+        (
+            event.id.as_str(),
+            event.source.as_str(),
+            event.kind.as_str()
+        ),
+        ("5", "/x y", "t")
+    );
+    assert_eq!(event.others["subject"], "s");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_event_is_a_fault_and_the_stream_goes_on() {
+    let world = World::new(TransportKind::Nats).await;
+    let bus = world.bus("node").await;
+    let mut events = bus.subscribe();
+    let mut faults = bus.faults();
+    let client = client(&world).await;
+    for payload in ["not json", "[1]", "", r#"{"publisher":"ok","number":1}"#] {
+        client
+            .publish(world.subject().to_string(), payload.into())
+            .await
+            .unwrap();
+    }
+    assert_eq!(numbers(&take(&mut events, 1).await), [1]);
+    for payload in ["not json", "[1]", ""] {
+        let fault = within("fault", faults.next()).await.unwrap();
+        let Fault::Undecodable {
+            origin,
+            payload: at_fault,
+            ..
+        } = &fault
+        else {
+            panic!("{fault}")
+        };
+        assert_eq!(
+            (origin.as_str(), &at_fault[..]),
+            (world.subject(), payload.as_bytes())
+        );
+    }
+    assert_eq!(bus.stats().undecodable_messages, 3);
+    within("drain", bus.drain()).await.unwrap();
+    assert!(within("end of faults", faults.next()).await.is_none());
+    assert!(rest(&mut events).await.is_empty());
+}
