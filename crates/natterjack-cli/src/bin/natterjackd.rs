@@ -1,2 +1,0 @@
-//! natterjackd
-fn main() {}
