@@ -1,21 +1,22 @@
 //! An embeddable NATS server.
 //!
 //! ```
-//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
 //! use natterjack_server::{Options, Server};
 //!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = Server::start(Options { port: 0, ..Options::default() }).await?;
 //! println!("clients connect to {}", server.client_url());
 //!
-//! let client = server.in_process_client().await?;
+//! let client = server.in_process_client()?;
 //! let mut greetings = client.subscribe("greet.*").await?;
 //! client.publish("greet.joe", "hello").await?;
-//! let message = greetings.next().await.expect("the subscription is open");
+//! let message = greetings.next().await.expect("the server is running");
 //! assert_eq!(&message.payload[..], b"hello");
 //!
 //! server.shutdown().await;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! # }).unwrap();
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! The library touches no signal, no global, no standard stream, and never ends the process. Any number of
