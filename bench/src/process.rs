@@ -1,4 +1,4 @@
-//! What a process has spent and holds, read from `/proc`.
+//! What a process has spent and holds, and what the whole machine has spent, read from `/proc`.
 
 use std::fs;
 use std::time::Duration;
@@ -46,6 +46,28 @@ pub(crate) fn resident_bytes(process: u32) -> Result<u64> {
         .with_context(|| format!("no resident set in {path}"))
 }
 
+/// Processor time the whole machine has used so far, by all processes, interrupts and the hypervisor, in
+/// steps of 10 ms.
+pub(crate) fn machine_time() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
+    let ticks = busy_ticks(&text).context("no processor time in /proc/stat")?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
+/// User, nice, system, irq, softirq and steal of the first line; guests are part of user
+/// (`proc_stat(5)`).
+fn busy_ticks(text: &str) -> Option<u64> {
+    let line = text.lines().next()?.strip_prefix("cpu ")?;
+    let fields: Vec<u64> = line
+        .split_whitespace()
+        .map_while(|field| field.parse().ok())
+        .collect();
+    [0, 1, 2, 5, 6, 7]
+        .into_iter()
+        .map(|index| fields.get(index).copied())
+        .sum()
+}
+
 /// User plus system ticks: fields 14 and 15 of `stat`, counted from the command name's closing
 /// parenthesis because the name itself may hold spaces (`proc_pid_stat(5)`).
 fn ticks_in_stat(text: &str) -> Option<u64> {
@@ -63,13 +85,22 @@ fn kibibytes_in_field(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{kibibytes_in_field, processor_time, resident_bytes, ticks_in_stat};
+    use super::{busy_ticks, kibibytes_in_field, processor_time, resident_bytes, ticks_in_stat};
 
     #[test]
     fn stat_is_read_behind_the_name() {
         let text = "12 (a (b) c) S 1 12 12 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 9 0 77 1 2";
         assert_eq!(ticks_in_stat(text), Some(300));
         assert_eq!(ticks_in_stat("12 (a) S 1"), None);
+    }
+
+    #[test]
+    fn idle_time_is_not_busy() {
+        assert_eq!(
+            busy_ticks("cpu  1 2 4 1000 1000 8 16 32 64 128\ncpu0 9 9 9"),
+            Some(63)
+        );
+        assert_eq!(busy_ticks("cpu  1 2 4"), None);
     }
 
     #[test]

@@ -46,6 +46,20 @@ impl Record {
         self.geometric_mean = geometric_mean(&advantages);
     }
 
+    /// Share of the machine's processors that neither the servers nor the generator used, but somebody
+    /// did, while figures were taken; 0 to 1.
+    pub(crate) fn other_share(&self) -> f64 {
+        let rounds = || {
+            self.cells
+                .iter()
+                .flat_map(|cell| &cell.programs)
+                .flat_map(|it| &it.rounds)
+        };
+        let other: f64 = rounds().map(|round| round.other_processor_seconds).sum();
+        let wall: f64 = rounds().map(|round| round.wall_seconds).sum();
+        other / (wall * self.machine.processors as f64).max(f64::MIN_POSITIVE)
+    }
+
     /// The cells compared by one measure.
     pub(crate) fn cells_by(&self, measure: Measure) -> impl Iterator<Item = &CellRecord> {
         self.cells

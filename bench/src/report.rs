@@ -78,6 +78,10 @@ fn head(out: &mut String, record: &Record) {
         "{}, {} round(s) each, median (smallest–largest)",
         record.mode, record.rounds
     );
+    let other = format!(
+        "{:.0} % of the processors were busy with something else meanwhile",
+        record.other_share() * 100.0
+    );
     for (name, value) in [
         ("date", record.date.as_str()),
         ("machine", &machine),
@@ -86,6 +90,7 @@ fn head(out: &mut String, record: &Record) {
         ("rustc", &record.rustc_version),
         ("commit", &record.commit),
         ("runs", &runs),
+        ("other work", &other),
         ("command", &format!("`{}`", record.command)),
     ] {
         if !value.is_empty() {

@@ -64,7 +64,7 @@ pub(crate) fn main(compare: &Compare) -> Result<bool> {
     let rounds = compare.rounds.unwrap_or(mode.rounds);
     let mut record = Record {
         date: clock::date_utc(clock::unix_seconds()),
-        command: env::args().collect::<Vec<_>>().join(" "),
+        command: command(),
         mode: mode.name,
         rounds,
         machine: Machine::this(),
@@ -99,6 +99,30 @@ pub(crate) fn main(compare: &Compare) -> Result<bool> {
     let is_complete = record.cells.iter().all(|cell| cell.failures.is_empty());
     let is_good = !compare.check || check::bounds(&record).iter().all(|bound| bound.is_met);
     Ok(is_complete && is_good)
+}
+
+/// The command as somebody else would type it: paths are relative to the working copy, and of those
+/// outside of it only the file name remains.
+fn command() -> String {
+    let here = env::current_dir().unwrap_or_default();
+    let arguments = env::args().skip(1).map(|argument| {
+        let path = Path::new(&argument);
+        match (
+            path.is_absolute(),
+            path.strip_prefix(&here),
+            path.file_name(),
+        ) {
+            (true, Ok(relative), _) => relative.display().to_string(),
+            (true, _, Some(name)) => name.display().to_string(),
+            _ => argument,
+        }
+    });
+    let program = "cargo run --release -p natterjack-bench --".to_owned();
+    [program]
+        .into_iter()
+        .chain(arguments)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn select(only: &[String]) -> Result<Vec<&'static Cell>> {

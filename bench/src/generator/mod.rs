@@ -45,6 +45,8 @@ pub(crate) struct Sample {
     /// Processor time the generator spent on it; when it nears the wall time of a core, wall figures
     /// measure the generator.
     pub(crate) generator_processor_seconds: f64,
+    /// Processor time everybody else on the machine spent meanwhile: noise, if it is much.
+    pub(crate) other_processor_seconds: f64,
     /// Time from request to reply, where requests were made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency: Option<Latency>,
@@ -84,10 +86,11 @@ pub(crate) fn main(generate: &Generate) -> Result<()> {
     writeln!(std::io::stdout(), "{line}").context("reporting the sample")
 }
 
-/// Processor time of the server and of this process at one moment.
+/// Processor time of the server, of this process and of the whole machine at one moment.
 struct Spent {
     server: Duration,
     generator: Duration,
+    machine: Duration,
 }
 
 impl Spent {
@@ -95,17 +98,24 @@ impl Spent {
         Ok(Self {
             server: process::processor_time(target.process)?,
             generator: process::processor_time(std::process::id())?,
+            machine: process::machine_time()?,
         })
     }
 
     /// The sample for what happened since.
     fn sample(&self, target: Target, operations: u64, wall: Duration) -> Result<Sample> {
         let now = Self::now(target)?;
+        let server = now.server.saturating_sub(self.server);
+        let generator = now.generator.saturating_sub(self.generator);
+        let other = now
+            .machine
+            .saturating_sub(self.machine + server + generator);
         Ok(Sample {
             operations,
             wall_seconds: wall.as_secs_f64(),
-            server_processor_seconds: now.server.saturating_sub(self.server).as_secs_f64(),
-            generator_processor_seconds: now.generator.saturating_sub(self.generator).as_secs_f64(),
+            server_processor_seconds: server.as_secs_f64(),
+            generator_processor_seconds: generator.as_secs_f64(),
+            other_processor_seconds: other.as_secs_f64(),
             latency: None,
             memory_bytes: None,
         })
