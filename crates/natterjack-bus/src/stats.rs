@@ -13,7 +13,7 @@ pub struct Stats {
     pub received_events: u64,
     /// Own events among them.
     pub own_events: u64,
-    /// Own events that will not come back.
+    /// Own events that will not come back: broken off with a connection, or overflowed on arrival.
     pub lost_events: u64,
     /// Events that arrived and found no room.
     pub overflowed_events: u64,

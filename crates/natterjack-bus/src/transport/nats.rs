@@ -321,22 +321,29 @@ impl Receiver {
                     reason,
                     payload,
                 };
-                return self.deliver(arrival, bytes);
+                self.deliver(arrival, bytes);
+                return;
             }
         };
         let Attributes { id, source, .. } = &envelope.attributes;
         if *source != self.source || !self.shared.ledger.is_open(id) {
-            return self.deliver(Arrival::Event(envelope), bytes);
+            self.deliver(Arrival::Event(envelope), bytes);
+            return;
         }
         let id = id.clone();
         envelope.own = true;
-        self.deliver(Arrival::Event(envelope), bytes);
+        let delivered = self.deliver(Arrival::Event(envelope), bytes);
         // Only now: a drain ends delivery as soon as the ledger is empty.
         let lost = self.shared.ledger.returned(&id);
         self.shared.lost(lost);
+        if !delivered {
+            // The overflow is reported as such; a report for each event would push that one out.
+            count(&self.shared.inbound.counters.lost_events);
+        }
     }
 
-    fn deliver(&mut self, arrival: Arrival, bytes: usize) {
+    /// Answers whether there was room.
+    fn deliver(&mut self, arrival: Arrival, bytes: usize) -> bool {
         let inbound = &self.shared.inbound;
         if let Pushed::Full(_) = inbound.queue.try_push(arrival, bytes) {
             count(&inbound.counters.overflowed_events);
@@ -344,10 +351,13 @@ impl Receiver {
             if self.overflow_events == 1 {
                 inbound.report(&Fault::OverflowBegan);
             }
-        } else if self.overflow_events > 0 && inbound.queue.is_relaxed() {
+            return false;
+        }
+        if self.overflow_events > 0 && inbound.queue.is_relaxed() {
             let events = std::mem::take(&mut self.overflow_events);
             inbound.report(&Fault::OverflowEnded { events });
         }
+        true
     }
 }
 

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use natterjack_bus::Fault;
 use natterjack_bus::settings::TransportKind;
 
-use crate::world::{World, note, numbers, rest, take, within};
+use crate::world::{World, eventually, note, numbers, rest, take, within};
 
 async fn client(world: &World) -> async_nats::Client {
     within("connect", async_nats::connect(world.address()))
@@ -153,4 +153,41 @@ async fn what_is_no_event_is_a_fault_and_the_stream_goes_on() {
     within("drain", bus.drain()).await.unwrap();
     assert!(within("end of faults", faults.next()).await.is_none());
     assert!(rest(&mut events).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overflow_is_reported_once_and_again_when_it_ends() {
+    let world = World::new(TransportKind::Nats).await;
+    let mut settings = world.settings("node");
+    settings.limits.inbound_events_max = 8;
+    let bus = crate::world::start(settings).await;
+    let mut stuck = bus.subscribe_with(1, natterjack_bus::Overflow::Wait);
+    let mut faults = bus.faults();
+    for number in 0..1000 {
+        within("publish", bus.publish(&note("node", number)))
+            .await
+            .unwrap();
+    }
+    let fault = within("overflow", faults.next()).await.unwrap();
+    assert!(matches!(fault, Fault::OverflowBegan), "{fault}");
+    // What is on its way has arrived, or was dropped, when everything published is accounted for.
+    eventually("the rest", || bus.stats().lost_events + 10 >= 1000).await;
+    let early = take(&mut stuck, 5).await.len() as u64;
+    bus.publish(&note("node", 1000)).await.unwrap();
+    let ended = within("end of overflow", async {
+        loop {
+            if let Some(Fault::OverflowEnded { events }) = faults.next().await {
+                return events;
+            }
+        }
+    })
+    .await;
+    let drained = within("drain", bus.drain()).await;
+    drained.unwrap();
+    let stats = bus.stats();
+    assert_eq!(
+        (ended, stats.lost_events),
+        (stats.overflowed_events, stats.overflowed_events)
+    );
+    assert_eq!(early + rest(&mut stuck).await.len() as u64 + ended, 1001);
 }

@@ -128,6 +128,17 @@ pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
+/// Waits until a condition holds, for things that announce themselves nowhere.
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    within(what, async {
+        while !condition() {
+            looks.tick().await;
+        }
+    })
+    .await;
+}
+
 /// The next `count` events.
 pub(crate) async fn take<S>(events: &mut S, count: usize) -> Vec<Event<Note>>
 where
