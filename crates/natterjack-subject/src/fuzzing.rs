@@ -21,7 +21,7 @@ const TOKENS: [&[u8]; 10] = [
 ];
 const QUEUES: [Option<&[u8]>; 4] = [None, None, Some(b"workers"), Some(b"")];
 /// Look-ups remembered with their stamps, to see which of them go stale.
-const REMEMBERED_MAX: usize = 12;
+const REMEMBERED_MAX: usize = 6;
 
 /// One thing to do to an index.
 #[derive(Clone, Debug)]
@@ -112,6 +112,7 @@ pub fn check(operations: &[Operation]) {
             }
         }
     }
+    model.check_entries(&index);
     for Subscription {
         pattern,
         queue,
@@ -138,6 +139,31 @@ impl Model {
     fn remove(&mut self, subscription: &Subscription) -> bool {
         let place = self.0.iter().position(|present| present == subscription);
         place.map(|place| self.0.swap_remove(place)).is_some()
+    }
+
+    fn check_entries(&self, index: &Index<u16>) {
+        let mut entries = Vec::new();
+        index.for_each(|entry| {
+            entries.push((
+                entry.pattern.to_vec(),
+                entry.queue.map(<[u8]>::to_vec),
+                *entry.subscriber,
+            ));
+        });
+        let mut expected: Vec<_> = self
+            .0
+            .iter()
+            .map(|present| {
+                (
+                    present.pattern.clone(),
+                    present.queue.map(<[u8]>::to_vec),
+                    present.subscriber,
+                )
+            })
+            .collect();
+        entries.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(entries, expected);
     }
 
     fn check_answer(&self, subject: &[u8], found: &MatchSet<u16>) {
@@ -270,8 +296,8 @@ mod tests {
         ];
         // A removal of something at random rarely hits, so some removals undo an earlier insertion.
         let undo =
-            prop::collection::vec(any::<(prop::sample::Index, prop::sample::Index)>(), 0..60);
-        (prop::collection::vec(operation, 0..200), undo).prop_map(|(mut operations, undo)| {
+            prop::collection::vec(any::<(prop::sample::Index, prop::sample::Index)>(), 0..30);
+        (prop::collection::vec(operation, 0..100), undo).prop_map(|(mut operations, undo)| {
             for (which, place) in undo {
                 if operations.is_empty() {
                     break;
@@ -292,7 +318,27 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_operations(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        fn many_subscribers_of_few_patterns(
+            steps in prop::collection::vec((0_u8..8, 0_u16..30, 0_usize..2, 0_usize..3), 0..300)
+        ) {
+            // More insertions than removals, so that lists grow long, and a look-up now and then.
+            let operations: Vec<Operation> = steps
+                .into_iter()
+                .map(|(kind, subscriber, pattern, queue)| {
+                    let pattern = [b"a.b".as_slice(), b"a.*"][pattern].to_vec();
+                    let queue = [None, Some(b"x".as_slice()), Some(b"y")][queue];
+                    match kind {
+                        0..5 => Operation::Insert(Subscription { pattern, queue, subscriber }),
+                        5..7 => Operation::Remove(Subscription { pattern, queue, subscriber }),
+                        _ => Operation::Match(b"a.b".to_vec()),
+                    }
+                })
+                .collect();
+            check(&operations);
+        }
+
+        #[test]
+        fn any_bytes_are_operations(bytes in prop::collection::vec(any::<u8>(), 0..800)) {
             subject_index(&bytes);
         }
 

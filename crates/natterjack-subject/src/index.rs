@@ -1,27 +1,30 @@
 //! The index: which subscribers a subject reaches, kept while many threads look up and change it.
 
-use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::OnceLock;
+use std::array::from_fn;
+use std::fmt;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use foldhash::quality::RandomState;
-use hashbrown::HashTable;
-use memchr::memchr;
 use parking_lot::RwLock;
 use thiserror::Error;
 
-use crate::key::Key;
+use crate::key::hash_of;
+use crate::literals::Literals;
 use crate::match_set::MatchSet;
+use crate::members::List;
+use crate::shape::Shape;
 use crate::slot::Slot;
-use crate::stamp::{Counters, Stamp};
-use crate::subject::{self, SEPARATOR, Step};
+use crate::stamp::{Changes, Presence, Stamp};
+use crate::subject::{self, Step};
 use crate::trie::Trie;
 
 /// Locks over the literal subjects, a power of two. Enough that a thread that subscribes rarely meets one that looks
 /// up, few enough that an index with a single subscription stays small.
 const LITERAL_SHARDS: usize = 64;
 /// Locks over the patterns that begin with a literal token, a power of two.
-const PATTERN_SHARDS: usize = 16;
+const PREFIX_SHARDS: usize = 16;
 
 /// The pattern breaks the rules of [`is_valid_pattern`](crate::is_valid_pattern): an empty token, or `>` before the
 /// end.
@@ -31,9 +34,11 @@ pub struct InvalidPattern;
 
 /// A concurrent index of subscriptions: patterns and subscribers in, the subscribers of a subject out.
 ///
-/// `S` is the subscriber's handle, cheap to clone and compare, such as an `Arc`. Each (pattern, queue group) holds a
-/// set of them. See the [crate's page](crate) for how it works and what it costs.
+/// `S` is the subscriber's handle, cheap to clone, compare and hash, such as an `Arc` of something that compares by
+/// identity. Each pattern, and each queue group of it, holds a set of them. See the [crate's page](crate) for how it
+/// works and what it costs.
 pub struct Index<S> {
+    /// Seeded for this index, because clients choose the subjects.
     hasher: RandomState,
     /// Made with the first subscription, so that an index nobody uses costs nothing.
     tables: OnceLock<Box<Tables<S>>>,
@@ -48,8 +53,17 @@ impl<S> Default for Index<S> {
     }
 }
 
+impl<S> fmt::Debug for Index<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Index")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<S> Index<S> {
-    /// An index without subscriptions.
+    /// An index without subscriptions. Allocates nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -60,25 +74,7 @@ impl<S> Index<S> {
     pub fn len(&self) -> usize {
         self.tables
             .get()
-            .map_or(0, |tables| tables.populations.all())
-    }
-
-    /// Nodes in use by patterns with wildcards, and literal subjects: what must be zero when `len` is.
-    pub(crate) fn nodes_used(&self) -> usize {
-        let Some(tables) = self.tables.get() else {
-            return 0;
-        };
-        let literals: usize = tables
-            .literals
-            .iter()
-            .map(|shard| shard.0.read().0.len())
-            .sum();
-        let prefixed: usize = tables
-            .prefixed
-            .iter()
-            .map(|trie| trie.read().nodes_used())
-            .sum();
-        literals + prefixed + tables.everywhere.read().nodes_used()
+            .map_or(0, |tables| tables.len.load(Ordering::Acquire))
     }
 
     /// Whether there is no subscription.
@@ -86,13 +82,27 @@ impl<S> Index<S> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Nodes in use by patterns with wildcards, and literal subjects: zero when `len` is.
+    pub(crate) fn nodes_used(&self) -> usize {
+        let Some(tables) = self.tables.get() else {
+            return 0;
+        };
+        let literals = tables.literals.iter().map(|shard| shard.0.read().len());
+        let prefixed = tables
+            .prefixed
+            .iter()
+            .map(|shard| shard.0.read().nodes_used());
+        literals.chain(prefixed).sum::<usize>() + tables.everywhere.read().nodes_used()
+    }
 }
 
 impl<S: Clone + Eq + Hash> Index<S> {
     /// Subscribes `subscriber` to `pattern`, as a member of the queue group `queue` if one is given.
     ///
-    /// Inserting the same subscriber again with the same pattern and queue group changes nothing. Amortised
-    /// O(tokens).
+    /// Inserting the same subscriber again with the same pattern and queue group changes nothing. Takes time linear in
+    /// the length of the pattern, whatever is in the index; see [`matches`](Self::matches) for what a held match set
+    /// adds.
     ///
     /// # Errors
     /// [`InvalidPattern`] if [`is_valid_pattern`](crate::is_valid_pattern) says no; the index is unchanged.
@@ -107,31 +117,27 @@ impl<S: Clone + Eq + Hash> Index<S> {
         }
         let tables = self.tables.get_or_init(|| Box::new(Tables::new()));
         let home = Home::of(pattern);
-        let population = tables.populations.of(&home);
-        let added = match home {
-            Home::Literal => {
-                let hash = hash_of(&self.hasher, pattern);
+        let hash = hash_of(&self.hasher, home.concerns());
+        match home {
+            Home::Literal(_) => {
                 let mut shard = tables.literal_shard(hash).write();
-                let added = shard.insert(hash, pattern, queue, subscriber, &self.hasher);
-                population.fetch_add(usize::from(added), Ordering::Release);
-                added
+                if shard.insert(hash, pattern, queue, subscriber, &self.hasher) {
+                    tables.added(home, hash);
+                }
             }
-            Home::First(_) | Home::Second(_) | Home::Everywhere => {
-                let mut trie = tables.trie(&home, &self.hasher).write();
-                let added = trie.insert(home.steps(pattern), queue, subscriber, &self.hasher);
-                population.fetch_add(usize::from(added), Ordering::Release);
-                added
+            Home::Prefix(_) | Home::Everywhere => {
+                let mut trie = tables.trie(home, hash).write();
+                if trie.insert(home.steps(pattern), queue, subscriber, &self.hasher) {
+                    tables.added(home, hash);
+                }
             }
-        };
-        if added {
-            tables.announce(&home, pattern, &self.hasher);
         }
         Ok(())
     }
 
     /// Undoes [`insert`](Self::insert) of the same three. Returns whether there was such a subscription.
     ///
-    /// O(tokens) however many subscribers the pattern has.
+    /// Takes time linear in the length of the pattern, however many subscribers it has.
     pub fn remove(&self, pattern: &[u8], queue: Option<&[u8]>, subscriber: &S) -> bool {
         let Some(tables) = self.tables.get() else {
             return false;
@@ -140,26 +146,25 @@ impl<S: Clone + Eq + Hash> Index<S> {
             return false;
         }
         let home = Home::of(pattern);
-        let population = tables.populations.of(&home);
-        let removed = match home {
-            Home::Literal => {
-                let hash = hash_of(&self.hasher, pattern);
+        let hash = hash_of(&self.hasher, home.concerns());
+        match home {
+            Home::Literal(_) => {
                 let mut shard = tables.literal_shard(hash).write();
                 let removed = shard.remove(hash, pattern, queue, subscriber, &self.hasher);
-                population.fetch_sub(usize::from(removed), Ordering::Release);
+                if removed {
+                    tables.removed(home, hash);
+                }
                 removed
             }
-            Home::First(_) | Home::Second(_) | Home::Everywhere => {
-                let mut trie = tables.trie(&home, &self.hasher).write();
+            Home::Prefix(_) | Home::Everywhere => {
+                let mut trie = tables.trie(home, hash).write();
                 let removed = trie.remove(home.steps(pattern), queue, subscriber, &self.hasher);
-                population.fetch_sub(usize::from(removed), Ordering::Release);
+                if removed {
+                    tables.removed(home, hash);
+                }
                 removed
             }
-        };
-        if removed {
-            tables.announce(&home, pattern, &self.hasher);
         }
-        removed
     }
 
     /// Who receives what is published to `subject`.
@@ -167,64 +172,64 @@ impl<S: Clone + Eq + Hash> Index<S> {
     /// Wildcards in `subject` are plain text (`foo.*` reaches the patterns `foo.*` and `foo.>`, not `foo.bar`), and a
     /// subject with an empty token reaches nobody. Does not allocate while at most four patterns match and none has
     /// queue groups.
+    ///
+    /// A match set that is held makes the next change of each list in it copy that list: whole up to 128 subscribers,
+    /// beyond that 128 of them and a pointer for each other 128.
     #[must_use]
     pub fn matches(&self, subject: &[u8]) -> MatchSet<S> {
         let mut found = MatchSet::new();
-        let Some(tables) = self.tables.get() else {
-            return found;
-        };
-        let populations = &tables.populations;
-        if populations.literals.load(Ordering::Acquire) != 0 {
-            let hash = hash_of(&self.hasher, subject);
-            if let Some(slot) = tables.literal_shard(hash).read().find(hash, subject) {
-                found.add(slot);
-            }
-        }
-        if populations.patterns() != 0 && !subject::has_empty_token(subject) {
-            self.collect_patterns(tables, subject, &mut found);
-        }
-        found.finish();
+        self.collect(subject, &mut found);
         found
     }
 
-    fn collect_patterns(&self, tables: &Tables<S>, subject: &[u8], found: &mut MatchSet<S>) {
-        let populations = &tables.populations;
-        if populations.everywhere.load(Ordering::Acquire) != 0 {
-            tables
-                .everywhere
-                .read()
-                .collect(subject, &self.hasher, found);
-        }
-        let ends = PrefixEnds::of(subject);
-        for (end, population) in [
-            (ends.first, &populations.first),
-            (ends.second, &populations.second),
-        ] {
-            if let Some(end) = end
-                && population.load(Ordering::Acquire) != 0
-            {
-                let (prefix, rest) = (&subject[..end], &subject[end + 1..]);
-                let trie = tables.trie_of_prefix(prefix, &self.hasher).read();
-                trie.collect_after(prefix, rest, &self.hasher, found);
+    /// [`stamp`](Self::stamp) and [`matches`](Self::matches) in one, hashing once: what a cache does on a miss.
+    #[must_use]
+    pub fn look_up(&self, subject: &[u8]) -> (Stamp, MatchSet<S>) {
+        let mut found = MatchSet::new();
+        (self.collect(subject, &mut found), found)
+    }
+
+    fn collect(&self, subject: &[u8], found: &mut MatchSet<S>) -> Stamp {
+        let address = Address::of(subject, &self.hasher);
+        let Some(tables) = self.tables.get() else {
+            return Stamp::of_nothing(address.hashes());
+        };
+        let stamp = tables.changes.stamp(address.hashes());
+        // Nobody can subscribe to a subject with an empty token, so it is not found here.
+        if tables.literal_presence.is_possible(address.hash) {
+            let shard = tables.literal_shard(address.hash).read();
+            if let Some(slot) = shard.find(address.hash, subject) {
+                found.add(slot);
             }
         }
+        if !address.has_empty_token {
+            for Prefix { end, hash } in address.first.into_iter().chain(address.second) {
+                if tables.prefix_presence.is_possible(hash) {
+                    let (prefix, rest) = (&subject[..end], &subject[end + 1..]);
+                    let shard = tables.prefix_shard(hash).read();
+                    shard.collect_after(prefix, hash, rest, &self.hasher, found);
+                }
+            }
+            if tables.everywhere_len.load(Ordering::Acquire) != 0 {
+                tables
+                    .everywhere
+                    .read()
+                    .collect(subject, &self.hasher, found);
+            }
+        }
+        found.finish();
+        stamp
     }
 
     /// Notes where the counters stand that concern `subject`. To be taken *before* [`matches`](Self::matches): as
     /// long as the stamp [is current](Self::is_current), so is the match set.
     #[must_use]
     pub fn stamp(&self, subject: &[u8]) -> Stamp {
-        let ends = PrefixEnds::of(subject);
-        let place = |text: &[u8]| Counters::place(hash_of(&self.hasher, text));
-        let literal = place(subject);
-        // A prefix the subject does not have concerns it no more than its own counter does.
-        let first = ends.first.map_or(literal, |end| place(&subject[..end]));
-        let second = ends.second.map_or(literal, |end| place(&subject[..end]));
-        let places = [literal, first, second];
-        self.tables.get().map_or_else(
-            || Stamp::of_nothing(places),
-            |tables| tables.counters.stamp(places),
-        )
+        let hashes = Address::of(subject, &self.hasher).hashes();
+        match self.tables.get() {
+            Some(tables) => tables.changes.stamp(hashes),
+            None => Stamp::of_nothing(hashes),
+        }
     }
 
     /// Whether a match set taken after `stamp` still is what [`matches`](Self::matches) would answer.
@@ -234,8 +239,96 @@ impl<S: Clone + Eq + Hash> Index<S> {
     #[inline]
     pub fn is_current(&self, stamp: &Stamp) -> bool {
         match self.tables.get() {
-            Some(tables) => tables.counters.is_current(stamp),
+            Some(tables) => tables.changes.is_current(stamp),
             None => stamp.is_of_nothing(),
+        }
+    }
+
+    /// Gives every subscription to `visit`, in no particular order.
+    ///
+    /// Not a snapshot: what is inserted or removed meanwhile may be met or not, everything else is met exactly once.
+    /// No lock is held during `visit`, and only a few hundred subscriptions' worth of time between two of its calls.
+    pub fn for_each(&self, mut visit: impl FnMut(Entry<'_, S>)) {
+        let Some(tables) = self.tables.get() else {
+            return;
+        };
+        let mut batch = Batch(Vec::new());
+        for LiteralShard(shard) in &tables.literals {
+            let mut cursor = Some(0);
+            while let Some(at) = cursor {
+                cursor = shard
+                    .read()
+                    .visit_part(at, &self.hasher, |pattern, slot| batch.take(pattern, slot));
+                batch.show(&mut visit);
+            }
+        }
+        for trie in tables
+            .prefixed
+            .iter()
+            .map(|shard| &shard.0)
+            .chain([&tables.everywhere])
+        {
+            let mut chunk = 0;
+            while trie
+                .read()
+                .visit_chunk(chunk, |pattern, slot| batch.take(pattern, slot))
+            {
+                batch.show(&mut visit);
+                chunk += 1;
+            }
+        }
+    }
+}
+
+/// One subscription, as [`Index::for_each`] shows it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Entry<'a, S> {
+    /// The pattern subscribed to.
+    pub pattern: &'a [u8],
+    /// The queue group, if it is a member of one.
+    pub queue: Option<&'a [u8]>,
+    /// Who subscribed.
+    pub subscriber: &'a S,
+}
+
+/// Lists taken under a lock to be shown without it.
+struct Batch<S>(Vec<Taken<S>>);
+
+struct Taken<S> {
+    pattern: Vec<u8>,
+    queue: Option<Arc<[u8]>>,
+    list: List<S>,
+}
+
+impl<S: Clone> Batch<S> {
+    fn take(&mut self, pattern: &[u8], slot: &Slot<S>) {
+        let plain = slot.plain().map(|list| (None, list));
+        let groups = slot
+            .groups()
+            .map(|(name, list)| (Some(Arc::clone(name)), list));
+        self.0
+            .extend(plain.into_iter().chain(groups).map(|(queue, list)| Taken {
+                pattern: pattern.to_vec(),
+                queue,
+                list: list.clone(),
+            }));
+    }
+
+    fn show(&mut self, visit: &mut impl FnMut(Entry<'_, S>)) {
+        for Taken {
+            pattern,
+            queue,
+            list,
+        } in self.0.drain(..)
+        {
+            for subscriber in list.slices().flatten() {
+                visit(Entry {
+                    pattern: &pattern,
+                    queue: queue.as_deref(),
+                    subscriber,
+                });
+            }
         }
     }
 }
@@ -243,39 +336,46 @@ impl<S: Clone + Eq + Hash> Index<S> {
 /// Where a valid pattern is kept, and whom a change of it concerns.
 #[derive(Clone, Copy, Debug)]
 enum Home<'a> {
-    /// No wildcard: among the literal subjects. Concerns the subject it spells.
-    Literal,
-    /// The second token is the first wildcard. Concerns the subjects with this first token.
-    First(&'a [u8]),
-    /// A later token is the first wildcard. Concerns the subjects with these first two tokens.
-    Second(&'a [u8]),
-    /// The first token is a wildcard. Concerns all subjects.
+    /// No wildcard: kept among the literal subjects, concerns the subject it spells.
+    Literal(&'a [u8]),
+    /// The second or a later token is the first wildcard: kept with the patterns of this prefix, and concerns the
+    /// subjects that begin with it. The prefix is the literal tokens, but two at most: one more would cost every
+    /// look-up one more table, and most systems name the service first and the instance second.
+    Prefix(&'a [u8]),
+    /// The first token is a wildcard: concerns all subjects.
     Everywhere,
 }
 
 impl<'a> Home<'a> {
     fn of(pattern: &'a [u8]) -> Self {
-        let first_wildcard = subject::tokens(pattern)
-            .position(|token| !matches!(subject::step(token), Step::Literal(_)));
-        let ends = PrefixEnds::of(pattern);
-        match (first_wildcard, ends.first, ends.second) {
-            (None, _, _) => Self::Literal,
-            (Some(0), _, _) => Self::Everywhere,
-            (Some(1), Some(end), _) => Self::First(&pattern[..end]),
-            (Some(_), _, Some(end)) => Self::Second(&pattern[..end]),
-            (Some(_), _, None) => {
-                unreachable!("a token after the second has two separators before it")
-            }
+        let is_wildcard = |token| !matches!(subject::step(token), Step::Literal(_));
+        let first_wildcard = subject::tokens(pattern).position(is_wildcard);
+        let Shape {
+            first_end,
+            second_end,
+            ..
+        } = Shape::of(pattern);
+        match first_wildcard {
+            None => Self::Literal(pattern),
+            Some(0) => Self::Everywhere,
+            Some(1) => first_end.map_or(Self::Everywhere, |end| Self::Prefix(&pattern[..end])),
+            Some(_) => second_end.map_or(Self::Everywhere, |end| Self::Prefix(&pattern[..end])),
         }
     }
 
-    /// The steps of `pattern` in the tree it is kept in: there its literal prefix is a single step.
+    /// What the subjects concerned have in common.
+    fn concerns(self) -> &'a [u8] {
+        match self {
+            Self::Literal(text) | Self::Prefix(text) => text,
+            Self::Everywhere => b"",
+        }
+    }
+
+    /// The steps of `pattern` in the tree it is kept in: there its prefix is a single step.
     fn steps(self, pattern: &'a [u8]) -> impl Iterator<Item = Step<'a>> {
         let (prefix, rest) = match self {
-            Home::First(prefix) | Home::Second(prefix) => {
-                (Some(Step::Literal(prefix)), &pattern[prefix.len() + 1..])
-            }
-            Home::Literal | Home::Everywhere => (None, pattern),
+            Self::Prefix(prefix) => (Some(Step::Literal(prefix)), &pattern[prefix.len() + 1..]),
+            Self::Literal(_) | Self::Everywhere => (None, pattern),
         };
         prefix
             .into_iter()
@@ -283,83 +383,85 @@ impl<'a> Home<'a> {
     }
 }
 
-/// The separators that end the first token and the first two tokens, where there is a token after them.
+/// Where the subscriptions are found that reach a subject.
 #[derive(Clone, Copy)]
-struct PrefixEnds {
-    first: Option<usize>,
-    second: Option<usize>,
+struct Address {
+    /// Of the whole subject.
+    hash: u64,
+    /// The prefix of one token, if there are more.
+    first: Option<Prefix>,
+    /// The prefix of two tokens, if there are more.
+    second: Option<Prefix>,
+    has_empty_token: bool,
 }
 
-impl PrefixEnds {
+#[derive(Clone, Copy)]
+struct Prefix {
+    end: usize,
+    hash: u64,
+}
+
+impl Address {
     #[inline]
-    fn of(subject: &[u8]) -> Self {
-        let first = memchr(SEPARATOR, subject);
-        let second = first.and_then(|end| {
-            memchr(SEPARATOR, &subject[end + 1..]).map(|distance| end + 1 + distance)
-        });
-        Self { first, second }
+    fn of(subject: &[u8], hasher: &RandomState) -> Self {
+        let Shape {
+            first_end,
+            second_end,
+            has_empty_token,
+        } = Shape::of(subject);
+        let prefix = |end| Prefix {
+            end,
+            hash: hash_of(hasher, &subject[..end]),
+        };
+        Self {
+            hash: hash_of(hasher, subject),
+            first: first_end.map(prefix),
+            second: second_end.map(prefix),
+            has_empty_token,
+        }
+    }
+
+    /// Of all that concerns the subject. A prefix it does not have concerns it no more than the subject itself does.
+    #[inline]
+    fn hashes(&self) -> [u64; 3] {
+        let or_own = |prefix: Option<Prefix>| prefix.map_or(self.hash, |prefix| prefix.hash);
+        [self.hash, or_own(self.first), or_own(self.second)]
     }
 }
 
 struct Tables<S> {
-    populations: Populations,
-    counters: Counters,
-    literals: Box<[LiteralShard<S>]>,
-    /// Patterns by their literal prefix of one or two tokens.
-    prefixed: Box<[RwLock<Trie<S>>]>,
+    /// The number of subscriptions.
+    len: AtomicUsize,
+    /// The number of those that begin with a wildcard.
+    everywhere_len: AtomicUsize,
+    changes: Changes,
+    literal_presence: Presence,
+    prefix_presence: Presence,
+    literals: [LiteralShard<S>; LITERAL_SHARDS],
+    /// Patterns with wildcards, by their prefix.
+    prefixed: [PrefixShard<S>; PREFIX_SHARDS],
     /// Patterns that begin with a wildcard.
     everywhere: RwLock<Trie<S>>,
 }
 
+/// Shards have cache lines of their own, for the locks in them.
 #[repr(align(64))]
 struct LiteralShard<S>(RwLock<Literals<S>>);
 
-/// How many subscriptions there are of each kind, so that a look-up passes by what is empty.
-///
-/// Each changes only under the lock of the table that changes with it. Otherwise a removal could overtake the count of
-/// the insertion it undoes, and the sum would read zero for a moment while somebody else's subscription is there.
-#[derive(Default)]
-struct Populations {
-    literals: AtomicUsize,
-    first: AtomicUsize,
-    second: AtomicUsize,
-    everywhere: AtomicUsize,
-}
-
-impl Populations {
-    fn of(&self, home: &Home<'_>) -> &AtomicUsize {
-        match home {
-            Home::Literal => &self.literals,
-            Home::First(_) => &self.first,
-            Home::Second(_) => &self.second,
-            Home::Everywhere => &self.everywhere,
-        }
-    }
-
-    #[inline]
-    fn patterns(&self) -> usize {
-        self.first.load(Ordering::Acquire)
-            + self.second.load(Ordering::Acquire)
-            + self.everywhere.load(Ordering::Acquire)
-    }
-
-    fn all(&self) -> usize {
-        self.literals.load(Ordering::Acquire) + self.patterns()
-    }
-}
+#[repr(align(64))]
+struct PrefixShard<S>(RwLock<Trie<S>>);
 
 impl<S> Tables<S> {
     fn new() -> Self {
         Self {
-            populations: Populations::default(),
-            counters: Counters::new(),
-            literals: (0..LITERAL_SHARDS)
-                .map(|_| LiteralShard(RwLock::new(Literals::default())))
-                .collect(),
-            prefixed: (0..PATTERN_SHARDS)
-                .map(|_| RwLock::new(Trie::default()))
-                .collect(),
-            everywhere: RwLock::new(Trie::default()),
+            len: AtomicUsize::new(0),
+            everywhere_len: AtomicUsize::new(0),
+            changes: Changes::new(),
+            literal_presence: Presence::new(),
+            prefix_presence: Presence::new(),
+            literals: from_fn(|_| LiteralShard(RwLock::default())),
+            prefixed: from_fn(|_| PrefixShard(RwLock::default())),
+            everywhere: RwLock::default(),
         }
     }
 
@@ -368,117 +470,54 @@ impl<S> Tables<S> {
         &self.literals[(hash >> 32) as usize % LITERAL_SHARDS].0
     }
 
-    fn trie_of_prefix(&self, prefix: &[u8], hasher: &RandomState) -> &RwLock<Trie<S>> {
-        &self.prefixed[(hash_of(hasher, prefix) >> 32) as usize % PATTERN_SHARDS]
+    #[inline]
+    fn prefix_shard(&self, hash: u64) -> &RwLock<Trie<S>> {
+        &self.prefixed[(hash >> 32) as usize % PREFIX_SHARDS].0
     }
 
-    fn trie(&self, home: &Home<'_>, hasher: &RandomState) -> &RwLock<Trie<S>> {
+    fn trie(&self, home: Home<'_>, hash: u64) -> &RwLock<Trie<S>> {
         match home {
-            Home::First(prefix) | Home::Second(prefix) => self.trie_of_prefix(prefix, hasher),
-            Home::Literal | Home::Everywhere => &self.everywhere,
+            Home::Prefix(_) => self.prefix_shard(hash),
+            Home::Literal(_) | Home::Everywhere => &self.everywhere,
         }
     }
 
-    /// Makes the stamps stale that a change of `pattern` concerns. Always after the change is in the tables.
+    /// To be called after an insertion, under the lock of the table it went to.
     ///
-    /// Why after: a reader takes its stamp, then looks up. If it misses the change, the change was not yet in the
-    /// tables when it looked, so this count is still to come and its stamp will not be current. Had we counted
-    /// first, a reader could stamp after the count, look up before the change, and keep the old answer for good. And a
-    /// reader whose stamp includes the count sees the change: the count is a release, the stamp an acquire.
-    fn announce(&self, home: &Home<'_>, pattern: &[u8], hasher: &RandomState) {
+    /// Under the lock, because a removal must not overtake the counting of the insertion it undoes: a count would read
+    /// zero for a moment while somebody else's subscription is there.
+    fn added(&self, home: Home<'_>, hash: u64) {
         match home {
-            Home::Literal => self
-                .counters
-                .changed(Counters::place(hash_of(hasher, pattern))),
-            Home::First(prefix) | Home::Second(prefix) => {
-                self.counters
-                    .changed(Counters::place(hash_of(hasher, prefix)));
-            }
-            Home::Everywhere => self.counters.changed_everywhere(),
+            Home::Literal(_) => self.literal_presence.added(hash),
+            Home::Prefix(_) => self.prefix_presence.added(hash),
+            Home::Everywhere => drop(self.everywhere_len.fetch_add(1, Ordering::Release)),
+        }
+        self.len.fetch_add(1, Ordering::Release);
+        self.announce(home, hash);
+    }
+
+    /// To be called after a removal, under the lock of the table it was in.
+    fn removed(&self, home: Home<'_>, hash: u64) {
+        match home {
+            Home::Literal(_) => self.literal_presence.removed(hash),
+            Home::Prefix(_) => self.prefix_presence.removed(hash),
+            Home::Everywhere => drop(self.everywhere_len.fetch_sub(1, Ordering::Release)),
+        }
+        self.len.fetch_sub(1, Ordering::Release);
+        self.announce(home, hash);
+    }
+
+    /// Makes the stamps stale that a change concerns. Always last, when the change is in the tables and in the counts
+    /// by which look-ups pass tables by.
+    ///
+    /// Why last: a reader takes its stamp, then looks up. Either the stamp includes this count; the count is a release
+    /// and the stamp an acquire, so the reader sees what came before it, waiting for the lock if it must. Or the stamp
+    /// does not include it, and is stale from here on, whatever the look-up saw. Counted first, there would be a third
+    /// case: a stamp after the count, a look-up before the change, and an old answer kept for good.
+    fn announce(&self, home: Home<'_>, hash: u64) {
+        match home {
+            Home::Literal(_) | Home::Prefix(_) => self.changes.changed(hash),
+            Home::Everywhere => self.changes.changed_everywhere(),
         }
     }
-}
-
-/// The literal subjects of one shard.
-struct Literals<S>(HashTable<Literal<S>>);
-
-struct Literal<S> {
-    /// Kept so that a table that grows does not read every subject again.
-    hash: u64,
-    subject: Key,
-    slot: Slot<S>,
-}
-
-impl<S> Default for Literals<S> {
-    fn default() -> Self {
-        Self(HashTable::new())
-    }
-}
-
-impl<S> Literals<S> {
-    #[inline]
-    fn find(&self, hash: u64, subject: &[u8]) -> Option<&Slot<S>> {
-        self.0
-            .find(hash, |literal| literal.is(hash, subject))
-            .map(|literal| &literal.slot)
-    }
-}
-
-impl<S> Literal<S> {
-    #[inline]
-    fn is(&self, hash: u64, subject: &[u8]) -> bool {
-        self.hash == hash && self.subject.as_bytes() == subject
-    }
-}
-
-impl<S: Clone + Eq + Hash> Literals<S> {
-    fn insert(
-        &mut self,
-        hash: u64,
-        subject: &[u8],
-        queue: Option<&[u8]>,
-        subscriber: S,
-        hasher: &RandomState,
-    ) -> bool {
-        self.0
-            .entry(
-                hash,
-                |literal| literal.is(hash, subject),
-                |literal| literal.hash,
-            )
-            .or_insert_with(|| Literal {
-                hash,
-                subject: Key::new(subject),
-                slot: Slot::default(),
-            })
-            .into_mut()
-            .slot
-            .insert(queue, subscriber, hasher)
-    }
-
-    fn remove(
-        &mut self,
-        hash: u64,
-        subject: &[u8],
-        queue: Option<&[u8]>,
-        subscriber: &S,
-        hasher: &RandomState,
-    ) -> bool {
-        let Ok(mut literal) = self.0.find_entry(hash, |literal| literal.is(hash, subject)) else {
-            return false;
-        };
-        let removed = literal.get_mut().slot.remove(queue, subscriber, hasher);
-        if literal.get().slot.is_empty() {
-            literal.remove();
-        }
-        removed
-    }
-}
-
-/// Keyed, because clients choose the bytes.
-#[inline]
-fn hash_of(hasher: &RandomState, bytes: &[u8]) -> u64 {
-    let mut state = hasher.build_hasher();
-    state.write(bytes);
-    state.finish()
 }

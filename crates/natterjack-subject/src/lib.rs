@@ -10,15 +10,21 @@ mod index;
 mod match_set;
 mod stamp;
 
-mod key;
+mod literals;
+mod trie;
+
 mod members;
 mod slot;
-mod trie;
+
+mod key;
+mod shape;
+mod slab;
+mod split_table;
 
 #[doc(hidden)]
 pub mod fuzzing;
 
-pub use index::{Index, InvalidPattern};
+pub use index::{Entry, Index, InvalidPattern};
 pub use match_set::{MatchSet, QueueGroup};
 pub use stamp::Stamp;
 pub use subject::{is_literal, is_valid_pattern, is_valid_publish_subject, matches, overlaps};

@@ -88,9 +88,10 @@ impl<S: Clone> MatchSet<S> {
     /// Adds the subscribers of one more matching pattern. `finish` must follow the last.
     #[inline]
     pub(crate) fn add(&mut self, slot: &Slot<S>) {
-        self.lists.extend(slot.plain.list().cloned());
-        for (name, members) in slot.groups() {
-            let Some(list) = members.list() else { continue };
+        if let Some(list) = slot.plain() {
+            self.lists.push(list.clone());
+        }
+        for (name, list) in slot.groups() {
             let mut parts = SmallVec::new();
             parts.push(list.clone());
             self.groups.push(QueueGroup {

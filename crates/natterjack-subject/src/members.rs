@@ -1,7 +1,7 @@
 //! Lists of subscribers that are shared with readers as snapshots and changed in place while nobody holds one.
 //!
-//! [`Members`] is the list an index keeps; [`List`] is the snapshot a look-up takes away. Who is in which list is
-//! decided elsewhere.
+//! [`List`] is both what an index keeps and the snapshot a look-up takes away. Who is in which list is decided
+//! elsewhere.
 
 use std::hash::{BuildHasher, Hash};
 use std::slice;
@@ -79,144 +79,112 @@ impl<S> List<S> {
     }
 }
 
-/// The subscribers of one pattern, or of one queue group of it: a set, in no particular order.
-#[derive(Debug)]
-pub(crate) struct Members<S> {
-    list: Option<List<S>>,
-    /// Where each subscriber of a `List::Many` is, so that removing one of 100,000 is not a search. Kept outside the
-    /// list because readers never need it and a copy of the list should not copy it.
-    positions: Option<Box<HashTable<u32>>>,
+/// Where each subscriber of a `List::Many` is, so that removing one of 100,000 is not a search. Kept outside the list
+/// because readers never need it and a copy of the list should not copy it. Empty while the list is short.
+pub(crate) type Positions = HashTable<u32>;
+
+/// Adds `subscriber` to a list, where `None` is the empty list, unless it is there already. Returns whether it was
+/// added. `positions` are those of the list, asked for only when it is long.
+///
+/// Amortised O(1) while nobody holds a snapshot of the list; otherwise the first change after a snapshot copies a chunk
+/// and the pointers to the others.
+pub(crate) fn insert<'a, S: Clone + Eq + Hash>(
+    list: &mut Option<List<S>>,
+    positions: impl FnOnce() -> &'a mut Positions,
+    subscriber: S,
+    hasher: &impl BuildHasher,
+) -> bool {
+    match list {
+        None => *list = Some(List::One(subscriber)),
+        Some(List::One(one)) => {
+            if *one == subscriber {
+                return false;
+            }
+            *list = Some(List::Few(Arc::new(vec![one.clone(), subscriber])));
+        }
+        Some(List::Few(few)) => {
+            if few.contains(&subscriber) {
+                return false;
+            }
+            Arc::make_mut(few).push(subscriber);
+            if few.len() > FEW_MAX {
+                let chunks = Arc::new(vec![Arc::clone(few)]);
+                let positions = positions();
+                for (index, member) in few.iter().enumerate() {
+                    let index = position_number(index);
+                    positions.insert_unique(hasher.hash_one(member), index, |&index| {
+                        hasher.hash_one(at(&chunks, index))
+                    });
+                }
+                *list = Some(List::Many(chunks));
+            }
+        }
+        Some(List::Many(chunks)) => {
+            let positions = positions();
+            let hash = hasher.hash_one(&subscriber);
+            if positions
+                .find(hash, |&index| *at(chunks, index) == subscriber)
+                .is_some()
+            {
+                return false;
+            }
+            let index = position_number(chunks_len(chunks));
+            push(chunks, subscriber);
+            positions.insert_unique(hash, index, |&index| hasher.hash_one(at(chunks, index)));
+        }
+    }
+    true
 }
 
-impl<S> Default for Members<S> {
-    fn default() -> Self {
-        Self {
-            list: None,
-            positions: None,
+/// Removes `subscriber` from a list. Returns whether it was there.
+///
+/// O(1) while nobody holds a snapshot of the list, whatever its length; the same copy as for an insertion otherwise.
+pub(crate) fn remove<'a, S: Clone + Eq + Hash>(
+    list: &mut Option<List<S>>,
+    positions: impl FnOnce() -> &'a mut Positions,
+    subscriber: &S,
+    hasher: &impl BuildHasher,
+) -> bool {
+    match list {
+        None => return false,
+        Some(List::One(one)) => {
+            if one != subscriber {
+                return false;
+            }
+            *list = None;
         }
-    }
-}
-
-impl<S> Members<S> {
-    pub(crate) fn list(&self) -> Option<&List<S>> {
-        self.list.as_ref()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.list.is_none()
-    }
-}
-
-impl<S: Clone + Eq + Hash> Members<S> {
-    /// Adds `subscriber` unless it is there already. Returns whether it was added.
-    ///
-    /// Amortised O(1) while nobody holds a snapshot of the list; otherwise the first change after a snapshot copies
-    /// a chunk and the pointers to the others.
-    pub(crate) fn insert(&mut self, subscriber: S, hasher: &impl BuildHasher) -> bool {
-        match &mut self.list {
-            None => self.list = Some(List::One(subscriber)),
-            Some(List::One(one)) => {
-                if *one == subscriber {
-                    return false;
-                }
-                self.list = Some(List::Few(Arc::new(vec![one.clone(), subscriber])));
-            }
-            Some(List::Few(few)) => {
-                if few.contains(&subscriber) {
-                    return false;
-                }
-                Arc::make_mut(few).push(subscriber);
-                if few.len() > FEW_MAX {
-                    self.become_many(hasher);
-                }
-            }
-            Some(List::Many(chunks)) => {
-                let positions = self.positions.get_or_insert_default();
-                let hash = hasher.hash_one(&subscriber);
-                if positions
-                    .find(hash, |&index| *at(chunks, index) == subscriber)
-                    .is_some()
-                {
-                    return false;
-                }
-                let index = position_number(chunks_len(chunks));
-                push(chunks, subscriber);
-                positions.insert_unique(hash, index, |&index| hasher.hash_one(at(chunks, index)));
+        Some(List::Few(few)) => {
+            let Some(index) = few.iter().position(|member| member == subscriber) else {
+                return false;
+            };
+            let few = Arc::make_mut(few);
+            few.swap_remove(index);
+            if let [only] = few.as_slice() {
+                *list = Some(List::One(only.clone()));
             }
         }
-        true
-    }
-
-    /// Removes `subscriber`. Returns whether it was there.
-    ///
-    /// O(1) while nobody holds a snapshot of the list, whatever its length; the same copy as for an insertion
-    /// otherwise.
-    pub(crate) fn remove(&mut self, subscriber: &S, hasher: &impl BuildHasher) -> bool {
-        match &mut self.list {
-            None => return false,
-            Some(List::One(one)) => {
-                if one != subscriber {
-                    return false;
-                }
-                self.list = None;
+        Some(List::Many(chunks)) => {
+            let positions = positions();
+            let hash = hasher.hash_one(subscriber);
+            let Ok(entry) = positions.find_entry(hash, |&index| at(chunks, index) == subscriber)
+            else {
+                return false;
+            };
+            let (index, _) = entry.remove();
+            let last = position_number(chunks_len(chunks) - 1);
+            if index != last {
+                let last_hash = hasher.hash_one(at(chunks, last));
+                let moved = positions.find_mut(last_hash, |&index| index == last);
+                *moved.expect("every member of a long list has a position") = index;
             }
-            Some(List::Few(few)) => {
-                let Some(index) = few.iter().position(|member| member == subscriber) else {
-                    return false;
-                };
-                let few = Arc::make_mut(few);
-                few.swap_remove(index);
-                if let [only] = few.as_slice() {
-                    self.list = Some(List::One(only.clone()));
-                }
-            }
-            Some(List::Many(chunks)) => {
-                let positions = self.positions.get_or_insert_default();
-                let hash = hasher.hash_one(subscriber);
-                let Ok(entry) =
-                    positions.find_entry(hash, |&index| at(chunks, index) == subscriber)
-                else {
-                    return false;
-                };
-                let (index, _) = entry.remove();
-                let last = position_number(chunks_len(chunks) - 1);
-                if index != last {
-                    let last_hash = hasher.hash_one(at(chunks, last));
-                    let moved = positions.find_mut(last_hash, |&index| index == last);
-                    *moved.expect("every member of a long list has a position") = index;
-                }
-                swap_remove(chunks, index as usize);
-                if last as usize == FEW_AGAIN {
-                    self.become_few();
-                }
+            swap_remove(chunks, index as usize);
+            if last as usize == FEW_AGAIN {
+                *list = chunks.first().map(|first| List::Few(Arc::clone(first)));
+                *positions = Positions::new();
             }
         }
-        true
     }
-
-    fn become_many(&mut self, hasher: &impl BuildHasher) {
-        let Some(List::Few(few)) = &self.list else {
-            return;
-        };
-        let chunks = vec![Arc::clone(few)];
-        let mut positions = HashTable::with_capacity(few.len());
-        for (index, member) in few.iter().enumerate() {
-            let hash = hasher.hash_one(member);
-            positions.insert_unique(hash, position_number(index), |&index| {
-                hasher.hash_one(at(&chunks, index))
-            });
-        }
-        self.list = Some(List::Many(Arc::new(chunks)));
-        self.positions = Some(Box::new(positions));
-    }
-
-    fn become_few(&mut self) {
-        let Some(List::Many(chunks)) = &self.list else {
-            return;
-        };
-        self.list = chunks.first().map(|first| List::Few(Arc::clone(first)));
-        self.positions = None;
-    }
+    true
 }
 
 const _: () = assert!(FEW_AGAIN > 1 && FEW_AGAIN < FEW_MAX && FEW_MAX < CHUNK_LEN);
@@ -273,10 +241,35 @@ mod tests {
 
     use super::*;
 
-    fn contents(members: &Members<u32>) -> Vec<u32> {
-        members
-            .list()
-            .into_iter()
+    #[derive(Default)]
+    struct Members {
+        list: Option<List<u32>>,
+        positions: Positions,
+        hasher: RandomState,
+    }
+
+    impl Members {
+        fn insert(&mut self, subscriber: u32) -> bool {
+            insert(
+                &mut self.list,
+                || &mut self.positions,
+                subscriber,
+                &self.hasher,
+            )
+        }
+
+        fn remove(&mut self, subscriber: u32) -> bool {
+            remove(
+                &mut self.list,
+                || &mut self.positions,
+                &subscriber,
+                &self.hasher,
+            )
+        }
+    }
+
+    fn contents(list: Option<&List<u32>>) -> Vec<u32> {
+        list.into_iter()
             .flat_map(List::slices)
             .flatten()
             .copied()
@@ -284,12 +277,17 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(members: &Members<u32>, expected: &HashSet<u32>) {
-        let found = contents(members);
+    fn check(members: &Members, expected: &HashSet<u32>) {
+        let found = contents(members.list.as_ref());
         assert_eq!(found.len(), expected.len());
         assert_eq!(&found.iter().copied().collect::<HashSet<_>>(), expected);
-        assert_eq!(members.is_empty(), expected.is_empty());
-        let Some(list) = members.list() else { return };
+        assert_eq!(members.list.is_none(), expected.is_empty());
+        let is_long = matches!(members.list, Some(List::Many(_)));
+        assert_eq!(
+            members.positions.len(),
+            if is_long { expected.len() } else { 0 }
+        );
+        let Some(list) = &members.list else { return };
         assert_eq!(list.len(), expected.len());
         for (index, member) in found.iter().enumerate() {
             assert_eq!(list.position(index), Some(member));
@@ -302,29 +300,28 @@ mod tests {
         fn is_a_set_and_snapshots_never_change(
             steps in prop::collection::vec((any::<bool>(), 0_u32..400, 0_u8..8), 1..1200)
         ) {
-            let hasher = RandomState::default();
             let mut members = Members::default();
             let mut model = HashSet::new();
             let mut snapshots: Vec<(List<u32>, Vec<u32>)> = Vec::new();
             for (insert, subscriber, snapshot) in steps {
                 if insert {
-                    prop_assert_eq!(members.insert(subscriber, &hasher), model.insert(subscriber));
+                    prop_assert_eq!(members.insert(subscriber), model.insert(subscriber));
                 } else {
-                    prop_assert_eq!(members.remove(&subscriber, &hasher), model.remove(&subscriber));
+                    prop_assert_eq!(members.remove(subscriber), model.remove(&subscriber));
                 }
                 if snapshot == 0 {
-                    snapshots.extend(members.list().map(|list| (list.clone(), contents(&members))));
+                    let list = members.list.clone();
+                    snapshots.extend(list.map(|list| (list.clone(), contents(Some(&list)))));
                 } else if snapshot == 1 {
                     snapshots.pop();
                 }
             }
             check(&members, &model);
             for (list, expected) in &snapshots {
-                prop_assert_eq!(&list.slices().flatten().copied().collect::<Vec<_>>(), expected);
+                prop_assert_eq!(&contents(Some(list)), expected);
             }
-            for subscriber in model.clone() {
-                prop_assert!(members.remove(&subscriber, &hasher));
-                model.remove(&subscriber);
+            for subscriber in model.drain() {
+                prop_assert!(members.remove(subscriber));
             }
             check(&members, &model);
         }
@@ -332,20 +329,19 @@ mod tests {
 
     #[test]
     fn long_lists_shrink_back_to_nothing() {
-        let hasher = RandomState::default();
         let mut members = Members::default();
         let mut expected = HashSet::new();
         for subscriber in 0..1000 {
-            assert!(members.insert(subscriber, &hasher));
+            assert!(members.insert(subscriber));
             expected.insert(subscriber);
         }
         check(&members, &expected);
-        assert!(matches!(members.list(), Some(List::Many(_))));
+        assert!(matches!(members.list, Some(List::Many(_))));
         for subscriber in (0..1000).rev() {
-            assert!(members.remove(&subscriber, &hasher));
+            assert!(members.remove(subscriber));
             expected.remove(&subscriber);
             check(&members, &expected);
         }
-        assert!(members.is_empty() && members.positions.is_none());
+        assert!(members.list.is_none());
     }
 }

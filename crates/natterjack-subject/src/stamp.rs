@@ -1,10 +1,11 @@
-//! Counters of change, and stamps that say which of them a subject depends on.
+//! Counters over the hashes of subjects and prefixes: how often something changed there, and whether anything is there.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Counters in a table, a power of two. A change makes the cached answers of about 3 in 1,024 unrelated subjects
-/// stale (each subject reads three counters of the table), and a stale answer costs one look-up.
-const COUNTERS: usize = 1024;
+/// Places in a table of counters, a power of two. A change makes the cached answers of about 3 in 512 unrelated
+/// subjects stale (each subject reads three counters of the table). A stale answer costs one look-up, so more places
+/// would buy nothing that can be measured, and every account pays for them.
+const PLACES: usize = 512;
 
 /// What [`Index::stamp`](crate::Index::stamp) remembers: which counters a subject depends on, and their sum.
 ///
@@ -16,42 +17,40 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// A stamp of counters that all stand at zero.
-    pub(crate) fn of_nothing(places: [u16; 3]) -> Self {
-        Self { places, sum: 0 }
+    /// The stamp of a subject by the hashes of what concerns it, before anything ever changed.
+    #[inline]
+    pub(crate) fn of_nothing(hashes: [u64; 3]) -> Self {
+        Self {
+            places: hashes.map(|hash| place(hash) as u16),
+            sum: 0,
+        }
     }
 
-    /// Whether no counter has moved since zero.
+    /// Whether this is a stamp from before anything ever changed.
     pub(crate) fn is_of_nothing(&self) -> bool {
         self.sum == 0
     }
 }
 
-/// The counters of one index.
+/// How often something changed.
 #[derive(Debug)]
-pub(crate) struct Counters {
+pub(crate) struct Changes {
     /// For patterns that begin with a wildcard: they concern every subject.
     everywhere: AtomicU64,
-    table: Box<[AtomicU64; COUNTERS]>,
+    places: [AtomicU64; PLACES],
 }
 
-impl Counters {
+impl Changes {
     pub(crate) fn new() -> Self {
         Self {
             everywhere: AtomicU64::new(0),
-            table: Box::new([const { AtomicU64::new(0) }; COUNTERS]),
+            places: [const { AtomicU64::new(0) }; PLACES],
         }
     }
 
-    /// The counter for a literal subject or prefix of this hash.
     #[inline]
-    pub(crate) fn place(hash: u64) -> u16 {
-        // Neither the bits hash tables use (lowest and highest) nor those that choose a shard.
-        (hash >> 44) as u16 % COUNTERS as u16
-    }
-
-    #[inline]
-    pub(crate) fn stamp(&self, places: [u16; 3]) -> Stamp {
+    pub(crate) fn stamp(&self, hashes: [u64; 3]) -> Stamp {
+        let Stamp { places, .. } = Stamp::of_nothing(hashes);
         Stamp {
             places,
             sum: self.sum(places),
@@ -63,13 +62,13 @@ impl Counters {
         self.sum(stamp.places) == stamp.sum
     }
 
-    /// To be called after a change in the subscriptions to one literal subject or literal prefix.
+    /// Makes the stamps stale that depend on the literal subject or prefix of this hash.
     #[inline]
-    pub(crate) fn changed(&self, place: u16) {
-        self.table[usize::from(place)].fetch_add(1, Ordering::Release);
+    pub(crate) fn changed(&self, hash: u64) {
+        self.places[place(hash)].fetch_add(1, Ordering::Release);
     }
 
-    /// To be called after a change that concerns every subject.
+    /// Makes every stamp stale.
     #[inline]
     pub(crate) fn changed_everywhere(&self) {
         self.everywhere.fetch_add(1, Ordering::Release);
@@ -77,14 +76,44 @@ impl Counters {
 
     #[inline]
     fn sum(&self, places: [u16; 3]) -> u64 {
-        let [one, two, three] =
-            places.map(|place| self.table[usize::from(place) % COUNTERS].load(Ordering::Acquire));
-        self.everywhere
-            .load(Ordering::Acquire)
-            .wrapping_add(one)
-            .wrapping_add(two)
-            .wrapping_add(three)
+        places
+            .iter()
+            .fold(self.everywhere.load(Ordering::Acquire), |sum, &place| {
+                let count = self.places[usize::from(place) % PLACES].load(Ordering::Acquire);
+                sum.wrapping_add(count)
+            })
     }
 }
 
-const _: () = assert!(COUNTERS.is_power_of_two() && COUNTERS <= 1 << 16);
+/// How many subscriptions there are, by hash: a look-up takes no lock where there are none.
+#[derive(Debug)]
+pub(crate) struct Presence([AtomicU32; PLACES]);
+
+impl Presence {
+    pub(crate) fn new() -> Self {
+        Self([const { AtomicU32::new(0) }; PLACES])
+    }
+
+    /// Whether there may be a subscription of this hash. If not, there is none.
+    #[inline]
+    pub(crate) fn is_possible(&self, hash: u64) -> bool {
+        self.0[place(hash)].load(Ordering::Acquire) != 0
+    }
+
+    #[inline]
+    pub(crate) fn added(&self, hash: u64) {
+        self.0[place(hash)].fetch_add(1, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn removed(&self, hash: u64) {
+        self.0[place(hash)].fetch_sub(1, Ordering::Release);
+    }
+}
+
+#[inline]
+fn place(hash: u64) -> usize {
+    (hash >> 44) as usize % PLACES
+}
+
+const _: () = assert!(PLACES.is_power_of_two() && PLACES <= 1 << 13);

@@ -3,6 +3,8 @@
 //! These functions are the plain reading of the rules and the oracle the index is tested against. Nothing here
 //! knows about subscribers; the fast way from a subject to its subscribers is [`crate::Index`].
 
+use crate::shape::Shape;
+
 /// The byte between two tokens.
 pub(crate) const SEPARATOR: u8 = b'.';
 /// The token that stands for exactly one token of a subject.
@@ -42,7 +44,7 @@ pub fn is_literal(subject: &[u8]) -> bool {
 /// (client protocol, "Subjects and queues"; nats-server `IsValidLiteralSubject`). Takes time linear in the length.
 #[must_use]
 pub fn is_valid_publish_subject(subject: &[u8]) -> bool {
-    !has_empty_token(subject) && is_literal(subject)
+    !Shape::of(subject).has_empty_token && is_literal(subject)
 }
 
 /// Whether a subscription to `pattern` receives what is published to `subject`.
@@ -52,7 +54,7 @@ pub fn is_valid_publish_subject(subject: &[u8]) -> bool {
 /// slow and obvious rule, linear in both lengths; [`crate::Index`] answers for many patterns at once.
 #[must_use]
 pub fn matches(pattern: &[u8], subject: &[u8]) -> bool {
-    if !is_valid_pattern(pattern) || has_empty_token(subject) {
+    if !is_valid_pattern(pattern) || tokens(subject).any(<[u8]>::is_empty) {
         return false;
     }
     let mut subject_tokens = tokens(subject);
@@ -98,21 +100,6 @@ pub(crate) fn tokens(subject: &[u8]) -> impl Iterator<Item = &[u8]> {
     subject.split(|&byte| byte == SEPARATOR)
 }
 
-/// Whether `subject` is empty, begins or ends with a separator, or has two separators side by side.
-pub(crate) fn has_empty_token(subject: &[u8]) -> bool {
-    let (Some(&first), Some(&last)) = (subject.first(), subject.last()) else {
-        return true;
-    };
-    // No early exit: a loop without one becomes vector instructions, and subjects are short.
-    let adjacent = subject
-        .iter()
-        .zip(&subject[1..])
-        .fold(false, |found, (&one, &next)| {
-            found | ((one == SEPARATOR) & (next == SEPARATOR))
-        });
-    first == SEPARATOR || last == SEPARATOR || adjacent
-}
-
 /// One token of a pattern with its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step<'a> {
@@ -122,6 +109,17 @@ pub(crate) enum Step<'a> {
     OneToken,
     /// `>`: one or more tokens to the end.
     AllRemaining,
+}
+
+impl<'a> Step<'a> {
+    /// How the step is written.
+    pub(crate) fn token(self) -> &'a [u8] {
+        match self {
+            Self::Literal(token) => token,
+            Self::OneToken => ONE_TOKEN,
+            Self::AllRemaining => ALL_REMAINING,
+        }
+    }
 }
 
 /// What `token` asks for where it stands in a pattern.
