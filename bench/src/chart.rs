@@ -38,7 +38,7 @@ pub(crate) fn svg(record: &Record) -> String {
         .sum();
     let bottom = TOP + rows;
     header(&mut out, record, bottom + 64.0);
-    axis.draw(&mut out, bottom + 8.0);
+    axis.draw_labels(&mut out, bottom + 24.0);
     let mut y = TOP;
     for group in &groups {
         text(
@@ -50,6 +50,7 @@ pub(crate) fn svg(record: &Record) -> String {
             group.title,
         );
         y += GROUP_GAP - 6.0;
+        axis.draw_lines(&mut out, y, y + group.bars.len() as f64 * ROW_HEIGHT);
         for bar in &group.bars {
             bar.draw(&mut out, &axis, y, group.colour);
             y += ROW_HEIGHT;
@@ -164,24 +165,38 @@ impl Axis {
         AXIS_LEFT + share * (AXIS_RIGHT - AXIS_LEFT)
     }
 
-    fn draw(&self, out: &mut String, bottom: f64) {
-        let mut exponent = self.exponent_min;
-        while exponent <= self.exponent_max {
-            let ratio = exponent.exp2();
-            let x = self.x(ratio);
+    /// The marks of the axis: every power of two.
+    fn ratios(&self) -> impl Iterator<Item = f64> {
+        let steps = (self.exponent_max - self.exponent_min) as u32;
+        let first = self.exponent_min.exp2();
+        (0..=steps).map(move |step| first * f64::from(step).exp2())
+    }
+
+    fn draw_lines(&self, out: &mut String, top: f64, bottom: f64) {
+        for ratio in self.ratios() {
             let (colour, width) = if ratio == 1.0 {
                 ("#333", 1.5)
             } else {
                 ("#ddd", 1.0)
             };
-            line(out, (x, TOP), (x, bottom), colour, width);
+            line(
+                out,
+                (self.x(ratio), top),
+                (self.x(ratio), bottom),
+                colour,
+                width,
+            );
+        }
+    }
+
+    fn draw_labels(&self, out: &mut String, y: f64) {
+        for ratio in self.ratios() {
             let name = if ratio < 1.0 {
                 format!("1/{}×", 1.0 / ratio)
             } else {
                 format!("{ratio}×")
             };
-            text(out, x, bottom + 16.0, "middle", "fill=\"#555\"", &name);
-            exponent += 1.0;
+            text(out, self.x(ratio), y, "middle", "fill=\"#555\"", &name);
         }
     }
 }
@@ -285,7 +300,7 @@ fn header(out: &mut String, record: &Record, height: f64) {
 
 fn footer(out: &mut String, record: &Record, y: f64) {
     let mean = record.geometric_mean.map_or_else(String::new, |mean| {
-        format!("Geometric mean of the green bars: {mean:.2}×. ")
+        format!("Geometric mean of the upper bars: {mean:.2}×. ")
     });
     let note =
         format!("{mean}Bars are medians, thin lines reach from the least to the best round.");

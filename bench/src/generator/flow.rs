@@ -316,3 +316,136 @@ fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<u64> {
     peer::refuse_error(&buffer[..bytes])?;
     Ok(bytes as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+    use std::time::Duration;
+
+    use anyhow::Result;
+
+    use super::{Sample, Target, run};
+    use crate::cells::{Flow, Subjects};
+
+    const PUBLISHED: &[u8] = b"PUB bench.one 16\r\nxxxxxxxxxxxxxxxx\r\n";
+    const DELIVERED: &[u8] = b"MSG bench.one 1 16\r\nxxxxxxxxxxxxxxxx\r\n";
+
+    /// Runs one publisher and one receiver against a server that delivers `deliver(n)` in place of
+    /// message `n`.
+    fn run_against(deliver: fn(u64) -> Vec<u8>) -> Result<Sample> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || serve(&listener, deliver));
+        let flow = Flow {
+            publishers: 1,
+            receivers: 1,
+            is_queue_group: false,
+            subjects: Subjects::One,
+            payload_bytes: 16,
+        };
+        let target = Target {
+            address,
+            process: std::process::id(),
+            settle: Duration::ZERO,
+        };
+        let outcome = run(flow, 100, target);
+        // The server ends with an error when the generator gives up on it, which is what some tests want.
+        let _ = server.join().unwrap();
+        outcome
+    }
+
+    fn serve(listener: &TcpListener, deliver: fn(u64) -> Vec<u8>) -> std::io::Result<()> {
+        let (mut receiver, _) = listener.accept()?;
+        greet(&mut receiver)?;
+        answer_next_ping(&mut receiver)?;
+        let (mut publisher, _) = listener.accept()?;
+        greet(&mut publisher)?;
+        let mut number = 0;
+        loop {
+            let mut frame = vec![0; b"PING\r\n".len()];
+            publisher.read_exact(&mut frame)?;
+            if frame == b"PING\r\n" {
+                publisher.write_all(b"PONG\r\n")?;
+                return answer_next_ping(&mut receiver);
+            }
+            frame.resize(PUBLISHED.len(), 0);
+            publisher.read_exact(&mut frame[b"PING\r\n".len()..])?;
+            assert_eq!(frame, PUBLISHED);
+            receiver.write_all(&deliver(number))?;
+            number += 1;
+        }
+    }
+
+    fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
+        stream.write_all(b"INFO {}\r\n")?;
+        answer_next_ping(stream)
+    }
+
+    fn answer_next_ping(stream: &mut TcpStream) -> std::io::Result<()> {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"PING\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            bytes.push(byte[0]);
+        }
+        stream.write_all(b"PONG\r\n")
+    }
+
+    #[test]
+    fn all_messages_arrive() {
+        let sample = run_against(|_| DELIVERED.to_vec()).unwrap();
+        assert_eq!(sample.operations, 200);
+        assert!(sample.wall_seconds > 0.0);
+    }
+
+    #[test]
+    fn a_ping_of_the_server_is_not_a_message() {
+        let with_ping = |number| match number {
+            60 => [b"PING\r\n", DELIVERED].concat(),
+            _ => DELIVERED.to_vec(),
+        };
+        run_against(with_ping).unwrap();
+    }
+
+    #[test]
+    fn a_missing_message_is_an_error() {
+        for lost in [5, 109] {
+            let deliver: fn(u64) -> Vec<u8> = match lost {
+                5 => |number| {
+                    if number == 5 {
+                        Vec::new()
+                    } else {
+                        DELIVERED.to_vec()
+                    }
+                },
+                _ => |number| {
+                    if number == 109 {
+                        Vec::new()
+                    } else {
+                        DELIVERED.to_vec()
+                    }
+                },
+            };
+            let error = run_against(deliver).unwrap_err();
+            assert!(
+                format!("{error:#}").contains("messages are missing"),
+                "{error:#}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_too_many_is_an_error() {
+        let twice = |number| match number {
+            109 => DELIVERED.repeat(2),
+            _ => DELIVERED.to_vec(),
+        };
+        let error = run_against(twice).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("more than the messages are"),
+            "{error:#}"
+        );
+    }
+}
