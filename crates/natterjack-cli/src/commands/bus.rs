@@ -1,0 +1,332 @@
+//! `natterjack bus`: standard input to the event bus, the event bus to standard output.
+
+mod event_line;
+mod input;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::StreamExt;
+use natterjack_bus::settings::{Loaded, Settings, TransportKind};
+use natterjack_bus::{EventBus, EventStream, FaultStream, Link, PublishError};
+use natterjack_cli::{log, open_files};
+use serde_json::value::RawValue;
+use tokio::sync::{Notify, watch};
+
+use crate::output::{Failed, Output, note, say};
+use crate::signals::Stop;
+use input::{Line, Lines};
+
+/// Own events published and not yet written out. It is well below what the bus queues, so a slow reader of our output
+/// slows the input down instead of overflowing the bus.
+const WINDOW_EVENTS: u64 = 1024;
+
+/// How long to wait for a server before saying that we do.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+
+/// Run an event bus: publish each line of input, print each event as a line
+#[derive(clap::Args)]
+#[command(
+    after_help = "Each line of standard input is one JSON value and becomes one event. Each event on the bus, \
+    from here or elsewhere, is written to standard output as one line: a CloudEvent 1.0 in JSON. A line that cannot be \
+    published is reported on standard error and skipped; the exit code is then 1.\n\n\
+    Example:\n  echo '{\"hello\": \"world\"}' | natterjack bus --config examples/single-node.yaml --exit-on-eof"
+)]
+pub(crate) struct Arguments {
+    /// YAML file whose `eventBus` section describes the bus
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// End at the end of input, once everything was published and delivered
+    #[arg(long)]
+    exit_on_eof: bool,
+    /// CloudEvents type of the published events
+    #[arg(long = "type", value_name = "TYPE", default_value = "natterjack.event")]
+    event_type: String,
+    /// What the embedded server logs to standard error
+    #[arg(long, value_enum, default_value_t = LogLevel::Warn, value_name = "LEVEL")]
+    log: LogLevel,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+enum LogLevel {
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Events are passed on as they are written: numbers keep their digits, objects the order of their keys.
+type Bus = EventBus<Box<RawValue>>;
+
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let mut settings = match Settings::from_file(&arguments.config) {
+        Ok(Loaded { settings, warnings }) => {
+            warnings
+                .iter()
+                .for_each(|warning| note(format_args!("{warning}")));
+            settings
+        }
+        Err(problems) => {
+            problems
+                .0
+                .iter()
+                .for_each(|problem| note(format_args!("{problem}")));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    settings.nats.client.event_type = arguments.event_type;
+    start_log(arguments.log)?;
+    open_files::raise_limit();
+    let mut stop = Stop::watch()?;
+
+    let bus = Arc::new(
+        Bus::start(settings.clone())
+            .await
+            .context("cannot start the event bus")?,
+    );
+    let flow = Arc::new(Flow::default());
+    let printer = tokio::spawn(print_events(
+        bus.subscribe(),
+        Output::start(),
+        Arc::clone(&flow),
+    ));
+    let faults = tokio::spawn(print_faults(bus.faults(), Arc::clone(&flow)));
+    tokio::pin!(printer);
+
+    let (stopping, stopped) = watch::channel(false);
+    let feeder = Feeder {
+        bus: Arc::clone(&bus),
+        flow,
+        stopped,
+        bad_lines: 0,
+        published: 0,
+    };
+    let feed = feeder.run(&settings);
+    tokio::pin!(feed);
+    let mut printed = None;
+    let fed = loop {
+        tokio::select! {
+            fed = &mut feed => break fed,
+            () = stop.signalled() => stopping.send_replace(true),
+            result = &mut printer, if printed.is_none() => {
+                printed = Some(result);
+                stopping.send_replace(true)
+            }
+        };
+    };
+    if fed.at_end && !arguments.exit_on_eof && printed.is_none() {
+        tokio::select! {
+            () = stop.signalled() => {}
+            result = &mut printer => printed = Some(result),
+        }
+    }
+
+    // A second signal ends this at once, in the middle of whatever does not want to end.
+    let ending = async {
+        let drained = bus.drain().await;
+        let printed = match printed {
+            Some(printed) => printed,
+            None => printer.await,
+        };
+        let _ = faults.await;
+        (drained, printed)
+    };
+    let (drained, printed) = tokio::select! {
+        result = ending => result,
+        () = stop.signalled() => anyhow::bail!("interrupted before everything was delivered"),
+    };
+    let mut failed = fed.bad_lines > 0;
+    if let Err(error) = drained {
+        note(format_args!("{error}"));
+        failed = true;
+    }
+    match printed.context("the output task failed")? {
+        Err(Failed(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        other => other?,
+    }
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn start_log(level: LogLevel) -> anyhow::Result<()> {
+    let settings = log::Settings {
+        info: level >= LogLevel::Info,
+        debug: level >= LogLevel::Debug,
+        trace: level >= LogLevel::Trace,
+        ..log::Settings::default()
+    };
+    log::start(&settings).context("cannot start the log")?;
+    Ok(())
+}
+
+/// What the feeder must know about the printer.
+#[derive(Default)]
+struct Flow {
+    own_events_printed: std::sync::atomic::AtomicU64,
+    changed: Notify,
+}
+
+/// Writes events until the bus ends or nobody reads them any more.
+async fn print_events(
+    mut events: EventStream<Box<RawValue>>,
+    mut output: Output,
+    flow: Arc<Flow>,
+) -> Result<(), Failed> {
+    while let Some(event) = events.next().await {
+        output.write(event_line::render(&event)).await?;
+        if event.own {
+            flow.own_events_printed
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        flow.changed.notify_one();
+    }
+    output.finish().await
+}
+
+async fn print_faults(mut faults: FaultStream, flow: Arc<Flow>) {
+    while let Some(fault) = faults.next().await {
+        note(format_args!("{fault}"));
+        flow.changed.notify_one();
+    }
+}
+
+/// Publishes lines until there are no more, or it is told to stop.
+struct Feeder {
+    bus: Arc<Bus>,
+    flow: Arc<Flow>,
+    stopped: watch::Receiver<bool>,
+    bad_lines: u64,
+    published: u64,
+}
+
+struct Fed {
+    bad_lines: u64,
+    /// Whether the input ended, rather than the feeder being stopped.
+    at_end: bool,
+}
+
+impl Feeder {
+    async fn run(mut self, settings: &Settings) -> Fed {
+        let at_end = self.feed(settings).await.is_some();
+        Fed {
+            bad_lines: self.bad_lines,
+            at_end,
+        }
+    }
+
+    /// `None`: stopped.
+    async fn feed(&mut self, settings: &Settings) -> Option<()> {
+        // The server's limit on payloads, which bounds lines, is known only then.
+        self.wait_for_server(settings).await?;
+        greet(&self.bus, settings);
+        let mut lines = Lines::start(self.bus.event_bytes_max());
+        let mut number = 0_u64;
+        loop {
+            let line = tokio::select! {
+                line = lines.next() => line,
+                _ = self.stopped.wait_for(|stopped| *stopped) => return None,
+            };
+            let Some(line) = line else { return Some(()) };
+            number += 1;
+            if let Err(reason) = self.publish(line).await? {
+                self.bad_lines += 1;
+                note(format_args!("line {number}: {reason}"));
+            }
+        }
+    }
+
+    async fn wait_for_server(&mut self, settings: &Settings) -> Option<()> {
+        let ready = self.bus.ready();
+        tokio::pin!(ready);
+        if tokio::time::timeout(SILENCE_MAX, &mut ready).await.is_err() {
+            let endpoint = settings.nats.client.endpoint.clone();
+            let endpoint = endpoint.unwrap_or_else(natterjack_bus::settings::Endpoint::standard);
+            note(format_args!(
+                "no server answers at {endpoint}; still trying. Start one there, or set \
+                 `eventBus.nats.server.enable: true`"
+            ));
+        }
+        tokio::select! {
+            () = ready => Some(()),
+            _ = self.stopped.wait_for(|stopped| *stopped) => None,
+        }
+    }
+
+    async fn publish(&mut self, line: Line) -> Option<Result<(), String>> {
+        let value = match input::parse(&line) {
+            Ok(value) => value,
+            Err(reason) => return Some(Err(reason)),
+        };
+        self.wait_for_window().await?;
+        loop {
+            match self.bus.publish(&value).await {
+                Ok(()) => {
+                    self.published += 1;
+                    return Some(Ok(()));
+                }
+                Err(PublishError::Disconnected { .. }) => self.wait_for_link().await?,
+                Err(error) => return Some(Err(error.to_string())),
+            }
+        }
+    }
+
+    /// Waits until few enough own events are on their way through the bus.
+    async fn wait_for_window(&mut self) -> Option<()> {
+        loop {
+            let printed = self
+                .flow
+                .own_events_printed
+                .load(std::sync::atomic::Ordering::Relaxed);
+            let gone = self.bus.stats().lost_events;
+            if self.published.saturating_sub(printed + gone) < WINDOW_EVENTS {
+                return Some(());
+            }
+            tokio::select! {
+                () = self.flow.changed.notified() => {}
+                _ = self.stopped.wait_for(|stopped| *stopped) => return None,
+            }
+        }
+    }
+
+    /// Waits for a connection, which the bus announces by faults when it breaks and when it is back.
+    async fn wait_for_link(&mut self) -> Option<()> {
+        while self.bus.link() != Link::Connected {
+            tokio::select! {
+                () = self.flow.changed.notified() => {}
+                _ = self.stopped.wait_for(|stopped| *stopped) => return None,
+            }
+        }
+        Some(())
+    }
+}
+
+/// Two lines for people: where clients and monitoring are, and what to type.
+fn greet(bus: &Bus, settings: &Settings) {
+    if !(std::io::stderr().is_terminal() && std::io::stdin().is_terminal()) {
+        return;
+    }
+    let subject = &settings.nats.client.subject;
+    let http = &settings.nats.server.http;
+    match (settings.transport, bus.server_url()) {
+        (TransportKind::Local, _) => say(format_args!(
+            "Event bus inside this process; no server, no monitoring."
+        )),
+        (TransportKind::Nats, None) => say(format_args!(
+            "Event bus on subject {subject} of another node's server."
+        )),
+        (TransportKind::Nats, Some(url)) => say(format_args!(
+            "Clients connect to {url}, subject {subject}; monitoring will be at http://{}:{} (not served yet).",
+            http.host, http.port
+        )),
+    }
+    say(format_args!(
+        "Type one JSON value per line, such as {{\"hello\": \"world\"}}. Ctrl-D or Ctrl-C ends."
+    ));
+}

@@ -1,0 +1,8 @@
+//! One file per subcommand: its arguments and what it does.
+
+pub(crate) mod bench;
+pub(crate) mod bus;
+pub(crate) mod publish;
+pub(crate) mod reply;
+pub(crate) mod request;
+pub(crate) mod subscribe;

@@ -1,0 +1,107 @@
+//! `natterjack sub`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::select_all;
+
+use crate::connection;
+use crate::message;
+use crate::output::{Output, note, say};
+use crate::signals::Stop;
+use crate::value;
+
+/// Messages that may wait to be written.
+const QUEUE_MESSAGES_MAX: usize = 65_536;
+
+/// Subscribe, and print what arrives
+#[derive(clap::Args)]
+#[command(
+    after_help = "Ends at Ctrl-C, after --count messages, or when --timeout is over.\n\n\
+    Examples:\n  natterjack sub 'greetings.>'\n  natterjack sub jobs --queue workers\n  \
+    natterjack sub numbers --raw --count 10"
+)]
+pub(crate) struct Arguments {
+    /// Subjects to subscribe to; `*` stands for one word, `>` at the end for one or more
+    #[arg(required = true)]
+    subjects: Vec<String>,
+    /// Queue group to join: each message goes to one of its members
+    #[arg(short, long, value_name = "GROUP")]
+    queue: Option<String>,
+    /// End after this many messages
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Print only payloads, one per line
+    #[arg(short, long)]
+    raw: bool,
+    /// End after this time; with --count, missing messages are then a failure
+    #[arg(long, value_parser = value::duration, value_name = "DURATION")]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    connection: connection::Arguments,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let mut stop = Stop::watch()?;
+    let connection = arguments.connection.connect(QUEUE_MESSAGES_MAX).await?;
+    let mut subscribers = Vec::new();
+    for subject in &arguments.subjects {
+        subscribers.push(match &arguments.queue {
+            None => connection.client.subscribe(subject.clone()).await?,
+            Some(queue) => {
+                connection
+                    .client
+                    .queue_subscribe(subject.clone(), queue.clone())
+                    .await?
+            }
+        });
+    }
+    connection.round_trip().await?;
+    say(format_args!(
+        "Subscribed to {}",
+        arguments.subjects.join(", ")
+    ));
+
+    let mut messages = select_all(subscribers);
+    let mut output = Output::start();
+    let time_limit = async {
+        match arguments.timeout {
+            Some(timeout) => {
+                // Nothing else ends this future: it is the time limit.
+                let _ = tokio::time::timeout(timeout, std::future::pending::<()>()).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(time_limit);
+    let mut received = 0;
+    let mut code = ExitCode::SUCCESS;
+    while arguments.count.is_none_or(|count| received < count) {
+        tokio::select! {
+            message = messages.next() => {
+                let Some(message) = message else { break };
+                received += 1;
+                let text = message::print(&message, received, arguments.raw);
+                tokio::select! {
+                    written = output.write(text) => written?,
+                    // Whoever reads our output has stopped reading without closing it.
+                    () = stop.signalled() => return Ok(code),
+                }
+            }
+            () = &mut time_limit => {
+                if let Some(count) = arguments.count {
+                    note(format_args!("only {received} of {count} messages arrived in time"));
+                    code = ExitCode::FAILURE;
+                }
+                break;
+            }
+            () = stop.signalled() => break,
+        }
+    }
+    tokio::select! {
+        written = output.finish() => written?,
+        () = stop.signalled() => {}
+    }
+    Ok(code)
+}
