@@ -25,6 +25,34 @@
 //! assert_eq!(decode_client(&input[..18], &limits)?, Decoded::Incomplete { needed: 24 });
 //! # Ok::<(), natterjack_wire::error::ProtocolError>(())
 //! ```
+//!
+//! # Where it differs from nats-server
+//! It takes and refuses what nats-server 2.15.1 does, at the same byte, but for this:
+//!
+//! * A carriage return inside the line of a `PUB` or `HPUB` is refused. nats-server hands it on to
+//!   subscribers, drops it, or drops another byte, depending on how the bytes arrived.
+//! * A line feed ends the line, always. nats-server takes one directly behind `PUB ` as the first byte of
+//!   the subject, and hands that on too.
+//! * Blanks before the arguments, and what stands behind `PING`, `PONG` and `+OK`, are bounded by the limit
+//!   of a control line. nats-server skips any number.
+//! * `HMSG` from a client is refused at its second letter, not at its payload.
+//! * Keys of `CONNECT` match in any case of ASCII; Go also takes `\u{17f}` for an s. The keys `import`,
+//!   `export` and `remote_account`, which clients do not have, may hold anything.
+//!
+//! # Cost
+//! Nanoseconds per operation: the fastest of 20,000 passes over 1,500 frames, on two virtual CPUs of an Intel
+//! Xeon (Sapphire Rapids, 2.3 GHz) that others used too, Rust 1.95, thin LTO. `cargo bench -p natterjack-wire`
+//! measures the same and more with its means, which are higher on a busy machine.
+//!
+//! | operation | ns |
+//! | --- | --- |
+//! | decode `PUB`, 16 bytes | 11.9 |
+//! | decode `PUB`, 128 bytes | 13.7 |
+//! | decode `PUB` with a reply of 31 bytes | 20.3 |
+//! | decode `HPUB`, 40 and 128 bytes | 22.9 |
+//! | decode `MSG`, 16 bytes (client side) | 25.4 |
+//! | `message_head` | 14.0 |
+//! | `message_head` with a reply of 31 bytes | 14.6 |
 
 #![forbid(unsafe_code)]
 

@@ -63,7 +63,8 @@ pub enum ClientOp<'a> {
     Connect(&'a [u8]),
     /// `INFO`: the JSON text, unchecked. nats-server parses and ignores it, and closes if it is not JSON.
     Info(&'a [u8]),
-    /// `PUB` or `HPUB`.
+    /// `PUB` or `HPUB`. nats-server closes without a word on `HPUB` from a client whose `CONNECT` did not ask
+    /// for headers, before it looks at the arguments; the decoder does not know and looks.
     Publish(Publish<'a>),
     /// `SUB`.
     Subscribe(Subscribe<'a>),
