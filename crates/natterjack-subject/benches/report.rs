@@ -8,6 +8,7 @@
 mod workload;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use natterjack_subject::Index;
 use workload::{Interest, Subscriber, index_of, mixed};
 
 fn main() {
+    operations();
     empty();
     let mut rng = Rng::with_seed(2);
     let interests = mixed(1_000_000, &mut rng);
@@ -31,6 +33,95 @@ fn main() {
     broadcast(false);
     broadcast(true);
     waiting(&interests);
+    let longest = (0..10).map(|_| longest_insertion(&interests)).min();
+    println!(
+        "longest of 1 M insertions, least of 10 runs: {:?}",
+        longest.unwrap_or_default()
+    );
+}
+
+/// The parts of a look-up beside whole ones. The least of many batches, because the machine has other work to do.
+fn operations() {
+    let count = AtomicUsize::new(0);
+    least("one atomic addition", || {
+        count.fetch_add(1, Ordering::AcqRel)
+    });
+    let lock = parking_lot::RwLock::new(0);
+    least("a read lock and its release", || *lock.read());
+    let shared = Subscriber::new(0);
+    least("an Arc cloned and dropped", || {
+        drop(black_box(shared.clone()))
+    });
+
+    let index = Index::new();
+    let insert = |pattern: &[u8], number| {
+        index
+            .insert(pattern, None, Subscriber::new(number))
+            .expect("the pattern is valid");
+    };
+    let mut rng = Rng::with_seed(1);
+    let devices: Vec<Vec<u8>> = (0..100_000)
+        .map(|_| format!("dev.{}", rng.u32(0..100_000)).into_bytes())
+        .collect();
+    let mut device = devices.iter().cycle();
+    let mut next = || device.next().map_or(b"".as_slice(), Vec::as_slice);
+    insert(b"bench", 0);
+    least("a literal hit, one subscription", || {
+        index.matches(black_box(b"bench"))
+    });
+    least("a miss, one literal subscription", || index.matches(next()));
+    insert(b"dev.>", 1);
+    insert(b"_INBOX.Cz5sJGHVjZ7LhNYuTq7GgK.*", 2);
+    least("dev.> hit by 100,000 subjects", || index.matches(next()));
+    let stamp = index.stamp(b"dev.1");
+    least("a stamp", || index.stamp(next()));
+    least("is_current", || index.is_current(black_box(&stamp)));
+    insert(b">", 3);
+    least("dev.> and > hit", || index.matches(next()));
+    for number in 4..504 {
+        insert(b"fan.out", number);
+    }
+    least("a fan-out of 500", || index.matches(black_box(b"fan.out")));
+
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for device in &devices {
+        black_box(index.matches(device));
+    }
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    println!(
+        "allocations in {} look-ups of dev.> and >: {allocations}",
+        devices.len()
+    );
+}
+
+fn least<T>(name: &str, mut operation: impl FnMut() -> T) {
+    const BATCH: u32 = 2000;
+    let batches = (0..1000).map(|_| {
+        let at = now();
+        for _ in 0..BATCH {
+            black_box(operation());
+        }
+        at.elapsed()
+    });
+    let least = batches.min().unwrap_or_default();
+    println!(
+        "{name}: {:.1} ns",
+        least.as_nanos() as f64 / f64::from(BATCH)
+    );
+}
+
+/// What whoever waits for a lock may have to wait for, if it is not put off by the machine's other work.
+fn longest_insertion(interests: &[Interest]) -> Duration {
+    let index = Index::new();
+    let insertions = interests.iter().map(|interest| {
+        let subscriber = interest.subscriber.clone();
+        let at = now();
+        index
+            .insert(&interest.pattern, None, subscriber)
+            .expect("the pattern is valid");
+        at.elapsed()
+    });
+    insertions.max().unwrap_or_default()
 }
 
 fn empty() {
@@ -178,6 +269,9 @@ fn now() -> Instant {
 /// The bytes the program asked for and has not given back.
 static BYTES_USED: AtomicUsize = AtomicUsize::new(0);
 
+/// How often the program asked for memory.
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
 struct Counting;
 
 #[global_allocator]
@@ -191,6 +285,7 @@ static ALLOCATOR: Counting = Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES_USED.fetch_add(layout.size(), Ordering::Relaxed);
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }

@@ -226,6 +226,57 @@ fn publishers_see_every_change_while_100_000_subscriptions_come_and_go() {
     assert!(looked_up.load(Ordering::Relaxed) > 0);
 }
 
+/// The narrow race: a reader that stamps and looks up in the middle of a change must not keep what it saw. The reader
+/// polls without a pause, so that it refreshes its answer as soon as anything is counted.
+#[test]
+fn an_answer_taken_in_the_middle_of_a_change_goes_stale() {
+    const ROUNDS: usize = 1_000;
+    const PATTERNS: [&[u8]; 4] = [b"a.b.c", b"a.*.c", b"a.b.>", b"*.b.c"];
+    let index = Index::new();
+    // How many changes are complete, and up to which the reader has checked its answer.
+    let (changes, checked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let done = AtomicBool::new(false);
+    let wait_for_reader = |change: usize| {
+        while checked.load(Ordering::Acquire) < change && !done.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _finally = Finally(&done);
+            let (mut stamp, mut found) = index.look_up(b"a.b.c");
+            while !done.load(Ordering::Acquire) {
+                let change = changes.load(Ordering::Acquire);
+                if !index.is_current(&stamp) {
+                    (stamp, found) = index.look_up(b"a.b.c");
+                }
+                // The next change waits for this, so there is one right answer.
+                if checked.load(Ordering::Relaxed) < change {
+                    let expected = if change % 2 == 1 {
+                        vec![change as u32]
+                    } else {
+                        Vec::new()
+                    };
+                    assert_eq!(plain(&found), expected, "after change {change}");
+                    checked.store(change, Ordering::Release);
+                }
+            }
+        });
+        let _finally = Finally(&done);
+        for change in (1..2 * ROUNDS).step_by(2) {
+            let pattern = PATTERNS[change / 2 % PATTERNS.len()];
+            index
+                .insert(pattern, None, change as u32)
+                .expect("a valid pattern");
+            changes.store(change, Ordering::Release);
+            wait_for_reader(change);
+            index.remove(pattern, None, &(change as u32));
+            changes.store(change + 1, Ordering::Release);
+            wait_for_reader(change + 1);
+        }
+    });
+}
+
 #[test]
 fn racing_changes_of_the_same_subscriptions_leave_nothing_behind() {
     const PATTERNS: [&[u8]; 6] = [b"a", b"a.b.c", b"a.*", b"a.b.*", b"*.b", b">"];
