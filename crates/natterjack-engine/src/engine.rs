@@ -133,7 +133,7 @@ impl Engine {
         let is_full =
             self.connection_count.fetch_add(1, Ordering::Relaxed) >= self.limits.connections_max;
         self.connections.lock().insert(id, Arc::clone(&outbox));
-        let mut session = ClientSession::new(Arc::clone(self), outbox, peer, now);
+        let session = ClientSession::new(Arc::clone(self), outbox, peer, now);
         session.greet(is_full, now);
         session
     }

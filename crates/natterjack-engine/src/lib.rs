@@ -23,7 +23,9 @@ pub use auth::Authorization;
 pub use delivery::outbox::{CloseReason, Outbox, Status, Transport};
 pub use delivery::worker::Worker;
 pub use engine::{Engine, Peer, Settings, Totals};
-pub use limits::{CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BUFFER_BYTES, STALL_MAX};
+pub use limits::{
+    CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BUFFER_BYTES, STALL_MAX, UNRESPONSIVE_AFTER,
+};
 pub use natterjack_subject::is_valid_pattern;
 pub use natterjack_wire::client::ServerInfo;
 pub use session::client::ClientSession;

@@ -52,16 +52,34 @@ impl Limits {
     pub(crate) fn congested_bytes(&self) -> usize {
         (self.pending_bytes_max / 4).min(CONGESTED_BYTES)
     }
+
+    /// The least a slowed producer reads between two waits for its consumers, in bytes.
+    ///
+    /// With [`STALL_MAX`] it sets the pace below which no consumer can push a producer, about 6 MB/s with
+    /// the default bounds, and it leaves a consumer that is not running for a moment about a second before
+    /// it overflows.
+    pub(crate) fn slowed_read_bytes(&self) -> usize {
+        let headroom = self.pending_bytes_max - self.congested_bytes();
+        (headroom / 128).clamp(SLOWED_READ_BYTES_MIN, SLOWED_READ_BYTES_MAX)
+    }
 }
+
+/// See [`Limits::slowed_read_bytes`].
+const SLOWED_READ_BYTES_MAX: usize = 64 * 1024;
+const SLOWED_READ_BYTES_MIN: usize = 1024;
 
 /// See [`Limits::congested_bytes`].
 const CONGESTED_BYTES: usize = 1024 * 1024;
 
 /// How long one batch of a producer waits for congested consumers.
 ///
-/// Long enough for a consumer that keeps reading to catch up by megabytes, short enough that a consumer
-/// that does not read delays the others by no more than this, once.
+/// Long enough for a consumer that keeps reading to catch up by megabytes, short enough for the others that
+/// wait with it.
 pub const STALL_MAX: Duration = Duration::from_millis(10);
+
+/// A consumer that took no byte for this long is not waited for until it takes one again: it only slows its
+/// producers, for no longer than this, and stops nobody.
+pub const UNRESPONSIVE_AFTER: Duration = Duration::from_millis(500);
 
 /// Bytes one read takes from a socket at most. Larger batches mean fewer writes to every target; past this
 /// size the batch and what is rendered from it fall out of a core's second-level cache.

@@ -23,6 +23,8 @@ pub(crate) enum Phase {
 pub(crate) struct Lifecycle {
     phase: AtomicU8,
     phase_changed: Notify,
+    /// Listeners that still accept.
+    pub(crate) listeners: Gate,
     /// Connections that may still read.
     pub(crate) readers: Gate,
     /// Connections whose task has not ended.
@@ -34,6 +36,7 @@ impl Lifecycle {
         Self {
             phase: AtomicU8::new(Phase::Running as u8),
             phase_changed: Notify::new(),
+            listeners: Gate::new(),
             readers: Gate::new(),
             connections: Gate::new(),
         }

@@ -223,6 +223,7 @@ impl Server {
     pub async fn lame_duck(&self) {
         tracing::info!("Entering lame duck mode, stop accepting new clients");
         self.shared.lifecycle.enter(Phase::LameDuck);
+        self.shared.lifecycle.listeners.empty().await;
         let engine = &self.shared.engine;
         if engine.connections() > 0 {
             engine.announce_lame_duck(now());
@@ -259,6 +260,7 @@ impl Server {
             tracing::info!("Initiating Shutdown...");
         }
         lifecycle.enter(Phase::Draining);
+        lifecycle.listeners.empty().await;
         engine.wake_all();
         if timeout(DRAIN_MAX, lifecycle.readers.empty()).await.is_err() {
             tracing::warn!("connections still busy after {DRAIN_MAX:?}");

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::rendering::Rendering;
 use super::subscription::Subscription;
+use crate::limits::UNRESPONSIVE_AFTER;
 
 /// How an outbox reaches its peer; the shell's side of a connection.
 pub trait Transport: Send + Sync {
@@ -146,7 +147,7 @@ struct State {
     /// Bytes in the hands of whoever is writing.
     in_flight_bytes: usize,
     blocked_since: Option<Instant>,
-    /// A producer has waited for this connection in vain; nobody waits again until it takes bytes.
+    /// It has taken nothing for long; nobody waits for it until it does.
     unresponsive: bool,
     producers: Vec<Waker>,
     /// Subscriptions that reached their maximum; the session forgets them when it next runs.
@@ -453,10 +454,11 @@ impl Outbox {
         true
     }
 
-    /// A producer has waited for this connection since `since`, as long as it may.
-    pub(crate) fn give_up_waiting(&self, since: Instant) {
+    /// A producer has waited for this connection as long as it may.
+    pub(crate) fn give_up_waiting(&self, now: Instant) {
         let mut state = self.state.lock();
-        if state.blocked_since.is_some_and(|blocked| blocked <= since) {
+        let since = state.blocked_since;
+        if since.is_some_and(|since| now.saturating_duration_since(since) >= UNRESPONSIVE_AFTER) {
             state.unresponsive = true;
         }
     }

@@ -28,7 +28,7 @@ use crate::delivery::run::Run;
 use crate::delivery::subscription::{Sid, Subscription};
 use crate::delivery::worker::{Deliverer, Publisher, Worker, remove_from_index};
 use crate::engine::{Counters, Engine, Peer};
-use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, LARGE_FRAME_BYTES, STALL_MAX};
+use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, LARGE_FRAME_BYTES, READ_BUFFER_BYTES, STALL_MAX};
 
 /// A client connection.
 pub struct ClientSession {
@@ -48,6 +48,8 @@ pub struct ClientSession {
     auth_deadline: Option<Instant>,
     /// Consumers this client must wait for before more is read from it, and since when.
     stalled: Option<Box<Stall>>,
+    /// Bytes to read at once: fewer while consumers are behind, so that each wait for them counts for more.
+    read_bytes_max: usize,
     first_pong_sent: bool,
     messages_in: u64,
     bytes_in: u64,
@@ -113,6 +115,7 @@ impl ClientSession {
             rules: Rules::of(&defaults),
             auth_deadline,
             stalled: None,
+            read_bytes_max: READ_BUFFER_BYTES,
             first_pong_sent: false,
             messages_in: 0,
             bytes_in: 0,
@@ -120,7 +123,7 @@ impl ClientSession {
     }
 
     /// Sends INFO, and refuses the connection if the server is full.
-    pub(crate) fn greet(&mut self, is_full: bool, now: Instant) {
+    pub(crate) fn greet(&self, is_full: bool, now: Instant) {
         let mut text = Vec::new();
         client::info(&mut text, &self.info());
         if is_full {
@@ -202,8 +205,10 @@ impl ClientSession {
             stall
                 .on
                 .iter()
-                .for_each(|outbox| outbox.give_up_waiting(stall.since));
+                .for_each(|outbox| outbox.give_up_waiting(now));
             stall.on.clear();
+            let slowed = self.engine.limits.slowed_read_bytes();
+            self.read_bytes_max = (self.read_bytes_max / 4).max(slowed);
         }
         stall.on.retain(|outbox| outbox.wait_congested(waker));
         if stall.on.is_empty() {
@@ -582,10 +587,10 @@ impl ClientSession {
         self.messages_in += 1;
         self.bytes_in += publish.body.len() as u64;
         let same_subject = worker.run.is_last_subject(publish.subject, source.input);
-        if !same_subject || publish.reply.is_some() || self.rules.needs_care(publish) {
-            if !self.prepare_publish(publish, same_subject, source, worker, now)? {
-                return Ok(());
-            }
+        if (!same_subject || publish.reply.is_some() || self.rules.needs_care(publish))
+            && !self.prepare_publish(publish, same_subject, source, worker, now)?
+        {
+            return Ok(());
         }
         if worker.run.receivers.is_empty() {
             if publish.reply.is_some() {
@@ -643,7 +648,7 @@ impl ClientSession {
     }
 
     fn no_responders(
-        &mut self,
+        &self,
         publish: &Publish<'_>,
         worker: &mut Worker,
         source: Source<'_>,
@@ -659,7 +664,7 @@ impl ClientSession {
     }
 
     /// Delivers the messages collected so far.
-    fn finish_run(&mut self, worker: &mut Worker, source: Source<'_>, is_last: bool, now: Instant) {
+    fn finish_run(&self, worker: &mut Worker, source: Source<'_>, is_last: bool, now: Instant) {
         if worker.run.frames.is_empty() {
             return;
         }
@@ -670,7 +675,6 @@ impl ClientSession {
         };
         let direct = is_last || worker.run.body_bytes >= LARGE_FRAME_BYTES / 2;
         let Worker { run, deliverer, .. } = worker;
-        let this = &*self;
         deliverer.deliver(
             run,
             source,
@@ -678,7 +682,7 @@ impl ClientSession {
             direct,
             now,
             |deliverer, frame, run| {
-                this.nobody_received(deliverer, frame, run, source);
+                self.nobody_received(deliverer, frame, run, source);
             },
         );
     }
@@ -721,7 +725,9 @@ impl ClientSession {
             );
         }
         let congested = deliverer.take_congested();
-        if !congested.is_empty() {
+        if congested.is_empty() {
+            self.read_bytes_max = (self.read_bytes_max * 2).min(READ_BUFFER_BYTES);
+        } else {
             Counters::add(&self.engine.counters.stalls, 1);
             self.stalled = Some(Box::new(Stall {
                 on: congested,

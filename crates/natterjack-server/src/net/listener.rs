@@ -42,6 +42,9 @@ pub(crate) async fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> 
 
 /// Accepts connections until the server stops.
 pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    let _accepting = shared.lifecycle.listeners.pass();
+    // Moved in here, so that it is closed before the pass is given back.
+    let listener = listener;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

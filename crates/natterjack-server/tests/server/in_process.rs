@@ -1,0 +1,181 @@
+//! The client without a socket.
+
+use std::time::Duration;
+
+use natterjack_server::ClientError;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
+
+use crate::support::{PATIENCE, beside, quiet_peer, start, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publish_and_subscribe_within_and_across() {
+    let server = start().await;
+    let client = server.in_process_client().expect("a client");
+    let mut all = client.subscribe("a.*").await.expect("subscribed");
+    client.flush().await.expect("flushed");
+    let mut peer = quiet_peer(&server);
+    let headers = [
+        ("Key".to_owned(), "one".to_owned()),
+        ("Key".to_owned(), "two".to_owned()),
+    ];
+    client
+        .publish_message("a.b", Some("r"), &headers, b"hi")
+        .await
+        .expect("published");
+    client
+        .flush()
+        .await
+        .expect("handled before the peer publishes");
+    beside(move || {
+        peer.send("PUB a.c 4\r\n\r\n\r\n\r\n");
+        peer.ping_pong();
+    })
+    .await;
+    let first = all.next().await.expect("a message");
+    assert_eq!(
+        (first.subject.as_str(), first.reply.as_deref()),
+        ("a.b", Some("r"))
+    );
+    assert_eq!(first.headers, headers);
+    assert_eq!(&first.payload[..], b"hi");
+    let second = all.next().await.expect("a message");
+    assert_eq!(
+        (second.subject.as_str(), &second.payload[..]),
+        ("a.c", &b"\r\n\r\n"[..])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_answered_or_refused() {
+    let server = start().await;
+    let client = server.in_process_client().expect("a client");
+    let mut questions = client
+        .queue_subscribe("ask", "q")
+        .await
+        .expect("subscribed");
+    let answering = client.clone();
+    let answerer = tokio::spawn(async move {
+        let question = questions.next().await.expect("a question");
+        let reply = question.reply.expect("a reply subject");
+        answering
+            .publish(&reply, question.payload)
+            .await
+            .expect("answered");
+        questions
+    });
+    let answer = client
+        .request("ask", "42", PATIENCE)
+        .await
+        .expect("an answer");
+    assert_eq!(&answer.payload[..], b"42");
+    let questions = answerer.await.expect("no panic");
+    let unanswered = client.request("ask", "43", Duration::from_millis(50)).await;
+    assert_eq!(unanswered, Err(ClientError::TimedOut));
+    drop(questions);
+    client.flush().await.expect("flushed");
+    assert_eq!(
+        client.request("ask", "44", PATIENCE).await,
+        Err(ClientError::NoResponders)
+    );
+    until("nothing is subscribed any more", || {
+        server.subscriptions() == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_input_is_refused_before_it_is_sent() {
+    let server = start().await;
+    let client = server.in_process_client().expect("a client");
+    for subject in ["", "a b", "a\r\nPUB b 0"] {
+        let refused = client.publish(subject, "").await;
+        assert_eq!(
+            refused,
+            Err(ClientError::InvalidSubject(subject.to_owned()))
+        );
+    }
+    assert!(matches!(
+        client.subscribe("a..b").await,
+        Err(ClientError::InvalidSubject(_))
+    ));
+    let bad_header = [("a".to_owned(), "x\r\ny".to_owned())];
+    let refused = client.publish_message("a", None, &bad_header, b"").await;
+    assert_eq!(refused, Err(ClientError::InvalidHeader("a".to_owned())));
+    let refused = client.publish("a", vec![0; 1024 * 1024 + 1]).await;
+    assert_eq!(
+        refused,
+        Err(ClientError::PayloadTooLarge {
+            size: 1024 * 1024 + 1,
+            max: 1024 * 1024
+        })
+    );
+    client.flush().await.expect("the connection is fine");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_is_behind_loses_nothing() {
+    const MESSAGES: usize = 50_000;
+    let server = start().await;
+    let client = server.in_process_client().expect("a client");
+    let publisher = server.in_process_client().expect("a client");
+    let mut messages = client.subscribe("a").await.expect("subscribed");
+    client.flush().await.expect("flushed");
+    let publishing = tokio::spawn(async move {
+        for number in 0..MESSAGES {
+            publisher
+                .publish("a", number.to_string())
+                .await
+                .expect("published");
+        }
+        publisher.flush().await.expect("flushed");
+    });
+    let reading = async {
+        for number in 0..MESSAGES {
+            let message = messages.next().await.expect("a message");
+            assert_eq!(message.payload, number.to_string());
+        }
+    };
+    timeout(PATIENCE * 3, reading).await.expect("all messages");
+    publishing.await.expect("no panic");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_and_calls_end_with_the_server() {
+    let server = start().await;
+    let client = server.in_process_client().expect("a client");
+    let mut messages = client.subscribe("a").await.expect("subscribed");
+    client.publish("a", "last").await.expect("published");
+    client.flush().await.expect("flushed");
+    server.shutdown().await;
+    assert_eq!(
+        messages.next().await.map(|message| message.payload),
+        Some("last".into())
+    );
+    assert_eq!(messages.next().await, None);
+    assert_eq!(
+        client.publish("a", "").await,
+        Err(ClientError::ServerStopped)
+    );
+    assert_eq!(client.flush().await, Err(ClientError::ServerStopped));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raw_connection_speaks_the_protocol() {
+    let server = start().await;
+    let mut lines = BufReader::new(server.in_process_connection().expect("a connection"));
+    let mut line = String::new();
+    lines.read_line(&mut line).await.expect("a line");
+    assert!(line.starts_with("INFO {"), "{line}");
+    lines
+        .write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n")
+        .await
+        .expect("written");
+    line.clear();
+    lines.read_line(&mut line).await.expect("a line");
+    assert_eq!(line, "PONG\r\n");
+    lines.shutdown().await.expect("our side closed");
+    line.clear();
+    assert_eq!(lines.read_line(&mut line).await.expect("an end"), 0);
+    until("the connection is gone", || server.connections() == 0).await;
+}
