@@ -419,6 +419,9 @@ impl LinkState {
     }
 
     fn observe(&self, event: ClientEvent) {
+        if *self.link.borrow() == Link::Closed {
+            return;
+        }
         match event {
             ClientEvent::Connected => {
                 if self.change(Link::Connected) == Link::Disconnected {

@@ -245,14 +245,15 @@ impl Feeder {
     async fn wait_for_server(&mut self, settings: &Settings) -> Option<()> {
         let ready = self.bus.ready();
         tokio::pin!(ready);
-        if tokio::time::timeout(SILENCE_MAX, &mut ready).await.is_err() {
-            let endpoint = settings.nats.client.endpoint.clone();
-            let endpoint = endpoint.unwrap_or_else(natterjack_bus::settings::Endpoint::standard);
-            note(format_args!(
-                "no server answers at {endpoint}; still trying. Start one there, or set \
-                 `eventBus.nats.server.enable: true`"
-            ));
+        if tokio::time::timeout(SILENCE_MAX, &mut ready).await.is_ok() {
+            return Some(());
         }
+        let endpoint = settings.nats.client.endpoint.clone();
+        let endpoint = endpoint.unwrap_or_else(natterjack_bus::settings::Endpoint::standard);
+        note(format_args!(
+            "no server answers at {endpoint}; still trying. Start one there, or set \
+             `eventBus.nats.server.enable: true`"
+        ));
         tokio::select! {
             () = ready => Some(()),
             _ = self.stopped.wait_for(|stopped| *stopped) => None,
@@ -272,7 +273,7 @@ impl Feeder {
                     return Some(Ok(()));
                 }
                 Err(PublishError::Disconnected { .. }) => self.wait_for_link().await?,
-                Err(error) => return Some(Err(error.to_string())),
+                Err(error) => return Some(Err(format!("{error}; skipped"))),
             }
         }
     }

@@ -1,0 +1,282 @@
+//! `natterjack bus`.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Daemon, Ended, NATTERJACK, Running, free_port, run};
+
+/// A settings file, which lives as long as this.
+struct Config {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+impl Config {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("bus.yaml");
+        std::fs::write(&path, text).expect("a file");
+        Self {
+            _folder: folder,
+            path,
+        }
+    }
+
+    fn local() -> Self {
+        Self::new("eventBus: {type: local, nats: {client: {name: node-a}}}")
+    }
+
+    fn embedded(port: u16) -> Self {
+        Self::new(&format!(
+            "eventBus: {{type: nats, nats: {{client: {{name: node-a, subject: test.bus}}, \
+             server: {{enable: true, client: {{host: 127.0.0.1, port: {port}}}}}}}}}"
+        ))
+    }
+
+    fn client_of(url: &str, name: &str) -> Self {
+        Self::new(&format!(
+            "eventBus: {{type: nats, nats: {{client: {{name: {name}, subject: test.bus, endpoint: '{url}'}}}}}}"
+        ))
+    }
+
+    fn arguments<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let path = self.path.to_str().expect("a temporary path is text");
+        [&["bus", "--config", path], more].concat()
+    }
+
+    fn run(&self, input: impl Into<Vec<u8>>) -> Ended {
+        run(NATTERJACK, &self.arguments(&["--exit-on-eof"]), input)
+    }
+
+    fn start(&self) -> Running {
+        Running::start(NATTERJACK, &self.arguments(&[]))
+    }
+}
+
+/// The data of each event written to standard output.
+#[track_caller]
+fn data(ended: &Ended) -> Vec<Value> {
+    let parse = |line| serde_json::from_str::<Value>(line).expect("each line is JSON");
+    ended
+        .stdout
+        .lines()
+        .map(|line| parse(line)["data"].clone())
+        .collect()
+}
+
+/// Over every transport: in this process, over an embedded server, over somebody else's.
+fn everywhere(test: impl Fn(&Config)) {
+    test(&Config::local());
+    test(&Config::embedded(free_port()));
+    let daemon = Daemon::start(&[]);
+    test(&Config::client_of(&daemon.url, "node-a"));
+}
+
+#[test]
+fn each_line_becomes_an_event_and_each_event_a_line() {
+    everywhere(|config| {
+        let ended = config.run("{\"b\": 1, \"a\": [1.50, \"x y\"]}\n2\n");
+        assert_eq!(
+            (ended.code, ended.stderr.as_str()),
+            (Some(0), ""),
+            "{ended:?}"
+        );
+        let lines: Vec<_> = ended.stdout.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines[0].ends_with(r#","data":{"b":1,"a":[1.50,"x y"]}}"#),
+            "{}",
+            lines[0]
+        );
+        let event: Value = serde_json::from_str(lines[1]).unwrap();
+        assert_eq!(event["specversion"], "1.0");
+        assert_eq!(event["source"], "node-a");
+        assert_eq!(event["type"], "natterjack.event");
+        assert_eq!(event["datacontenttype"], "application/json");
+        assert_eq!(event["id"].as_str().unwrap().len(), 36);
+        assert!(event["time"].as_str().unwrap().ends_with('Z'));
+    });
+}
+
+#[test]
+fn bad_lines_are_named_and_nothing_else_is_lost() {
+    everywhere(|config| {
+        let mut input = b"1\nnot json\n\n{\"a\":\n\"\xff\"\n".to_vec();
+        input.extend_from_slice(format!("\"{}\"\n", "x".repeat(1 << 20)).as_bytes());
+        input.extend_from_slice(format!("\"{}\"\n", "x".repeat((1 << 20) - 2)).as_bytes());
+        input.extend_from_slice(b"2");
+        let ended = config.run(input);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(data(&ended), [1, 2]);
+        let complaints: Vec<_> = ended.stderr.lines().collect();
+        let expected = [
+            "line 2: not JSON: expected ident at column 2; skipped",
+            "line 3: empty, not a JSON value; skipped",
+            "line 4: not JSON: EOF while parsing a value at column 5; skipped",
+            "line 5: not UTF-8 at byte 2; skipped",
+            "line 6: longer than the largest event (max_payload), 1048576 bytes; skipped",
+            "line 7: the event is ",
+        ];
+        assert_eq!(complaints.len(), expected.len(), "{complaints:#?}");
+        for (complaint, expected) in complaints.iter().zip(expected) {
+            assert!(
+                complaint.starts_with(&format!("natterjack: {expected}")),
+                "{complaint}"
+            );
+        }
+        assert!(complaints[5].ends_with("the limit (max_payload) is 1048576; skipped"));
+    });
+}
+
+#[test]
+fn a_long_input_arrives_complete_and_in_order() {
+    everywhere(|config| {
+        let input: String = (0..5000).map(|number| format!("{number}\n")).collect();
+        let ended = config.run(input);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert!(
+            data(&ended)
+                .iter()
+                .map(|data| data.as_u64().unwrap())
+                .eq(0..5000)
+        );
+    });
+}
+
+#[test]
+fn no_input_is_no_problem() {
+    everywhere(|config| {
+        let ended = config.run("");
+        assert_eq!(
+            (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+            (Some(0), "", "")
+        );
+    });
+}
+
+#[test]
+fn a_signal_ends_it_in_good_order() {
+    for signal in ["INT", "TERM"] {
+        everywhere(|config| {
+            let mut bus = config.start();
+            bus.send_line("{\"n\":1}");
+            bus.stdout_line("{\"n\":1}");
+            bus.signal(signal);
+            let ended = bus.end();
+            assert_eq!(
+                (ended.code, ended.stderr.as_str()),
+                (Some(0), ""),
+                "{signal}"
+            );
+        });
+    }
+}
+
+#[test]
+fn the_end_of_input_alone_does_not_end_it() {
+    let daemon = Daemon::start(&[]);
+    let config = Config::client_of(&daemon.url, "node-a");
+    let mut bus = config.start();
+    bus.send_line("1");
+    bus.close_input();
+    bus.stdout_line("\"data\":1}");
+    let other = Config::client_of(&daemon.url, "node-b").run("2\n");
+    assert_eq!(other.code, Some(0), "{other:?}");
+    let line = bus.stdout_line("\"data\":2}");
+    assert!(line.contains("\"source\":\"node-b\""), "{line}");
+    bus.signal("TERM");
+    assert_eq!(bus.end().code, Some(0));
+}
+
+#[test]
+fn other_programs_messages_come_through_and_what_is_no_json_is_reported() {
+    let daemon = Daemon::start(&[]);
+    let config = Config::client_of(&daemon.url, "node-a");
+    let mut bus = config.start();
+    bus.send_line("0");
+    bus.stdout_line("\"data\":0}");
+    for payload in ["no json", "{\n  \"pretty\": [1,\n 2]\n}"] {
+        let ended = run(
+            NATTERJACK,
+            &["pub", "test.bus", payload, "-s", &daemon.url],
+            "",
+        );
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    let line = bus.stdout_line("pretty");
+    assert!(line.ends_with(r#""data":{"pretty":[1,2]}}"#), "{line}");
+    bus.stderr_line("a message from `test.bus`");
+    bus.signal("INT");
+    assert_eq!(bus.end().code, Some(0));
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_quietly() {
+    let config = Config::local();
+    let arguments = config.arguments(&["--exit-on-eof"]);
+    let script = r#"seq 1 20000 | "$@" | head -n 1; echo "code ${PIPESTATUS[1]}""#;
+    let all = [&["-c", script, "bash", NATTERJACK], &arguments[..]].concat();
+    let ended = run("bash", &all, "");
+    assert!(ended.stdout.ends_with("\"data\":1}\ncode 0\n"), "{ended:?}");
+    assert_eq!(ended.stderr, "");
+}
+
+#[test]
+fn a_server_may_come_later() {
+    let port = free_port();
+    let config = Config::client_of(&format!("nats://127.0.0.1:{port}"), "node-a");
+    let mut bus = config.start();
+    bus.send_line("1");
+    bus.stderr_line("no server answers at nats://127.0.0.1:");
+    let server = Running::start(
+        crate::process::NATTERJACKD,
+        &["-a", "127.0.0.1", "-p", &port.to_string()],
+    );
+    bus.stdout_line("\"data\":1}");
+    drop(server);
+    bus.stderr_line("the connection to the server is lost; trying again");
+    bus.signal("INT");
+    assert_eq!(bus.end().code, Some(0));
+}
+
+#[test]
+fn every_problem_of_the_settings_is_named() {
+    let config = Config::new(
+        "eventBus:\n  tipe: nats\n  nats:\n    server: {enable: true, client: {port: x}}\n",
+    );
+    let ended = config.run("1\n");
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+    let path = config.path.display();
+    assert_eq!(
+        ended.stderr,
+        format!(
+            "natterjack: {path}:2:3: eventBus.tipe: unknown key; did you mean `type`?\n\
+             natterjack: {path}:4:43: eventBus.nats.server.client.port: port must be an integer, not `x`\n"
+        )
+    );
+}
+
+#[test]
+fn a_port_in_use_is_an_error_that_names_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let ended = Config::embedded(port).run("1\n");
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.stderr.contains(&port.to_string()) && ended.stderr.contains("in use"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn the_example_is_valid() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../examples/single-node.yaml"
+    );
+    let loaded = natterjack_bus::Settings::from_file(path.as_ref()).unwrap();
+    assert!(loaded.settings.nats.server.enable && loaded.warnings.is_empty());
+}

@@ -1,0 +1,207 @@
+//! Running our binaries: with all input at once, or one line at a time. Every wait has a deadline, and nothing outlives
+//! its test.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// No wait in these tests takes longer.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) const NATTERJACK: &str = env!("CARGO_BIN_EXE_natterjack");
+pub(crate) const NATTERJACKD: &str = env!("CARGO_BIN_EXE_natterjackd");
+
+/// What a program that has ended has left.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A running program.
+pub(crate) struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Stream,
+    stderr: Stream,
+}
+
+/// One of its outputs, line by line.
+struct Stream {
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+/// Runs a program to its end.
+#[track_caller]
+pub(crate) fn run(program: &str, arguments: &[&str], input: impl Into<Vec<u8>>) -> Ended {
+    let mut running = Running::start(program, arguments);
+    let feeding = running.feed(input.into());
+    let ended = running.end();
+    feeding.join().expect("the writer ends");
+    ended
+}
+
+impl Running {
+    pub(crate) fn start(program: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env_remove("NATS_URL")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stdin = child.stdin.take();
+        let stdout = Stream::follow(child.stdout.take().expect("a pipe"));
+        let stderr = Stream::follow(child.stderr.take().expect("a pipe"));
+        Self {
+            child,
+            stdin,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Writes input from a thread, so that a program which does not read cannot stop the test, and closes it.
+    fn feed(&mut self, input: Vec<u8>) -> JoinHandle<()> {
+        let mut stdin = self.stdin.take().expect("input is still open");
+        // A program may end without reading everything.
+        std::thread::spawn(move || drop(stdin.write_all(&input)))
+    }
+
+    pub(crate) fn send_line(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("input is still open");
+        writeln!(stdin, "{line}").expect("the program reads");
+    }
+
+    pub(crate) fn close_input(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Waits for a line of standard output that contains this, and returns it.
+    #[track_caller]
+    pub(crate) fn stdout_line(&mut self, text: &str) -> String {
+        self.stdout.wait_for(text)
+    }
+
+    #[track_caller]
+    pub(crate) fn stderr_line(&mut self, text: &str) -> String {
+        self.stderr.wait_for(text)
+    }
+
+    /// Sends a signal, by a name such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .expect("`kill` exists");
+        assert!(status.success(), "kill -s {name} {pid}");
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the program has ended by itself.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Ended {
+        let stdout = self.stdout.rest();
+        let stderr = self.stderr.rest();
+        let status: ExitStatus = self.child.wait().expect("the child is ours");
+        Ended {
+            code: status.code(),
+            stdout,
+            stderr,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Stream {
+    fn follow(pipe: impl Read + Send + 'static) -> Self {
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while reader
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|bytes| bytes > 0)
+            {
+                let text = String::from_utf8_lossy(&line).into_owned();
+                line.clear();
+                if sender.send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn wait_for(&mut self, text: &str) -> String {
+        loop {
+            match self.lines.recv_timeout(DEADLINE) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(text) {
+                        return line.trim_end().into();
+                    }
+                }
+                Err(error) => panic!("no `{text}`, {error}, after:\n{}", self.seen.concat()),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn rest(&mut self) -> String {
+        loop {
+            match self.lines.recv_timeout(DEADLINE) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => return self.seen.concat(),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("it still runs, after:\n{}", self.seen.concat())
+                }
+            }
+        }
+    }
+}
+
+/// Our daemon on a free port.
+pub(crate) struct Daemon {
+    pub(crate) running: Running,
+    pub(crate) url: String,
+}
+
+impl Daemon {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let all = [&["-a", "127.0.0.1", "-p", "-1"], arguments].concat();
+        let mut running = Running::start(NATTERJACKD, &all);
+        let line = running.stderr_line("Listening for client connections on ");
+        let address = line.rsplit(' ').next().expect("an address");
+        let url = format!("nats://{address}");
+        running.stderr_line("Server is ready");
+        Self { running, url }
+    }
+}
+
+/// A port that was free a moment ago, for settings that must name one.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
