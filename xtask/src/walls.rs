@@ -201,12 +201,8 @@ fn engine_breaches(workspace: &Workspace) -> Result<Vec<String>> {
     for path in rust_files(&engine.folder.join("src"))? {
         let text = fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", workspace.shown(&path)))?;
-        breaches.extend(named_in(&text).into_iter().map(|name| {
-            format!(
-                "{}: the engine must not name {name}",
-                workspace.shown(&path)
-            )
-        }));
+        let shown = workspace.shown(&path);
+        breaches.extend(named_in(&text).iter().map(|name| breach_in(&shown, name)));
     }
     Ok(breaches)
 }
@@ -231,10 +227,7 @@ fn named_in(source: &str) -> Vec<String> {
         .replace(" :: ", "::")
         .replace(":: ", "::")
         .replace(" ::", "::");
-    let tight = tight
-        .split("#[cfg(test)] mod tests")
-        .next()
-        .unwrap_or_default();
+    let tight = tight.split(" mod tests {").next().unwrap_or_default();
     let mut named: Vec<String> = ENGINE_NEVER_NAMES
         .into_iter()
         .filter(|path| names_path(tight, path))
