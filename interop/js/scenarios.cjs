@@ -15,7 +15,7 @@ const PATIENCE_MS = 20_000;
 const encoder = new TextEncoder();
 
 function connected(servers, options = {}) {
-  return connect({ servers, ...options });
+  return connect({ servers, timeout: PATIENCE_MS, ...options });
 }
 
 /** A subscription that the server knows of. */

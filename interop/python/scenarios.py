@@ -18,7 +18,8 @@ async def connected(url, **options):
     async def failed(error):
         print(f"the client reports: {error!r}")
 
-    return await nats.connect(url, error_cb=options.pop("error_cb", failed), **options)
+    options = {"error_cb": failed, "connect_timeout": PATIENCE} | options
+    return await nats.connect(url, **options)
 
 
 async def settled(client):

@@ -1,5 +1,6 @@
 //! Running other programs, and telling the reader which one ran and how long it took.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,13 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// The command line as a person would type it, without its directory and environment.
 pub(crate) fn shown(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let program = Path::new(command.get_program());
+    let program = match program.file_name() {
+        // The toolchain's own, by a path that says nothing.
+        Some(name) if name == "cargo" => name,
+        _ => program.as_os_str(),
+    };
+    let words = std::iter::once(program).chain(command.get_args());
     words
         .map(|word| word.to_string_lossy())
         .collect::<Vec<_>>()

@@ -326,7 +326,7 @@ async fn drain(server: &ServerUnderTest) {
 
 async fn reconnect(server: &mut ServerUnderTest) {
     let (events, mut happened) = mpsc::unbounded_channel();
-    let client = ConnectOptions::new()
+    let client = options()
         .event_callback(move |event| {
             let events = events.clone();
             async move {
@@ -434,10 +434,16 @@ async fn binary_payload(server: &ServerUnderTest) {
 }
 
 async fn connected(server: &ServerUnderTest) -> Client {
-    ConnectOptions::new()
+    options()
         .connect(server.url())
         .await
         .expect("the server accepts")
+}
+
+fn options() -> ConnectOptions {
+    ConnectOptions::new()
+        .connection_timeout(PATIENCE)
+        .request_timeout(Some(PATIENCE))
 }
 
 /// A subscription that the server knows of.
