@@ -25,6 +25,7 @@ fn main() {
     let (wildcards, literals): (Vec<_>, Vec<_>) = interests
         .iter()
         .partition::<Vec<&Interest>, _>(|interest| interest.pattern != interest.subject);
+    million(&interests, &mut rng);
     footprint("mixed", &interests.iter().collect::<Vec<_>>());
     footprint("literal", &literals);
     footprint("wildcard", &wildcards);
@@ -92,6 +93,34 @@ fn operations() {
         "allocations in {} look-ups of dev.> and >: {allocations}",
         devices.len()
     );
+}
+
+/// Look-ups of 100,000 subjects, in no order, in an index of a million subscriptions.
+fn million(interests: &[Interest], rng: &mut Rng) {
+    let index = index_of(interests);
+    let subjects = |rng: &mut Rng, wildcard: bool| -> Vec<&[u8]> {
+        let chosen = interests
+            .iter()
+            .filter(|interest| (interest.pattern != interest.subject) == wildcard);
+        let mut subjects: Vec<&[u8]> = chosen.map(|interest| interest.subject.as_slice()).collect();
+        rng.shuffle(&mut subjects);
+        subjects.truncate(100_000);
+        subjects
+    };
+    let missing: Vec<Vec<u8>> = (0..100_000)
+        .map(|_| format!("nobody{}.at.home", rng.u32(..)).into_bytes())
+        .collect();
+    for (name, subjects) in [
+        ("a literal hit of 1 M mixed", subjects(rng, false)),
+        ("a wildcard hit of 1 M mixed", subjects(rng, true)),
+        (
+            "a miss in 1 M mixed",
+            missing.iter().map(Vec::as_slice).collect(),
+        ),
+    ] {
+        let mut subjects = subjects.into_iter().cycle();
+        least(name, || index.matches(subjects.next().unwrap_or_default()));
+    }
 }
 
 fn least<T>(name: &str, mut operation: impl FnMut() -> T) {
