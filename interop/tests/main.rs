@@ -19,6 +19,8 @@ mod agreement;
 
 mod info;
 
+mod servers;
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let suites = [
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         conversations::trials(),
         agreement::trials(),
         info::trials(),
+        servers::trials(),
     ];
     libtest_mimic::run(&arguments, suites.into_iter().flatten().collect()).exit_code()
 }
