@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 
 use crate::account::{Account, GLOBAL_ACCOUNT};
 use crate::auth::Authorization;
-use crate::delivery::outbox::{CloseReason, Outbox, OutboxLimits, Transport};
+use crate::close_reason::CloseReason;
+use crate::delivery::outbox::{Outbox, OutboxLimits};
+use crate::delivery::transport::Transport;
 use crate::delivery::worker::Worker;
 use crate::limits::Limits;
 use crate::session::client::ClientSession;

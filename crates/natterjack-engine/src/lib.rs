@@ -14,13 +14,16 @@ mod engine;
 
 mod account;
 mod auth;
+mod close_reason;
 mod delivery;
 mod limits;
 mod session;
 
 pub use account::{Account, GLOBAL_ACCOUNT};
 pub use auth::Authorization;
-pub use delivery::outbox::{CloseReason, Outbox, Status, Transport};
+pub use close_reason::CloseReason;
+pub use delivery::outbox::{Outbox, Status};
+pub use delivery::transport::Transport;
 pub use delivery::worker::Worker;
 pub use engine::{Engine, Peer, Settings, Totals};
 pub use limits::{

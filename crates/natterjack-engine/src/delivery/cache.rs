@@ -67,9 +67,7 @@ impl RouteCache {
         {
             return (!entry.receivers.same_as(current)).then(|| entry.receivers.clone());
         }
-        // The stamp comes first: what changes after it was taken makes the entry stale.
-        let stamp = account.index().stamp(subject);
-        let found = account.index().matches(subject);
+        let (stamp, found) = account.index().look_up(subject);
         let mut subject_buffer = slot
             .entry
             .take()

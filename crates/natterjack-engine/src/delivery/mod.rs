@@ -1,14 +1,16 @@
 //! A message's way from its publisher's batch to its subscribers' sockets.
 //!
 //! Suggested reading: [`run`] (what is collected), [`worker`] (how it is delivered), [`rendering`] (into which
-//! bytes), [`outbox`] (who writes them), [`cache`] and [`subscription`] (how the receivers are known).
+//! bytes), [`outbox`] (who writes them), [`queue`] and [`transport`] (what waits, and how it is written), [`cache`] and [`subscription`] (how the receivers are known).
 
 pub(crate) mod run;
 pub(crate) mod worker;
 
 pub(crate) mod cache;
 pub(crate) mod outbox;
+pub(crate) mod queue;
 pub(crate) mod rendering;
 pub(crate) mod subscription;
+pub(crate) mod transport;
 
 pub(crate) use subscription::Subscriber;

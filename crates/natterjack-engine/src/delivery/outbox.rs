@@ -5,80 +5,19 @@
 //! waits for another producer's write. Whoever holds the right to write looks again for more before it gives
 //! the right back; an append made meanwhile is therefore never left behind.
 
-use std::collections::VecDeque;
-use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::queue::Queue;
 use super::rendering::Rendering;
 use super::subscription::Subscription;
+use super::transport::{Transport, Written, write_slices};
+use crate::close_reason::CloseReason;
 use crate::limits::UNRESPONSIVE_AFTER;
-
-/// How an outbox reaches its peer; the shell's side of a connection.
-pub trait Transport: Send + Sync {
-    /// Writes as many bytes as the peer's socket takes now, without waiting.
-    ///
-    /// # Errors
-    /// [`ErrorKind::WouldBlock`] when it takes none; any other error ends the connection.
-    fn try_write(&self, slices: &[IoSlice<'_>]) -> std::io::Result<usize>;
-
-    /// Has the connection's own task look at its session again: there is a backlog to write as soon as the
-    /// socket takes it, or the connection was closed.
-    fn wake(&self);
-}
-
-/// Why a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// The peer closed its side.
-    ClientClosed,
-    /// The peer broke the protocol or a limit and was told so.
-    ProtocolViolation,
-    /// Credentials were missing or wrong.
-    AuthenticationViolation,
-    /// No CONNECT came in time.
-    AuthenticationTimeout,
-    /// The server was full.
-    ConnectionsExceeded,
-    /// PINGs went unanswered.
-    StaleConnection,
-    /// More bytes waited than `pending_bytes_max`.
-    SlowConsumerPendingBytes,
-    /// The socket took nothing for `write_deadline`.
-    SlowConsumerWriteDeadline,
-    /// Reading failed.
-    ReadError,
-    /// Writing failed.
-    WriteError,
-    /// The server is shutting down.
-    ServerShutdown,
-}
-
-impl CloseReason {
-    /// The reason in the words nats-server's monitoring uses.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::ClientClosed => "Client Closed",
-            Self::ProtocolViolation => "Protocol Violation",
-            Self::AuthenticationViolation => "Authentication Failure",
-            Self::AuthenticationTimeout => "Authentication Timeout",
-            Self::ConnectionsExceeded => "Maximum Connections Exceeded",
-            Self::StaleConnection => "Stale Connection",
-            Self::SlowConsumerPendingBytes => "Slow Consumer (Pending Bytes)",
-            Self::SlowConsumerWriteDeadline => "Slow Consumer (Write Deadline)",
-            Self::ReadError => "Read Error",
-            Self::WriteError => "Write Error",
-            Self::ServerShutdown => "Server Shutdown",
-        }
-    }
-}
 
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,9 +26,7 @@ pub(crate) enum Offered {
     Accepted,
     /// Queued, and the target is so far behind that its producers should slow down.
     Congested,
-    /// Queued beyond the target's bound: the target is closed now.
-    Overflowed,
-    /// The connection or the subscription is closed.
+    /// The connection or the subscription is closed, perhaps because this was too much for it.
     Closed,
     /// The subscription counts its messages; deliver through [`Outbox::offer_counted`].
     Counted,
@@ -106,6 +43,15 @@ pub struct Status {
     pub pending_bytes: usize,
     /// Since when the socket has taken no byte although some wait.
     pub blocked_since: Option<Instant>,
+}
+
+/// What was too much for a slow consumer.
+#[derive(Clone, Debug)]
+pub(crate) struct Overflow {
+    /// Bytes that waited.
+    pub(crate) pending_bytes: usize,
+    /// The subscription whose messages came last; `None` if it was a reply of the server's.
+    pub(crate) subject: Option<Box<[u8]>>,
 }
 
 /// Bounds of one outbox.
@@ -150,30 +96,12 @@ struct State {
     /// It has taken nothing for long; nobody waits for it until it does.
     unresponsive: bool,
     producers: Vec<Waker>,
+    overflow: Option<Overflow>,
     /// Subscriptions that reached their maximum; the session forgets them when it next runs.
     finished: Vec<Arc<Subscription>>,
     messages_out: u64,
     bytes_out: u64,
 }
-
-/// Bytes in order, small ones in buffers of our own, large ones shared between targets.
-#[derive(Default)]
-struct Queue {
-    segments: VecDeque<Segment>,
-    bytes: usize,
-}
-
-enum Segment {
-    Owned { buffer: Vec<u8>, start: usize },
-    Shared(Bytes),
-}
-
-/// Size of the buffers that collect small frames. Large enough that a backlog costs few write entries,
-/// and allocated by need: a connection without backlog owns none.
-const SEGMENT_BYTES: usize = 32 * 1024;
-
-/// Entries handed to one vectored write; Linux takes at most 1,024.
-const SLICES_MAX: usize = 256;
 
 /// Write calls one flush makes for others' bytes before it leaves the rest to the connection's own task.
 const WRITES_PER_FLUSH_MAX: usize = 8;
@@ -196,6 +124,7 @@ impl Outbox {
                 blocked_since: None,
                 unresponsive: false,
                 producers: Vec::new(),
+                overflow: None,
                 finished: Vec::new(),
                 messages_out: 0,
                 bytes_out: 0,
@@ -281,7 +210,7 @@ impl Outbox {
             return false;
         }
         state.queue.push_copy(text);
-        state.overflow_check(&self.limits);
+        state.check_overflow(&self.limits, None);
         !std::mem::replace(&mut state.touched, true)
     }
 
@@ -318,20 +247,18 @@ impl Outbox {
             let written = write_slices(&*transport, |skip, write| rendering.slices(skip, write));
             state = self.state.lock();
             let mut queue = Queue::default();
-            rendering.queue_rest(written.bytes, &mut QueueSink(&mut queue));
+            rendering.queue_rest(written.bytes, &mut queue);
             state.after_write(queue, &written, &self.limits, now);
             if state.queue.bytes > 0 && state.closed.is_none() {
                 self.continue_flush(state, &*transport, now);
-                return self.verdict();
+                let mut state = self.state.lock();
+                state.check_overflow(&self.limits, Some(subscription));
+                return state.verdict(&self.limits);
             }
-            return if state.closed.is_some() {
-                Offered::Closed
-            } else {
-                Offered::Accepted
-            };
+            return state.verdict(&self.limits);
         }
-        rendering.queue_rest(0, &mut QueueSink(&mut state.queue));
-        self.queued(state, must_flush)
+        rendering.queue_rest(0, &mut state.queue);
+        self.queued(state, subscription, must_flush)
     }
 
     /// Delivers to a subscription with a maximum: takes the messages it still wants, which `render` is asked
@@ -354,43 +281,25 @@ impl Outbox {
         render(taken, &mut |rendering| {
             state.messages_out += rendering.messages() as u64;
             state.bytes_out += rendering.payload_bytes() as u64;
-            rendering.queue_rest(0, &mut QueueSink(&mut state.queue));
+            rendering.queue_rest(0, &mut state.queue);
         });
         if subscription.is_exhausted() {
             subscription.close();
             state.finished.push(Arc::clone(subscription));
             *exhausted = true;
         }
-        (self.queued(state, must_flush), taken)
+        (self.queued(state, subscription, must_flush), taken)
     }
 
     fn queued(
         &self,
         mut state: parking_lot::MutexGuard<'_, State>,
+        subscription: &Subscription,
         must_flush: &mut bool,
     ) -> Offered {
         *must_flush = !std::mem::replace(&mut state.touched, true);
-        if state.overflow_check(&self.limits) {
-            return Offered::Overflowed;
-        }
-        if state.is_congested(&self.limits) {
-            Offered::Congested
-        } else {
-            Offered::Accepted
-        }
-    }
-
-    fn verdict(&self) -> Offered {
-        let mut state = self.state.lock();
-        if state.overflow_check(&self.limits) {
-            Offered::Overflowed
-        } else if state.closed.is_some() {
-            Offered::Closed
-        } else if state.is_congested(&self.limits) {
-            Offered::Congested
-        } else {
-            Offered::Accepted
-        }
+        state.check_overflow(&self.limits, Some(subscription));
+        state.verdict(&self.limits)
     }
 
     /// Writes what the socket takes now. What it does not take stays for the connection's own task.
@@ -463,6 +372,11 @@ impl Outbox {
         }
     }
 
+    /// What was too much for this connection, if that is why it was closed.
+    pub(crate) fn overflow(&self) -> Option<Overflow> {
+        self.state.lock().overflow.clone()
+    }
+
     pub(crate) fn take_finished(&self) -> Vec<Arc<Subscription>> {
         std::mem::take(&mut self.state.lock().finished)
     }
@@ -499,16 +413,31 @@ impl State {
         self.pending_bytes() > limits.congested_bytes && !self.unresponsive
     }
 
-    /// Closes the connection if more waits than allowed.
-    fn overflow_check(&mut self, limits: &OutboxLimits) -> bool {
-        if self.pending_bytes() <= limits.pending_bytes_max || self.closed.is_some() {
-            return false;
+    fn verdict(&self, limits: &OutboxLimits) -> Offered {
+        if self.closed.is_some() {
+            Offered::Closed
+        } else if self.is_congested(limits) {
+            Offered::Congested
+        } else {
+            Offered::Accepted
         }
+    }
+
+    /// Closes the connection if more waits than allowed.
+    fn check_overflow(&mut self, limits: &OutboxLimits, cause: Option<&Subscription>) {
+        let pending_bytes = self.pending_bytes();
+        if pending_bytes <= limits.pending_bytes_max || self.closed.is_some() {
+            return;
+        }
+        let subject = cause.map(|subscription| subscription.subject().into());
+        self.overflow = Some(Overflow {
+            pending_bytes,
+            subject,
+        });
         self.close(CloseReason::SlowConsumerPendingBytes);
         if let Some(transport) = &self.transport {
             transport.wake();
         }
-        true
     }
 
     /// Takes back what a write left over; whatever was appended meanwhile comes after it.
@@ -555,197 +484,5 @@ impl State {
         if !self.producers.is_empty() && self.queue.bytes <= limits.resume_bytes() {
             self.producers.drain(..).for_each(Waker::wake);
         }
-    }
-}
-
-/// The outcome of writing as much as a socket takes.
-struct Written {
-    bytes: usize,
-    /// The socket took less than offered.
-    full: bool,
-    failed: bool,
-}
-
-/// Writes until everything is written or the socket is full. `slices(skip, write)` must hand to `write` the
-/// bytes after the first `skip`, and return its result, or `None` when there are none left.
-fn write_slices(
-    transport: &dyn Transport,
-    mut slices: impl FnMut(
-        usize,
-        &mut dyn FnMut(&[IoSlice<'_>]) -> std::io::Result<usize>,
-    ) -> Option<SliceWrite>,
-) -> Written {
-    let mut written = Written {
-        bytes: 0,
-        full: false,
-        failed: false,
-    };
-    while let Some(attempt) = slices(written.bytes, &mut |slices| transport.try_write(slices)) {
-        match attempt.result {
-            Ok(0) => {
-                written.failed = true;
-                break;
-            }
-            Ok(count) => {
-                written.bytes += count;
-                // A short write means a full socket: the next try would only be refused.
-                if count < attempt.offered {
-                    written.full = true;
-                    break;
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                written.full = true;
-                break;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => {
-                written.failed = true;
-                break;
-            }
-        }
-    }
-    written
-}
-
-/// One vectored write: how many bytes were offered and what came of it.
-pub(crate) struct SliceWrite {
-    pub(crate) offered: usize,
-    pub(crate) result: std::io::Result<usize>,
-}
-
-/// Where a [`Rendering`] puts the bytes that were not written.
-pub(crate) struct QueueSink<'a>(&'a mut Queue);
-
-impl QueueSink<'_> {
-    pub(crate) fn copy(&mut self, bytes: &[u8]) {
-        self.0.push_copy(bytes);
-    }
-
-    pub(crate) fn share(&mut self, bytes: Bytes) {
-        self.0.push_shared(bytes);
-    }
-}
-
-impl Queue {
-    fn push_copy(&mut self, mut bytes: &[u8]) {
-        self.bytes += bytes.len();
-        if let Some(Segment::Owned { buffer, .. }) = self.segments.back_mut() {
-            let room = buffer.capacity() - buffer.len();
-            let fits = room.min(bytes.len());
-            // Splitting a frame is fine: segments are bytes, not frames.
-            buffer.extend_from_slice(&bytes[..fits]);
-            bytes = &bytes[fits..];
-        }
-        if !bytes.is_empty() {
-            // The first buffer fits what comes, so that a lone PONG does not cost 32 KiB.
-            let capacity = if self.segments.is_empty() {
-                512
-            } else {
-                SEGMENT_BYTES
-            };
-            let mut buffer = Vec::with_capacity(capacity.max(bytes.len()));
-            buffer.extend_from_slice(bytes);
-            self.segments.push_back(Segment::Owned { buffer, start: 0 });
-        }
-    }
-
-    fn push_shared(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            self.bytes += bytes.len();
-            self.segments.push_back(Segment::Shared(bytes));
-        }
-    }
-
-    fn append(&mut self, mut other: Self) {
-        self.bytes += other.bytes;
-        self.segments.append(&mut other.segments);
-    }
-
-    fn consume(&mut self, mut count: usize) {
-        self.bytes -= count;
-        while let Some(segment) = self.segments.front_mut() {
-            let len = segment.bytes().len();
-            if len > count {
-                segment.advance(count);
-                return;
-            }
-            count -= len;
-            self.segments.pop_front();
-        }
-    }
-
-    fn slices(
-        &self,
-        mut skip: usize,
-        write: &mut dyn FnMut(&[IoSlice<'_>]) -> std::io::Result<usize>,
-    ) -> Option<SliceWrite> {
-        let mut gathered = Slices::new();
-        for segment in &self.segments {
-            let bytes = segment.bytes();
-            if skip >= bytes.len() {
-                skip -= bytes.len();
-                continue;
-            }
-            if !gathered.push(&bytes[skip..]) {
-                break;
-            }
-            skip = 0;
-        }
-        gathered.write(write)
-    }
-}
-
-impl Segment {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Owned { buffer, start } => &buffer[*start..],
-            Self::Shared(bytes) => bytes,
-        }
-    }
-
-    fn advance(&mut self, count: usize) {
-        match self {
-            Self::Owned { start, .. } => *start += count,
-            Self::Shared(bytes) => drop(bytes.split_to(count)),
-        }
-    }
-}
-
-/// A bounded list of slices for one vectored write, on the stack.
-pub(crate) struct Slices<'a> {
-    slices: smallvec::SmallVec<[IoSlice<'a>; 32]>,
-    bytes: usize,
-}
-
-impl<'a> Slices<'a> {
-    pub(crate) fn new() -> Self {
-        Self {
-            slices: smallvec::SmallVec::new(),
-            bytes: 0,
-        }
-    }
-
-    /// Adds bytes; `false` when the list is full.
-    pub(crate) fn push(&mut self, bytes: &'a [u8]) -> bool {
-        if self.slices.len() == SLICES_MAX {
-            return false;
-        }
-        self.bytes += bytes.len();
-        self.slices.push(IoSlice::new(bytes));
-        true
-    }
-
-    pub(crate) fn write(
-        self,
-        write: &mut dyn FnMut(&[IoSlice<'_>]) -> std::io::Result<usize>,
-    ) -> Option<SliceWrite> {
-        if self.bytes == 0 {
-            return None;
-        }
-        Some(SliceWrite {
-            offered: self.bytes,
-            result: write(&self.slices),
-        })
     }
 }

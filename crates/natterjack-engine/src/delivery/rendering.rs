@@ -4,8 +4,9 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-use super::outbox::{QueueSink, SliceWrite, Slices};
+use super::queue::Queue;
 use super::run::{Frame, Run};
+use super::transport::{SliceWrite, Slices};
 use crate::limits::BODY_PIECE_BYTES;
 
 /// Reused from run to run, so that rendering allocates nothing once the buffers have grown.
@@ -270,7 +271,7 @@ impl Rendering<'_> {
     }
 
     /// Puts the bytes after the first `skip` into a queue.
-    pub(crate) fn queue_rest(&mut self, mut skip: usize, sink: &mut QueueSink<'_>) {
+    pub(crate) fn queue_rest(&mut self, mut skip: usize, queue: &mut Queue) {
         for index in 0..self.renderer.pieces.len() {
             let piece = self.renderer.pieces[index];
             if skip >= piece.len() {
@@ -278,26 +279,26 @@ impl Rendering<'_> {
                 continue;
             }
             match piece {
-                Piece::Block { start, end } => self.queue_block(start + skip, end, sink),
+                Piece::Block { start, end } => self.queue_block(start + skip, end, queue),
                 Piece::Body { frame, start, end } => {
                     let body = self.shared_body(frame, start, end, skip);
-                    sink.share(body);
+                    queue.push_shared(body);
                 }
             }
             skip = 0;
         }
     }
 
-    fn queue_block(&mut self, start: usize, end: usize, sink: &mut QueueSink<'_>) {
+    fn queue_block(&mut self, start: usize, end: usize, queue: &mut Queue) {
         if !self.is_shared || end - start < BODY_PIECE_BYTES {
-            sink.copy(&self.renderer.block[start..end]);
+            queue.push_copy(&self.renderer.block[start..end]);
             return;
         }
         let renderer = &mut *self.renderer;
         let block = renderer
             .shared_block
             .get_or_insert_with(|| Bytes::copy_from_slice(&renderer.block));
-        sink.share(block.slice(start..end));
+        queue.push_shared(block.slice(start..end));
     }
 
     fn shared_body(&mut self, frame: usize, start: usize, end: usize, skip: usize) -> Bytes {

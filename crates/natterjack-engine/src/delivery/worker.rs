@@ -32,7 +32,6 @@ pub(crate) struct Deliverer {
     rng: fastrand::Rng,
     touched: Vec<Arc<Outbox>>,
     congested: Vec<Arc<Outbox>>,
-    overflowed: Vec<Arc<Outbox>>,
     picks: Vec<Pick>,
     /// Frames that reached somebody, kept only when it matters.
     reached: Vec<bool>,
@@ -71,7 +70,6 @@ impl Worker {
                 rng: fastrand::Rng::with_seed(seed),
                 touched: Vec::new(),
                 congested: Vec::new(),
-                overflowed: Vec::new(),
                 picks: Vec::new(),
                 reached: Vec::new(),
                 messages_out: 0,
@@ -147,11 +145,6 @@ impl Deliverer {
     /// The outboxes whose producers should slow down, as the batch left them.
     pub(crate) fn take_congested(&mut self) -> Vec<Arc<Outbox>> {
         std::mem::take(&mut self.congested)
-    }
-
-    /// The connections the batch closed as slow consumers.
-    pub(crate) fn take_overflowed(&mut self) -> Vec<Arc<Outbox>> {
-        std::mem::take(&mut self.overflowed)
     }
 
     #[expect(
@@ -321,10 +314,6 @@ impl Deliverer {
         }
         match offered {
             Offered::Closed | Offered::Counted => return false,
-            Offered::Overflowed => {
-                self.overflowed.push(Arc::clone(outbox));
-                return false;
-            }
             Offered::Congested => {
                 if !self
                     .congested

@@ -65,6 +65,7 @@ fn a_consumer_beyond_its_bound_is_dropped_and_counted() {
         0,
         "its backlog is gone"
     );
+    dead.close();
     assert_eq!(harness.engine.totals().slow_consumers, 1);
     assert_eq!(alive.take().matches("MSG a 1 100\r\n").count(), 2000);
 }
@@ -129,5 +130,6 @@ fn a_socket_that_takes_nothing_for_the_write_deadline_is_closed() {
     assert_eq!(dead.closed(), None);
     harness.pass(&mut dead, Duration::from_secs(2));
     assert_eq!(dead.closed(), Some(CloseReason::SlowConsumerWriteDeadline));
+    dead.close();
     assert_eq!(harness.engine.totals().slow_consumers, 1);
 }

@@ -1,0 +1,249 @@
+//! What comes in: bytes in pieces, operations cut out of them, and where the start of an unfinished one stays.
+
+use std::io::IoSliceMut;
+use std::time::Instant;
+
+use bytes::Bytes;
+use natterjack_wire::client::{self, ClientOp, Decoded, decode_client};
+use natterjack_wire::error::{ErrorReply, ProtocolError};
+
+use super::ClientSession;
+use crate::close_reason::CloseReason;
+use crate::delivery::rendering::Source;
+use crate::delivery::worker::Worker;
+use crate::engine::Counters;
+use crate::limits::LARGE_FRAME_BYTES;
+
+/// The start of an operation whose rest has not arrived. Owns no memory between operations.
+#[derive(Default)]
+pub(super) enum Partial {
+    /// Nothing has arrived of the next operation.
+    #[default]
+    None,
+    /// A few bytes, to be read on with the next ones in the worker's buffer.
+    Small(Vec<u8>),
+    /// A large message, with a buffer of its own that is read into directly.
+    Large(LargeFrame),
+}
+
+pub(super) struct LargeFrame {
+    /// Initialised in full; `needed` bytes of it are the frame's.
+    buffer: Vec<u8>,
+    filled: usize,
+    needed: usize,
+}
+
+/// Why a session stops in the middle of its input.
+pub(super) enum Halt {
+    /// With a last word to the client.
+    Tell(ErrorReply<'static>, CloseReason),
+    /// Without.
+    Silent(CloseReason),
+}
+
+impl From<ProtocolError> for Halt {
+    fn from(error: ProtocolError) -> Self {
+        tracing::debug!(%error, "protocol violation");
+        match error.reply() {
+            Some(reply) => Self::Tell(reply, CloseReason::ProtocolViolation),
+            None => Self::Silent(CloseReason::ProtocolViolation),
+        }
+    }
+}
+
+/// How far an input was carried out.
+struct Carried {
+    /// Where the first incomplete operation begins.
+    end: usize,
+    /// How many bytes that operation needs in all, as far as known.
+    needed: usize,
+}
+
+impl ClientSession {
+    /// Where to read to next: the rest of a large message, if one is on its way, and then the worker's buffer.
+    pub fn read_slices<'a>(&'a mut self, worker: &'a mut Worker) -> [IoSliceMut<'a>; 2] {
+        let bytes_max = self.read_bytes_max;
+        let buffer = &mut worker.buffer;
+        match &mut self.partial {
+            Partial::None => [
+                IoSliceMut::new(&mut []),
+                IoSliceMut::new(&mut buffer[..bytes_max]),
+            ],
+            Partial::Small(start) => {
+                let end = (start.len() + bytes_max).min(buffer.len());
+                let (before, rest) = buffer[..end].split_at_mut(start.len());
+                before.copy_from_slice(start);
+                [IoSliceMut::new(&mut []), IoSliceMut::new(rest)]
+            }
+            Partial::Large(large) => [
+                IoSliceMut::new(&mut large.buffer[large.filled..large.needed]),
+                IoSliceMut::new(&mut buffer[..bytes_max]),
+            ],
+        }
+    }
+
+    /// Handles `count` bytes that were read into [`read_slices`](Self::read_slices) with the same worker:
+    /// carries out every complete operation, delivers, and flushes what was delivered to.
+    pub fn handle_read(&mut self, count: usize, worker: &mut Worker, now: Instant) {
+        self.forget_finished();
+        let (messages_before, bytes_before) = (self.messages_in, self.bytes_in);
+        let buffer = std::mem::take(&mut worker.buffer);
+        let halt = self.read_operations(&buffer, count, worker, now).err();
+        worker.buffer = buffer;
+        if let Some(halt) = halt {
+            self.halt(halt, worker);
+        }
+        let counters = &self.engine.counters;
+        Counters::add(&counters.messages_in, self.messages_in - messages_before);
+        Counters::add(&counters.bytes_in, self.bytes_in - bytes_before);
+        self.end_batch(worker, now);
+    }
+
+    fn read_operations(
+        &mut self,
+        buffer: &[u8],
+        mut count: usize,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Result<(), Halt> {
+        let start = match std::mem::take(&mut self.partial) {
+            Partial::None => 0,
+            Partial::Small(start) => start.len(),
+            Partial::Large(mut large) => {
+                let taken = count.min(large.needed - large.filled);
+                large.filled += taken;
+                count -= taken;
+                if large.filled < large.needed {
+                    self.partial = Partial::Large(large);
+                    return Ok(());
+                }
+                self.carry_out_large(large, worker, now)?;
+                0
+            }
+        };
+        let input = &buffer[..start + count];
+        let carried = self.carry_out(
+            Source {
+                input,
+                shared: None,
+            },
+            worker,
+            now,
+        )?;
+        self.partial = keep(&input[carried.end..], carried.needed, worker);
+        Ok(())
+    }
+
+    /// A large message is complete.
+    fn carry_out_large(
+        &mut self,
+        large: LargeFrame,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Result<(), Halt> {
+        let bytes = Bytes::from(large.buffer);
+        let source = Source {
+            input: &bytes[..large.needed],
+            shared: Some(&bytes),
+        };
+        let carried = self.carry_out(source, worker, now);
+        // If every target took it at once, nobody else holds the buffer and the next large message gets it.
+        if bytes.is_unique() {
+            worker.spare_frame = Vec::from(bytes);
+        }
+        carried.map(|_| ())
+    }
+
+    /// Carries out the complete operations at the start of the input, up to the first fault.
+    fn carry_out(
+        &mut self,
+        source: Source<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Result<Carried, Halt> {
+        let carried = self.carry_out_operations(source, worker, now);
+        // What came before a fault is delivered all the same.
+        self.finish_run(worker, source, true, now);
+        worker.run.is_routed = false;
+        carried
+    }
+
+    fn carry_out_operations(
+        &mut self,
+        source: Source<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Result<Carried, Halt> {
+        let limits = client::Limits {
+            control_line_bytes_max: self.engine.limits.control_line_bytes_max,
+            payload_bytes_max: self.engine.limits.payload_bytes_max,
+        };
+        let input = source.input;
+        let mut end = 0;
+        while end < input.len() {
+            if self.auth_deadline.is_some() && !input[end].eq_ignore_ascii_case(&b'C') {
+                return Err(authorization_violation());
+            }
+            match decode_client(&input[end..], &limits)? {
+                Decoded::Op {
+                    op: ClientOp::Publish(publish),
+                    consumed,
+                } => {
+                    self.handle_publish(&publish, source, worker, now)?;
+                    end += consumed;
+                }
+                Decoded::Op { op, consumed } => {
+                    self.finish_run(worker, source, false, now);
+                    // The operation may change who receives what comes next.
+                    worker.run.is_routed = false;
+                    self.handle_operation(&op, worker, now)?;
+                    end += consumed;
+                }
+                Decoded::Incomplete { needed } => return Ok(Carried { end, needed }),
+            }
+        }
+        Ok(Carried { end, needed: 0 })
+    }
+
+    fn halt(&self, halt: Halt, worker: &mut Worker) {
+        let reason = match halt {
+            Halt::Tell(reply, reason) => {
+                self.reply_error(&reply, worker);
+                reason
+            }
+            Halt::Silent(reason) => reason,
+        };
+        self.outbox.close(reason);
+    }
+}
+
+/// Keeps the start of an operation until its rest arrives.
+fn keep(rest: &[u8], needed: usize, worker: &mut Worker) -> Partial {
+    if rest.is_empty() {
+        return Partial::None;
+    }
+    if needed <= LARGE_FRAME_BYTES {
+        return Partial::Small(rest.to_vec());
+    }
+    let spare = std::mem::take(&mut worker.spare_frame);
+    // Fresh zeros come from the system untouched: a client that announces a large message and sends nothing
+    // of it costs address space, not memory.
+    let mut buffer = if spare.len() >= needed {
+        spare
+    } else {
+        vec![0; needed]
+    };
+    buffer[..rest.len()].copy_from_slice(rest);
+    Partial::Large(LargeFrame {
+        buffer,
+        filled: rest.len(),
+        needed,
+    })
+}
+
+pub(super) fn authorization_violation() -> Halt {
+    Halt::Tell(
+        ErrorReply::AuthorizationViolation,
+        CloseReason::AuthenticationViolation,
+    )
+}

@@ -1,0 +1,373 @@
+//! A client's session: from its bytes to operations, and from operations to deliveries and replies.
+//!
+//! The shell drives it: read into [`read_slices`](ClientSession::read_slices), then
+//! [`handle_read`](ClientSession::handle_read); [`handle_timeout`](ClientSession::handle_timeout) when
+//! [`next_timeout`](ClientSession::next_timeout) has come; ask [`is_stalled`](ClientSession::is_stalled) before
+//! reading on; [`close_step`](ClientSession::close_step) until it is done when the connection has ended.
+//! Everything a session sends, also to its own client, goes through outboxes; there is nothing to poll.
+//!
+//! Here is the life of a session; what comes in is taken apart in [`input`], carried out in [`operations`],
+//! and messages are handled in [`publish`].
+
+mod input;
+mod operations;
+mod publish;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use natterjack_wire::client::{self, ConnectOptions};
+use natterjack_wire::error::ErrorReply;
+
+use self::input::Partial;
+use super::heartbeat::{Beat, Heartbeat};
+use crate::account::Account;
+use crate::close_reason::CloseReason;
+use crate::delivery::outbox::Outbox;
+use crate::delivery::subscription::{Sid, Subscription};
+use crate::delivery::worker::{Worker, remove_from_index};
+use crate::engine::{Counters, Engine, Peer};
+use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, READ_BUFFER_BYTES, STALL_MAX};
+
+/// A client connection.
+pub struct ClientSession {
+    engine: Arc<Engine>,
+    account: Arc<Account>,
+    outbox: Arc<Outbox>,
+    address: Option<SocketAddr>,
+    subscriptions: HashMap<Sid, Arc<Subscription>, foldhash::fast::RandomState>,
+    partial: Partial,
+    /// What CONNECT said; absent before it.
+    connect: Option<Box<ConnectOptions>>,
+    rules: Rules,
+    heartbeat: Heartbeat,
+    auth_deadline: Option<Instant>,
+    /// Consumers this client must wait for before more is read from it, and since when.
+    stalled: Option<Box<Stall>>,
+    /// Bytes to read at once: fewer while consumers are behind, so that each wait for them counts for more.
+    read_bytes_max: usize,
+    first_pong_sent: bool,
+    is_ended: bool,
+    /// Bytes that waited when the write deadline passed.
+    overdue_bytes: usize,
+    messages_in: u64,
+    bytes_in: u64,
+}
+
+/// The parts of CONNECT that matter per message.
+#[derive(Clone, Copy)]
+struct Rules {
+    verbose: bool,
+    pedantic: bool,
+    echo: bool,
+    headers: bool,
+    no_responders: bool,
+}
+
+struct Stall {
+    on: Vec<Arc<Outbox>>,
+    since: Instant,
+}
+
+impl ClientSession {
+    pub(crate) fn new(engine: Arc<Engine>, outbox: Arc<Outbox>, peer: Peer, now: Instant) -> Self {
+        let auth_deadline = engine
+            .authorization
+            .is_required()
+            .then(|| now + engine.limits.auth_timeout);
+        let defaults = ConnectOptions::default();
+        Self {
+            account: Arc::clone(engine.global_account()),
+            heartbeat: Heartbeat::new(&engine.limits, now),
+            engine,
+            outbox,
+            address: peer.address,
+            subscriptions: HashMap::default(),
+            partial: Partial::default(),
+            connect: None,
+            rules: Rules::of(&defaults),
+            auth_deadline,
+            stalled: None,
+            read_bytes_max: READ_BUFFER_BYTES,
+            first_pong_sent: false,
+            is_ended: false,
+            overdue_bytes: 0,
+            messages_in: 0,
+            bytes_in: 0,
+        }
+    }
+
+    /// Sends INFO, and refuses the connection if the server is full.
+    pub(crate) fn greet(&self, is_full: bool, now: Instant) {
+        let mut text = Vec::new();
+        client::info(&mut text, &self.info());
+        if is_full {
+            client::error(&mut text, &ErrorReply::ConnectionsExceeded);
+        }
+        self.outbox.append(&text);
+        self.outbox.flush(now);
+        if is_full {
+            tracing::warn!(client = self.outbox.id(), "maximum connections exceeded");
+            self.outbox.close(CloseReason::ConnectionsExceeded);
+        }
+    }
+
+    /// The outbound side.
+    #[must_use]
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// Where the client comes from; `None` inside the process.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// The round-trip time to the client, once a PING was answered.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.heartbeat.round_trip()
+    }
+
+    /// Messages and their bytes that came from this client.
+    #[must_use]
+    pub fn published(&self) -> (u64, u64) {
+        (self.messages_in, self.bytes_in)
+    }
+
+    /// Whether reading must wait because this client's consumers are behind. If so, `waker` is called when
+    /// that changes, and [`next_timeout`](Self::next_timeout) tells when the wait ends in any case.
+    pub fn is_stalled(&mut self, waker: &Waker, now: Instant) -> bool {
+        let Some(stall) = &mut self.stalled else {
+            return false;
+        };
+        if now >= stall.since + STALL_MAX {
+            stall
+                .on
+                .iter()
+                .for_each(|outbox| outbox.give_up_waiting(now));
+            stall.on.clear();
+            let slowed = self.engine.limits.slowed_read_bytes();
+            self.read_bytes_max = (self.read_bytes_max / 4).max(slowed);
+        }
+        stall.on.retain(|outbox| outbox.wait_congested(waker));
+        if stall.on.is_empty() {
+            self.stalled = None;
+        }
+        self.stalled.is_some()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called next.
+    #[must_use]
+    pub fn next_timeout(&self) -> Instant {
+        let stall_end = self.stalled.as_ref().map(|stall| stall.since + STALL_MAX);
+        let write_deadline = self
+            .outbox
+            .status()
+            .blocked_since
+            .map(|since| since + self.engine.limits.write_deadline);
+        [self.auth_deadline, stall_end, write_deadline]
+            .into_iter()
+            .flatten()
+            .fold(self.heartbeat.due(), Instant::min)
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let status = self.outbox.status();
+        if status.closed.is_some() {
+            return;
+        }
+        let limits = &self.engine.limits;
+        if let Some(since) = status.blocked_since
+            && now >= since + limits.write_deadline
+        {
+            self.overdue_bytes = status.pending_bytes;
+            self.outbox.close(CloseReason::SlowConsumerWriteDeadline);
+            return;
+        }
+        if self.auth_deadline.is_some_and(|deadline| now >= deadline) {
+            self.auth_deadline = None;
+            self.send_last(
+                ErrorReply::AuthenticationTimeout,
+                CloseReason::AuthenticationTimeout,
+                now,
+            );
+            return;
+        }
+        if now >= self.heartbeat.due() {
+            match self.heartbeat.beat(&self.engine.limits, now) {
+                Beat::Rest => {}
+                Beat::Ping => {
+                    let mut text = Vec::new();
+                    client::ping(&mut text);
+                    self.outbox.append(&text);
+                    self.outbox.flush(now);
+                }
+                Beat::Stale => {
+                    self.send_last(
+                        ErrorReply::StaleConnection,
+                        CloseReason::StaleConnection,
+                        now,
+                    );
+                }
+            }
+        }
+    }
+
+    /// Ends the session, some thousand subscriptions a step. Returns `true` once nothing is delivered to it any
+    /// more and the engine has forgotten it; call it again until then. What was queued before can still be
+    /// flushed; [`Outbox::release`] ends that.
+    pub fn close_step(&mut self, reason: CloseReason) -> bool {
+        self.outbox.close(reason);
+        if !std::mem::replace(&mut self.is_ended, true) {
+            self.note_end();
+        }
+        self.stalled = None;
+        let account = &self.account;
+        let outbox = &self.outbox;
+        let mut budget = CLOSE_STEP_SUBSCRIPTIONS;
+        self.subscriptions.retain(|_, subscription| {
+            if budget == 0 {
+                return true;
+            }
+            budget -= 1;
+            outbox.locked(|| subscription.close());
+            remove_from_index(account, subscription);
+            false
+        });
+        if !self.subscriptions.is_empty() {
+            return false;
+        }
+        self.engine.forget(&self.outbox);
+        true
+    }
+
+    pub(super) fn info(&self) -> client::ServerInfo {
+        client::ServerInfo {
+            client_id: self.outbox.id(),
+            client_ip: self
+                .address
+                .map(|address| address.ip().to_string())
+                .unwrap_or_default(),
+            ..self.engine.info()
+        }
+    }
+
+    /// Sends the batch's deliveries, and notes who is behind.
+    pub(super) fn end_batch(&mut self, worker: &mut Worker, now: Instant) {
+        let deliverer = &mut worker.deliverer;
+        deliverer.flush_touched(now);
+        Counters::add(
+            &self.engine.counters.messages_out,
+            std::mem::take(&mut deliverer.messages_out),
+        );
+        Counters::add(
+            &self.engine.counters.bytes_out,
+            std::mem::take(&mut deliverer.bytes_out),
+        );
+        let congested = deliverer.take_congested();
+        if congested.is_empty() {
+            self.read_bytes_max = (self.read_bytes_max * 2).min(READ_BUFFER_BYTES);
+        } else {
+            Counters::add(&self.engine.counters.stalls, 1);
+            self.stalled = Some(Box::new(Stall {
+                on: congested,
+                since: now,
+            }));
+        }
+    }
+
+    /// Counts and reports a slow consumer, once, whoever found out that it was one.
+    fn note_end(&self) {
+        let status = self.outbox.status();
+        let limits = &self.engine.limits;
+        let client = self.outbox.id();
+        let name = self
+            .connect
+            .as_ref()
+            .map_or("", |connect| connect.name.as_str());
+        match status.closed {
+            Some(CloseReason::SlowConsumerPendingBytes) => {
+                let overflow = self.outbox.overflow();
+                let pending_bytes = overflow
+                    .as_ref()
+                    .map_or(0, |overflow| overflow.pending_bytes);
+                let subject = overflow
+                    .and_then(|overflow| overflow.subject)
+                    .unwrap_or_default();
+                tracing::warn!(
+                    client,
+                    name,
+                    subject = %subject.escape_ascii(),
+                    pending_bytes,
+                    "Slow Consumer Detected: MaxPending of {} Exceeded",
+                    limits.pending_bytes_max,
+                );
+            }
+            Some(CloseReason::SlowConsumerWriteDeadline) => {
+                tracing::warn!(
+                    client,
+                    name,
+                    pending_bytes = self.overdue_bytes,
+                    "Slow Consumer Detected: WriteDeadline of {:?} exceeded",
+                    limits.write_deadline,
+                );
+            }
+            _ => return,
+        }
+        Counters::add(&self.engine.counters.slow_consumers, 1);
+    }
+
+    fn send_last(&self, reply: ErrorReply<'_>, reason: CloseReason, now: Instant) {
+        let mut text = Vec::new();
+        client::error(&mut text, &reply);
+        self.outbox.append(&text);
+        self.outbox.flush(now);
+        self.outbox.close(reason);
+    }
+
+    /// Forgets subscriptions that got all the messages they wanted.
+    fn forget_finished(&mut self) {
+        for subscription in self.outbox.take_finished() {
+            if let hashbrown::hash_map::EntryRef::Occupied(entry) =
+                self.subscriptions.entry_ref(subscription.sid())
+                && Arc::ptr_eq(entry.get(), &subscription)
+            {
+                entry.remove();
+            }
+        }
+    }
+
+    fn drop_subscriptions(&mut self) {
+        for (_, subscription) in self.subscriptions.drain() {
+            self.outbox.locked(|| subscription.close());
+            remove_from_index(&self.account, &subscription);
+        }
+    }
+}
+
+impl Drop for ClientSession {
+    /// A session that is dropped without having been closed, because its task was cancelled or panicked,
+    /// leaves nothing behind either.
+    fn drop(&mut self) {
+        while !self.close_step(CloseReason::ServerShutdown) {}
+        self.outbox.release();
+    }
+}
+
+impl Rules {
+    fn of(options: &ConnectOptions) -> Self {
+        Self {
+            verbose: options.verbose,
+            pedantic: options.pedantic,
+            echo: options.echo,
+            headers: options.headers,
+            no_responders: options.no_responders,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Messages: who receives them, which are refused, and the runs they are delivered in.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use natterjack_wire::client::{self, Publish};
+use natterjack_wire::error::ErrorReply;
+
+use super::input::Halt;
+use super::{ClientSession, Rules};
+use crate::close_reason::CloseReason;
+use crate::delivery::rendering::Source;
+use crate::delivery::run::Run;
+use crate::delivery::worker::{Deliverer, Publisher, Worker};
+use crate::limits::LARGE_FRAME_BYTES;
+
+impl ClientSession {
+    #[inline]
+    pub(super) fn handle_publish(
+        &mut self,
+        publish: &Publish<'_>,
+        source: Source<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Result<(), Halt> {
+        self.messages_in += 1;
+        self.bytes_in += publish.body.len() as u64;
+        let same_subject = worker.run.is_last_subject(publish.subject, source.input);
+        if (!same_subject || publish.reply.is_some() || self.rules.needs_care(publish))
+            && !self.prepare_publish(publish, same_subject, source, worker, now)?
+        {
+            return Ok(());
+        }
+        if worker.run.receivers.is_empty() {
+            if publish.reply.is_some() {
+                self.no_responders(publish, worker, source, now);
+            }
+        } else {
+            worker.run.push(publish, same_subject, source.input);
+        }
+        if self.rules.verbose {
+            // The acknowledgement has been sent; what it acknowledges follows before the next one.
+            self.finish_run(worker, source, false, now);
+        }
+        Ok(())
+    }
+
+    /// Everything about a message that is not the same as for the one before it. Returns whether the message
+    /// goes on.
+    fn prepare_publish(
+        &mut self,
+        publish: &Publish<'_>,
+        same_subject: bool,
+        source: Source<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Result<bool, Halt> {
+        self.heartbeat.active(now);
+        if publish.header_len.is_some() && !self.rules.headers {
+            tracing::debug!(client = self.outbox.id(), "message headers not supported");
+            return Err(Halt::Silent(CloseReason::ProtocolViolation));
+        }
+        if let Some(reply) = refusal(publish) {
+            self.finish_run(worker, source, false, now);
+            self.reply_error(&reply, worker);
+            return Ok(false);
+        }
+        if self.rules.verbose || self.rules.pedantic {
+            self.finish_run(worker, source, false, now);
+            if self.rules.pedantic && !natterjack_subject::is_valid_publish_subject(publish.subject)
+            {
+                self.reply_error(&ErrorReply::InvalidPublishSubject, worker);
+            }
+            self.acknowledge(worker);
+        }
+        if !same_subject {
+            let found = worker
+                .cache
+                .route(&self.account, publish.subject, &worker.run.receivers);
+            if let Some(receivers) = found {
+                self.finish_run(worker, source, false, now);
+                worker.run.receivers = receivers;
+            }
+            worker.run.routed(publish.subject, source.input);
+        }
+        Ok(true)
+    }
+
+    fn no_responders(
+        &self,
+        publish: &Publish<'_>,
+        worker: &mut Worker,
+        source: Source<'_>,
+        now: Instant,
+    ) {
+        if self.rules.no_responders
+            && let Some(reply) = publish.reply
+        {
+            self.finish_run(worker, source, false, now);
+            let notice = no_responders_notice(self, reply, publish.subject);
+            self.reply(&notice, worker);
+        }
+    }
+
+    /// Delivers the messages collected so far.
+    pub(super) fn finish_run(
+        &self,
+        worker: &mut Worker,
+        source: Source<'_>,
+        is_last: bool,
+        now: Instant,
+    ) {
+        if worker.run.frames.is_empty() {
+            return;
+        }
+        let publisher = Publisher {
+            outbox: &self.outbox,
+            echo: self.rules.echo,
+            account: &self.account,
+        };
+        let direct = is_last || worker.run.body_bytes >= LARGE_FRAME_BYTES / 2;
+        let Worker { run, deliverer, .. } = worker;
+        deliverer.deliver(
+            run,
+            source,
+            &publisher,
+            direct,
+            now,
+            |deliverer, frame, run| {
+                self.nobody_received(deliverer, frame, run, source);
+            },
+        );
+    }
+
+    fn nobody_received(
+        &self,
+        deliverer: &mut Deliverer,
+        frame: usize,
+        run: &Run,
+        source: Source<'_>,
+    ) {
+        if self.rules.no_responders {
+            let frame = &run.frames[frame];
+            let reply = frame.reply.of_bytes(source.input);
+            let notice = no_responders_notice(self, reply, frame.subject.of_bytes(source.input));
+            if self.outbox.append(&notice) {
+                deliverer.touch(&self.outbox);
+            }
+        }
+    }
+}
+
+impl Rules {
+    /// Whether this message needs more than the one before it with the same subject.
+    #[inline]
+    fn needs_care(self, publish: &Publish<'_>) -> bool {
+        self.verbose || self.pedantic || (publish.header_len.is_some() && !self.headers)
+    }
+}
+
+/// Subjects that only servers publish to (client protocol, section 7).
+fn refusal<'a>(publish: &Publish<'a>) -> Option<ErrorReply<'a>> {
+    let subject = publish.subject;
+    if subject.starts_with(b"_GR_.") || subject.starts_with(b"$NRG.") {
+        return Some(ErrorReply::PublishDenied { subject });
+    }
+    let reply = publish.reply?;
+    let reserved: [&[u8]; 3] = [b"_R_.", b"_GR_.", b"$JS.ACK."];
+    reserved
+        .iter()
+        .any(|prefix| reply.starts_with(prefix))
+        .then_some(ErrorReply::ReplyDenied { reply })
+}
+
+/// The status message for a request nobody heard, if the client has a plain subscription for the reply.
+fn no_responders_notice(session: &ClientSession, reply: &[u8], subject: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    let receivers = session.account.index().matches(reply);
+    let own = receivers.plain().find(|subscriber| {
+        Arc::ptr_eq(subscriber.0.outbox(), &session.outbox) && !subscriber.0.is_closed()
+    });
+    if let Some(own) = own {
+        client::no_responders(&mut text, reply, own.0.sid(), subject);
+    }
+    text
+}
