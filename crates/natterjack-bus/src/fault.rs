@@ -46,7 +46,8 @@ pub enum Fault {
     /// The connection is back, and so is the subscription.
     #[error("connected to the server again")]
     Reconnected,
-    /// The server or the client library refused something.
+    /// The server or the client library refused something, a login perhaps. The same words are reported once for each
+    /// connection, or way to one.
     #[error("the server or its client says: {message}")]
     Refused {
         /// In their words.

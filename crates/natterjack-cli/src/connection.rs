@@ -59,8 +59,14 @@ impl Arguments {
         let refusals = Arc::new(Mutex::new(Vec::new()));
         let connection_refusals = Arc::clone(&refusals);
         let was_connected = Mutex::new(false);
+        let (addresses, user) = addresses(&self.server);
+        let options = match user {
+            // Flags and variables are more specific than what stands in an address, so they come second.
+            Some((user, password)) => ConnectOptions::with_user_and_password(user, password),
+            None => ConnectOptions::new(),
+        };
         let options = self
-            .log_in(ConnectOptions::new())
+            .log_in(options)
             .await?
             .name("natterjack")
             .connection_timeout(ANSWER_TIMEOUT)
@@ -69,11 +75,10 @@ impl Arguments {
                 observe(&event, &mut was_connected.lock(), &connection_refusals);
                 std::future::ready(())
             });
-        let addresses: Vec<_> = self.server.split(',').map(str::trim).collect();
         let client = options
             .connect(addresses)
             .await
-            .map_err(|error| self.explain(error))?;
+            .map_err(|error| self.explain(&error))?;
         Ok(Connection { client, refusals })
     }
 
@@ -93,13 +98,13 @@ impl Arguments {
     }
 
     /// Says what to do about a connection that failed.
-    fn explain(&self, error: async_nats::ConnectError) -> anyhow::Error {
-        let server = &self.server;
+    fn explain(&self, error: &async_nats::ConnectError) -> anyhow::Error {
+        // Without users and passwords, which have no place in a message.
+        let server = addresses(&self.server).0.join(",");
+        let reason = root_cause(error);
         let advice = match error.kind() {
             ConnectErrorKind::ServerParse => {
-                return anyhow::Error::new(error).context(format!(
-                    "`{server}` is not an address; write nats://host:port"
-                ));
+                return anyhow::anyhow!("not an address: {reason}\nwrite it as nats://host:port");
             }
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                 "it wants a login: see --user, --token and --creds"
@@ -109,9 +114,26 @@ impl Arguments {
                 "is it running? Start one with `natterjackd`, or name another with --server or NATS_URL"
             }
         };
-        let reason = root_cause(&error);
         anyhow::anyhow!("cannot connect to {server}: {reason}\n{advice}")
     }
+}
+
+/// Splits a list of addresses, and takes the user and password out of them: the client library wants those apart, and
+/// the same for all.
+fn addresses(servers: &str) -> (Vec<String>, Option<(String, String)>) {
+    let mut login = None;
+    let addresses = servers.split(',').map(str::trim).map(|address| {
+        let (scheme, rest) = address.split_once("://").unwrap_or(("nats", address));
+        let Some((user, host)) = rest.rsplit_once('@') else {
+            return address.to_string();
+        };
+        if let Some((user, password)) = user.split_once(':') {
+            login.get_or_insert_with(|| (user.to_string(), password.to_string()));
+        }
+        format!("{scheme}://{host}")
+    });
+    let addresses = addresses.collect();
+    (addresses, login)
 }
 
 /// The innermost of an error's causes: the client library wraps the system's words several times.
@@ -164,5 +186,30 @@ impl Connection {
             Ok(result) => result,
             Err(_) => bail!("the server has not answered for {ANSWER_TIMEOUT:?}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_taken_out_of_addresses() {
+        let check = |servers, expected: &[&str], user: Option<(&str, &str)>| {
+            let (addresses, login) = addresses(servers);
+            assert_eq!(addresses, expected, "{servers}");
+            assert_eq!(
+                login,
+                user.map(|(user, password)| (user.into(), password.into()))
+            );
+        };
+        check("nats://h:1", &["nats://h:1"], None);
+        check("h, nats://i:2", &["h", "nats://i:2"], None);
+        check(
+            "nats://u:p@h:1,nats://v:q@i",
+            &["nats://h:1", "nats://i"],
+            Some(("u", "p")),
+        );
+        check("u:p@s@h", &["nats://h"], Some(("u", "p@s")));
     }
 }

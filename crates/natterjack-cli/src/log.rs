@@ -19,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// An error event with this target is a reason to end, `[FTL]`.
 pub const FATAL: &str = "fatal";
 
-/// The client library logs what the bus reports in its own words, so only its warnings pass.
+/// The client library logs, at every attempt, what the bus reports once in its own words: only for debugging.
 const CLIENT_LIBRARY: &str = "async_nats";
 
 /// What to log, and how.
@@ -140,8 +140,7 @@ impl<S: Subscriber> Layer<S> for Lines {
             Level::DEBUG => self.settings.debug,
             Level::TRACE => self.settings.trace,
         };
-        wanted
-            && (*metadata.level() <= Level::WARN || !metadata.target().starts_with(CLIENT_LIBRARY))
+        wanted && (self.settings.debug || !metadata.target().starts_with(CLIENT_LIBRARY))
     }
 
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {

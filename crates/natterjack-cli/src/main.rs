@@ -69,10 +69,22 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(error) if is_closed_output(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::note(format_args!("{error:#}"));
+            output::note(format_args!("{}", in_one(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes. Some libraries' errors name their cause themselves; it is not named again.
+fn in_one(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn is_closed_output(error: &anyhow::Error) -> bool {
@@ -87,6 +99,14 @@ fn is_closed_output(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+
+    #[test]
+    fn causes_are_named_once() {
+        let error = anyhow::anyhow!("inner")
+            .context("middle: inner")
+            .context("outer");
+        assert_eq!(super::in_one(&error), "outer: middle: inner");
+    }
 
     #[test]
     fn the_arguments_do_not_contradict_each_other() {

@@ -13,6 +13,7 @@ use async_nats::{Client, ConnectOptions, Event as ClientEvent, Message, Subscrib
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
@@ -60,6 +61,8 @@ struct LinkState {
     link: watch::Sender<Link>,
     connected: Notify,
     inbound: Inbound,
+    /// What was refused last on this way to a connection: each attempt is refused with the same words.
+    refusal: Mutex<Option<String>>,
 }
 
 /// Whom to connect to, and as whom.
@@ -83,6 +86,7 @@ impl Nats {
             link: watch::Sender::new(Link::Connecting),
             connected: Notify::new(),
             inbound: inbound.clone(),
+            refusal: Mutex::new(None),
         });
         let client = connect(&target, limits, Arc::clone(&link)).await?;
         let fence_subject = client.new_inbox();
@@ -418,6 +422,16 @@ impl LinkState {
         before
     }
 
+    fn refused(&self, message: String) {
+        let mut last = self.refusal.lock();
+        if last.as_ref() != Some(&message) {
+            self.inbound.report(&Fault::Refused {
+                message: message.clone(),
+            });
+            *last = Some(message);
+        }
+    }
+
     fn observe(&self, event: ClientEvent) {
         if *self.link.borrow() == Link::Closed {
             return;
@@ -428,6 +442,7 @@ impl LinkState {
                     count(&self.inbound.counters.reconnects);
                     self.inbound.report(&Fault::Reconnected);
                 }
+                *self.refusal.lock() = None;
                 self.connected.notify_one();
             }
             ClientEvent::Disconnected => {
@@ -437,16 +452,8 @@ impl LinkState {
             }
             // Our receiver empties the library's queue faster than a socket fills it, but if it ever fills, say so.
             ClientEvent::SlowConsumer(_) => count(&self.inbound.counters.overflowed_events),
-            ClientEvent::ServerError(error) => {
-                self.inbound.report(&Fault::Refused {
-                    message: error.to_string(),
-                });
-            }
-            ClientEvent::ClientError(error) => {
-                self.inbound.report(&Fault::Refused {
-                    message: error.to_string(),
-                });
-            }
+            ClientEvent::ServerError(error) => self.refused(error.to_string()),
+            ClientEvent::ClientError(error) => self.refused(error.to_string()),
             ClientEvent::Closed | ClientEvent::Draining | ClientEvent::LameDuckMode => {}
         }
     }

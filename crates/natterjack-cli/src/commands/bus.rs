@@ -251,7 +251,7 @@ impl Feeder {
         let endpoint = settings.nats.client.endpoint.clone();
         let endpoint = endpoint.unwrap_or_else(natterjack_bus::settings::Endpoint::standard);
         note(format_args!(
-            "no server answers at {endpoint}; still trying. Start one there, or set \
+            "not connected to {endpoint} yet; still trying. Start a server there, or set \
              `eventBus.nats.server.enable: true`"
         ));
         tokio::select! {

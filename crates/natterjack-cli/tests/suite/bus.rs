@@ -229,7 +229,7 @@ fn a_server_may_come_later() {
     let config = Config::client_of(&format!("nats://127.0.0.1:{port}"), "node-a");
     let mut bus = config.start();
     bus.send_line("1");
-    bus.stderr_line("no server answers at nats://127.0.0.1:");
+    bus.stderr_line("not connected to nats://127.0.0.1:");
     let server = Running::start(
         crate::process::NATTERJACKD,
         &["-a", "127.0.0.1", "-p", &port.to_string()],

@@ -262,3 +262,35 @@ fn version_and_help() {
         );
     }
 }
+
+#[test]
+fn logins_are_flags_variables_or_part_of_the_address() {
+    let daemon = Daemon::start(&["--user", "u", "--pass", "p@ss"]);
+    let with_user = |user: &str| daemon.url.replace("://", &format!("://{user}@"));
+    let publish = |arguments: &[&str]| {
+        run(
+            NATTERJACK,
+            &[&["pub", "s", "x", "-s"], arguments].concat(),
+            "",
+        )
+    };
+    for arguments in [
+        &[with_user("u:p@ss").as_str()][..],
+        &[&daemon.url, "--user", "u", "--password", "p@ss"],
+    ] {
+        let ended = publish(arguments);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    for arguments in [
+        &[daemon.url.as_str()][..],
+        &[with_user("u:secret").as_str()],
+    ] {
+        let ended = publish(arguments);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains("it wants a login"), "{ended:?}");
+        assert!(!ended.stderr.contains("secret"), "{ended:?}");
+    }
+    let daemon = Daemon::start(&["--auth", "t"]);
+    assert_eq!(publish(&[&daemon.url, "--token", "t"]).code, Some(0));
+    assert_eq!(publish(&[&daemon.url, "--token", "wrong"]).code, Some(1));
+}

@@ -25,6 +25,9 @@ pub(crate) struct Flags {
     pub(crate) log_utc: bool,
     pub(crate) debug: bool,
     pub(crate) trace: bool,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) token: Option<String>,
 }
 
 /// Why the command line cannot be obeyed.
@@ -50,6 +53,8 @@ pub(crate) enum FlagError {
     Command(String),
     #[error("server name cannot contain spaces or be empty")]
     ServerName,
+    #[error("-user, -pass and -auth: give a user with a password, or a token, or none of them")]
+    Login,
     #[error("port must be between 1 and 65535, 0 for 4222, or -1 for any free port, not {0}")]
     Port(i64),
 }
@@ -167,6 +172,24 @@ const FLAGS: &[Flag] = &[
         }),
     ),
     flag(
+        &["user"],
+        "<user>",
+        "Let in only this user, with the password of --pass",
+        Kind::Text(|flags, value| flags.user = Some(value)),
+    ),
+    flag(
+        &["pass"],
+        "<password>",
+        "Password of --user",
+        Kind::Text(|flags, value| flags.password = Some(value)),
+    ),
+    flag(
+        &["auth"],
+        "<token>",
+        "Let in only who knows this token",
+        Kind::Text(|flags, value| flags.token = Some(value)),
+    ),
+    flag(
         &["v", "version"],
         "",
         "Print the version and exit",
@@ -189,9 +212,6 @@ const FLAGS: &[Flag] = &[
             "max_traced_msg_len",
             "sd",
             "store_dir",
-            "user",
-            "pass",
-            "auth",
             "tlscert",
             "tlskey",
             "tlscacert",
@@ -290,6 +310,10 @@ fn check(flags: &Flags) -> Result<(), FlagError> {
             return Err(FlagError::Port(port));
         }
         _ => {}
+    }
+    match (&flags.user, &flags.password, &flags.token) {
+        (None, None, _) | (Some(_), Some(_), None) => {}
+        _ => return Err(FlagError::Login),
     }
     match &flags.server_name {
         Some(name) if name.is_empty() || name.contains(char::is_whitespace) => {
@@ -458,6 +482,14 @@ mod tests {
             "invalid value \"maybe\" for flag -D: true or false expected",
         );
         check("serve", "unrecognized command: \"serve\"");
+        check(
+            "--user a",
+            "-user, -pass and -auth: give a user with a password, or a token, or none of them",
+        );
+        check(
+            "--auth t --user a --pass b",
+            "-user, -pass and -auth: give a user with a password, or a token, or none of them",
+        );
         check("-n=", "server name cannot contain spaces or be empty");
         assert_eq!(
             parse(["-n".into(), "a b".into()]),

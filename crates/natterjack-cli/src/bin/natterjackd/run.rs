@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use natterjack_cli::{log, open_files};
-use natterjack_server::{Options, Server};
+use natterjack_server::{Authorization, Options, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::flags::Flags;
@@ -94,7 +94,20 @@ fn options(flags: &Flags) -> Options {
         server_name: flags.server_name.clone(),
         host: flags.host.clone().unwrap_or_else(|| defaults.host.clone()),
         port,
+        authorization: authorization(flags),
         ..defaults
+    }
+}
+
+/// The flags are checked already: a user has a password, and excludes a token.
+fn authorization(flags: &Flags) -> Authorization {
+    match (&flags.user, &flags.password, &flags.token) {
+        (Some(name), Some(password), _) => Authorization::User {
+            name: name.clone(),
+            password: password.clone(),
+        },
+        (_, _, Some(token)) => Authorization::Token(token.clone()),
+        _ => Authorization::Open,
     }
 }
 
