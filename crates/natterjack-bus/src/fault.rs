@@ -34,7 +34,7 @@ pub enum Fault {
     /// The subscribers are too slow: events that arrive are being dropped.
     #[error("subscribers are too slow: arriving events are being dropped")]
     OverflowBegan,
-    /// There is room again.
+    /// There is room again; noticed when the next event arrives.
     #[error("subscribers have caught up; {events} events were dropped")]
     OverflowEnded {
         /// How many were dropped in this episode.

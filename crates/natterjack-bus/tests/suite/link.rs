@@ -123,8 +123,11 @@ async fn without_a_connection_publishing_buffers_up_to_a_bound() {
     );
     bus.publish(&note("a", 11)).await.unwrap();
     assert_eq!(numbers(&take(&mut events, 1).await), [11]);
-    let fault = within("reconnection", faults.next()).await.unwrap();
-    assert!(matches!(fault, Fault::Reconnected), "{fault}");
+    // Attempts to connect may be reported as refused before.
+    within("reconnection", async {
+        while !matches!(faults.next().await, Some(Fault::Reconnected)) {}
+    })
+    .await;
     assert_eq!(bus.stats().reconnects, 1);
     within("drain", bus.drain()).await.unwrap();
 }
