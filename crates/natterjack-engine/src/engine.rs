@@ -1,6 +1,6 @@
 //! What all sessions of one server share: identity, limits, accounts, the list of connections, counters.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;

@@ -9,6 +9,9 @@ use crate::options::Options;
 /// features they may use, so it is not our own version.
 const COMPATIBLE_VERSION: &str = "2.15.1";
 
+/// The JetStream API level of that version. It is part of INFO there even without JetStream.
+const COMPATIBLE_API_LEVEL: i64 = 5;
+
 /// INFO as far as it is the same for all clients.
 pub(crate) fn server_info(options: &Options, port: u16) -> ServerInfo {
     let server_id = KeyPair::new_server().public_key();
@@ -24,6 +27,7 @@ pub(crate) fn server_info(options: &Options, port: u16) -> ServerInfo {
         host: options.host.clone(),
         port,
         headers: true,
+        api_lvl: COMPATIBLE_API_LEVEL,
         ..ServerInfo::default()
     }
 }

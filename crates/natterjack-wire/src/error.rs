@@ -44,6 +44,9 @@ pub enum ProtocolError {
     /// The size of a header is not one to nine digits.
     #[error("bad or missing header size")]
     HeaderSize,
+    /// `HPUB` from a client whose CONNECT did not announce headers.
+    #[error("message headers not supported")]
+    HeadersNotAnnounced,
     /// A header is said to be longer than the message it is part of.
     #[error("header size is larger than the total size")]
     HeaderLongerThanMessage,
@@ -69,6 +72,7 @@ impl ProtocolError {
             | Self::HeaderMessageArguments
             | Self::PayloadSize
             | Self::HeaderSize
+            | Self::HeadersNotAnnounced
             | Self::HeaderLongerThanMessage
             | Self::CarriageReturnInLine => None,
         }

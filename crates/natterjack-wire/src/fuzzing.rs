@@ -124,6 +124,7 @@ impl Choices {
             Limits {
                 control_line_bytes_max: 24,
                 payload_bytes_max: 48,
+                headers: true,
             }
         } else {
             Limits::default()

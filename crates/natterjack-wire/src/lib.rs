@@ -31,7 +31,7 @@
 //!
 //! * A carriage return inside the line of a `PUB` or `HPUB` is refused. nats-server hands it on to
 //!   subscribers, drops it, or drops another byte, depending on how the bytes arrived.
-//! * A line feed ends the line, always. nats-server takes one directly behind `PUB ` as the first byte of
+//! * A line feed directly behind `PUB ` or `HPUB ` ends the line. nats-server takes it as the first byte of
 //!   the subject, and hands that on too.
 //! * Blanks before the arguments, and what stands behind `PING`, `PONG` and `+OK`, are bounded by the limit
 //!   of a control line. nats-server skips any number.

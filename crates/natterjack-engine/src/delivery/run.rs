@@ -228,6 +228,7 @@ mod tests {
         let limits = Limits {
             control_line_bytes_max: 4096,
             payload_bytes_max: 1024,
+            headers: true,
         };
         let Ok(Decoded::Op {
             op: ClientOp::Publish(publish),

@@ -16,6 +16,8 @@ pub struct Limits {
     pub control_line_bytes_max: usize,
     /// Bytes of one message, header included (`max_payload`).
     pub payload_bytes_max: usize,
+    /// Whether `HPUB` is welcome: the client's CONNECT announced headers.
+    pub headers: bool,
 }
 
 impl Limits {
@@ -24,6 +26,7 @@ impl Limits {
     pub const FROM_SERVER: Self = Self {
         control_line_bytes_max: 1024 * 1024,
         payload_bytes_max: 999_999_999,
+        headers: true,
     };
 }
 
@@ -33,6 +36,7 @@ impl Default for Limits {
         Self {
             control_line_bytes_max: 4096,
             payload_bytes_max: 1024 * 1024,
+            headers: true,
         }
     }
 }
@@ -242,6 +246,10 @@ fn header_publish<'a>(
     let Some(line) = split::<4>(input, start, limits.control_line_bytes_max)? else {
         return Ok(one_more(input));
     };
+    // Seen on nats-server: the arguments are not looked at then.
+    if !limits.headers {
+        return Err(ProtocolError::HeadersNotAnnounced);
+    }
     let (subject, reply, header_len_text, total_len_text) = match line.all() {
         Some(&[subject, header, total]) => (subject, None, header, total),
         Some(&[subject, reply, header, total]) => (subject, Some(reply), header, total),
@@ -294,7 +302,13 @@ fn other_operation<'a>(
         b"PUB" | b"HPUB" => return Ok(one_more(input)),
         // What stands behind these is not an argument but noise, blanks included.
         b"PING" | b"PONG" | b"+OK" => word.len(),
-        _ => skip_blanks(input, word.len(), line_bytes_max)?,
+        b"-ERR" => skip_blanks(input, word.len(), line_bytes_max)?,
+        // As seen on nats-server, the first byte of the arguments is one whatever it is. Here a line feed
+        // only parts the operation from them; in a message it would travel on, so there it ends the line.
+        _ => {
+            let start = skip_blanks(input, word.len(), line_bytes_max)?;
+            start + usize::from(input.get(start) == Some(&b'\n'))
+        }
     };
     match word {
         b"SUB" => return subscribe(input, start, line_bytes_max),

@@ -4,6 +4,7 @@ use std::io::IoSliceMut;
 use std::time::Instant;
 
 use bytes::Bytes;
+use natterjack_subject::is_valid_publish_subject;
 use natterjack_wire::client::{self, ClientOp, Decoded, decode_client};
 use natterjack_wire::error::{ErrorReply, ProtocolError};
 
@@ -174,9 +175,11 @@ impl ClientSession {
         worker: &mut Worker,
         now: Instant,
     ) -> Result<Carried, Halt> {
-        let limits = client::Limits {
-            control_line_bytes_max: self.engine.limits.control_line_bytes_max,
-            payload_bytes_max: self.engine.limits.payload_bytes_max,
+        let limits = &self.engine.limits;
+        let mut limits = client::Limits {
+            control_line_bytes_max: limits.control_line_bytes_max,
+            payload_bytes_max: limits.payload_bytes_max,
+            headers: self.rules.headers,
         };
         let input = source.input;
         let mut end = 0;
@@ -184,12 +187,14 @@ impl ClientSession {
             if self.auth_deadline.is_some() && !input[end].eq_ignore_ascii_case(&b'C') {
                 return Err(authorization_violation());
             }
-            match decode_client(&input[end..], &limits)? {
+            let decoded = decode_client(&input[end..], &limits)
+                .map_err(|error| self.fault(error, end, source, worker, now))?;
+            match decoded {
                 Decoded::Op {
                     op: ClientOp::Publish(publish),
                     consumed,
                 } => {
-                    self.handle_publish(&publish, source, worker, now)?;
+                    self.handle_publish(&publish, source, worker, now);
                     end += consumed;
                 }
                 Decoded::Op { op, consumed } => {
@@ -197,12 +202,38 @@ impl ClientSession {
                     // The operation may change who receives what comes next.
                     worker.run.is_routed = false;
                     self.handle_operation(&op, worker, now)?;
+                    limits.headers = self.rules.headers;
                     end += consumed;
                 }
                 Decoded::Incomplete { needed } => return Ok(Carried { end, needed }),
             }
         }
         Ok(Carried { end, needed: 0 })
+    }
+
+    /// What a fault of the client's comes to.
+    fn fault(
+        &self,
+        error: ProtocolError,
+        at: usize,
+        source: Source<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Halt {
+        // As on nats-server, whose pedantic look at a subject comes before the end of the message.
+        if error == ProtocolError::PayloadTerminator && self.rules.pedantic {
+            self.finish_run(worker, source, false, now);
+            let mut words = source.input[at..]
+                .split(|&byte| is_blank(byte))
+                .filter(|word| !word.is_empty());
+            if words
+                .nth(1)
+                .is_some_and(|subject| !is_valid_publish_subject(subject))
+            {
+                self.reply_error(&ErrorReply::InvalidPublishSubject, worker);
+            }
+        }
+        error.into()
     }
 
     fn halt(&self, halt: Halt, worker: &mut Worker) {
@@ -215,6 +246,10 @@ impl ClientSession {
         };
         self.outbox.close(reason);
     }
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 /// Keeps the start of an operation until its rest arrives.

@@ -13,7 +13,7 @@ mod input;
 mod operations;
 mod publish;
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};

@@ -6,9 +6,7 @@ use std::time::Instant;
 use natterjack_wire::client::{self, Publish};
 use natterjack_wire::error::ErrorReply;
 
-use super::input::Halt;
 use super::{ClientSession, Rules};
-use crate::close_reason::CloseReason;
 use crate::delivery::rendering::Source;
 use crate::delivery::run::Run;
 use crate::delivery::worker::{Deliverer, Publisher, Worker};
@@ -22,14 +20,14 @@ impl ClientSession {
         source: Source<'_>,
         worker: &mut Worker,
         now: Instant,
-    ) -> Result<(), Halt> {
+    ) {
         self.messages_in += 1;
         self.bytes_in += publish.body.len() as u64;
         let same_subject = worker.run.is_last_subject(publish.subject, source.input);
-        if (!same_subject || publish.reply.is_some() || self.rules.needs_care(publish))
-            && !self.prepare_publish(publish, same_subject, source, worker, now)?
+        if (!same_subject || publish.reply.is_some() || self.rules.need_care())
+            && !self.prepare_publish(publish, same_subject, source, worker, now)
         {
-            return Ok(());
+            return;
         }
         if worker.run.receivers.is_empty() {
             if publish.reply.is_some() {
@@ -42,7 +40,6 @@ impl ClientSession {
             // The acknowledgement has been sent; what it acknowledges follows before the next one.
             self.finish_run(worker, source, false, now);
         }
-        Ok(())
     }
 
     /// Everything about a message that is not the same as for the one before it. Returns whether the message
@@ -54,23 +51,19 @@ impl ClientSession {
         source: Source<'_>,
         worker: &mut Worker,
         now: Instant,
-    ) -> Result<bool, Halt> {
+    ) -> bool {
         self.heartbeat.active(now);
-        if publish.header_len.is_some() && !self.rules.headers {
-            tracing::debug!(client = self.outbox.id(), "message headers not supported");
-            return Err(Halt::Silent(CloseReason::ProtocolViolation));
+        if self.rules.pedantic && !natterjack_subject::is_valid_publish_subject(publish.subject) {
+            self.finish_run(worker, source, false, now);
+            self.reply_error(&ErrorReply::InvalidPublishSubject, worker);
         }
         if let Some(reply) = refusal(publish) {
             self.finish_run(worker, source, false, now);
             self.reply_error(&reply, worker);
-            return Ok(false);
+            return false;
         }
-        if self.rules.verbose || self.rules.pedantic {
+        if self.rules.verbose {
             self.finish_run(worker, source, false, now);
-            if self.rules.pedantic && !natterjack_subject::is_valid_publish_subject(publish.subject)
-            {
-                self.reply_error(&ErrorReply::InvalidPublishSubject, worker);
-            }
             self.acknowledge(worker);
         }
         if !same_subject {
@@ -83,7 +76,7 @@ impl ClientSession {
             }
             worker.run.routed(publish.subject, source.input);
         }
-        Ok(true)
+        true
     }
 
     fn no_responders(
@@ -151,25 +144,28 @@ impl ClientSession {
 }
 
 impl Rules {
-    /// Whether this message needs more than the one before it with the same subject.
+    /// Whether every message needs more than the one before it with the same subject.
     #[inline]
-    fn needs_care(self, publish: &Publish<'_>) -> bool {
-        self.verbose || self.pedantic || (publish.header_len.is_some() && !self.headers)
+    fn need_care(self) -> bool {
+        self.verbose || self.pedantic
     }
 }
 
-/// Subjects that only servers publish to (client protocol, section 7).
+/// Subjects that only servers publish to (client protocol, section 7). Some are reserved only with something
+/// behind the prefix, as nats-server has it.
 fn refusal<'a>(publish: &Publish<'a>) -> Option<ErrorReply<'a>> {
     let subject = publish.subject;
-    if subject.starts_with(b"_GR_.") || subject.starts_with(b"$NRG.") {
+    if is_below(subject, b"_GR_.") || subject.starts_with(b"$NRG.") {
         return Some(ErrorReply::PublishDenied { subject });
     }
     let reply = publish.reply?;
-    let reserved: [&[u8]; 3] = [b"_R_.", b"_GR_.", b"$JS.ACK."];
-    reserved
-        .iter()
-        .any(|prefix| reply.starts_with(prefix))
-        .then_some(ErrorReply::ReplyDenied { reply })
+    let is_reserved =
+        reply.starts_with(b"_R_.") || is_below(reply, b"_GR_.") || is_below(reply, b"$JS.ACK.");
+    is_reserved.then_some(ErrorReply::ReplyDenied { reply })
+}
+
+fn is_below(subject: &[u8], prefix: &[u8]) -> bool {
+    subject.len() > prefix.len() && subject.starts_with(prefix)
 }
 
 /// The status message for a request nobody heard, if the client has a plain subscription for the reply.

@@ -7,6 +7,7 @@ use ProtocolError as Bad;
 const LIMITS: Limits = Limits {
     control_line_bytes_max: 4096,
     payload_bytes_max: 1_048_576,
+    headers: true,
 };
 
 fn plain<'a>(subject: &'a [u8], reply: Option<&'a [u8]>, body: &'a [u8]) -> Publish<'a> {
@@ -162,13 +163,23 @@ fn carriage_returns_inside_a_message_line() {
 
 /// nats-server takes the first byte behind the blanks as part of the arguments whatever it is, so that
 /// `PUB \nfoo 5` reaches subscribers as a broken `MSG \nfoo 1 5`, and `SUB \nfoo 2`, `CONNECT\n{}` and
-/// `INFO\n{}` work. To us a line feed ends the line.
+/// `INFO\n{}` work. The latter harm nobody and work here too; in a message a line feed ends the line.
 #[test]
 fn line_feeds_in_place_of_arguments() {
     check_refused("PUB \n", Bad::PublishArguments);
-    check_refused("SUB \n", Bad::SubscribeArguments);
-    check("CONNECT\n", ClientOp::Connect(b""));
-    check("INFO\n", ClientOp::Info(b""));
+    check_refused("HPUB \n", Bad::HeaderPublishArguments);
+    check_refused("SUB \n\n", Bad::SubscribeArguments);
+    check_refused("UNSUB \n \r\n", Bad::UnsubscribeArguments);
+    check(
+        "SUB \n foo 2\r\n",
+        ClientOp::Subscribe(Subscribe {
+            subject: b"foo",
+            queue: None,
+            sid: b"2",
+        }),
+    );
+    check("CONNECT\n{}\r\n", ClientOp::Connect(b"{}"));
+    check("INFO \n{}\n", ClientOp::Info(b"{}"));
     check("-ERR \n", ClientOp::Err(b""));
 }
 
@@ -414,6 +425,7 @@ fn limits_are_the_callers() {
     let tiny = Limits {
         control_line_bytes_max: 5,
         payload_bytes_max: 2,
+        headers: true,
     };
     let decode = |input| decode_client(input, &tiny);
     assert!(decode(b"PUB abc 2\r\nxx\r\n").is_ok());
