@@ -9,23 +9,16 @@ pub const GLOBAL_ACCOUNT: &str = "$G";
 
 /// Clients of one account see each other's messages and nobody else's.
 pub struct Account {
-    id: u64,
     name: Box<str>,
     index: Index<Subscriber>,
 }
 
 impl Account {
-    pub(crate) fn new(id: u64, name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self {
-            id,
             name: name.into(),
             index: Index::new(),
         }
-    }
-
-    /// Distinguishes accounts of one engine faster than their names.
-    pub(crate) fn id(&self) -> u64 {
-        self.id
     }
 
     /// The account's name.

@@ -101,7 +101,7 @@ impl Engine {
             authorization: settings.authorization,
             counters: Counters::default(),
             info: settings.info,
-            global: Arc::new(Account::new(0, GLOBAL_ACCOUNT)),
+            global: Arc::new(Account::new(GLOBAL_ACCOUNT)),
             connections: Mutex::new(HashMap::new()),
             connection_count: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),

@@ -101,12 +101,8 @@ impl Server {
             .map_err(bind_error)?;
         let info = server_info(&options, addresses[0].port());
         let server_id = info.server_id.clone();
-        tracing::info!(
-            server_id,
-            server_name = info.server_name,
-            version = env!("CARGO_PKG_VERSION"),
-            "Starting Natterjack"
-        );
+        tracing::info!("  Name:     {}", info.server_name);
+        tracing::info!("  ID:       {server_id}");
         let engine = Engine::new(Settings {
             info,
             limits: options.limits(),

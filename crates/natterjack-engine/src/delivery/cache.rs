@@ -9,9 +9,11 @@
 //! new subjects is looked up in the index directly and neither evicts the subjects that repeat nor pays
 //! for being remembered.
 
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
 use foldhash::fast::FixedState;
 use natterjack_subject::{MatchSet, Stamp};
-use std::hash::BuildHasher;
 
 use super::subscription::Subscriber;
 use crate::account::Account;
@@ -19,69 +21,95 @@ use crate::account::Account;
 /// Slots of the table; a power of two.
 const SLOTS: usize = 4096;
 
+/// Longer subjects are looked up each time: they are rare, and the table's memory must have a bound.
+const SUBJECT_BYTES_MAX: usize = 256;
+
+/// Slots looked at after each batch for entries that are out of date. An entry keeps its receivers in memory,
+/// and those may be thousands of connections that are long gone.
+const SWEPT_PER_BATCH: usize = 2;
+
 /// Receivers of one subject.
 struct Entry {
-    account: u64,
+    account: Arc<Account>,
     subject: Vec<u8>,
     stamp: Stamp,
     receivers: MatchSet<Subscriber>,
 }
 
-#[derive(Default)]
-struct Slot {
-    /// Hash of the subject seen last in this slot, whether or not it is the entry's.
-    seen: u64,
-    entry: Option<Entry>,
+impl Entry {
+    fn is_current(&self) -> bool {
+        self.account.index().is_current(&self.stamp)
+    }
 }
 
 pub(crate) struct RouteCache {
     hasher: FixedState,
-    slots: Box<[Slot]>,
+    /// Hash of the subject seen last in each slot, whether or not it is the entry's.
+    seen: Box<[u64]>,
+    entries: Box<[Option<Box<Entry>>]>,
+    swept: usize,
 }
 
 impl RouteCache {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             hasher: FixedState::with_seed(seed),
-            slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+            seen: vec![0; SLOTS].into(),
+            entries: std::iter::repeat_with(|| None).take(SLOTS).collect(),
+            swept: 0,
         }
     }
 
     /// Looks up the receivers of `subject`; `None` if they are `current`.
     pub(crate) fn route(
         &mut self,
-        account: &Account,
+        account: &Arc<Account>,
         subject: &[u8],
         current: &MatchSet<Subscriber>,
     ) -> Option<MatchSet<Subscriber>> {
         let hash = self.hasher.hash_one(subject);
-        let slot = &mut self.slots[hash as usize & (SLOTS - 1)];
-        if slot.seen != hash {
-            slot.seen = hash;
+        let slot = hash as usize & (SLOTS - 1);
+        if self.seen[slot] != hash || subject.len() > SUBJECT_BYTES_MAX {
+            self.seen[slot] = hash;
             return unless_same(account.index().matches(subject), current);
         }
-        if let Some(entry) = &slot.entry
+        if let Some(entry) = &self.entries[slot]
             && entry.subject == subject
-            && entry.account == account.id()
-            && account.index().is_current(&entry.stamp)
+            && Arc::ptr_eq(&entry.account, account)
+            && entry.is_current()
         {
             return (!entry.receivers.same_as(current)).then(|| entry.receivers.clone());
         }
         let (stamp, found) = account.index().look_up(subject);
-        let mut subject_buffer = slot
-            .entry
-            .take()
-            .map(|entry| entry.subject)
-            .unwrap_or_default();
-        subject_buffer.clear();
-        subject_buffer.extend_from_slice(subject);
-        slot.entry = Some(Entry {
-            account: account.id(),
-            subject: subject_buffer,
-            stamp,
-            receivers: found.clone(),
-        });
+        match &mut self.entries[slot] {
+            Some(entry) => {
+                entry.account = Arc::clone(account);
+                entry.subject.clear();
+                entry.subject.extend_from_slice(subject);
+                entry.stamp = stamp;
+                entry.receivers = found.clone();
+            }
+            none => {
+                *none = Some(Box::new(Entry {
+                    account: Arc::clone(account),
+                    subject: subject.to_vec(),
+                    stamp,
+                    receivers: found.clone(),
+                }));
+            }
+        }
         unless_same(found, current)
+    }
+
+    /// Forgets some of the entries that are out of date; a call after each batch gets round to all.
+    pub(crate) fn sweep(&mut self) {
+        for _ in 0..SWEPT_PER_BATCH {
+            self.swept = (self.swept + 1) % SLOTS;
+            let entry = &mut self.entries[self.swept];
+            if entry.as_ref().is_some_and(|entry| !entry.is_current()) {
+                *entry = None;
+            }
+        }
     }
 }
 
@@ -90,4 +118,82 @@ fn unless_same(
     current: &MatchSet<Subscriber>,
 ) -> Option<MatchSet<Subscriber>> {
     (!found.same_as(current)).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use natterjack_subject::MatchSet;
+
+    use super::*;
+    use crate::delivery::outbox::{Outbox, OutboxLimits};
+    use crate::delivery::subscription::Subscription;
+    use crate::delivery::transport::Transport;
+
+    struct Nowhere;
+
+    impl Transport for Nowhere {
+        fn try_write(&self, _: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::WouldBlock.into())
+        }
+
+        fn wake(&self) {}
+    }
+
+    fn subscriber(subject: &[u8]) -> Subscriber {
+        let limits = OutboxLimits {
+            pending_bytes_max: 1,
+            congested_bytes: 1,
+        };
+        let outbox = Arc::new(Outbox::new(1, limits, Arc::new(Nowhere)));
+        Subscriber(Arc::new(Subscription::new(outbox, b"1", subject, None)))
+    }
+
+    fn receivers(cache: &mut RouteCache, account: &Arc<Account>, subject: &[u8]) -> usize {
+        let none = MatchSet::default();
+        cache
+            .route(account, subject, &none)
+            .map_or(0, |found| found.plain_len())
+    }
+
+    #[test]
+    fn answers_follow_the_index_and_accounts_do_not_mix() {
+        let (mine, other) = (Arc::new(Account::new("A")), Arc::new(Account::new("B")));
+        let mut cache = RouteCache::new(1);
+        let one = subscriber(b"a");
+        for _ in 0..3 {
+            assert_eq!(receivers(&mut cache, &mine, b"a"), 0);
+        }
+        mine.index()
+            .insert(b"a", None, one.clone())
+            .expect("a valid subject");
+        for _ in 0..3 {
+            assert_eq!(receivers(&mut cache, &mine, b"a"), 1);
+            assert_eq!(receivers(&mut cache, &other, b"a"), 0);
+        }
+        mine.index().remove(b"a", None, &one);
+        assert_eq!(receivers(&mut cache, &mine, b"a"), 0);
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten_in_time() {
+        let account = Arc::new(Account::new("A"));
+        let mut cache = RouteCache::new(1);
+        let one = subscriber(b"a");
+        account
+            .index()
+            .insert(b"a", None, one.clone())
+            .expect("a valid subject");
+        for _ in 0..3 {
+            assert_eq!(receivers(&mut cache, &account, b"a"), 1);
+        }
+        account.index().remove(b"a", None, &one);
+        assert!(
+            Arc::strong_count(&one.0) > 1,
+            "the cache still refers to it"
+        );
+        for _ in 0..SLOTS / SWEPT_PER_BATCH {
+            cache.sweep();
+        }
+        assert_eq!(Arc::strong_count(&one.0), 1);
+    }
 }

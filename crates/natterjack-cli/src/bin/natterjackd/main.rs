@@ -10,10 +10,6 @@ use std::process::ExitCode;
 
 use flags::Invocation;
 
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments = std::env::args_os()
         .skip(1)

@@ -60,6 +60,9 @@ struct Carried {
     needed: usize,
 }
 
+/// A message of which this much, but not all, came in more than one read gets a buffer of its own.
+const DRIPPING_BYTES: usize = 2 * 1024;
+
 impl ClientSession {
     /// Where to read to next: the rest of a large message, if one is on its way, and then the worker's buffer.
     pub fn read_slices<'a>(&'a mut self, worker: &'a mut Worker) -> [IoSliceMut<'a>; 2] {
@@ -131,7 +134,8 @@ impl ClientSession {
             worker,
             now,
         )?;
-        self.partial = keep(&input[carried.end..], carried.needed, worker);
+        let is_continued = start > 0 && carried.end == 0;
+        self.partial = keep(&input[carried.end..], carried.needed, is_continued, worker);
         Ok(())
     }
 
@@ -253,11 +257,13 @@ fn is_blank(byte: u8) -> bool {
 }
 
 /// Keeps the start of an operation until its rest arrives.
-fn keep(rest: &[u8], needed: usize, worker: &mut Worker) -> Partial {
+fn keep(rest: &[u8], needed: usize, is_continued: bool, worker: &mut Worker) -> Partial {
     if rest.is_empty() {
         return Partial::None;
     }
-    if needed <= LARGE_FRAME_BYTES {
+    // A message that comes in dribs and drabs must not be copied with each of them.
+    let is_dripping = is_continued && needed > rest.len() + 1 && rest.len() > DRIPPING_BYTES;
+    if needed <= LARGE_FRAME_BYTES && !is_dripping {
         return Partial::Small(rest.to_vec());
     }
     let spare = std::mem::take(&mut worker.spare_frame);

@@ -260,6 +260,7 @@ impl ClientSession {
 
     /// Sends the batch's deliveries, and notes who is behind.
     pub(super) fn end_batch(&mut self, worker: &mut Worker, now: Instant) {
+        worker.cache.sweep();
         let deliverer = &mut worker.deliverer;
         deliverer.flush_touched(now);
         Counters::add(
