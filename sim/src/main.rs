@@ -64,7 +64,7 @@ fn arguments() -> Option<Arguments> {
         };
         *place = Some(arguments.next()?.parse().ok()?);
     }
-    let count = seeds.unwrap_or(if seed.is_some() { 1 } else { SEEDS_DEFAULT });
+    let count = seeds.unwrap_or_else(|| if seed.is_some() { 1 } else { SEEDS_DEFAULT });
     Some(Arguments {
         first: seed.unwrap_or(0),
         count,
