@@ -16,6 +16,8 @@ mod account;
 mod auth;
 mod close_reason;
 mod delivery;
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod session;
 

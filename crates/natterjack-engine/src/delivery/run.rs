@@ -27,6 +27,13 @@ impl Span {
         }
     }
 
+    fn moved(self, by: u32) -> Self {
+        Self {
+            start: self.start + by,
+            end: self.end + by,
+        }
+    }
+
     pub(crate) fn len(self) -> usize {
         (self.end - self.start) as usize
     }
@@ -54,6 +61,15 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// The same shape, this much further on.
+    fn moved(self, by: u32) -> Self {
+        Self {
+            subject: self.subject.moved(by),
+            tail: self.tail.moved(by),
+            ..self
+        }
+    }
+
     /// Header and payload, in the buffer that holds the tail.
     pub(crate) fn body(&self) -> Span {
         Span {
@@ -63,14 +79,25 @@ impl Frame {
     }
 }
 
+/// A message without reply and header, in the shape of one that may come again: a stream of messages of one
+/// subject and one size is the most common load there is, and its control lines need not be taken apart.
+#[derive(Clone, Copy)]
+struct Repeatable {
+    /// The control line with its end.
+    line: Span,
+    body_len: usize,
+    frame: Frame,
+}
+
 /// The messages collected since the receivers last changed.
 pub(crate) struct Run {
     /// Who receives all of these messages.
     pub(crate) receivers: MatchSet<Subscriber>,
     /// Whether `receivers` is what the last subject matched in this batch.
-    pub(crate) is_routed: bool,
+    is_routed: bool,
     pub(crate) frames: Vec<Frame>,
     last_subject: Span,
+    last: Option<Repeatable>,
     /// All frames have the subject of the first.
     pub(crate) has_one_subject: bool,
     pub(crate) has_headers: bool,
@@ -87,6 +114,7 @@ impl Run {
             is_routed: false,
             frames: Vec::new(),
             last_subject: Span::default(),
+            last: None,
             has_one_subject: true,
             has_headers: false,
             has_replies: false,
@@ -103,49 +131,93 @@ impl Run {
             && self.last_subject.of_bytes(input) == subject
     }
 
+    /// The next message is not compared with the last one.
+    pub(crate) fn forget_last(&mut self) {
+        self.last = None;
+    }
+
+    /// Forgets who receives what: the next message is looked up again.
+    pub(crate) fn forget_route(&mut self) {
+        self.is_routed = false;
+        self.last = None;
+    }
+
+    /// If the message at `start` has the control line of the last one, adds it and returns its length and the
+    /// length of its body. Returns `None` also if it is incomplete or ends badly.
+    #[inline]
+    pub(crate) fn repeat(&mut self, input: &[u8], start: usize) -> Option<(usize, usize)> {
+        let last = self.last?;
+        let rest = &input[start..];
+        let line = last.line.of_bytes(input);
+        let body_end = line.len() + last.body_len;
+        if rest.get(..line.len())? != line || rest.get(body_end..body_end + 2)? != b"\r\n" {
+            return None;
+        }
+        if !self.receivers.is_empty() {
+            self.body_bytes += last.body_len;
+            self.frames
+                .push(last.frame.moved(start as u32 - last.line.start));
+        }
+        Some((body_end + 2, last.body_len))
+    }
+
     /// Notes that the receivers in force are those of `subject`.
     pub(crate) fn routed(&mut self, subject: &[u8], input: &[u8]) {
         self.is_routed = true;
         self.last_subject = Span::of(subject, input);
     }
 
-    /// Adds a message, whose slices must lie in `input`.
+    /// Adds a message that began at `start` of the input, and in which all slices lie. If `may_repeat`, the
+    /// next one is first compared with it by [`repeat`](Self::repeat).
     #[inline]
-    pub(crate) fn push(&mut self, publish: &Publish<'_>, same_subject: bool, input: &[u8]) {
-        let subject = Span::of(publish.subject, input);
-        self.has_one_subject &= same_subject || self.frames.is_empty();
-        let header_len = publish.header_len.unwrap_or(0) as u32;
-        self.has_headers |= header_len > 0;
-        let reply = match publish.reply {
-            Some(reply) => {
-                self.has_replies = true;
-                Span::of(reply, input)
-            }
-            None => Span::default(),
-        };
-        self.body_bytes += publish.body.len();
-        let frame = match canonical_tail(publish, subject, input) {
-            Some((tail, tail_head_len)) => Frame {
-                subject,
-                reply,
-                tail,
-                tail_head_len,
-                header_len,
-                is_rewritten: false,
+    pub(crate) fn push(
+        &mut self,
+        publish: &Publish<'_>,
+        start: usize,
+        input: &[u8],
+        same_subject: bool,
+        may_repeat: bool,
+    ) {
+        let frame = self.frame(publish, input);
+        let is_plain =
+            publish.reply.is_none() && publish.header_len.is_none() && !frame.is_rewritten;
+        self.last = (may_repeat && is_plain).then(|| Repeatable {
+            line: Span {
+                start: start as u32,
+                end: frame.body().start,
             },
-            None => {
-                let (tail, tail_head_len) = self.rewrite_tail(publish);
-                Frame {
-                    subject,
-                    reply,
-                    tail,
-                    tail_head_len,
-                    header_len,
-                    is_rewritten: true,
-                }
-            }
-        };
+            body_len: publish.body.len(),
+            frame,
+        });
+        if self.receivers.is_empty() {
+            self.rewritten.clear();
+            return;
+        }
+        self.has_one_subject &= same_subject || self.frames.is_empty();
+        self.has_headers |= frame.header_len > 0;
+        self.has_replies |= publish.reply.is_some();
+        self.body_bytes += publish.body.len();
         self.frames.push(frame);
+    }
+
+    fn frame(&mut self, publish: &Publish<'_>, input: &[u8]) -> Frame {
+        let subject = Span::of(publish.subject, input);
+        let reply = publish
+            .reply
+            .map_or_else(Span::default, |reply| Span::of(reply, input));
+        let header_len = publish.header_len.unwrap_or(0) as u32;
+        let (is_rewritten, (tail, tail_head_len)) = match canonical_tail(publish, subject, input) {
+            Some(tail) => (false, tail),
+            None => (true, self.rewrite_tail(publish)),
+        };
+        Frame {
+            subject,
+            reply,
+            tail,
+            tail_head_len,
+            header_len,
+            is_rewritten,
+        }
     }
 
     /// Forgets the messages; the receivers stay known.
@@ -238,8 +310,7 @@ mod tests {
             panic!("not a message: {input:?}");
         };
         let mut run = Run::new();
-        run.push(&publish, false, input);
-        let frame = run.frames[0];
+        let frame = run.frame(&publish, input);
         let source = if frame.is_rewritten {
             &run.rewritten[..]
         } else {

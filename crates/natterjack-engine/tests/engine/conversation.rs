@@ -169,6 +169,44 @@ fn refusals_leave_the_connection_open() {
 }
 
 #[test]
+fn messages_with_the_same_control_line_are_each_handled() {
+    let message = "PUB a 1\r\nx\r\n";
+    let delivery = "MSG a 1 1\r\nx\r\n";
+    check(
+        "",
+        &format!("SUB a 1\r\n{}", message.repeat(5)),
+        &delivery.repeat(5),
+    );
+    check(
+        "",
+        &format!(
+            "SUB a 1\r\n{message}{message}UNSUB 1\r\n{message}{message}SUB a 1\r\n{message}{message}"
+        ),
+        &delivery.repeat(4),
+    );
+    let refused = "-ERR 'Permissions Violation for Publish to \"$NRG.x\"'\r\n";
+    check(
+        "",
+        &format!(
+            "SUB > 1\r\n{message}{0}{0}{message}",
+            "PUB $NRG.x 1\r\nx\r\n"
+        ),
+        &format!("{delivery}{refused}{refused}{delivery}"),
+    );
+    let invalid = "-ERR 'Invalid Publish Subject'\r\n";
+    check(
+        "\"pedantic\":true",
+        &"PUB a.* 1\r\nx\r\n".repeat(2),
+        &invalid.repeat(2),
+    );
+    check(
+        "\"verbose\":true",
+        &message.repeat(3),
+        &format!("+OK\r\n{}", "+OK\r\n".repeat(3)),
+    );
+}
+
+#[test]
 fn faults_close_the_connection_after_what_came_before() {
     #[track_caller]
     fn check_closed(input: &[u8], expected: &str) {

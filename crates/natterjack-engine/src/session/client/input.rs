@@ -169,7 +169,7 @@ impl ClientSession {
         let carried = self.carry_out_operations(source, worker, now);
         // What came before a fault is delivered all the same.
         self.finish_run(worker, source, true, now);
-        worker.run.is_routed = false;
+        worker.run.forget_route();
         carried
     }
 
@@ -191,6 +191,12 @@ impl ClientSession {
             if self.auth_deadline.is_some() && !input[end].eq_ignore_ascii_case(&b'C') {
                 return Err(authorization_violation());
             }
+            if let Some((consumed, body_len)) = worker.run.repeat(input, end) {
+                self.messages_in += 1;
+                self.bytes_in += body_len as u64;
+                end += consumed;
+                continue;
+            }
             let decoded = decode_client(&input[end..], &limits)
                 .map_err(|error| self.fault(error, end, source, worker, now))?;
             match decoded {
@@ -198,13 +204,13 @@ impl ClientSession {
                     op: ClientOp::Publish(publish),
                     consumed,
                 } => {
-                    self.handle_publish(&publish, source, worker, now);
+                    self.handle_publish(&publish, end, source, worker, now);
                     end += consumed;
                 }
                 Decoded::Op { op, consumed } => {
                     self.finish_run(worker, source, false, now);
                     // The operation may change who receives what comes next.
-                    worker.run.is_routed = false;
+                    worker.run.forget_route();
                     self.handle_operation(&op, worker, now)?;
                     limits.headers = self.rules.headers;
                     end += consumed;

@@ -17,10 +17,12 @@ impl ClientSession {
     pub(super) fn handle_publish(
         &mut self,
         publish: &Publish<'_>,
+        start: usize,
         source: Source<'_>,
         worker: &mut Worker,
         now: Instant,
     ) {
+        worker.run.forget_last();
         self.messages_in += 1;
         self.bytes_in += publish.body.len() as u64;
         let same_subject = worker.run.is_last_subject(publish.subject, source.input);
@@ -29,13 +31,13 @@ impl ClientSession {
         {
             return;
         }
-        if worker.run.receivers.is_empty() {
-            if publish.reply.is_some() {
-                self.no_responders(publish, worker, source, now);
-            }
-        } else {
-            worker.run.push(publish, same_subject, source.input);
+        if worker.run.receivers.is_empty() && publish.reply.is_some() {
+            self.no_responders(publish, worker, source, now);
         }
+        let may_repeat = !self.rules.need_care();
+        worker
+            .run
+            .push(publish, start, source.input, same_subject, may_repeat);
         if self.rules.verbose {
             // The acknowledgement has been sent; what it acknowledges follows before the next one.
             self.finish_run(worker, source, false, now);
