@@ -14,6 +14,7 @@
 
 mod canary;
 mod command;
+mod engine;
 mod mutate;
 mod run;
 mod shrink;
@@ -58,6 +59,11 @@ const TARGETS: &[Target] = &[
         name: "subject_index",
         generate: mutate::noise,
         check: natterjack_subject::fuzzing::subject_index,
+    },
+    Target {
+        name: "engine_session",
+        generate: engine::client_session,
+        check: engine::check,
     },
     // Must fail, to show that the fuzzing finds what is there.
     Target {

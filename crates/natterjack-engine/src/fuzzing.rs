@@ -29,12 +29,21 @@ pub fn engine_session(data: &[u8], now: Instant) {
     bytes[..choices.len()].copy_from_slice(choices);
     let choices = u64::from_le_bytes(bytes);
     let whole = play(input, choices, None, now);
-    let mut rng = fastrand::Rng::with_seed(choices);
-    let pieces = play(input, choices, Some(&mut rng), now);
+    let in_pieces = |input: &[u8]| {
+        let mut rng = fastrand::Rng::with_seed(choices);
+        play(input, choices, Some(&mut rng), now)
+    };
+    let mut pieces = in_pieces(input);
     // Pending bytes are those of one batch, and a queue group's choice is chance.
-    if !has_tiny_backlog(choices) && !uses_queue_groups(input) {
-        assert_eq!(pieces, whole, "in pieces and whole");
+    if has_tiny_backlog(choices) || uses_queue_groups(input) {
+        return;
     }
+    if whole.closed.is_some() && pieces.closed.is_none() {
+        // A message with a buffer of its own is looked at when its last byte is there. That the one before is
+        // wrong is then known one byte later.
+        pieces = in_pieces(&[input, b"\n"].concat());
+    }
+    assert_eq!(pieces, whole, "in pieces and whole");
 }
 
 /// What a client was sent, as far as it may not depend on how its bytes arrived: messages by subscription and
@@ -102,8 +111,9 @@ fn play(input: &[u8], choices: u64, pieces: Option<&mut fastrand::Rng>, now: Ins
             "its own subscription"
         );
         let last = sent.messages.values().flatten().next_back();
+        // Unless the one that publishes it was dropped.
         assert!(
-            last.is_some_and(|message| message.contains("last")),
+            is_slow(&with_headers) || last.is_some_and(|message| message.starts_with("MSG last ")),
             "{last:?}"
         );
     }
