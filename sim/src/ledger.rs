@@ -10,12 +10,6 @@ use natterjack_wire::client::Message;
 
 use crate::message::{PATTERNS, Publication, QUEUES, SUBJECTS, identity, matches};
 
-/// Whether a publisher's messages keep their order at a member of a queue group, as they do with nats-server.
-///
-/// The engine does not promise it yet: when a member cannot take what was chosen for it (its maximum, its
-/// publisher without echo, its end), the next member gets those messages before or behind its own.
-const GROUPS_KEEP_ORDER: bool = false;
-
 /// A property that did not hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
@@ -293,7 +287,7 @@ impl Ledger {
             if sequence == last {
                 return Err(("no message arrives twice", String::new()));
             }
-            if sequence < last && (GROUPS_KEEP_ORDER || subscription.queue.is_none()) {
+            if sequence < last {
                 return Err((
                     "a publisher's messages keep their order",
                     format!("after {last}"),

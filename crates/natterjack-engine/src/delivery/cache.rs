@@ -13,9 +13,9 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use natterjack_subject::{MatchSet, Stamp};
+use natterjack_subject::Stamp;
 
-use super::subscription::Subscriber;
+use super::receivers::Receivers;
 use crate::account::Account;
 
 /// Slots of the table; a power of two.
@@ -33,7 +33,7 @@ struct Entry {
     account: Arc<Account>,
     subject: Vec<u8>,
     stamp: Stamp,
-    receivers: MatchSet<Subscriber>,
+    receivers: Receivers,
 }
 
 impl Entry {
@@ -65,13 +65,14 @@ impl RouteCache {
         &mut self,
         account: &Arc<Account>,
         subject: &[u8],
-        current: &MatchSet<Subscriber>,
-    ) -> Option<MatchSet<Subscriber>> {
+        current: &Receivers,
+    ) -> Option<Receivers> {
         let hash = self.hasher.hash_one(subject);
         let slot = hash as usize & (SLOTS - 1);
         if self.seen[slot] != hash || subject.len() > SUBJECT_BYTES_MAX {
             self.seen[slot] = hash;
-            return unless_same(account.index().matches(subject), current);
+            let found = account.index().matches(subject);
+            return (!current.are(&found)).then(|| Receivers::new(found));
         }
         if let Some(entry) = &self.entries[slot]
             && entry.subject == subject
@@ -81,6 +82,11 @@ impl RouteCache {
             return (!entry.receivers.same_as(current)).then(|| entry.receivers.clone());
         }
         let (stamp, found) = account.index().look_up(subject);
+        let found = if current.are(&found) {
+            current.clone()
+        } else {
+            Receivers::new(found)
+        };
         match &mut self.entries[slot] {
             Some(entry) => {
                 entry.account = Arc::clone(account);
@@ -98,7 +104,7 @@ impl RouteCache {
                 }));
             }
         }
-        unless_same(found, current)
+        (!found.same_as(current)).then_some(found)
     }
 
     /// Forgets some of the entries that are out of date; a call after each batch gets round to all.
@@ -113,20 +119,11 @@ impl RouteCache {
     }
 }
 
-fn unless_same(
-    found: MatchSet<Subscriber>,
-    current: &MatchSet<Subscriber>,
-) -> Option<MatchSet<Subscriber>> {
-    (!found.same_as(current)).then_some(found)
-}
-
 #[cfg(test)]
 mod tests {
-    use natterjack_subject::MatchSet;
-
     use super::*;
     use crate::delivery::outbox::{Outbox, OutboxLimits};
-    use crate::delivery::subscription::Subscription;
+    use crate::delivery::subscription::{Subscriber, Subscription};
     use crate::delivery::transport::Transport;
 
     struct Nowhere;
@@ -149,7 +146,7 @@ mod tests {
     }
 
     fn receivers(cache: &mut RouteCache, account: &Arc<Account>, subject: &[u8]) -> usize {
-        let none = MatchSet::default();
+        let none = Receivers::default();
         cache
             .route(account, subject, &none)
             .map_or(0, |found| found.plain_len())

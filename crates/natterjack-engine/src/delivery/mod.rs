@@ -9,6 +9,7 @@ pub(crate) mod worker;
 pub(crate) mod cache;
 pub(crate) mod outbox;
 pub(crate) mod queue;
+pub(crate) mod receivers;
 pub(crate) mod rendering;
 pub(crate) mod subscription;
 pub(crate) mod transport;

@@ -26,7 +26,7 @@ pub(crate) enum Offered {
     Accepted,
     /// Queued, and the target is so far behind that its producers should slow down.
     Congested,
-    /// The connection or the subscription is closed, perhaps because this was too much for it.
+    /// Not taken: the connection or the subscription was closed before.
     Closed,
     /// The subscription counts its messages; deliver through [`Outbox::offer_counted`].
     Counted,
@@ -76,6 +76,8 @@ pub struct Outbox {
     headers: AtomicBool,
     /// Whether the peer can read an INFO at any time.
     accepts_info: AtomicBool,
+    /// Set with `State::closed`, for those who choose among connections without locking each.
+    closed: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -113,6 +115,7 @@ impl Outbox {
             limits,
             headers: AtomicBool::new(false),
             accepts_info: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             state: Mutex::new(State {
                 transport: Some(transport),
                 closed: None,
@@ -144,6 +147,11 @@ impl Outbox {
 
     pub(crate) fn set_headers(&self, headers: bool) {
         self.headers.store(headers, Ordering::Relaxed);
+    }
+
+    /// Whether the connection is closed, as far as this thread has heard.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn accepts_info(&self) -> bool {
@@ -178,7 +186,7 @@ impl Outbox {
     /// those of a slow consumer, which are dropped.
     pub fn close(&self, reason: CloseReason) {
         let mut state = self.state.lock();
-        state.close(reason);
+        state.close(&self.closed, reason);
         drop(state);
         self.wake();
     }
@@ -194,7 +202,7 @@ impl Outbox {
     /// Lets go of the socket and of everything queued: the connection's task has ended.
     pub fn release(&self) {
         let mut state = self.state.lock();
-        state.close(CloseReason::ClientClosed);
+        state.close(&self.closed, CloseReason::ClientClosed);
         let transport = state.transport.take();
         let queue = std::mem::take(&mut state.queue);
         state.blocked = false;
@@ -210,7 +218,7 @@ impl Outbox {
             return false;
         }
         state.queue.push_copy(text);
-        state.check_overflow(&self.limits, None);
+        state.check_overflow(self, None);
         !std::mem::replace(&mut state.touched, true)
     }
 
@@ -248,11 +256,11 @@ impl Outbox {
             state = self.state.lock();
             let mut queue = Queue::default();
             rendering.queue_rest(written.bytes, &mut queue);
-            state.after_write(queue, &written, &self.limits, now);
+            state.after_write(queue, &written, self, now);
             if state.queue.bytes > 0 && state.closed.is_none() {
                 self.continue_flush(state, &*transport, now);
                 let mut state = self.state.lock();
-                state.check_overflow(&self.limits, Some(subscription));
+                state.check_overflow(self, Some(subscription));
                 return state.verdict(&self.limits);
             }
             return state.verdict(&self.limits);
@@ -298,7 +306,7 @@ impl Outbox {
         must_flush: &mut bool,
     ) -> Offered {
         *must_flush = !std::mem::replace(&mut state.touched, true);
-        state.check_overflow(&self.limits, Some(subscription));
+        state.check_overflow(self, Some(subscription));
         state.verdict(&self.limits)
     }
 
@@ -338,7 +346,7 @@ impl Outbox {
             let written = write_slices(transport, |skip, write| queue.slices(skip, write));
             queue.consume(written.bytes);
             state = self.state.lock();
-            state.after_write(queue, &written, &self.limits, now);
+            state.after_write(queue, &written, self, now);
         }
         if state.queue.bytes > 0 && !state.blocked {
             state.blocked = true;
@@ -389,10 +397,11 @@ impl Outbox {
 }
 
 impl State {
-    fn close(&mut self, reason: CloseReason) {
+    fn close(&mut self, flag: &AtomicBool, reason: CloseReason) {
         if self.closed.is_some() {
             return;
         }
+        flag.store(true, Ordering::Relaxed);
         self.closed = Some(reason);
         if matches!(
             reason,
@@ -413,10 +422,10 @@ impl State {
         self.pending_bytes() > limits.congested_bytes && !self.unresponsive
     }
 
+    /// What to say of messages that were taken. Messages that were too much for the connection were taken too:
+    /// they are lost with it, and nobody else gets them.
     fn verdict(&self, limits: &OutboxLimits) -> Offered {
-        if self.closed.is_some() {
-            Offered::Closed
-        } else if self.is_congested(limits) {
+        if self.closed.is_none() && self.is_congested(limits) {
             Offered::Congested
         } else {
             Offered::Accepted
@@ -424,9 +433,9 @@ impl State {
     }
 
     /// Closes the connection if more waits than allowed.
-    fn check_overflow(&mut self, limits: &OutboxLimits, cause: Option<&Subscription>) {
+    fn check_overflow(&mut self, outbox: &Outbox, cause: Option<&Subscription>) {
         let pending_bytes = self.pending_bytes();
-        if pending_bytes <= limits.pending_bytes_max || self.closed.is_some() {
+        if pending_bytes <= outbox.limits.pending_bytes_max || self.closed.is_some() {
             return;
         }
         let subject = cause.map(|subscription| subscription.subject().into());
@@ -434,24 +443,18 @@ impl State {
             pending_bytes,
             subject,
         });
-        self.close(CloseReason::SlowConsumerPendingBytes);
+        self.close(&outbox.closed, CloseReason::SlowConsumerPendingBytes);
         if let Some(transport) = &self.transport {
             transport.wake();
         }
     }
 
     /// Takes back what a write left over; whatever was appended meanwhile comes after it.
-    fn after_write(
-        &mut self,
-        mut rest: Queue,
-        written: &Written,
-        limits: &OutboxLimits,
-        now: Instant,
-    ) {
+    fn after_write(&mut self, mut rest: Queue, written: &Written, outbox: &Outbox, now: Instant) {
         self.writing = false;
         self.in_flight_bytes = 0;
         if written.failed {
-            self.close(CloseReason::WriteError);
+            self.close(&outbox.closed, CloseReason::WriteError);
             if let Some(transport) = &self.transport {
                 transport.wake();
             }
@@ -481,7 +484,7 @@ impl State {
                 transport.wake();
             }
         }
-        if !self.producers.is_empty() && self.queue.bytes <= limits.resume_bytes() {
+        if !self.producers.is_empty() && self.queue.bytes <= outbox.limits.resume_bytes() {
             self.producers.drain(..).for_each(Waker::wake);
         }
     }

@@ -4,10 +4,9 @@
 //! and frames that differ only in nothing are rendered once for all targets that subscribed under the same
 //! id. A frame in a run is only a set of offsets into the bytes that were read.
 
-use natterjack_subject::MatchSet;
 use natterjack_wire::client::Publish;
 
-use super::subscription::Subscriber;
+use super::receivers::Receivers;
 
 /// A range of bytes in the batch's input, or in the run's own buffer of rewritten tails.
 #[derive(Clone, Copy, Default)]
@@ -92,7 +91,7 @@ struct Repeatable {
 /// The messages collected since the receivers last changed.
 pub(crate) struct Run {
     /// Who receives all of these messages.
-    pub(crate) receivers: MatchSet<Subscriber>,
+    pub(crate) receivers: Receivers,
     /// Whether `receivers` is what the last subject matched in this batch.
     is_routed: bool,
     pub(crate) frames: Vec<Frame>,
@@ -110,7 +109,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new() -> Self {
         Self {
-            receivers: MatchSet::default(),
+            receivers: Receivers::default(),
             is_routed: false,
             frames: Vec::new(),
             last_subject: Span::default(),
@@ -181,7 +180,8 @@ impl Run {
         let frame = self.frame(publish, input);
         let is_plain =
             publish.reply.is_none() && publish.header_len.is_none() && !frame.is_rewritten;
-        self.last = (may_repeat && is_plain).then(|| Repeatable {
+        let may_repeat = may_repeat && is_plain && !self.receivers.share_connections();
+        self.last = may_repeat.then(|| Repeatable {
             line: Span {
                 start: start as u32,
                 end: frame.body().start,

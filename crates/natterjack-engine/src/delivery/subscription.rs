@@ -62,6 +62,11 @@ impl Subscription {
         self.closed.load(Ordering::Relaxed)
     }
 
+    /// Whether a message can be expected to get through, as far as this thread has heard.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is_closed() && !self.outbox.is_closed()
+    }
+
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }

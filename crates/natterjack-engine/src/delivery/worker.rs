@@ -42,8 +42,8 @@ pub(crate) struct Deliverer {
 /// A frame and the queue group's member it goes to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Pick {
-    member: u32,
-    frame: u32,
+    member: usize,
+    frame: usize,
 }
 
 /// Who publishes a run, and under which rules.
@@ -218,6 +218,7 @@ impl Deliverer {
         taken
     }
 
+    /// Delivers each frame to one member of the group. Each member gets its frames in order.
     #[expect(
         clippy::too_many_arguments,
         reason = "one delivery, spelled out; a struct would only rename them"
@@ -232,39 +233,70 @@ impl Deliverer {
         direct: bool,
         now: Instant,
     ) {
-        let len = group.len();
         let mut picks = std::mem::take(&mut self.picks);
         picks.clear();
-        picks.extend((0..run.frames.len()).map(|frame| Pick {
-            member: self.rng.usize(0..len) as u32,
-            frame: frame as u32,
-        }));
-        picks.sort_unstable();
-        for chosen in picks.chunk_by(|a, b| a.member == b.member) {
-            let subscription = &group.member(chosen[0].member as usize).0;
-            if subscription.max() == 0
-                && publisher.may_reach(subscription)
-                && self.deliver_picked(run, source, subscription, chosen, direct, now)
-            {
-                if track {
-                    chosen
-                        .iter()
-                        .for_each(|pick| self.reached[pick.frame as usize] = true);
-                }
-                continue;
-            }
-            // The chosen member cannot take all of them: each goes to the next member that can.
-            for pick in chosen {
-                let reached = (0..len).any(|step| {
-                    let member = (pick.member as usize + step) % len;
-                    self.deliver_one(run, source, &group.member(member).0, publisher, *pick)
-                });
-                if track && reached {
-                    self.reached[pick.frame as usize] = true;
-                }
+        for frame in 0..run.frames.len() {
+            let chosen = self.rng.usize(0..group.len());
+            let member = after(chosen, group.len()).find(|&member| {
+                let subscription = &group.member(member).0;
+                publisher.may_reach(subscription) && subscription.is_open()
+            });
+            let Some(member) = member else { break };
+            picks.push(Pick { member, frame });
+        }
+        // Members that count their messages hand over to others in the middle of a run; then frames go one
+        // by one. Otherwise each member gets its share at once.
+        if picks
+            .iter()
+            .all(|pick| group.member(pick.member).0.max() == 0)
+        {
+            picks.sort_unstable();
+            // Only with a single member is it safe to leave for a system call between two offers: another
+            // could be closed meanwhile, and its frames would come too late for those served before it.
+            let direct = direct && group.len() == 1;
+            self.deliver_shares(run, source, group, &mut picks, track, direct, now);
+        }
+        for pick in &picks {
+            let reached = after(pick.member, group.len()).any(|member| {
+                self.deliver_one(run, source, &group.member(member).0, publisher, *pick)
+            });
+            if track && reached {
+                self.reached[pick.frame] = true;
             }
         }
         self.picks = picks;
+    }
+
+    /// Offers each member all frames picked for it, and leaves in `picks`, in the order of frames, those that
+    /// a member which was closed in this moment did not take.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one delivery, spelled out; a struct would only rename them"
+    )]
+    fn deliver_shares(
+        &mut self,
+        run: &Run,
+        source: Source<'_>,
+        group: &QueueGroup<Subscriber>,
+        picks: &mut Vec<Pick>,
+        track: bool,
+        direct: bool,
+        now: Instant,
+    ) {
+        let mut refused = Vec::new();
+        for share in picks.chunk_by(|a, b| a.member == b.member) {
+            let subscription = &group.member(share[0].member).0;
+            if !self.deliver_picked(run, source, subscription, share, direct, now) {
+                refused.extend_from_slice(share);
+            } else if track {
+                share
+                    .iter()
+                    .for_each(|pick| self.reached[pick.frame] = true);
+            }
+        }
+        refused.sort_unstable_by_key(|pick| pick.frame);
+        picks.clear();
+        picks.append(&mut refused);
     }
 
     fn deliver_picked(
@@ -277,7 +309,7 @@ impl Deliverer {
         now: Instant,
     ) -> bool {
         let outbox = subscription.outbox();
-        let frames = picks.iter().map(|pick| pick.frame as usize);
+        let frames = picks.iter().map(|pick| pick.frame);
         let mut rendering =
             self.renderer
                 .render_frames(run, source, subscription.sid(), outbox.headers(), frames);
@@ -295,7 +327,7 @@ impl Deliverer {
         publisher: &Publisher<'_>,
         pick: Pick,
     ) -> bool {
-        let frame = pick.frame as usize;
+        let frame = pick.frame;
         publisher.may_reach(subscription)
             && self.deliver_counted(run, source, subscription, publisher, frame..frame + 1) == 1
     }
@@ -329,6 +361,11 @@ impl Deliverer {
         self.bytes_out += bytes as u64;
         true
     }
+}
+
+/// All members of a group, beginning with one.
+fn after(first: usize, len: usize) -> impl Iterator<Item = usize> {
+    (first..len).chain(0..first)
 }
 
 /// Takes a closed subscription out of its account's index.

@@ -132,6 +132,38 @@ fn queue_members_with_a_maximum_hand_over_to_the_others() {
 }
 
 #[test]
+fn a_queue_member_gets_its_messages_in_order_also_in_place_of_another() {
+    // The publisher is a member of the group, but wants none of its own messages.
+    let mut harness = Harness::new();
+    let mut publisher = harness.connect("\"echo\":false");
+    let mut other = harness.connect("");
+    harness.send(&mut publisher, b"SUB a q 1\r\n");
+    harness.send(&mut other, b"SUB a q 1\r\n");
+    let batch: String = (0..50)
+        .map(|number| publish("a", &number.to_string()))
+        .collect();
+    harness.send(&mut publisher, batch.as_bytes());
+    let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+    assert_eq!(payloads(&other.take())["1"], expected);
+    assert_eq!(publisher.take(), "");
+}
+
+#[test]
+fn a_connection_sees_its_publisher_in_order_across_its_subscriptions() {
+    let mut harness = Harness::new();
+    let mut publisher = harness.connect("");
+    let mut subscriber = harness.connect("");
+    harness.send(&mut subscriber, b"SUB a 1\r\nSUB > q 2\r\n");
+    let batch: String = (0..3)
+        .map(|number| publish("a", &number.to_string()))
+        .collect();
+    harness.send(&mut publisher, batch.as_bytes());
+    let text = subscriber.take();
+    let seen: Vec<&str> = text.split("\r\n").filter(|line| line.len() == 1).collect();
+    assert_eq!(seen, ["0", "0", "1", "1", "2", "2"]);
+}
+
+#[test]
 fn every_queue_group_and_every_plain_subscription_gets_a_copy() {
     let mut harness = Harness::new();
     let mut client = harness.connect("");

@@ -38,8 +38,8 @@ impl ClientSession {
         worker
             .run
             .push(publish, start, source.input, same_subject, may_repeat);
-        if self.rules.verbose {
-            // The acknowledgement has been sent; what it acknowledges follows before the next one.
+        // In verbose mode the acknowledgement has been sent, and what it acknowledges follows before the next.
+        if self.rules.verbose || worker.run.receivers.share_connections() {
             self.finish_run(worker, source, false, now);
         }
     }
