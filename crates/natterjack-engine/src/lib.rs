@@ -33,4 +33,4 @@ pub use limits::{
 };
 pub use natterjack_subject::is_valid_pattern;
 pub use natterjack_wire::client::ServerInfo;
-pub use session::client::ClientSession;
+pub use session::client::{ClientSession, Label};

@@ -215,6 +215,7 @@ impl Deliverer {
             remove_from_index(publisher.account, subscription);
         }
         self.settle(outbox, offered, must_flush, messages, bytes);
+        trace_out(run, source, subscription, first..first + taken);
         taken
     }
 
@@ -310,6 +311,7 @@ impl Deliverer {
     ) -> bool {
         let outbox = subscription.outbox();
         let frames = picks.iter().map(|pick| pick.frame);
+        trace_out(run, source, subscription, frames.clone());
         let mut rendering =
             self.renderer
                 .render_frames(run, source, subscription.sid(), outbox.headers(), frames);
@@ -360,6 +362,27 @@ impl Deliverer {
         self.messages_out += messages as u64;
         self.bytes_out += bytes as u64;
         true
+    }
+}
+
+/// Logs what is offered to a client, without payloads.
+fn trace_out(
+    run: &Run,
+    source: Source<'_>,
+    subscription: &Subscription,
+    frames: impl Iterator<Item = usize>,
+) {
+    if !tracing::enabled!(tracing::Level::TRACE) {
+        return;
+    }
+    for frame in frames.map(|index| &run.frames[index]) {
+        tracing::trace!(
+            "cid:{} - ->> [MSG {} {} {}]",
+            subscription.outbox().id(),
+            frame.subject.of_bytes(source.input).escape_ascii(),
+            subscription.sid().escape_ascii(),
+            frame.body().len(),
+        );
     }
 }
 

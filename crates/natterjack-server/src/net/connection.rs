@@ -57,7 +57,7 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, peer: Peer)
     let session = shared
         .engine
         .open_client(peer, Arc::clone(&wire) as Arc<dyn Transport>, now());
-    tracing::debug!(client = session.outbox().id(), address = ?session.address(), "client connection created");
+    tracing::debug!("{} - Client connection created", session.label());
     let mut driver = Driver {
         reading: Some(shared.lifecycle.readers.pass()),
         shared: &shared,
@@ -71,11 +71,10 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, peer: Peer)
         tokio::task::yield_now().await;
     }
     last_flush(&wire, &session).await;
-    let outbox = Arc::clone(session.outbox());
     tracing::debug!(
-        client = outbox.id(),
-        reason = reason.text(),
-        "client connection closed"
+        "{} - Client connection closed: {}",
+        session.label(),
+        reason.text()
     );
     drop(session);
     wire.stream.shutdown_write();

@@ -44,7 +44,6 @@ pub(super) enum Halt {
 
 impl From<ProtocolError> for Halt {
     fn from(error: ProtocolError) -> Self {
-        tracing::debug!(%error, "protocol violation");
         match error.reply() {
             Some(reply) => Self::Tell(reply, CloseReason::ProtocolViolation),
             None => Self::Silent(CloseReason::ProtocolViolation),
@@ -185,13 +184,14 @@ impl ClientSession {
             payload_bytes_max: limits.payload_bytes_max,
             headers: self.rules.headers,
         };
+        let trace = tracing::enabled!(tracing::Level::TRACE);
         let input = source.input;
         let mut end = 0;
         while end < input.len() {
             if self.auth_deadline.is_some() && !input[end].eq_ignore_ascii_case(&b'C') {
                 return Err(authorization_violation());
             }
-            if let Some((consumed, body_len)) = worker.run.repeat(input, end) {
+            if !trace && let Some((consumed, body_len)) = worker.run.repeat(input, end) {
                 self.messages_in += 1;
                 self.bytes_in += body_len as u64;
                 end += consumed;
@@ -199,6 +199,9 @@ impl ClientSession {
             }
             let decoded = decode_client(&input[end..], &limits)
                 .map_err(|error| self.fault(error, end, source, worker, now))?;
+            if trace && let Decoded::Op { op, .. } = &decoded {
+                self.trace_in(op);
+            }
             match decoded {
                 Decoded::Op {
                     op: ClientOp::Publish(publish),
@@ -243,6 +246,7 @@ impl ClientSession {
                 self.reply_error(&ErrorReply::InvalidPublishSubject, worker);
             }
         }
+        tracing::debug!("{} - {error}", self.label());
         error.into()
     }
 

@@ -10,6 +10,7 @@
 //! and messages are handled in [`publish`].
 
 mod input;
+mod log;
 mod operations;
 mod publish;
 
@@ -23,6 +24,7 @@ use natterjack_wire::client::{self, ConnectOptions};
 use natterjack_wire::error::ErrorReply;
 
 use self::input::Partial;
+pub use self::log::Label;
 use super::heartbeat::{Beat, Heartbeat};
 use crate::account::Account;
 use crate::close_reason::CloseReason;
@@ -110,7 +112,7 @@ impl ClientSession {
         self.outbox.append(&text);
         self.outbox.flush(now);
         if is_full {
-            tracing::warn!(client = self.outbox.id(), "maximum connections exceeded");
+            tracing::error!("{} - maximum connections exceeded", self.label());
             self.outbox.close(CloseReason::ConnectionsExceeded);
         }
     }
@@ -119,6 +121,12 @@ impl ClientSession {
     #[must_use]
     pub fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
+    }
+
+    /// How the client appears in the log.
+    #[must_use]
+    pub fn label(&self) -> Label<'_> {
+        Label(self)
     }
 
     /// Where the client comes from; `None` inside the process.
@@ -285,14 +293,9 @@ impl ClientSession {
 
     /// Counts and reports a slow consumer, once, whoever found out that it was one.
     fn note_end(&self) {
-        let status = self.outbox.status();
         let limits = &self.engine.limits;
-        let client = self.outbox.id();
-        let name = self
-            .connect
-            .as_ref()
-            .map_or("", |connect| connect.name.as_str());
-        match status.closed {
+        let label = self.label();
+        match self.outbox.status().closed {
             Some(CloseReason::SlowConsumerPendingBytes) => {
                 let overflow = self.outbox.overflow();
                 let pending_bytes = overflow
@@ -302,21 +305,17 @@ impl ClientSession {
                     .and_then(|overflow| overflow.subject)
                     .unwrap_or_default();
                 tracing::warn!(
-                    client,
-                    name,
-                    subject = %subject.escape_ascii(),
-                    pending_bytes,
-                    "Slow Consumer Detected: MaxPending of {} Exceeded",
+                    "{label} - Slow Consumer Detected: MaxPending of {} Exceeded: {pending_bytes} bytes waited, \
+                     the last for subject \"{}\"",
                     limits.pending_bytes_max,
+                    subject.escape_ascii(),
                 );
             }
             Some(CloseReason::SlowConsumerWriteDeadline) => {
                 tracing::warn!(
-                    client,
-                    name,
-                    pending_bytes = self.overdue_bytes,
-                    "Slow Consumer Detected: WriteDeadline of {:?} exceeded",
+                    "{label} - Slow Consumer Detected: WriteDeadline of {:?} exceeded with {} total bytes",
                     limits.write_deadline,
+                    self.overdue_bytes,
                 );
             }
             _ => return,

@@ -56,7 +56,7 @@ impl ClientSession {
         let is_first = self.connect.is_none();
         let mut options = self.connect.take().unwrap_or_default();
         if let Err(error) = options.merge_json(json) {
-            tracing::debug!(client = self.outbox.id(), %error, "CONNECT refused");
+            tracing::debug!("{} - CONNECT refused: {error}", self.label());
             return Err(Halt::Silent(CloseReason::ProtocolViolation));
         }
         if !is_first {
@@ -69,7 +69,7 @@ impl ClientSession {
         let protocol = options.protocol;
         self.connect = Some(options);
         if !is_authorized || names_account {
-            tracing::error!(client = self.outbox.id(), "authentication error");
+            tracing::error!("{} - authentication error", self.label());
             return Err(authorization_violation());
         }
         let jitter = fastrand::Rng::with_seed(self.engine.seed()).f64();
@@ -191,6 +191,9 @@ impl ClientSession {
     }
 
     pub(super) fn reply(&self, text: &[u8], worker: &mut Worker) {
+        if tracing::enabled!(tracing::Level::TRACE) {
+            self.trace_out(text);
+        }
         if self.outbox.append(text) {
             worker.deliverer.touch(&self.outbox);
         }
