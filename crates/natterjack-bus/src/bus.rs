@@ -56,18 +56,37 @@ pub enum StartError {
     /// `eventBus.nats.server.cluster.routes` is not empty.
     #[error("eventBus.nats.server.cluster.routes: cluster routes are not supported yet")]
     RoutesUnsupported,
+    /// The embedded server's port is not to be had.
+    #[error(
+        "eventBus.nats.server.client.port: cannot listen on {host}:{port}: {source}; stop the program that uses this \
+         port, perhaps another server, or set another port, here and in eventBus.nats.client.endpoint"
+    )]
+    PortInUse {
+        /// `eventBus.nats.server.client.host`.
+        host: String,
+        /// `eventBus.nats.server.client.port`.
+        port: u16,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The embedded server could not start.
     #[error("eventBus.nats.server: the embedded server cannot start: {0}")]
     Server(Box<dyn std::error::Error + Send + Sync>),
     /// The embedded server runs, but our own client cannot use it.
     #[error(
-        "eventBus.nats.client: no connection to the embedded server at {address} within {timeout:?}"
+        "eventBus.nats.client.endpoint: no connection to {address} within {timeout:?}{}; the embedded server listens \
+         at {server}",
+        refusal.as_ref().map_or_else(String::new, |refusal| format!(", which says: {refusal}"))
     )]
     NotReady {
         /// Where the client tried.
         address: String,
-        /// For how long.
+        /// Where the server listens.
+        server: String,
+        /// For how long the client tried.
         timeout: Duration,
+        /// Why it was refused last, if anybody said.
+        refusal: Option<String>,
     },
     /// The client library refused the settings.
     #[error("eventBus.nats.client: {0}")]
@@ -106,10 +125,9 @@ pub enum PublishError {
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DrainError {
-    /// The connection broke, and these events are gone.
-    #[error(
-        "{events} events were lost: the connection to the server broke while they were on their way"
-    )]
+    /// Later events came back from the server, these did not: the connection broke while they were on their way, or a
+    /// full queue, the server's or ours, dropped them.
+    #[error("{events} events were lost on their way to the server or back")]
     Lost {
         /// How many.
         events: u64,
@@ -241,6 +259,12 @@ where
         self.transport.event_bytes_max()
     }
 
+    /// Accepted events of this node that have not come back from the server yet. They may have reached it.
+    #[must_use]
+    pub fn outstanding_events(&self) -> u64 {
+        self.transport.outstanding_events()
+    }
+
     /// Where clients reach the embedded server, if there is one.
     #[must_use]
     pub fn server_url(&self) -> Option<String> {
@@ -329,10 +353,15 @@ async fn nats(
         alone: embedded.is_some(),
     };
     let transport = Nats::start(target, &settings.limits, inbound).await?;
-    if embedded.is_some() {
+    if let Some(embedded) = &embedded {
         let timeout = EMBEDDED_READY_TIMEOUT;
         let ready = tokio::time::timeout(timeout, transport.ready()).await;
-        ready.map_err(|_| StartError::NotReady { address, timeout })?;
+        ready.map_err(|_| StartError::NotReady {
+            address,
+            server: embedded.client_url(),
+            timeout,
+            refusal: transport.refusal(),
+        })?;
     }
     Ok((Box::new(transport), embedded))
 }
@@ -422,7 +451,11 @@ fn decode<T: DeserializeOwned>(arrival: Arrival) -> Result<Event<T>, Fault> {
         Err(error) => Err(undecodable(
             attributes.id,
             attributes.source,
-            DecodeError::Payload(error),
+            if error.is_data() {
+                DecodeError::OtherType(error)
+            } else {
+                DecodeError::NotJson(error)
+            },
             payload,
         )),
     }

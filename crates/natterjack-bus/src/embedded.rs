@@ -1,5 +1,7 @@
 //! The embedded server: the only place that touches the server crate.
 
+use std::io;
+
 use natterjack_server::{Options, Server};
 
 use crate::bus::StartError;
@@ -20,6 +22,11 @@ impl Embedded {
         };
         match Server::start(options).await {
             Ok(server) => Ok(Self { server }),
+            Err(natterjack_server::StartError::Bind { host, port, source })
+                if source.kind() == io::ErrorKind::AddrInUse =>
+            {
+                Err(StartError::PortInUse { host, port, source })
+            }
             Err(error) => Err(StartError::Server(Box::new(error))),
         }
     }

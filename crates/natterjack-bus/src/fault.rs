@@ -23,10 +23,9 @@ pub enum Fault {
         /// The payload as it arrived.
         payload: Bytes,
     },
-    /// Own events were on their way when the connection broke, or were dropped by a full queue on their way back.
-    #[error(
-        "{events} of this node's events did not come back: the connection to the server broke on the way"
-    )]
+    /// Own events never came back from the server although later ones did: the connection broke while they were on
+    /// their way, or a full queue, the server's or ours, dropped them.
+    #[error("{events} of this node's events are lost: they did not come back from the server")]
     Lost {
         /// How many.
         events: u64,
@@ -41,13 +40,19 @@ pub enum Fault {
         events: u64,
     },
     /// The connection to the server broke. The bus tries to connect again for ever.
-    #[error("the connection to the server is lost; trying again")]
-    Disconnected,
+    #[error("disconnected from {server}; trying again")]
+    Disconnected {
+        /// Where the server is, or was.
+        server: String,
+    },
     /// The connection is back, and so is the subscription.
-    #[error("connected to the server again")]
-    Reconnected,
+    #[error("reconnected to {server}")]
+    Reconnected {
+        /// Where the bus was told to connect to. A server of the same cluster may have answered.
+        server: String,
+    },
     /// The server or the client library refused something, a login perhaps. The same words are reported once for each
-    /// connection, or way to one.
+    /// connection, and once for each time without one. That a server cannot be reached is no refusal.
     #[error("the server or its client says: {message}")]
     Refused {
         /// In their words.
@@ -68,9 +73,12 @@ pub enum DecodeError {
     /// A structured CloudEvent with binary data, which cannot be a JSON value.
     #[error("its data is binary")]
     Binary,
-    /// The payload is not JSON, or not of the bus's type.
-    #[error("its payload does not fit: {0}")]
-    Payload(#[from] serde_json::Error),
+    /// The payload is not JSON.
+    #[error("its payload is not JSON: {0}")]
+    NotJson(serde_json::Error),
+    /// The payload is JSON, but not of the bus's type.
+    #[error("its payload is not of this bus's type: {0}")]
+    OtherType(serde_json::Error),
 }
 
 /// Hands each fault to every reader. A reader that does not keep up loses the oldest.

@@ -122,8 +122,10 @@ fn read_headers(headers: &HeaderMap) -> Read {
         };
         let name = AsRef::<str>::as_ref(name).to_ascii_lowercase();
         if let Some(attribute) = name.strip_prefix(PREFIX) {
-            read.attributes
-                .insert(attribute.into(), percent_decode(value.as_str()));
+            if is_attribute(attribute) {
+                read.attributes
+                    .insert(attribute.into(), percent_decode(value.as_str()));
+            }
         } else if name == CONTENT_TYPE {
             read.content_type = Some(value.as_str().into());
         } else if name == "nats-msg-id" {
@@ -131,6 +133,14 @@ fn read_headers(headers: &HeaderMap) -> Read {
         }
     }
     read
+}
+
+/// Whether an attribute may have this name: lower-case letters and digits (CloudEvents 1.0, section 3.1), and not that
+/// of the data, which stands beside the attributes in the JSON event format. What else a publisher sends is no attribute,
+/// and would let it forge members of events that are written out as JSON.
+fn is_attribute(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    !name.is_empty() && name != "data" && name.bytes().all(is_plain)
 }
 
 fn named(mut all: BTreeMap<String, String>) -> Attributes {
@@ -168,6 +178,9 @@ fn read_structured(payload: &Bytes) -> Result<(Attributes, Bytes), DecodeError> 
         match name.as_str() {
             "data" => data = payload.slice_ref(value.get().as_bytes()),
             "data_base64" => binary = true,
+            name if !is_attribute(name) => {}
+            // An attribute that is null is not there (JSON event format, section 2.2).
+            _ if value.get() == "null" => {}
             // Attributes are strings, numbers or booleans; the latter two keep their JSON text.
             _ => {
                 let text = serde_json::from_str::<String>(value.get());
@@ -216,7 +229,9 @@ fn percent_decode(text: &str) -> String {
     while index < bytes.len() {
         let code = text
             .get(index + 1..index + 3)
-            .filter(|_| bytes[index] == b'%');
+            .filter(|_| bytes[index] == b'%')
+            // The number parser takes a sign, too.
+            .filter(|code| !code.starts_with('+'));
         match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
             Some(byte) => {
                 decoded.push(byte);
@@ -319,6 +334,40 @@ mod tests {
     }
 
     #[test]
+    fn null_is_no_attribute() {
+        let payload = Bytes::from_static(
+            br#"{"specversion":"1.0","id":"i","source":"s","type":"t","time":null,"x":null,"data":null}"#,
+        );
+        let envelope = decode(None, payload, "subject").ok().unwrap();
+        assert_eq!(envelope.attributes.time, None);
+        assert!(envelope.attributes.others.is_empty());
+        let payload =
+            Bytes::from_static(br#"{"specversion":"1.0","id":null,"source":"s","type":"t"}"#);
+        assert!(read_structured(&payload).is_err());
+    }
+
+    #[test]
+    fn names_that_are_no_attributes_are_dropped() {
+        let mut headers = HeaderMap::new();
+        headers.insert("ce-id", "1");
+        headers.insert("Ce-Fine1", "yes");
+        for name in ["ce-", "ce-data", "ce-data_base64", "ce-a-b"] {
+            headers.insert(name, "forged");
+        }
+        let envelope = decode(Some(&headers), Bytes::from_static(b"1"), "s")
+            .ok()
+            .unwrap();
+        let others = &envelope.attributes.others;
+        assert_eq!((others.len(), others["fine1"].as_str()), (1, "yes"));
+        let payload = Bytes::from_static(
+            br#"{"specversion":"1.0","id":"i","source":"s","type":"t","Data":1,"":2,"a_b":3,"data":4}"#,
+        );
+        let envelope = decode(None, payload, "s").ok().unwrap();
+        assert!(envelope.attributes.others.is_empty());
+        assert_eq!(envelope.payload, "4");
+    }
+
+    #[test]
     fn what_claims_to_be_an_event_must_be_one() {
         let mut headers = HeaderMap::new();
         headers.insert("ce-specversion", "0.3");
@@ -341,7 +390,7 @@ mod tests {
 
     #[test]
     fn odd_percent_signs_stay() {
-        for text in ["%", "%4", "%zz", "a%41", "%FF", "%é1"] {
+        for text in ["%", "%4", "%zz", "a%41", "%FF", "%é1", "%+1", "%-1"] {
             let expected = if text == "a%41" { "aA" } else { text };
             assert_eq!(percent_decode(text), expected);
         }

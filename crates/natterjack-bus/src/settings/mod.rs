@@ -229,6 +229,9 @@ impl Default for Health {
     }
 }
 
+/// Well below the 30 s that Kubernetes, for one, grants a program between TERM and KILL.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -239,7 +242,7 @@ impl Default for Limits {
             outbound_bytes_max: 16 << 20,
             event_bytes_max: 1 << 20,
             faults_max: 256,
-            drain_timeout: Duration::from_secs(30),
+            drain_timeout: DRAIN_TIMEOUT,
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn read(text: &str, origin: &str) -> Result<Loaded, Problems> {
     match yaml::parse(text) {
         Err((place, message)) => reader.error(place, "", format!("not valid YAML: {message}")),
         Ok(document) => {
-            reader.likely_misspelt_section(&document);
+            reader.missing_section(&document);
             if let Some(section) = document.section {
                 reader.event_bus(section, &mut settings);
             }
@@ -128,12 +128,13 @@ impl Reader<'_> {
         let Some(mut section) = self.section(setting.option, setting.node) else {
             return;
         };
-        if let Some(client) = section.take(self, "client") {
-            self.client(client, &mut nats.client);
-        }
+        let endpoint_place = section
+            .take(self, "client")
+            .and_then(|client| self.client(client, &mut nats.client));
         if let Some(server) = section.take(self, "server") {
             self.server(server, &mut nats.server);
         }
+        self.endpoint_fits(endpoint_place, nats);
         // The documentation this follows shows the TLS keys both ways, below `tls` and directly below `nats`.
         let flat = self.tls_keys(&mut section);
         let nested = section.take(self, "tls").and_then(|tls| {
@@ -146,20 +147,38 @@ impl Reader<'_> {
         section.finish(self);
     }
 
-    fn client(&mut self, setting: Setting, client: &mut Client) {
-        let Some(mut section) = self.section(setting.option, setting.node) else {
+    /// Our own client is to use our own server, so an endpoint on this host with another port is a slip.
+    fn endpoint_fits(&mut self, place: Option<Place>, nats: &Nats) {
+        let Some(endpoint) = &nats.client.endpoint else {
             return;
         };
+        let server = &nats.server;
+        if server.enable && is_loopback(&endpoint.host) && endpoint.port != server.client.port {
+            let message = format!(
+                "`{endpoint}` is on this host, but the embedded server listens on port {}; leave this option out to \
+                 connect to that server",
+                server.client.port
+            );
+            self.warn(place, "eventBus.nats.client.endpoint", message);
+        }
+    }
+
+    /// Answers where the endpoint was written.
+    fn client(&mut self, setting: Setting, client: &mut Client) -> Option<Place> {
+        let mut section = self.section(setting.option, setting.node)?;
+        let mut endpoint_place = None;
         if let Some(name) = section.take(self, "name") {
             self.name(&name, &mut client.name);
         }
         if let Some(endpoint) = section.take(self, "endpoint") {
             client.endpoint = self.endpoint(&endpoint, &["nats"]);
+            endpoint_place = Some(endpoint.node.place);
         }
         if let Some(subject) = section.take(self, "subject") {
             self.subject(&subject, &mut client.subject);
         }
         section.finish(self);
+        endpoint_place
     }
 
     fn server(&mut self, setting: Setting, server: &mut Server) {
@@ -624,15 +643,22 @@ impl Reader<'_> {
         })
     }
 
-    fn likely_misspelt_section(&mut self, document: &yaml::Document) {
+    fn missing_section(&mut self, document: &yaml::Document) {
         if document.section.is_some() {
             return;
         }
+        let before = self.problems.len();
         for (name, place) in &document.others {
             if strsim::jaro_winkler(&name.to_ascii_lowercase(), "eventbus") >= LIKENESS_MIN {
                 let message = format!("is not read; did you mean `{SECTION}`?");
                 self.warn(Some(*place), name, message);
             }
+        }
+        if self.problems.len() == before {
+            let message = format!(
+                "there is no `{SECTION}` section, so the bus stays inside this process (type `local`)"
+            );
+            self.warn(None, "", message);
         }
     }
 
@@ -749,6 +775,14 @@ fn endpoint(text: &str, schemes: &[&str]) -> Result<Endpoint, String> {
         host: host.into(),
         port,
     })
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 fn host_and_port(text: &str) -> Result<(&str, u16), &'static str> {

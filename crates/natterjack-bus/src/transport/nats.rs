@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event as ClientEvent, Message, Subscriber};
+use async_nats::{Client, ClientError, ConnectOptions, Event as ClientEvent, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -34,6 +34,13 @@ const FENCE_INTERVAL: Duration = Duration::from_secs(1);
 /// First and longest pause between two attempts to connect.
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Distinct refusals remembered, and so reported, for one connection or outage.
+const REFUSALS_MAX: usize = 16;
+
+/// What the client library calls a server that cannot be reached, without a cause. It says so at every attempt, and
+/// [`Fault::Disconnected`] has said it already.
+const UNREACHABLE: &str = "IO error";
 
 /// Room in the client library's command queue beyond what the ledger admits, for fences and subscriptions.
 const COMMANDS_EXTRA: usize = 64;
@@ -61,8 +68,10 @@ struct LinkState {
     link: watch::Sender<Link>,
     connected: Notify,
     inbound: Inbound,
-    /// What was refused last on this way to a connection: each attempt is refused with the same words.
-    refusal: Mutex<Option<String>>,
+    /// Where we were told to connect to.
+    server: String,
+    /// What was refused since the connection was made, or broke: each attempt is refused with the same words.
+    refusals: Mutex<Vec<String>>,
 }
 
 /// Whom to connect to, and as whom.
@@ -86,7 +95,8 @@ impl Nats {
             link: watch::Sender::new(Link::Connecting),
             connected: Notify::new(),
             inbound: inbound.clone(),
-            refusal: Mutex::new(None),
+            server: target.address.clone(),
+            refusals: Mutex::default(),
         });
         let client = connect(&target, limits, Arc::clone(&link)).await?;
         let fence_subject = client.new_inbox();
@@ -123,6 +133,11 @@ impl Nats {
             accepting: tokio::sync::Mutex::new(true),
             tasks,
         })
+    }
+
+    /// Why the server refused us last, if it did since the connection was made, or broke.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.shared.link.refusals.lock().last().cloned()
     }
 
     async fn send(&self, payload: Bytes) -> Result<(), PublishError> {
@@ -423,13 +438,14 @@ impl LinkState {
     }
 
     fn refused(&self, message: String) {
-        let mut last = self.refusal.lock();
-        if last.as_ref() != Some(&message) {
-            self.inbound.report(&Fault::Refused {
-                message: message.clone(),
-            });
-            *last = Some(message);
+        let mut known = self.refusals.lock();
+        if known.contains(&message) || known.len() == REFUSALS_MAX {
+            return;
         }
+        self.inbound.report(&Fault::Refused {
+            message: message.clone(),
+        });
+        known.push(message);
     }
 
     fn observe(&self, event: ClientEvent) {
@@ -440,19 +456,24 @@ impl LinkState {
             ClientEvent::Connected => {
                 if self.change(Link::Connected) == Link::Disconnected {
                     count(&self.inbound.counters.reconnects);
-                    self.inbound.report(&Fault::Reconnected);
+                    let server = self.server.clone();
+                    self.inbound.report(&Fault::Reconnected { server });
                 }
-                *self.refusal.lock() = None;
+                self.refusals.lock().clear();
                 self.connected.notify_one();
             }
             ClientEvent::Disconnected => {
                 if self.change(Link::Disconnected) == Link::Connected {
-                    self.inbound.report(&Fault::Disconnected);
+                    self.refusals.lock().clear();
+                    let server = self.server.clone();
+                    self.inbound.report(&Fault::Disconnected { server });
                 }
             }
             // Our receiver empties the library's queue faster than a socket fills it, but if it ever fills, say so.
             ClientEvent::SlowConsumer(_) => count(&self.inbound.counters.overflowed_events),
             ClientEvent::ServerError(error) => self.refused(error.to_string()),
+            ClientEvent::ClientError(ClientError::Other(text)) if text == UNREACHABLE => {}
+            ClientEvent::ClientError(ClientError::Other(text)) => self.refused(text),
             ClientEvent::ClientError(error) => self.refused(error.to_string()),
             ClientEvent::Closed | ClientEvent::Draining | ClientEvent::LameDuckMode => {}
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::StreamExt;
 use natterjack_bus::settings::{Loaded, Settings, TransportKind};
-use natterjack_bus::{EventBus, EventStream, FaultStream, Link, PublishError};
+use natterjack_bus::{DrainError, EventBus, EventStream, Fault, FaultStream, Link, PublishError};
 use natterjack_cli::{log, open_files};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
@@ -33,7 +33,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(2);
 #[command(
     after_help = "Each line of standard input is one JSON value and becomes one event. Each event on the bus, \
     from here or elsewhere, is written to standard output as one line: a CloudEvent 1.0 in JSON. A line that cannot be \
-    published is reported on standard error and skipped; the exit code is then 1.\n\n\
+    published is reported on standard error and skipped. The exit code is 0 if every line was published and no \
+    event was lost, and otherwise 1.\n\n\
     Example:\n  echo '{\"hello\": \"world\"}' | natterjack bus --config examples/single-node.yaml --exit-on-eof"
 )]
 pub(crate) struct Arguments {
@@ -83,11 +84,12 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     open_files::raise_limit();
     let mut stop = Stop::watch()?;
 
-    let bus = Arc::new(
-        Bus::start(settings.clone())
-            .await
-            .context("cannot start the event bus")?,
-    );
+    let bus = tokio::select! {
+        bus = Bus::start(settings.clone()) => bus.context("cannot start the event bus")?,
+        // Nothing has been read yet.
+        () = stop.signalled() => return Ok(ExitCode::SUCCESS),
+    };
+    let bus = Arc::new(bus);
     let flow = Arc::new(Flow::default());
     let printer = tokio::spawn(print_events(
         bus.subscribe(),
@@ -127,7 +129,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
     // A second signal ends this at once, in the middle of whatever does not want to end.
     let ending = async {
-        let drained = bus.drain().await;
+        let drained = drain(&bus, settings.limits.drain_timeout).await;
         let printed = match printed {
             Some(printed) => printed,
             None => printer.await,
@@ -139,10 +141,13 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         result = ending => result,
         () = stop.signalled() => anyhow::bail!("interrupted before everything was delivered"),
     };
-    let mut failed = fed.bad_lines > 0;
+    let stats = bus.stats();
+    let failed = fed.bad_lines > 0
+        || stats.lost_events > 0
+        || stats.overflowed_events > 0
+        || drained.is_err();
     if let Err(error) = drained {
         note(format_args!("{error}"));
-        failed = true;
     }
     match printed.context("the output task failed")? {
         Err(Failed(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
@@ -153,6 +158,25 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Ends the bus. What is still open then may take long, if there is no server, so this says what it waits for: at once
+/// without a connection, and else when it is no longer a matter of moments.
+async fn drain(bus: &Bus, timeout: Duration) -> Result<(), DrainError> {
+    let draining = bus.drain();
+    tokio::pin!(draining);
+    if bus.link() == Link::Connected
+        && let Ok(drained) = tokio::time::timeout(SILENCE_MAX, &mut draining).await
+    {
+        return drained;
+    }
+    let events = bus.outstanding_events();
+    if events > 0 {
+        note(format_args!(
+            "waiting up to {timeout:?} for {events} events that the server has not confirmed; Ctrl-C gives up"
+        ));
+    }
+    draining.await
 }
 
 fn start_log(level: LogLevel) -> anyhow::Result<()> {
@@ -171,6 +195,8 @@ fn start_log(level: LogLevel) -> anyhow::Result<()> {
 struct Flow {
     own_events_printed: std::sync::atomic::AtomicU64,
     changed: Notify,
+    /// Why the server, or the way to it, refused us last.
+    refusal: parking_lot::Mutex<Option<String>>,
 }
 
 /// Writes events until the bus ends or nobody reads them any more.
@@ -193,6 +219,9 @@ async fn print_events(
 async fn print_faults(mut faults: FaultStream, flow: Arc<Flow>) {
     while let Some(fault) = faults.next().await {
         note(format_args!("{fault}"));
+        if let Fault::Refused { message } = &fault {
+            *flow.refusal.lock() = Some(message.clone());
+        }
         flow.changed.notify_one();
     }
 }
@@ -245,14 +274,19 @@ impl Feeder {
     async fn wait_for_server(&mut self, settings: &Settings) -> Option<()> {
         let ready = self.bus.ready();
         tokio::pin!(ready);
-        if tokio::time::timeout(SILENCE_MAX, &mut ready).await.is_ok() {
-            return Some(());
+        tokio::select! {
+            ready = tokio::time::timeout(SILENCE_MAX, &mut ready) => {
+                if ready.is_ok() {
+                    return Some(());
+                }
+            }
+            _ = self.stopped.wait_for(|stopped| *stopped) => return None,
         }
         let endpoint = settings.nats.client.endpoint.clone();
         let endpoint = endpoint.unwrap_or_else(natterjack_bus::settings::Endpoint::standard);
+        let advice = advice(self.flow.refusal.lock().as_deref());
         note(format_args!(
-            "not connected to {endpoint} yet; still trying. Start a server there, or set \
-             `eventBus.nats.server.enable: true`"
+            "not connected to {endpoint} yet; still trying. {advice}"
         ));
         tokio::select! {
             () = ready => Some(()),
@@ -305,6 +339,26 @@ impl Feeder {
             }
         }
         Some(())
+    }
+}
+
+/// What to do about a server that does not let us in, by the words of its last refusal.
+fn advice(refusal: Option<&str>) -> &'static str {
+    match refusal.map(str::to_ascii_lowercase) {
+        Some(refusal) if refusal.contains("authoriz") || refusal.contains("authentic") => {
+            "The server there wants a login, which the settings cannot give yet: let it take clients without one, or \
+             name another in `eventBus.nats.client.endpoint`"
+        }
+        Some(refusal) if refusal.contains("dns") => {
+            "Correct the host in `eventBus.nats.client.endpoint`, or make its name known"
+        }
+        Some(refusal) if refusal.contains("tls") => {
+            "The server there wants TLS, which the bus does not support yet"
+        }
+        Some(refusal) if refusal.contains("timed out") => {
+            "Something is there but does not greet as a NATS server does: check `eventBus.nats.client.endpoint`"
+        }
+        _ => "Start a server there, or set `eventBus.nats.server.enable: true`",
     }
 }
 

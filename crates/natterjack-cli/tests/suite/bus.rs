@@ -1,5 +1,8 @@
 //! `natterjack bus`.
 
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -236,9 +239,180 @@ fn a_server_may_come_later() {
     );
     bus.stdout_line("\"data\":1}");
     drop(server);
-    bus.stderr_line("the connection to the server is lost; trying again");
+    bus.stderr_line("disconnected from nats://127.0.0.1:");
     bus.signal("INT");
     assert_eq!(bus.end().code, Some(0));
+}
+
+/// A server that breaks its first connection at the first event, which is then gone, and serves the next as it should.
+fn forgetful_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("nats://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            // A connection that breaks, on whichever side, is over.
+            let _ = stream.and_then(|stream| serve(stream, number > 0));
+        }
+    });
+    url
+}
+
+/// Speaks as much of the protocol as one bus needs, which publishes to itself alone.
+fn serve(stream: TcpStream, takes_events: bool) -> std::io::Result<()> {
+    let mut output = stream.try_clone()?;
+    let mut input = BufReader::new(stream);
+    let info = r#"{"server_id":"x","server_name":"x","version":"2.10.0","proto":1,"headers":true,"max_payload":1048576}"#;
+    write!(output, "INFO {info}\r\n")?;
+    let mut sids = HashMap::new();
+    let mut line = String::new();
+    while input.read_line(&mut line)? > 0 {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            ["PING"] => output.write_all(b"PONG\r\n")?,
+            ["SUB", subject, sid] => {
+                sids.insert(subject.to_string(), sid.to_string());
+            }
+            ["PUB" | "HPUB", subject, .., size] => {
+                let is_event = words[0] == "HPUB";
+                if is_event && !takes_events {
+                    return Ok(());
+                }
+                let mut payload = vec![0; size.parse::<usize>().expect("a size") + 2];
+                input.read_exact(&mut payload)?;
+                let sid = &sids[subject];
+                if is_event {
+                    write!(output, "HMSG {subject} {sid} {} {size}\r\n", words[2])?;
+                } else {
+                    write!(output, "MSG {subject} {sid} {size}\r\n")?;
+                }
+                output.write_all(&payload)?;
+            }
+            _ => {}
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+#[test]
+fn lost_events_are_a_failure() {
+    let config = Config::client_of(&forgetful_server(), "node-a");
+    let mut bus = Running::start(NATTERJACK, &config.arguments(&["--exit-on-eof"]));
+    bus.send_line("1");
+    bus.stderr_line("disconnected from nats://127.0.0.1:");
+    bus.stderr_line("1 of this node's events are lost");
+    bus.send_line("2");
+    bus.stdout_line("\"data\":2}");
+    bus.close_input();
+    let ended = bus.end();
+    assert_eq!((ended.code, data(&ended)), (Some(1), vec![2.into()]));
+    let said = |text: &str| ended.stderr.matches(text).count();
+    assert_eq!(
+        (
+            said("disconnected from"),
+            said("reconnected to"),
+            said("IO error")
+        ),
+        (1, 1, 0),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_signal_ends_it_while_it_starts() {
+    // It accepts, but never greets.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = silent.local_addr().expect("an address").port();
+    let endpoint = format!("nats://127.0.0.1:{port}");
+    let embedded = Config::new(&format!(
+        "eventBus: {{type: nats, nats: {{client: {{endpoint: '{endpoint}'}}, \
+         server: {{enable: true, client: {{host: 127.0.0.1, port: {}}}}}}}}}",
+        free_port()
+    ));
+    for config in [embedded, Config::client_of(&endpoint, "node-a")] {
+        let bus = config.start();
+        let connection = silent.accept();
+        bus.signal("INT");
+        let ended = bus.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(!ended.stderr.contains("still trying"), "{ended:?}");
+        drop(connection);
+    }
+}
+
+#[test]
+fn what_it_waits_for_at_the_end_is_said_and_can_be_given_up() {
+    let daemon = Daemon::start(&[]);
+    let config = Config::client_of(&daemon.url, "node-a");
+    let mut bus = Running::start(NATTERJACK, &config.arguments(&["--exit-on-eof"]));
+    bus.send_line("1");
+    bus.stdout_line("\"data\":1}");
+    drop(daemon);
+    bus.stderr_line("disconnected from nats://127.0.0.1:");
+    bus.send_line("2");
+    bus.close_input();
+    bus.stderr_line("waiting up to 20s for 1 events that the server has not confirmed");
+    bus.signal("INT");
+    let ended = bus.end();
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended
+            .stderr
+            .ends_with("interrupted before everything was delivered\n"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_login_that_is_missing_is_named() {
+    let daemon = Daemon::start(&["--auth", "t"]);
+    let config = Config::client_of(&daemon.url, "node-a");
+    let mut bus = config.start();
+    let line = bus.stderr_line("not connected to");
+    assert!(line.contains("wants a login"), "{line}");
+    bus.signal("INT");
+    let ended = bus.end();
+    assert_eq!(ended.code, Some(0));
+    assert_eq!(
+        ended
+            .stderr
+            .matches("the server or its client says")
+            .count(),
+        1,
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn nobody_can_forge_members_of_an_event() {
+    let daemon = Daemon::start(&[]);
+    let config = Config::client_of(&daemon.url, "node-a");
+    let mut bus = config.start();
+    bus.send_line("0");
+    bus.stdout_line("\"data\":0}");
+    let arguments = [
+        "pub",
+        "test.bus",
+        "1",
+        "-H",
+        "ce-id:i",
+        "-H",
+        "ce-data:evil",
+        "-H",
+        "ce-data_base64:x",
+        "-H",
+        "ce-:y",
+        "-H",
+        "ce-fine:z",
+        "-s",
+        &daemon.url,
+    ];
+    assert_eq!(run(NATTERJACK, &arguments, "").code, Some(0));
+    let line = bus.stdout_line("\"id\":\"i\"");
+    assert!(line.ends_with(r#","fine":"z","data":1}"#), "{line}");
+    for forged in ["evil", "base64", "\"\""] {
+        assert!(!line.contains(forged), "{line}");
+    }
 }
 
 #[test]
@@ -260,12 +434,15 @@ fn every_problem_of_the_settings_is_named() {
 
 #[test]
 fn a_port_in_use_is_an_error_that_names_it() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let ended = Config::embedded(port).run("1\n");
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.stderr.contains(&port.to_string()) && ended.stderr.contains("in use"),
+        ended.stderr.contains(&format!(
+            "eventBus.nats.server.client.port: cannot listen on 127.0.0.1:{port}: "
+        )) && ended.stderr.contains("in use")
+            && ended.stderr.contains("set another port"),
         "{}",
         ended.stderr
     );

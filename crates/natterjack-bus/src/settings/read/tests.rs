@@ -232,6 +232,34 @@ fn parts_must_fit_together() {
         &["c.yaml:1:11: eventBus: must be a section: keys and values, indented"],
     );
     check(
+        "other: {}",
+        &[
+            "c.yaml: warning: there is no `eventBus` section, so the bus stays inside this process (type `local`)",
+        ],
+    );
+    let mismatched = |host: &str, port: u16, enable: bool| {
+        let text = format!(
+            "eventBus: {{nats: {{client: {{endpoint: 'nats://{host}:{port}'}}, server: {{enable: {enable}}}}}}}"
+        );
+        read(&text, "c.yaml").expect("valid").warnings
+    };
+    for host in ["localhost", "127.0.0.1", "[::1]"] {
+        assert_eq!(
+            mismatched(host, 4333, true)[0].to_string(),
+            format!(
+                "c.yaml:1:38: warning: eventBus.nats.client.endpoint: `nats://{host}:4333` is on this host, but the \
+                 embedded server listens on port 4222; leave this option out to connect to that server"
+            )
+        );
+    }
+    for (host, port, enable) in [
+        ("localhost", 4222, true),
+        ("localhost", 4333, false),
+        ("other", 4333, true),
+    ] {
+        assert!(mismatched(host, port, enable).is_empty(), "{host}:{port}");
+    }
+    check(
         "eventbuss: {}",
         &["c.yaml:1:1: warning: eventbuss: is not read; did you mean `eventBus`?"],
     );
