@@ -166,6 +166,7 @@ impl Deliverer {
             return self.deliver_counted(run, source, subscription, publisher, 0..run.frames.len())
                 == run.frames.len();
         }
+        trace_out(run, source, subscription, 0..run.frames.len());
         let mut rendering =
             self.renderer
                 .render_run(run, source, subscription.sid(), outbox.headers(), is_shared);

@@ -81,11 +81,8 @@ impl ClientSession {
             .split(|&byte| byte == b'\n')
             .filter(|line| !line.is_empty())
         {
-            tracing::trace!(
-                "{} - ->> [{}]",
-                self.label(),
-                line.trim_ascii().escape_ascii()
-            );
+            let line = String::from_utf8_lossy(line.trim_ascii());
+            tracing::trace!("{} - ->> [{line}]", self.label());
         }
     }
 }
