@@ -1,115 +1,240 @@
 //! Connecting to a server, and what it says about us meanwhile.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use async_nats::{Client, ClientError, ConnectErrorKind, ConnectOptions, Event, ServerError};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::output::note;
 
 /// How long a server may take to greet, or to answer a round trip.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where to connect to, and as whom.
-#[derive(clap::Args, Clone)]
+/// Where clients connect when nobody says otherwise.
+const STANDARD_SERVER: &str = "nats://localhost:4222";
+
+/// Distinct texts remembered, and so told, for one connection or outage.
+const TEXTS_MAX: usize = 16;
+
+/// What the client library calls a server that cannot be reached, without a cause, at every attempt. That the connection
+/// is lost has been said then.
+const UNREACHABLE: &str = "IO error";
+
+/// Where to connect to, and as whom. What is not given here may stand in a variable of the environment.
+// Variables are read by `Variables`: clap takes an empty one for a value, and cannot tell one from a flag.
+#[derive(clap::Args, Clone, Default)]
 #[command(next_help_heading = "Connection")]
 #[group(id = "connection")]
 pub(crate) struct Arguments {
-    /// Server to connect to, or several, separated by commas
-    #[arg(
-        short,
-        long,
-        env = "NATS_URL",
-        default_value = "nats://localhost:4222",
-        value_name = "URL"
-    )]
-    server: String,
-    /// Name of the user
-    #[arg(long, env = "NATS_USER", hide_env_values = true, requires = "password")]
+    /// Server to connect to, or several, separated by commas; may contain user:password@ or token@ [default:
+    /// nats://localhost:4222] [env: NATS_URL]
+    #[arg(short, long, value_name = "URL")]
+    server: Option<String>,
+    /// Name of the user [env: NATS_USER]
+    #[arg(long)]
     user: Option<String>,
-    /// Password of the user
-    #[arg(long, env = "NATS_PASSWORD", hide_env_values = true)]
+    /// Password of the user [env: NATS_PASSWORD]
+    #[arg(long)]
     password: Option<String>,
-    /// Token to log in with
-    #[arg(
-        long,
-        env = "NATS_TOKEN",
-        hide_env_values = true,
-        conflicts_with = "user"
-    )]
+    /// Token to log in with [env: NATS_TOKEN]
+    #[arg(long, conflicts_with_all = ["user", "password"])]
     token: Option<String>,
-    /// File with a user's JWT and seed
-    #[arg(long, env = "NATS_CREDS", hide_env_values = true, value_name = "FILE", conflicts_with_all = ["user", "token"])]
-    creds: Option<std::path::PathBuf>,
+    /// File with a user's JWT and seed [env: NATS_CREDS]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "password", "token"])]
+    creds: Option<PathBuf>,
+}
+
+/// The variables of the environment that stand in for flags; empty ones count as not set.
+#[derive(Default)]
+struct Variables {
+    server: Option<String>,
+    user: Option<String>,
+    password: Option<String>,
+    token: Option<String>,
+    creds: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Login {
+    User { name: String, password: String },
+    Token(String),
+    Creds(PathBuf),
+}
+
+/// Whom to connect to, and as whom: arguments and variables put together.
+struct Target {
+    /// Without logins, which have no place in a message.
+    addresses: Vec<String>,
+    login: Option<Login>,
 }
 
 /// A connection, and what the server has refused on it.
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub(crate) client: Client,
-    refusals: Arc<Mutex<Vec<String>>>,
+    /// For messages.
+    server: String,
+    state: Arc<Mutex<State>>,
+    lost: watch::Receiver<bool>,
+}
+
+/// What to do when a connection is lost. In any case the client library tries to get it back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnLoss {
+    /// Tell the user, and go on.
+    Tell,
+    /// Nothing: the command waits for [`Connection::lost`], and ends.
+    End,
+}
+
+#[derive(Default)]
+struct State {
+    is_connected: bool,
+    was_connected: bool,
+    /// What the user has been told since the connection was made, or broke.
+    told: Vec<String>,
+    /// What the server has refused since somebody asked.
+    refusals: Vec<String>,
+    dropped_messages: u64,
+}
+
+impl Variables {
+    fn read() -> Self {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
+        Self {
+            server: text("NATS_URL"),
+            user: text("NATS_USER"),
+            password: text("NATS_PASSWORD"),
+            token: text("NATS_TOKEN"),
+            creds: variable("NATS_CREDS").map(PathBuf::from),
+        }
+    }
 }
 
 impl Arguments {
     /// Connects once; a server that is not there is an error. Afterwards the client library reconnects by itself.
-    pub(crate) async fn connect(&self, queue_messages_max: usize) -> anyhow::Result<Connection> {
-        let refusals = Arc::new(Mutex::new(Vec::new()));
-        let connection_refusals = Arc::clone(&refusals);
-        let was_connected = Mutex::new(false);
-        let (addresses, user) = addresses(&self.server);
-        let options = match user {
-            // Flags and variables are more specific than what stands in an address, so they come second.
-            Some((user, password)) => ConnectOptions::with_user_and_password(user, password),
-            None => ConnectOptions::new(),
+    pub(crate) async fn connect(
+        &self,
+        queue_messages_max: usize,
+        on_loss: OnLoss,
+    ) -> anyhow::Result<Connection> {
+        let target = self.target(Variables::read())?;
+        let server = target.addresses.join(",");
+        let state = Arc::new(Mutex::new(State::default()));
+        let (losing, lost) = watch::channel(false);
+        let observer = Observer {
+            state: Arc::clone(&state),
+            server: server.clone(),
+            losing,
+            on_loss,
         };
-        let options = self
-            .log_in(options)
+        let options = target
+            .log_in(ConnectOptions::new())
             .await?
             .name("natterjack")
             .connection_timeout(ANSWER_TIMEOUT)
             .subscription_capacity(queue_messages_max)
             .event_callback(move |event| {
-                observe(&event, &mut was_connected.lock(), &connection_refusals);
+                observer.observe(event);
                 std::future::ready(())
             });
         let client = options
-            .connect(addresses)
+            .connect(&target.addresses[..])
             .await
-            .map_err(|error| self.explain(&error))?;
-        Ok(Connection { client, refusals })
+            .map_err(|error| target.explain(&error))?;
+        Ok(Connection {
+            client,
+            server,
+            state,
+            lost,
+        })
     }
 
+    /// A flag overrides the variable of the same meaning, and a login given by flags, the address among them, every
+    /// login in variables.
+    fn target(&self, variables: Variables) -> anyhow::Result<Target> {
+        let from_flag = self.server.is_some();
+        let servers = self.server.clone().or(variables.server);
+        let (addresses, in_address) = addresses(servers.as_deref().unwrap_or(STANDARD_SERVER));
+        let user = |name: &Option<String>, password: &Option<String>| match (name, password) {
+            (Some(name), Some(password)) => Some(Login::User {
+                name: name.clone(),
+                password: password.clone(),
+            }),
+            _ => None,
+        };
+        let by_flags = if self.user.is_some() || self.password.is_some() {
+            let name = self.user.clone().or_else(|| variables.user.clone());
+            let password = self.password.clone().or_else(|| variables.password.clone());
+            let Some(login) = user(&name, &password) else {
+                bail!(
+                    "--user and --password need each other: give both, or set NATS_USER or NATS_PASSWORD"
+                );
+            };
+            Some(login)
+        } else {
+            let token = self.token.clone().map(Login::Token);
+            token.or_else(|| self.creds.clone().map(Login::Creds))
+        };
+        let by_variables = variables
+            .creds
+            .map(Login::Creds)
+            // A name alone is no login. It must not break commands against servers that want none.
+            .or_else(|| user(&variables.user, &variables.password))
+            .or_else(|| variables.token.map(Login::Token));
+        let login = if from_flag {
+            by_flags.or(in_address).or(by_variables)
+        } else {
+            by_flags.or(by_variables).or(in_address)
+        };
+        Ok(Target { addresses, login })
+    }
+}
+
+impl Target {
     async fn log_in(&self, options: ConnectOptions) -> anyhow::Result<ConnectOptions> {
-        let mut options = options;
-        if let (Some(user), Some(password)) = (&self.user, &self.password) {
-            options = options.user_and_password(user.clone(), password.clone());
-        }
-        if let Some(token) = &self.token {
-            options = options.token(token.clone());
-        }
-        if let Some(path) = &self.creds {
-            let context = || format!("cannot use the credentials in {}", path.display());
-            options = options.credentials_file(path).await.with_context(context)?;
-        }
-        Ok(options)
+        Ok(match &self.login {
+            None => options,
+            Some(Login::User { name, password }) => {
+                options.user_and_password(name.clone(), password.clone())
+            }
+            Some(Login::Token(token)) => options.token(token.clone()),
+            Some(Login::Creds(path)) => options
+                .credentials_file(path)
+                .await
+                .with_context(|| format!("cannot use the credentials in {}", path.display()))?,
+        })
     }
 
     /// Says what to do about a connection that failed.
     fn explain(&self, error: &async_nats::ConnectError) -> anyhow::Error {
-        // Without users and passwords, which have no place in a message.
-        let server = addresses(&self.server).0.join(",");
+        let server = self.addresses.join(",");
         let reason = root_cause(error);
+        let wants_tls = self
+            .addresses
+            .iter()
+            .any(|address| address.starts_with("tls://"));
         let advice = match error.kind() {
             ConnectErrorKind::ServerParse => {
                 return anyhow::anyhow!("not an address: {reason}\nwrite it as nats://host:port");
             }
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-                "it wants a login: see --user, --token and --creds"
+                match self.login {
+                    None => "it wants a login: see --user, --token and --creds",
+                    Some(_) => "it refuses this login",
+                }
             }
             ConnectErrorKind::Dns => "is the name right?",
+            // What answers a TLS greeting with something else is no TLS server.
+            _ if wants_tls && is_no_tls(&reason) => {
+                "it does not speak TLS: write nats:// instead of tls:// to go without"
+            }
             _ => {
                 "is it running? Start one with `natterjackd`, or name another with --server or NATS_URL"
             }
@@ -118,22 +243,45 @@ impl Arguments {
     }
 }
 
-/// Splits a list of addresses, and takes the user and password out of them: the client library wants those apart, and
-/// the same for all.
-fn addresses(servers: &str) -> (Vec<String>, Option<(String, String)>) {
+/// Splits a list of addresses, and takes the login out of them: the client library wants it apart, and the same for
+/// all. A user without a password is a token, as in nats.go.
+fn addresses(servers: &str) -> (Vec<String>, Option<Login>) {
     let mut login = None;
     let addresses = servers.split(',').map(str::trim).map(|address| {
         let (scheme, rest) = address.split_once("://").unwrap_or(("nats", address));
         let Some((user, host)) = rest.rsplit_once('@') else {
             return address.to_string();
         };
-        if let Some((user, password)) = user.split_once(':') {
-            login.get_or_insert_with(|| (user.to_string(), password.to_string()));
-        }
+        login.get_or_insert_with(|| match user.split_once(':') {
+            Some((name, password)) => Login::User {
+                name: percent_decode(name),
+                password: percent_decode(password),
+            },
+            None => Login::Token(percent_decode(user)),
+        });
         format!("{scheme}://{host}")
     });
     let addresses = addresses.collect();
     (addresses, login)
+}
+
+/// Decodes `%XX` (RFC 3986, section 2.1). A percent sign that starts no such code stays, and so does all of a text that
+/// would not be UTF-8.
+fn percent_decode(text: &str) -> String {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = tail;
+        match (first, digit(tail.first()), digit(tail.get(1))) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                rest = &tail[2..];
+            }
+            _ => decoded.push(first),
+        }
+    }
+    String::from_utf8(decoded).unwrap_or_else(|_| text.into())
 }
 
 /// The innermost of an error's causes: the client library wraps the system's words several times.
@@ -145,26 +293,99 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-fn observe(event: &Event, was_connected: &mut bool, refusals: &Mutex<Vec<String>>) {
-    match event {
-        Event::Connected if std::mem::replace(was_connected, true) => {
-            note(format_args!("connected again"));
+/// Whether these words are about a peer that did not answer in TLS.
+fn is_no_tls(reason: &str) -> bool {
+    ["InvalidContentType", "corrupt message", "handshake eof"]
+        .iter()
+        .any(|words| reason.contains(words))
+}
+
+/// Hears what happens to one connection.
+struct Observer {
+    state: Arc<Mutex<State>>,
+    server: String,
+    losing: watch::Sender<bool>,
+    on_loss: OnLoss,
+}
+
+impl Observer {
+    fn observe(&self, event: Event) {
+        let mut state = self.state.lock();
+        match event {
+            Event::Connected => {
+                state.told.clear();
+                state.is_connected = true;
+                if std::mem::replace(&mut state.was_connected, true) {
+                    self.tell(&mut state, format!("reconnected to {}", self.server));
+                }
+            }
+            Event::Disconnected => {
+                if std::mem::take(&mut state.is_connected) {
+                    state.told.clear();
+                    self.losing.send_replace(true);
+                    let text = format!("disconnected from {}; trying again", self.server);
+                    self.tell(&mut state, text);
+                }
+            }
+            Event::LameDuckMode => self.tell(&mut state, "the server is about to stop".into()),
+            Event::SlowConsumer(_) => {
+                state.dropped_messages += 1;
+                let text = "messages arrive faster than they are written; some are dropped";
+                self.tell(&mut state, text.into());
+            }
+            Event::ServerError(error) => {
+                let text = match error {
+                    ServerError::Other(text) => text,
+                    error => error.to_string(),
+                };
+                if state.refusals.len() < TEXTS_MAX {
+                    state.refusals.push(text);
+                }
+            }
+            Event::ClientError(ClientError::Other(text)) if text == UNREACHABLE => {}
+            Event::ClientError(error) => self.tell(&mut state, error.to_string()),
+            Event::Draining | Event::Closed => {}
         }
-        Event::Disconnected => note(format_args!("the connection is lost; trying again")),
-        Event::LameDuckMode => note(format_args!("the server is about to stop")),
-        Event::SlowConsumer(_) => {
-            note(format_args!(
-                "messages arrive faster than they are written; some are dropped"
-            ));
+    }
+
+    /// Tells the user, but the same only once for each connection or outage.
+    fn tell(&self, state: &mut State, text: String) {
+        if self.on_loss == OnLoss::End
+            || state.told.contains(&text)
+            || state.told.len() == TEXTS_MAX
+        {
+            return;
         }
-        Event::ServerError(ServerError::Other(text)) => refusals.lock().push(text.clone()),
-        Event::ServerError(error) => refusals.lock().push(error.to_string()),
-        Event::ClientError(error) => note(format_args!("{error}")),
-        Event::Connected | Event::Draining | Event::Closed => {}
+        note(format_args!("{text}"));
+        state.told.push(text);
     }
 }
 
 impl Connection {
+    /// Waits until the connection has been lost, and says so in an error. That we end it is no loss.
+    pub(crate) async fn lost(&self) -> anyhow::Error {
+        if self.lost.clone().wait_for(|lost| *lost).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        anyhow::anyhow!("disconnected from {}", self.server)
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state.lock().is_connected
+    }
+
+    /// Ends all subscriptions, once what is on its way for them has arrived, and then the connection.
+    pub(crate) async fn drain(&self) -> anyhow::Result<()> {
+        // That it ends is no loss from now on.
+        self.state.lock().is_connected = false;
+        Ok(self.client.drain().await?)
+    }
+
+    /// Messages that found no room in their subscription's queue.
+    pub(crate) fn dropped_messages(&self) -> u64 {
+        self.state.lock().dropped_messages
+    }
+
     /// Waits until the server has handled everything sent so far, by sending ourselves a message.
     ///
     /// # Errors
@@ -178,7 +399,7 @@ impl Connection {
             anyhow::Ok(())
         })
         .await;
-        let refusals = std::mem::take(&mut *self.refusals.lock());
+        let refusals = std::mem::take(&mut self.state.lock().refusals);
         if !refusals.is_empty() {
             bail!("the server refuses: {}", refusals.join("; "));
         }
@@ -193,23 +414,86 @@ impl Connection {
 mod tests {
     use super::*;
 
+    fn user(name: &str, password: &str) -> Option<Login> {
+        Some(Login::User {
+            name: name.into(),
+            password: password.into(),
+        })
+    }
+
+    fn token(token: &str) -> Option<Login> {
+        Some(Login::Token(token.into()))
+    }
+
     #[test]
-    fn users_are_taken_out_of_addresses() {
-        let check = |servers, expected: &[&str], user: Option<(&str, &str)>| {
+    fn logins_are_taken_out_of_addresses() {
+        let check = |servers, expected: &[&str], expected_login: Option<Login>| {
             let (addresses, login) = addresses(servers);
             assert_eq!(addresses, expected, "{servers}");
-            assert_eq!(
-                login,
-                user.map(|(user, password)| (user.into(), password.into()))
-            );
+            assert_eq!(login, expected_login, "{servers}");
         };
         check("nats://h:1", &["nats://h:1"], None);
         check("h, nats://i:2", &["h", "nats://i:2"], None);
         check(
             "nats://u:p@h:1,nats://v:q@i",
             &["nats://h:1", "nats://i"],
-            Some(("u", "p")),
+            user("u", "p"),
         );
-        check("u:p@s@h", &["nats://h"], Some(("u", "p@s")));
+        check("u:p@s@h", &["nats://h"], user("u", "p@s"));
+        check("nats://tok%2Fen@h", &["nats://h"], token("tok/en"));
+        check("nats://a%3Ab:%40%c3%a9@h", &["nats://h"], user("a:b", "@é"));
+        check(
+            "nats://u:50%+1%zz%ff@h",
+            &["nats://h"],
+            user("u", "50%+1%zz%ff"),
+        );
+    }
+
+    #[test]
+    fn flags_override_variables() {
+        let login = |flags: Arguments, variables: Variables| {
+            flags.target(variables).map(|target| target.login).ok()
+        };
+        let text = |text: &str| Some(text.to_string());
+        let variables = || Variables {
+            server: text("nats://a:b@h"),
+            user: text("u"),
+            password: text("p"),
+            token: text("t"),
+            creds: None,
+        };
+        let flags = Arguments::default;
+        assert_eq!(login(flags(), variables()), Some(user("u", "p")));
+        let by_token = Arguments {
+            token: text("f"),
+            ..flags()
+        };
+        assert_eq!(login(by_token, variables()), Some(token("f")));
+        let by_address = Arguments {
+            server: text("x@h"),
+            ..flags()
+        };
+        assert_eq!(login(by_address, variables()), Some(token("x")));
+        let other_user = Arguments {
+            user: text("v"),
+            ..flags()
+        };
+        assert_eq!(login(other_user.clone(), variables()), Some(user("v", "p")));
+        assert_eq!(login(other_user, Variables::default()), None, "an error");
+        let name_alone = || Variables {
+            user: text("u"),
+            ..Variables::default()
+        };
+        assert_eq!(login(flags(), name_alone()), Some(None));
+        let password = Arguments {
+            password: text("q"),
+            ..flags()
+        };
+        assert_eq!(login(password, name_alone()), Some(user("u", "q")));
+        let in_variable = Variables {
+            server: text("a:b@h"),
+            ..Variables::default()
+        };
+        assert_eq!(login(flags(), in_variable), Some(user("a", "b")));
     }
 }

@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::select_all;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinSet;
 
-use crate::connection::{self, Connection};
+use crate::connection::{self, Connection, OnLoss};
 use crate::output::Output;
 use crate::value;
 use report::{Latency, Rate, Report};
@@ -71,10 +72,11 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let bench = Bench::prepare(arguments).await?;
-    let report = if bench.arguments.request_reply {
-        bench.request_reply().await?
-    } else {
-        bench.publish_subscribe().await?
+    let report = tokio::select! {
+        // First, because a lost connection is why the measurement fails then, or never ends.
+        biased;
+        error = bench.any_lost() => return Err(error.context("the benchmark is void")),
+        report = bench.measure() => report?,
     };
     bench.progress.finish_and_clear();
     let text = if bench.arguments.json {
@@ -116,11 +118,11 @@ impl Bench {
         let capacity = usize::try_from(arguments.msgs)?.clamp(65_536, 1 << 26);
         let mut publishers = Vec::new();
         for _ in 0..arguments.publishers {
-            publishers.push(arguments.connection.connect(65_536).await?);
+            publishers.push(arguments.connection.connect(65_536, OnLoss::End).await?);
         }
         let mut subscribers = Vec::new();
         for _ in 0..arguments.subscribers {
-            subscribers.push(arguments.connection.connect(capacity).await?);
+            subscribers.push(arguments.connection.connect(capacity, OnLoss::End).await?);
         }
         let bytes_max = publishers[0].client.max_payload();
         if arguments.size > bytes_max {
@@ -137,6 +139,21 @@ impl Bench {
             progress,
             epoch: now(),
         })
+    }
+
+    async fn measure(&self) -> anyhow::Result<Report> {
+        if self.arguments.request_reply {
+            self.request_reply().await
+        } else {
+            self.publish_subscribe().await
+        }
+    }
+
+    /// Waits until one of the connections is lost. A measurement cannot go on without it.
+    async fn any_lost(&self) -> anyhow::Error {
+        let connections = self.publishers.iter().chain(&self.subscribers);
+        let lost = connections.map(|connection| Box::pin(connection.lost()));
+        select_all(lost).await.0
     }
 
     async fn publish_subscribe(&self) -> anyhow::Result<Report> {
@@ -180,7 +197,7 @@ impl Bench {
         self.wait_for_messages(&received, expected).await;
         for connection in &self.subscribers {
             // Ends the receivers, whether they have everything or not.
-            connection.client.drain().await?;
+            connection.drain().await?;
         }
         let mut latency = new_histogram()?;
         while let Some(histogram) = receivers.join_next().await {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::connection;
+use crate::connection::{self, OnLoss};
 use crate::message::{HeaderArguments, Payload};
 use crate::output::say;
 use crate::value;
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let payload = Payload::read(arguments.payload, !arguments.no_templates)?;
-    let connection = arguments.connection.connect(1).await?;
+    let connection = arguments.connection.connect(1, OnLoss::Tell).await?;
     let client = &connection.client;
     let headers = arguments.headers.map();
     // The first tick is immediate.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use futures_util::StreamExt;
 
-use crate::connection;
+use crate::connection::{self, OnLoss};
 use crate::message::{self, HeaderArguments, Payload};
 use crate::output::{Output, note, say};
 use crate::signals::Stop;
@@ -49,7 +49,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         _ => None,
     };
-    let connection = arguments.connection.connect(65_536).await?;
+    let connection = arguments.connection.connect(65_536, OnLoss::Tell).await?;
     let client = &connection.client;
     let mut requests = client
         .queue_subscribe(arguments.subject.clone(), arguments.queue)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use futures_util::StreamExt;
 
-use crate::connection;
+use crate::connection::{self, OnLoss};
 use crate::message::{self, HeaderArguments, Payload};
 use crate::output::{Output, note};
 use crate::value;
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let payload = Payload::read(arguments.payload, !arguments.no_templates)?.render(1, None);
-    let connection = arguments.connection.connect(1024).await?;
+    let connection = arguments.connection.connect(1024, OnLoss::Tell).await?;
     let client = &connection.client;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await?;

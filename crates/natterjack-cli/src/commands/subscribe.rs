@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
 
-use crate::connection;
+use crate::connection::{self, OnLoss};
 use crate::message;
 use crate::output::{Output, note, say};
 use crate::signals::Stop;
@@ -14,6 +14,9 @@ use crate::value;
 
 /// Messages that may wait to be written.
 const QUEUE_MESSAGES_MAX: usize = 65_536;
+
+/// How long messages that are on their way when a signal comes may take to be printed.
+const REST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Subscribe, and print what arrives
 #[derive(clap::Args)]
@@ -44,7 +47,10 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut stop = Stop::watch()?;
-    let connection = arguments.connection.connect(QUEUE_MESSAGES_MAX).await?;
+    let connection = arguments
+        .connection
+        .connect(QUEUE_MESSAGES_MAX, OnLoss::Tell)
+        .await?;
     let mut subscribers = Vec::new();
     for subject in &arguments.subjects {
         subscribers.push(match &arguments.queue {
@@ -76,6 +82,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     tokio::pin!(time_limit);
     let mut received = 0;
+    let mut is_stopped = false;
     let mut code = ExitCode::SUCCESS;
     while arguments.count.is_none_or(|count| received < count) {
         tokio::select! {
@@ -96,12 +103,43 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 }
                 break;
             }
-            () = stop.signalled() => break,
+            () = stop.signalled() => {
+                is_stopped = true;
+                break;
+            }
         }
+    }
+    let rest = async {
+        if is_stopped && connection.is_connected() {
+            // The server ends each subscription when it has sent what it has for it.
+            for subscriber in messages.iter_mut() {
+                subscriber.drain().await?;
+            }
+            while let Some(message) = messages.next().await
+                && arguments.count.is_none_or(|count| received < count)
+            {
+                received += 1;
+                output
+                    .write(message::print(&message, received, arguments.raw))
+                    .await?;
+            }
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        // Without an answer within this time there is no server, and so no rest.
+        rest = tokio::time::timeout(REST_TIMEOUT, rest) => rest.unwrap_or(Ok(()))?,
+        () = stop.signalled() => return Ok(code),
     }
     tokio::select! {
         written = output.finish() => written?,
         () = stop.signalled() => {}
+    }
+    let dropped = connection.dropped_messages();
+    if dropped > 0 {
+        note(format_args!(
+            "{dropped} messages were dropped: they arrived faster than they were written"
+        ));
     }
     Ok(code)
 }

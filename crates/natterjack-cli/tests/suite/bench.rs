@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::process::{Daemon, NATTERJACK, run};
+use crate::process::{Daemon, NATTERJACK, Running, run};
 
 fn bench(arguments: &[&str]) -> (Option<i32>, String) {
     let daemon = Daemon::start(&[]);
@@ -85,4 +85,34 @@ fn people_get_text_with_a_histogram() {
         stdout.contains("msgs/s") && stdout.contains("p99.9") && stdout.contains('█'),
         "{stdout}"
     );
+}
+
+#[test]
+fn a_server_that_dies_ends_it() {
+    for more in [&[][..], &["--request-reply"]] {
+        let daemon = Daemon::start(&[]);
+        let url = daemon.url.clone();
+        let arguments = [
+            "sub",
+            "natterjack.bench",
+            "--raw",
+            "--count",
+            "1",
+            "-s",
+            &url,
+        ];
+        let mut watcher = Running::start(NATTERJACK, &arguments);
+        watcher.stderr_line("Subscribed");
+        let endless = ["bench", "-s", &url, "--msgs", "10000000000"];
+        let bench = Running::start(NATTERJACK, &[&endless, more].concat());
+        // When a message has come through, it is under way.
+        watcher.end();
+        drop(daemon);
+        let ended = bench.end();
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(
+            ended.stderr,
+            format!("natterjack: the benchmark is void: disconnected from {url}\n")
+        );
+    }
 }
