@@ -253,6 +253,13 @@ where
         self.transport.link()
     }
 
+    /// Why the server, or the way to it, refused this node last, in their words, if it did since the connection was made,
+    /// or broke. A [`Fault::Refused`] says so when it happens, but nobody may have been listening then.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        self.transport.refusal()
+    }
+
     /// Largest event [`EventBus::publish`] accepts now, headers included. Before the first connection this is a guess.
     #[must_use]
     pub fn event_bytes_max(&self) -> usize {

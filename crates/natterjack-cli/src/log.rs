@@ -19,7 +19,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// An error event with this target is a reason to end, `[FTL]`.
 pub const FATAL: &str = "fatal";
 
-/// The client library logs, at every attempt, what the bus reports once in its own words: only for debugging.
+/// The client library logs, at every attempt, what the bus reports once in its own words: only for debugging. What it
+/// traces is not the protocol, and may hold payloads.
 const CLIENT_LIBRARY: &str = "async_nats";
 
 /// What to log, and how.
@@ -140,7 +141,8 @@ impl<S: Subscriber> Layer<S> for Lines {
             Level::DEBUG => self.settings.debug,
             Level::TRACE => self.settings.trace,
         };
-        wanted && (self.settings.debug || !metadata.target().starts_with(CLIENT_LIBRARY))
+        let is_client_library = metadata.target().starts_with(CLIENT_LIBRARY);
+        wanted && (!is_client_library || (self.settings.debug && *metadata.level() <= Level::DEBUG))
     }
 
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
@@ -224,6 +226,49 @@ mod tests {
             "[17] 2026/11/21 23:50:15.123456 [INF] Server is ready\n"
         );
         assert_eq!(line(17, None, "FTL", &text), "[17] [FTL] Server is ready\n");
+    }
+
+    #[test]
+    fn levels_choose_the_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let lines = |debug, trace| {
+            let path = folder.path().join(format!("{debug}-{trace}"));
+            let file = append_to(&path).unwrap();
+            let settings = Settings {
+                debug,
+                trace,
+                time: false,
+                ..Settings::default()
+            };
+            let lines = Lines {
+                log: Log {
+                    sink: Arc::new(Mutex::new(Sink::File {
+                        path: path.clone(),
+                        file,
+                    })),
+                },
+                settings,
+                pid: 1,
+                zone: TimeZone::UTC,
+            };
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+                tracing::trace!("<<- [PING]");
+                tracing::debug!("client created");
+                tracing::info!("ready");
+                tracing::trace!(target: "async_nats::connector", "a payload");
+                tracing::error!(target: "async_nats", "again and again");
+            });
+            std::fs::read_to_string(path).unwrap()
+        };
+        assert_eq!(lines(false, false), "[1] [INF] ready\n");
+        assert_eq!(
+            lines(false, true),
+            "[1] [TRC] <<- [PING]\n[1] [INF] ready\n"
+        );
+        assert_eq!(
+            lines(true, false),
+            "[1] [DBG] client created\n[1] [INF] ready\n[1] [ERR] again and again\n"
+        );
     }
 
     #[test]

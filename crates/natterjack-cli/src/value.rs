@@ -1,31 +1,49 @@
-//! Values of arguments: durations, sizes, headers.
+//! Values of arguments: durations, subjects, sizes, headers.
 
 use std::time::Duration;
 
-/// `1.5s`, `200ms`, `2m`, `1h`; a number alone counts seconds.
+use natterjack_bus::settings;
+
+/// `1.5s`, `200ms`, `1m30s`, `1h`; a number alone counts seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let seconds = match unit {
-        "ns" => 1e-9,
-        "us" | "µs" => 1e-6,
-        "ms" => 1e-3,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => {
-            return Err(format!(
-                "unknown unit `{unit}`; use ms, s, m or h, as in 1.5s"
-            ));
-        }
+    let is_number = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let read = if is_number {
+        settings::duration(&format!("{text}s"))
+    } else {
+        settings::duration(text)
     };
-    number
-        .parse::<f64>()
-        .ok()
-        .and_then(|number| Duration::try_from_secs_f64(number * seconds).ok())
-        .ok_or_else(|| "write a number and a unit, such as 500ms or 5s".into())
+    read.ok_or_else(|| "write numbers with units (h, m, s, ms), such as 500ms, 5s or 1m30s".into())
+}
+
+/// A subject to publish to: words separated by dots, without wildcards.
+pub(crate) fn subject(text: &str) -> Result<String, String> {
+    if text.split('.').any(|word| matches!(word, "*" | ">")) {
+        return Err("`*` and `>` are wildcards, which only a subscriber may use".into());
+    }
+    pattern(text)
+}
+
+/// A subject to subscribe to: words separated by dots, of which some may be wildcards.
+pub(crate) fn pattern(text: &str) -> Result<String, String> {
+    let words: Vec<_> = text.split('.').collect();
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("a subject has no blanks".into());
+    }
+    if words.iter().any(|word| word.is_empty()) {
+        return Err("dots separate words, and no word may be empty".into());
+    }
+    if words[..words.len() - 1].contains(&">") {
+        return Err("`>` stands for all remaining words, so it must be the last".into());
+    }
+    Ok(text.into())
+}
+
+/// The name of a queue group.
+pub(crate) fn queue(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("a queue group's name has no blanks, and is not empty".into());
+    }
+    Ok(text.into())
 }
 
 /// Bytes: `512`, `16k`, `1m`, in units of 1024.
@@ -71,6 +89,9 @@ mod tests {
             ("1.5s", 1500),
             ("20ms", 20),
             ("2m", 120_000),
+            ("1m30s", 90_000),
+            ("0.5", 500),
+            ("0", 0),
         ] {
             assert_eq!(
                 duration(text),
@@ -81,6 +102,21 @@ mod tests {
         for bad in ["", "s", "1x", "-1s", "1..2s", "1s2"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn subjects() {
+        for good in ["a", "a.b", "a*.>b", "$SYS.x"] {
+            assert_eq!(subject(good).as_deref(), Ok(good));
+        }
+        for good in ["a.*", ">", "a.>", "*.b"] {
+            assert_eq!(pattern(good).as_deref(), Ok(good));
+            assert!(subject(good).is_err(), "{good}");
+        }
+        for bad in ["", ".", "a..b", ".a", "a.", "a b", "a.>.b", "a\t"] {
+            assert!(subject(bad).is_err() && pattern(bad).is_err(), "{bad}");
+        }
+        assert!(queue("").is_err() && queue("a b").is_err() && queue("a.b").is_ok());
     }
 
     #[test]

@@ -3,15 +3,11 @@
 //! Nothing stops at the first problem. A section hands out its keys by name; what nobody asked for is unknown, and
 //! the names that were asked for are what it could have meant.
 
-use std::time::Duration;
-
 use super::TransportKind;
 use super::problem::{Place, Problem, Problems, Severity};
+use super::text::{duration, nearest};
 use super::yaml::{self, Entry, Node, SECTION, Value};
 use super::{Client, Cluster, Endpoint, Health, Listen, Loaded, Nats, Server, Settings, Tls};
-
-/// How alike two names must be (Jaro-Winkler, 0 to 1) for one to be offered in place of the other.
-const LIKENESS_MIN: f64 = 0.8;
 
 /// The other transports the original knows. Their sections may stand in a file we share; their types we cannot serve.
 const FOREIGN_TYPES: [&str; 4] = ["kafka", "googlePubSub", "azure", "pubsub"];
@@ -290,8 +286,8 @@ impl Reader<'_> {
         }
         if let Some(interval) = section.take(self, "interval") {
             match self.scalar(&interval).map(|text| duration(text.trim())) {
-                Some(Some(interval)) => health.interval = interval,
-                Some(None) => {
+                Some(Some(interval)) if !interval.is_zero() => health.interval = interval,
+                Some(_) => {
                     self.bad(
                         &interval,
                         "must be a duration such as `15s`, `1m30s` or `500ms`".into(),
@@ -649,7 +645,7 @@ impl Reader<'_> {
         }
         let before = self.problems.len();
         for (name, place) in &document.others {
-            if strsim::jaro_winkler(&name.to_ascii_lowercase(), "eventbus") >= LIKENESS_MIN {
+            if nearest(name, [SECTION]).is_some() {
                 let message = format!("is not read; did you mean `{SECTION}`?");
                 self.warn(Some(*place), name, message);
             }
@@ -732,20 +728,8 @@ impl Section {
 
 /// `; did you mean …?`, or nothing when nothing is near.
 fn closest(name: &str, known: &[&str]) -> String {
-    let name = name.to_ascii_lowercase();
-    known
-        .iter()
-        .map(|known| {
-            (
-                strsim::jaro_winkler(&name, &known.to_ascii_lowercase()),
-                known,
-            )
-        })
-        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
-        .max_by(|(left, _), (right, _)| left.total_cmp(right))
-        .map_or_else(String::new, |(_, known)| {
-            format!("; did you mean `{known}`?")
-        })
+    nearest(name, known.iter().copied())
+        .map_or_else(String::new, |known| format!("; did you mean `{known}`?"))
 }
 
 fn endpoint(text: &str, schemes: &[&str]) -> Result<Endpoint, String> {
@@ -800,36 +784,6 @@ fn host_and_port(text: &str) -> Result<(&str, u16), &'static str> {
         Ok(port) if port >= 1 => Ok((host, port)),
         _ => Err("the port must be between 1 and 65535"),
     }
-}
-
-/// Go's duration syntax without signs, as the original's files use it: `1h30m`, `1.5s`, `500ms`.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
-        total = total.checked_add(part)?;
-        rest = tail;
-    }
-    (!total.is_zero()).then_some(total)
 }
 
 #[cfg(test)]

@@ -57,10 +57,14 @@ pub(super) fn parse(text: &str) -> Result<Document, (Option<Place>, String)> {
     }
     serde_saphyr::from_str::<Document>(text).map_err(|error| {
         let message = error.without_snippet().to_string();
-        (
-            error.location().map(place),
-            message.split_whitespace().collect::<Vec<_>>().join(" "),
-        )
+        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        // The place stands in front of every problem, and the library's own options are of no use to an operator.
+        let message = message.split(" at line ").next().unwrap_or_default();
+        let message = message
+            .split(", set DuplicateKeyPolicy")
+            .next()
+            .unwrap_or_default();
+        (error.location().map(place), message.into())
     })
 }
 
@@ -228,6 +232,9 @@ mod tests {
     fn a_syntax_error_has_a_place() {
         let (place, message) = parse("eventBus:\n  type: [nats\n").unwrap_err();
         assert!(place.is_some(), "{message}");
+        assert!(!message.contains("line"), "{message}");
+        let (_, message) = parse("eventBus: {type: a, type: b}\n").unwrap_err();
+        assert_eq!(message, "duplicate mapping key: type");
     }
 
     #[test]

@@ -42,6 +42,11 @@ pub(crate) trait Transport: Send + Sync {
 
     fn link(&self) -> Link;
 
+    /// Why we were refused last, if we were since the connection was made, or broke.
+    fn refusal(&self) -> Option<String> {
+        None
+    }
+
     /// Waits until this node is connected and subscribed.
     fn ready(&self) -> BoxFuture<'_, ()>;
 

@@ -135,11 +135,6 @@ impl Nats {
         })
     }
 
-    /// Why the server refused us last, if it did since the connection was made, or broke.
-    pub(crate) fn refusal(&self) -> Option<String> {
-        self.shared.link.refusals.lock().last().cloned()
-    }
-
     async fn send(&self, payload: Bytes) -> Result<(), PublishError> {
         let accepting = self.accepting.lock().await;
         if !*accepting {
@@ -197,6 +192,10 @@ impl Transport for Nats {
 
     fn link(&self) -> Link {
         *self.shared.link.link.borrow()
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.shared.link.refusals.lock().last().cloned()
     }
 
     fn ready(&self) -> BoxFuture<'_, ()> {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::select_all;
 use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tokio::task::JoinSet;
 
 use crate::connection::{self, Connection, OnLoss};
@@ -43,7 +43,7 @@ const PROGRESS_STEP: u64 = 1024;
 )]
 pub(crate) struct Arguments {
     /// Subject to use
-    #[arg(default_value = "natterjack.bench")]
+    #[arg(default_value = "natterjack.bench", value_parser = value::subject)]
     subject: String,
     /// Connections that publish, or send requests
     #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 100_000, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     msgs: u64,
     /// Let the subscribers share the messages as a queue group
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_parser = value::queue, value_name = "GROUP")]
     queue: Option<String>,
     /// Measure requests and their answers, one at a time for each publisher
     #[arg(long)]
@@ -415,9 +415,16 @@ fn progress_bar(arguments: &Arguments) -> anyhow::Result<ProgressBar> {
     } else {
         ProgressDrawTarget::hidden()
     };
-    let style = "{bar:40} {percent:>3}%  {human_pos} messages  {per_sec}";
-    Ok(ProgressBar::with_draw_target(Some(arguments.msgs), target)
-        .with_style(ProgressStyle::with_template(style)?))
+    let style =
+        ProgressStyle::with_template("{bar:30} {percent:>3}%  {human_pos} messages  {rate}")?
+            .with_key(
+                "rate",
+                |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                    // A rate that cannot be written is not shown.
+                    let _ = write!(text, "{}/s", report::grouped(state.per_sec() as u64));
+                },
+            );
+    Ok(ProgressBar::with_draw_target(Some(arguments.msgs), target).with_style(style))
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::StreamExt;
 use natterjack_bus::settings::{Loaded, Settings, TransportKind};
-use natterjack_bus::{DrainError, EventBus, EventStream, Fault, FaultStream, Link, PublishError};
+use natterjack_bus::{DrainError, EventBus, EventStream, FaultStream, Link, PublishError};
 use natterjack_cli::{log, open_files};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
@@ -45,9 +45,15 @@ pub(crate) struct Arguments {
     #[arg(long)]
     exit_on_eof: bool,
     /// CloudEvents type of the published events
-    #[arg(long = "type", value_name = "TYPE", default_value = "natterjack.event")]
+    #[arg(
+        long = "type",
+        value_name = "TYPE",
+        default_value = "natterjack.event",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
     event_type: String,
-    /// What the embedded server logs to standard error
+    /// What to log to standard error: problems, also the embedded server's course, also its clients and our own client
+    /// library, or also every protocol operation (without payloads)
     #[arg(long, value_enum, default_value_t = LogLevel::Warn, value_name = "LEVEL")]
     log: LogLevel,
 }
@@ -195,8 +201,6 @@ fn start_log(level: LogLevel) -> anyhow::Result<()> {
 struct Flow {
     own_events_printed: std::sync::atomic::AtomicU64,
     changed: Notify,
-    /// Why the server, or the way to it, refused us last.
-    refusal: parking_lot::Mutex<Option<String>>,
 }
 
 /// Writes events until the bus ends or nobody reads them any more.
@@ -219,9 +223,6 @@ async fn print_events(
 async fn print_faults(mut faults: FaultStream, flow: Arc<Flow>) {
     while let Some(fault) = faults.next().await {
         note(format_args!("{fault}"));
-        if let Fault::Refused { message } = &fault {
-            *flow.refusal.lock() = Some(message.clone());
-        }
         flow.changed.notify_one();
     }
 }
@@ -284,9 +285,11 @@ impl Feeder {
         }
         let endpoint = settings.nats.client.endpoint.clone();
         let endpoint = endpoint.unwrap_or_else(natterjack_bus::settings::Endpoint::standard);
-        let advice = advice(self.flow.refusal.lock().as_deref());
+        let refusal = self.bus.refusal();
+        let advice = advice(refusal.as_deref());
+        let reason = refusal.map_or_else(String::new, |refusal| format!(" ({refusal})"));
         note(format_args!(
-            "not connected to {endpoint} yet; still trying. {advice}"
+            "not connected to {endpoint} yet{reason}; still trying. {advice}"
         ));
         tokio::select! {
             () = ready => Some(()),

@@ -19,13 +19,14 @@ use crate::value;
 )]
 pub(crate) struct Arguments {
     /// Subject to publish to
+    #[arg(value_parser = value::subject)]
     subject: String,
     /// Payload; if absent or `-`, it is read from standard input
     payload: Option<String>,
     #[command(flatten)]
     headers: HeaderArguments,
     /// Subject on which answers are expected
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_parser = value::subject, value_name = "SUBJECT")]
     reply: Option<String>,
     /// Number of messages
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]

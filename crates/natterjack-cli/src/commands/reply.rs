@@ -8,6 +8,7 @@ use crate::connection::{self, OnLoss};
 use crate::message::{self, HeaderArguments, Payload};
 use crate::output::{Output, note, say};
 use crate::signals::Stop;
+use crate::value;
 
 /// Answer requests until interrupted
 #[derive(clap::Args)]
@@ -17,6 +18,7 @@ use crate::signals::Stop;
 )]
 pub(crate) struct Arguments {
     /// Subject to answer on
+    #[arg(value_parser = value::pattern)]
     subject: String,
     /// Answer; if absent, the request's own payload and headers
     payload: Option<String>,
@@ -26,7 +28,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     headers: HeaderArguments,
     /// Queue group: each request is answered by one of its members
-    #[arg(short, long, default_value = "NATS-RPLY-22", value_name = "GROUP")]
+    #[arg(short, long, default_value = "NATS-RPLY-22", value_parser = value::queue, value_name = "GROUP")]
     queue: String,
     /// End after this many requests
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]

@@ -17,6 +17,7 @@ use crate::value;
     natterjack request workers.ping ping --replies 0 --timeout 2s    # everybody who answers in 2 seconds")]
 pub(crate) struct Arguments {
     /// Subject to send the request to
+    #[arg(value_parser = value::subject)]
     subject: String,
     /// Payload; if absent or `-`, it is read from standard input
     payload: Option<String>,

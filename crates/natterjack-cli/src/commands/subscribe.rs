@@ -21,16 +21,16 @@ const REST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Subscribe, and print what arrives
 #[derive(clap::Args)]
 #[command(
-    after_help = "Ends at Ctrl-C, after --count messages, or when --timeout is over.\n\n\
+    after_help = "Ends at Ctrl-C, when it has printed what had been sent to it, after --count messages, or when --timeout is over.\n\n\
     Examples:\n  natterjack sub 'greetings.>'\n  natterjack sub jobs --queue workers\n  \
     natterjack sub numbers --raw --count 10"
 )]
 pub(crate) struct Arguments {
     /// Subjects to subscribe to; `*` stands for one word, `>` at the end for one or more
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = value::pattern)]
     subjects: Vec<String>,
     /// Queue group to join: each message goes to one of its members
-    #[arg(short, long, value_name = "GROUP")]
+    #[arg(short, long, value_parser = value::queue, value_name = "GROUP")]
     queue: Option<String>,
     /// End after this many messages
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]

@@ -78,6 +78,10 @@ fn people_get_text_with_a_histogram() {
     let (code, stdout) = bench(&["--msgs", "500"]);
     assert_eq!(code, Some(0));
     assert!(
+        stdout.lines().all(|line| line.chars().count() <= 80),
+        "{stdout}"
+    );
+    assert!(
         stdout.starts_with("publish-subscribe: 1 publishers, 1 subscribers, 128 bytes"),
         "{stdout}"
     );

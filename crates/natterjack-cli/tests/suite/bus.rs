@@ -369,18 +369,19 @@ fn a_login_that_is_missing_is_named() {
     let config = Config::client_of(&daemon.url, "node-a");
     let mut bus = config.start();
     let line = bus.stderr_line("not connected to");
-    assert!(line.contains("wants a login"), "{line}");
+    assert!(
+        line.contains("(authorization violation)") && line.contains("wants a login"),
+        "{line}"
+    );
     bus.signal("INT");
     let ended = bus.end();
     assert_eq!(ended.code, Some(0));
-    assert_eq!(
-        ended
-            .stderr
-            .matches("the server or its client says")
-            .count(),
-        1,
-        "{ended:?}"
-    );
+    // It may have been refused for the first time before anybody listened.
+    let refusals = ended
+        .stderr
+        .matches("the server or its client says")
+        .count();
+    assert!(refusals <= 1, "{ended:?}");
 }
 
 #[test]
@@ -446,6 +447,19 @@ fn a_port_in_use_is_an_error_that_names_it() {
         "{}",
         ended.stderr
     );
+}
+
+#[test]
+fn a_byte_order_mark_and_an_empty_type() {
+    let config = Config::local();
+    let ended = config.run("\u{feff}1\n 2 x\n");
+    assert_eq!((ended.code, data(&ended)), (Some(1), vec![1.into()]));
+    assert!(
+        ended.stderr.contains("line 2: ") && ended.stderr.contains("at column 4;"),
+        "{ended:?}"
+    );
+    let ended = run(NATTERJACK, &config.arguments(&["--type", ""]), "");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
 }
 
 #[test]

@@ -153,7 +153,11 @@ fn mistakes_on_the_command_line_end_it() {
     );
     check(&["--config", "x"], "-config is not supported yet\n", false);
     check(&["serve"], "unrecognized command: \"serve\"\n", false);
-    check(&["-n", "a b"], "server name cannot contain spaces", false);
+    check(
+        &["-n", "a b"],
+        "server name \"a b\" cannot contain spaces",
+        false,
+    );
     check(
         &["-l", "/nonexistent/log"],
         "cannot open the log file /nonexistent/log",
@@ -194,6 +198,26 @@ fn a_port_in_use_is_fatal() {
         .find(|line| line.contains("[FTL]"))
         .expect("a fatal line");
     assert!(fatal.contains(port) && fatal.contains("in use"), "{fatal}");
+}
+
+#[test]
+fn a_trace_shows_the_protocol_without_payloads() {
+    let daemon = Daemon::start(&["-V", "-T=false"]);
+    let arguments = ["pub", "subject.x", "a secret", "-s", &daemon.url];
+    assert_eq!(run(NATTERJACK, &arguments, "").code, Some(0));
+    daemon.running.signal("TERM");
+    let log = daemon.running.end().stderr;
+    let traced = |line: &&str| line.contains("[TRC]") && line.contains("subject.x");
+    assert_eq!(log.lines().filter(traced).count(), 1, "{log}");
+    assert!(!log.contains("a secret"), "{log}");
+}
+
+#[test]
+fn arguments_that_are_no_text_are_refused() {
+    let script = r#""$0" -n "$(printf '\377')""#;
+    let ended = run("sh", &["-c", script, NATTERJACKD], "");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("is not UTF-8"), "{ended:?}");
 }
 
 #[test]

@@ -216,6 +216,19 @@ fn failures_say_what_to_do() {
         ended.stderr.contains("Connection refused") && ended.stderr.contains("natterjackd"),
         "{ended:?}"
     );
+    for (arguments, expected) in [
+        (["pub", "a..b", "x"], "no word may be empty"),
+        (["pub", "a.*", "x"], "wildcards"),
+        (["request", "a.>", "x"], "wildcards"),
+        (["sub", "a.>.b", "c"], "must be the last"),
+    ] {
+        let ended = run(NATTERJACK, &arguments, "");
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(
+            ended.stderr.contains(arguments[1]) && ended.stderr.contains(expected),
+            "{ended:?}"
+        );
+    }
     let ended = run(NATTERJACK, &["pub", "s", "x", "-H", "novalue"], "");
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("Key:Value"), "{ended:?}");

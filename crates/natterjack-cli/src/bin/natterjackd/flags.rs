@@ -4,6 +4,8 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use natterjack_bus::settings::nearest;
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Invocation {
@@ -51,8 +53,8 @@ pub(crate) enum FlagError {
     Monitoring(String),
     #[error("unrecognized command: {0:?}")]
     Command(String),
-    #[error("server name cannot contain spaces or be empty")]
-    ServerName,
+    #[error("server name {0:?} cannot contain spaces or be empty")]
+    ServerName(String),
     #[error("-user, -pass and -auth: give a user with a password, or a token, or none of them")]
     Login,
     #[error("port must be between 1 and 65535, 0 for 4222, or -1 for any free port, not {0}")]
@@ -159,7 +161,7 @@ const FLAGS: &[Flag] = &[
     flag(
         &["V", "trace"],
         "",
-        "Log every protocol operation",
+        "Log every protocol operation, without payloads",
         Kind::Switch(|flags, value| flags.trace = value),
     ),
     flag(
@@ -247,9 +249,6 @@ const FLAGS: &[Flag] = &[
     ),
 ];
 
-/// How alike two names must be (Jaro-Winkler, 0 to 1) for one to be offered in place of the other.
-const LIKENESS_MIN: f64 = 0.8;
-
 /// Reads the command line. As in Go, the first word that is no flag ends the flags.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Invocation, FlagError> {
     let mut arguments = arguments.into_iter();
@@ -317,7 +316,7 @@ fn check(flags: &Flags) -> Result<(), FlagError> {
     }
     match &flags.server_name {
         Some(name) if name.is_empty() || name.contains(char::is_whitespace) => {
-            Err(FlagError::ServerName)
+            Err(FlagError::ServerName(name.clone()))
         }
         _ => Ok(()),
     }
@@ -327,14 +326,11 @@ fn find(name: &str) -> Result<&'static Flag, FlagError> {
     if let Some(flag) = FLAGS.iter().find(|flag| flag.names.contains(&name)) {
         return Ok(flag);
     }
-    let nearest = FLAGS
+    let known = FLAGS
         .iter()
         .filter(|flag| !matches!(flag.kind, Kind::Missing(_)))
-        .flat_map(|flag| flag.names)
-        .map(|known| (strsim::jaro_winkler(name, known), known))
-        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
-        .max_by(|(left, _), (right, _)| left.total_cmp(right));
-    let hint = nearest.map_or_else(String::new, |(_, known)| {
+        .flat_map(|flag| flag.names.iter().copied());
+    let hint = nearest(name, known).map_or_else(String::new, |known| {
         format!("; did you mean {}?", dashed(known))
     });
     Err(FlagError::Unknown {
@@ -490,10 +486,10 @@ mod tests {
             "--auth t --user a --pass b",
             "-user, -pass and -auth: give a user with a password, or a token, or none of them",
         );
-        check("-n=", "server name cannot contain spaces or be empty");
+        check("-n=", "server name \"\" cannot contain spaces or be empty");
         assert_eq!(
             parse(["-n".into(), "a b".into()]),
-            Err(FlagError::ServerName)
+            Err(FlagError::ServerName("a b".into()))
         );
     }
 

@@ -13,7 +13,16 @@ use flags::Invocation;
 fn main() -> ExitCode {
     let arguments = std::env::args_os()
         .skip(1)
-        .map(|argument| argument.to_string_lossy().into_owned());
+        .map(std::ffi::OsString::into_string);
+    let arguments: Vec<_> = match arguments.collect() {
+        Ok(arguments) => arguments,
+        Err(argument) => {
+            complain(&format!(
+                "natterjackd: argument {argument:?} is not UTF-8\n"
+            ));
+            return ExitCode::FAILURE;
+        }
+    };
     match flags::parse(arguments) {
         Ok(Invocation::Help) => print(&flags::usage()),
         Ok(Invocation::Version) => {

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 /// Characters of the longest bar of the histogram.
-const BAR_MAX: u64 = 50;
+const BAR_MAX: u64 = 45;
 
 #[derive(Serialize)]
 pub(super) struct Report {
@@ -27,8 +27,8 @@ pub(super) struct Report {
 pub(super) struct Rate {
     messages: u64,
     seconds: f64,
-    messages_per_second: f64,
-    bytes_per_second: f64,
+    messages_per_second: u64,
+    bytes_per_second: u64,
 }
 
 /// All in microseconds.
@@ -57,8 +57,8 @@ impl Rate {
         Self {
             messages,
             seconds,
-            messages_per_second,
-            bytes_per_second,
+            messages_per_second: messages_per_second as u64,
+            bytes_per_second: bytes_per_second as u64,
         }
     }
 }
@@ -117,11 +117,11 @@ impl std::fmt::Display for Rate {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             formatter,
-            "{:>12} messages in {:.3} s  {:>12} msgs/s  {:>10.1} MiB/s",
+            "{:>13} in {:>7.3} s  {:>11} msgs/s  {:>6} MiB/s",
             grouped(self.messages),
             self.seconds,
-            grouped(self.messages_per_second as u64),
-            self.bytes_per_second / (1 << 20) as f64
+            grouped(self.messages_per_second),
+            grouped(self.bytes_per_second >> 20)
         )
     }
 }
@@ -137,11 +137,17 @@ impl std::fmt::Display for Latency {
             ("p99.9", self.p99_9_us),
             ("max", self.max_us),
         ];
-        write!(formatter, "  latency  ")?;
-        for (name, value) in named {
-            write!(formatter, "  {name} {}", readable(value))?;
+        // Two lines, because one would not fit the usual terminal.
+        for (head, line) in ["  latency  ", "           "]
+            .into_iter()
+            .zip(named.chunks(4))
+        {
+            write!(formatter, "{head}")?;
+            for (name, value) in line {
+                write!(formatter, "  {name:<5} {:<9}", readable(*value))?;
+            }
+            writeln!(formatter)?;
         }
-        writeln!(formatter)?;
         write_bars(formatter, &self.histogram)
     }
 }
@@ -188,7 +194,7 @@ fn readable(microseconds: f64) -> String {
 }
 
 /// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -245,15 +251,15 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("p50 1.5 µs") && text.contains("p99 5.0 µs"),
+            text.contains("p50   1.5 µs") && text.contains("p99   5.0 µs"),
             "{text}"
         );
         assert!(
-            text.contains(&format!(" 90.0%  {}\n", "█".repeat(50))),
+            text.contains(&format!(" 90.0%  {}\n", "█".repeat(45))),
             "{text}"
         );
         let json: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
-        assert_eq!(json["published"]["messages_per_second"], 10_000.0);
+        assert_eq!(json["published"]["messages_per_second"], 10_000);
         assert!(json["latency"]["p99_us"].as_f64().unwrap() >= 5.0);
     }
 

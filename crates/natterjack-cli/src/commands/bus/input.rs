@@ -8,6 +8,8 @@ use tokio::sync::mpsc;
 /// Lines read ahead of the bus.
 const LINES_MAX: usize = 64;
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// One line, without its end.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
@@ -18,6 +20,17 @@ pub(super) enum Line {
     },
     /// The input broke off here.
     Unreadable(String),
+}
+
+impl Line {
+    /// Drops the byte order mark that some programs put in front of a text, which is no part of it.
+    fn drop_mark(&mut self) {
+        if let Self::Bytes(bytes) = self
+            && bytes.starts_with(BYTE_ORDER_MARK)
+        {
+            bytes.drain(..BYTE_ORDER_MARK.len());
+        }
+    }
 }
 
 /// The lines of standard input. A thread reads them, because a read of a terminal or pipe cannot be cancelled.
@@ -31,7 +44,11 @@ impl Lines {
         let (sender, lines) = mpsc::channel(LINES_MAX);
         std::thread::spawn(move || {
             let mut reader = io::stdin().lock();
-            while let Some(line) = read_line(&mut reader, bytes_max) {
+            let mut is_first = true;
+            while let Some(mut line) = read_line(&mut reader, bytes_max) {
+                if std::mem::take(&mut is_first) {
+                    line.drop_mark();
+                }
                 let is_last = matches!(line, Line::Unreadable(_));
                 if sender.blocking_send(line).is_err() || is_last {
                     return;
@@ -107,7 +124,8 @@ pub(super) fn parse(line: &Line) -> Result<Box<RawValue>, String> {
         let reason = error.to_string();
         // The parser sees one line only, so its line number would confuse.
         let reason = reason.split(" at line ").next().unwrap_or_default();
-        format!("not JSON: {reason} at column {}; skipped", error.column())
+        let column = text.len() - text.trim_start().len() + error.column();
+        format!("not JSON: {reason} at column {column}; skipped")
     })
 }
 
@@ -149,6 +167,15 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        for (text, expected) in [("\u{feff}1", "1"), ("1", "1"), ("", "")] {
+            let mut line = bytes(text);
+            line.drop_mark();
+            assert_eq!(line, bytes(expected));
+        }
+    }
+
+    #[test]
     fn values_stay_as_they_are_written() {
         for text in [
             "{\"b\":1,\"a\":1.10}",
@@ -171,6 +198,10 @@ mod tests {
         check(
             bytes("1 2"),
             "not JSON: trailing characters at column 3; skipped",
+        );
+        check(
+            bytes("  {\"a\":}"),
+            "not JSON: expected value at column 8; skipped",
         );
         check(bytes("  "), "empty, not a JSON value; skipped");
         check(
