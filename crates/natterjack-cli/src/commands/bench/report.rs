@@ -117,11 +117,11 @@ impl std::fmt::Display for Rate {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             formatter,
-            "{:>13} in {:>7.3} s  {:>11} msgs/s  {:>6} MiB/s",
+            "{:>13} in {:>7.3} s  {:>11} msgs/s  {}",
             grouped(self.messages),
             self.seconds,
             grouped(self.messages_per_second),
-            grouped(self.bytes_per_second >> 20)
+            throughput(self.bytes_per_second)
         )
     }
 }
@@ -142,11 +142,12 @@ impl std::fmt::Display for Latency {
             .into_iter()
             .zip(named.chunks(4))
         {
-            write!(formatter, "{head}")?;
+            let mut text = String::from(head);
             for (name, value) in line {
-                write!(formatter, "  {name:<5} {:<9}", readable(*value))?;
+                // Writing to a String cannot fail.
+                let _ = write!(text, "  {name:<5} {:<9}", readable(*value));
             }
-            writeln!(formatter)?;
+            writeln!(formatter, "{}", text.trim_end())?;
         }
         write_bars(formatter, &self.histogram)
     }
@@ -178,7 +179,8 @@ fn write_bars(
         let below = readable((2_u64 << power) as f64 / 1e3);
         let bar = "█".repeat(usize::try_from(count * BAR_MAX / highest).unwrap_or(0));
         let share = count as f64 * 100.0 / histogram.len() as f64;
-        writeln!(formatter, "  {above:>9} to {below:<9} {share:5.1}%  {bar}")?;
+        let line = format!("  {above:>9} to {below:<9} {share:5.1}%  {bar}");
+        writeln!(formatter, "{}", line.trim_end())?;
     }
     Ok(())
 }
@@ -190,6 +192,15 @@ fn readable(microseconds: f64) -> String {
         value if value < 1e3 => format!("{value:.1} µs"),
         value if value < 1e6 => format!("{:.1} ms", value / 1e3),
         value => format!("{:.2} s", value / 1e6),
+    }
+}
+
+/// A rate of bytes in the largest unit that leaves it two digits.
+fn throughput(bytes_per_second: u64) -> String {
+    if bytes_per_second < 10 << 20 {
+        format!("{:>6} KiB/s", grouped(bytes_per_second >> 10))
+    } else {
+        format!("{:>6} MiB/s", grouped(bytes_per_second >> 20))
     }
 }
 
@@ -220,6 +231,8 @@ mod tests {
         ] {
             assert_eq!(grouped(number), text);
         }
+        assert_eq!(throughput(2 << 20), " 2,048 KiB/s");
+        assert_eq!(throughput(2000 << 20), " 2,000 MiB/s");
         for (value, text) in [
             (0.5, "500 ns"),
             (12.34, "12.3 µs"),
@@ -248,6 +261,11 @@ mod tests {
         let text = report.text();
         assert!(
             text.contains("10,000 msgs/s") && text.contains("LOST       3 messages"),
+            "{text}"
+        );
+        assert!(
+            text.lines()
+                .all(|line| line.chars().count() <= 80 && line == line.trim_end()),
             "{text}"
         );
         assert!(
