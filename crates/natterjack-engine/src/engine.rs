@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use natterjack_wire::client::{self, ServerInfo};
@@ -76,6 +76,11 @@ impl Counters {
     }
 }
 
+struct Connection {
+    outbox: Arc<Outbox>,
+    peer: Peer,
+}
+
 /// One server's core.
 pub struct Engine {
     pub(crate) limits: Limits,
@@ -83,7 +88,7 @@ pub struct Engine {
     pub(crate) counters: Counters,
     info: ServerInfo,
     global: Arc<Account>,
-    connections: Mutex<HashMap<u64, Arc<Outbox>>>,
+    connections: Mutex<HashMap<u64, Connection>>,
     connection_count: AtomicUsize,
     next_id: AtomicU64,
     seeds: Mutex<fastrand::Rng>,
@@ -132,10 +137,12 @@ impl Engine {
         };
         let outbox = Arc::new(Outbox::new(id, limits, transport));
         Counters::add(&self.counters.connections, 1);
+        let session = ClientSession::new(Arc::clone(self), Arc::clone(&outbox), peer, now);
         let is_full =
             self.connection_count.fetch_add(1, Ordering::Relaxed) >= self.limits.connections_max;
-        self.connections.lock().insert(id, Arc::clone(&outbox));
-        let session = ClientSession::new(Arc::clone(self), outbox, peer, now);
+        self.connections
+            .lock()
+            .insert(id, Connection { outbox, peer });
         session.greet(is_full, now);
         session
     }
@@ -144,6 +151,12 @@ impl Engine {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connection_count.load(Ordering::Relaxed)
+    }
+
+    /// How long a socket may take no byte.
+    #[must_use]
+    pub fn write_deadline(&self) -> Duration {
+        self.limits.write_deadline
     }
 
     /// The account of clients that were not put into another.
@@ -173,19 +186,20 @@ impl Engine {
         if self.lame_duck.swap(true, Ordering::Relaxed) {
             return;
         }
-        let mut text = Vec::new();
-        client::info(
-            &mut text,
-            &ServerInfo {
-                ldm: true,
-                ..self.info.clone()
-            },
-        );
-        for outbox in self.outboxes() {
-            if outbox.accepts_info() {
-                outbox.append(&text);
-                outbox.flush(now);
-            }
+        let told: Vec<(Arc<Outbox>, Peer)> = {
+            let connections = self.connections.lock();
+            let listening = connections
+                .values()
+                .filter(|open| open.outbox.accepts_info());
+            listening
+                .map(|open| (Arc::clone(&open.outbox), open.peer))
+                .collect()
+        };
+        for (outbox, peer) in told {
+            let mut text = Vec::new();
+            client::info(&mut text, &self.info(outbox.id(), peer));
+            outbox.append(&text);
+            outbox.flush(now);
         }
     }
 
@@ -210,8 +224,14 @@ impl Engine {
         }
     }
 
-    pub(crate) fn info(&self) -> ServerInfo {
+    /// INFO for one client.
+    pub(crate) fn info(&self, client_id: u64, peer: Peer) -> ServerInfo {
         ServerInfo {
+            client_id,
+            client_ip: peer
+                .address
+                .map(|address| address.ip().to_string())
+                .unwrap_or_default(),
             ldm: self.lame_duck.load(Ordering::Relaxed),
             ..self.info.clone()
         }
@@ -228,6 +248,10 @@ impl Engine {
     }
 
     fn outboxes(&self) -> Vec<Arc<Outbox>> {
-        self.connections.lock().values().cloned().collect()
+        let connections = self.connections.lock();
+        connections
+            .values()
+            .map(|open| Arc::clone(&open.outbox))
+            .collect()
     }
 }

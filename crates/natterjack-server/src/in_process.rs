@@ -6,8 +6,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use natterjack_wire::client::{self, ConnectOptions, Decoded, Limits, ServerOp, d
 use natterjack_wire::headers::Headers;
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::net::pipe::ClientEnd;
-use crate::options::Authorization;
+use crate::net::pipe::{ClientEnd, ClientReader, ClientWriter};
+use crate::options::{Authorization, Options};
 
 /// Messages a subscription holds for its reader before the client as a whole waits, and with it, in the end,
 /// those who publish to it.
@@ -68,6 +68,14 @@ pub enum ClientError {
         /// Header and payload, in bytes.
         size: usize,
         /// The server's `max_payload`.
+        max: usize,
+    },
+    /// Subject and reply subject are longer than the server's `max_control_line` lets pass.
+    #[error("subjects of {size} bytes are longer than max_control_line ({max}) lets pass")]
+    SubjectTooLong {
+        /// What the operation's line would take, in bytes.
+        size: usize,
+        /// The server's `max_control_line`.
         max: usize,
     },
     /// Nobody listens to the subject of a request.
@@ -118,14 +126,15 @@ pub struct InProcessClient {
 
 #[derive(Debug)]
 struct Inner {
-    /// Whole operations go out under this lock, so that those of several tasks do not mix.
-    writer: AsyncMutex<tokio::io::WriteHalf<InProcessConnection>>,
-    /// Operations of somebody who could not wait; they go out before the next one.
-    later: Mutex<Vec<u8>>,
+    writer: ClientWriter,
+    /// What is to be written next. Whole operations are appended, so those of several tasks do not mix, and a
+    /// task that is cancelled while it waits for room leaves no half of one behind.
+    outgoing: Mutex<Vec<u8>>,
     routes: Mutex<Routes>,
     next_sid: AtomicU64,
     inbox_prefix: String,
     payload_bytes_max: usize,
+    control_line_bytes_max: usize,
 }
 
 /// Where what comes in goes to.
@@ -140,22 +149,24 @@ struct Routes {
 impl InProcessClient {
     pub(crate) fn new(
         connection: InProcessConnection,
-        authorization: &Authorization,
-        payload_bytes_max: usize,
+        options: &Options,
         runtime: &Handle,
     ) -> Self {
-        let (reader, writer) = tokio::io::split(connection);
+        let (reader, writer) = connection.0.split();
         let mut greeting = Vec::new();
-        client::connect(&mut greeting, &connect_options(authorization));
+        client::connect(&mut greeting, &connect_options(&options.authorization));
         let inner = Arc::new(Inner {
-            writer: AsyncMutex::new(writer),
-            later: Mutex::new(greeting),
+            writer,
+            outgoing: Mutex::new(greeting),
             routes: Mutex::default(),
             next_sid: AtomicU64::new(1),
             inbox_prefix: format!("_INBOX.{:016x}.", fastrand::u64(..)),
-            payload_bytes_max,
+            payload_bytes_max: options.max_payload,
+            control_line_bytes_max: options.max_control_line,
         });
-        runtime.spawn(receive(reader, Arc::clone(&inner)));
+        inner.write_now();
+        // Holds no part in the client: dropping the last handle ends the connection, and with it this task.
+        runtime.spawn(receive(reader, Arc::downgrade(&inner)));
         Self { inner }
     }
 
@@ -195,6 +206,8 @@ impl InProcessClient {
                 max: self.inner.payload_bytes_max,
             });
         }
+        self.inner
+            .check_line(subject.len() + reply.map_or(0, <[u8]>::len))?;
         let mut text = Vec::with_capacity(subject.len() + size + 64);
         match block {
             Some(block) => {
@@ -206,6 +219,10 @@ impl InProcessClient {
     }
 
     /// Subscribes to a subject, which may have wildcards.
+    ///
+    /// Nothing is dropped if its messages are read slowly: once 8,192 of them wait, the whole client waits, answers to
+    /// its requests and flushes included. So do not await those in the same task that reads a busy subscription, or
+    /// use a second client for them.
     ///
     /// # Errors
     /// If the subject is invalid or the server has stopped.
@@ -315,7 +332,8 @@ impl Drop for Subscription {
         self.inner.routes.lock().subscriptions.remove(&self.sid);
         let mut text = Vec::new();
         client::unsubscribe(&mut text, client::decimal(self.sid as usize).as_ref(), None);
-        self.inner.send_later(&text);
+        self.inner.outgoing.lock().extend_from_slice(&text);
+        self.inner.write_now();
     }
 }
 
@@ -331,6 +349,7 @@ impl Inner {
         if !natterjack_engine::is_valid_pattern(subject.as_bytes()) {
             return Err(ClientError::InvalidSubject(subject.to_owned()));
         }
+        self.check_line(subject.len() + queue.map_or(0, str::len))?;
         let sid = self.next_sid.fetch_add(1, Ordering::Relaxed);
         let digits = client::decimal(sid as usize);
         let queue = queue.map(str::as_bytes);
@@ -356,36 +375,55 @@ impl Inner {
         self.send_with(text, |_| {}).await
     }
 
-    /// Sends whole operations, and notes where their answers go.
+    /// Sends whole operations, and notes where their answers go. Waits until they are written.
     async fn send_with(
         &self,
         text: &[u8],
         note: impl FnOnce(&mut Routes),
     ) -> Result<(), ClientError> {
-        let mut writer = self.writer.lock().await;
+        // Room first, so that those who publish wait before they pile up bytes here.
+        while !self.write_now() {
+            self.writer.writable().await;
+        }
         {
             let mut routes = self.routes.lock();
             if routes.is_closed {
                 return Err(ClientError::ServerStopped);
             }
+            // Under the lock, so that answers come in the order of what they answer.
             note(&mut routes);
+            self.outgoing.lock().extend_from_slice(text);
         }
-        let mut first = std::mem::take(&mut *self.later.lock());
-        // One write, so that a cancelled task leaves either nothing or everything of a small operation; a
-        // large one that is cut off would break the stream, which is why it goes through `later` first.
-        first.extend_from_slice(text);
-        WholeWrite {
-            later: &self.later,
-            text: first,
-            written: 0,
+        while !self.write_now() {
+            self.writer.writable().await;
         }
-        .write(&mut writer)
-        .await
+        if self.routes.lock().is_closed {
+            Err(ClientError::ServerStopped)
+        } else {
+            Ok(())
+        }
     }
 
-    /// Sends without waiting: now if the connection takes it, else with the next operation.
-    fn send_later(&self, text: &[u8]) {
-        self.later.lock().extend_from_slice(text);
+    /// Writes what fits without waiting. Returns whether nothing is left.
+    fn write_now(&self) -> bool {
+        let mut outgoing = self.outgoing.lock();
+        if !outgoing.is_empty() && !self.writer.try_write(&mut outgoing) {
+            outgoing.clear();
+            drop(outgoing);
+            self.close();
+            return true;
+        }
+        outgoing.is_empty()
+    }
+
+    fn check_line(&self, subjects_len: usize) -> Result<(), ClientError> {
+        // Blanks and the digits of sizes and ids take a little more.
+        let (size, max) = (subjects_len + 32, self.control_line_bytes_max);
+        if size > max {
+            Err(ClientError::SubjectTooLong { size, max })
+        } else {
+            Ok(())
+        }
     }
 
     fn close(&self) {
@@ -396,45 +434,12 @@ impl Inner {
     }
 }
 
-/// A write whose rest is kept for the next one if its task is cancelled in the middle.
-struct WholeWrite<'a> {
-    later: &'a Mutex<Vec<u8>>,
-    text: Vec<u8>,
-    written: usize,
-}
-
-impl WholeWrite<'_> {
-    async fn write(
-        mut self,
-        writer: &mut tokio::io::WriteHalf<InProcessConnection>,
-    ) -> Result<(), ClientError> {
-        while self.written < self.text.len() {
-            let count = writer
-                .write(&self.text[self.written..])
-                .await
-                .map_err(|_| ClientError::ServerStopped)?;
-            self.written += count;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for WholeWrite<'_> {
-    fn drop(&mut self) {
-        let rest = &self.text[self.written..];
-        if !rest.is_empty() {
-            let mut later = self.later.lock();
-            later.splice(0..0, rest.iter().copied());
-        }
-    }
-}
-
 /// Reads what the server sends until it closes the connection.
-async fn receive(mut reader: tokio::io::ReadHalf<InProcessConnection>, inner: Arc<Inner>) {
+async fn receive(mut reader: ClientReader, client: Weak<Inner>) {
     let limits = Limits::FROM_SERVER;
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     'connection: loop {
-        match reader.read_buf(&mut buffer).await {
+        match reader.0.read_buf(&mut buffer).await {
             Ok(0) | Err(_) => break,
             Ok(_) => {}
         }
@@ -443,9 +448,7 @@ async fn receive(mut reader: tokio::io::ReadHalf<InProcessConnection>, inner: Ar
             match decode_server(&buffer[at..], &limits) {
                 Ok(Decoded::Op { op, consumed }) => {
                     at += consumed;
-                    if handle(op, &inner).await.is_err() {
-                        break 'connection;
-                    }
+                    handle(op, &client).await;
                 }
                 Ok(Decoded::Incomplete { .. }) => break,
                 Err(error) => {
@@ -457,10 +460,15 @@ async fn receive(mut reader: tokio::io::ReadHalf<InProcessConnection>, inner: Ar
         buffer.advance(at);
         buffer.reserve(READ_BYTES);
     }
-    inner.close();
+    if let Some(inner) = client.upgrade() {
+        inner.close();
+    }
 }
 
-async fn handle(op: ServerOp<'_>, inner: &Inner) -> Result<(), ClientError> {
+async fn handle(op: ServerOp<'_>, client: &Weak<Inner>) {
+    let Some(inner) = client.upgrade() else {
+        return;
+    };
     match op {
         ServerOp::Message(message) => {
             let sid = std::str::from_utf8(message.sid)
@@ -468,15 +476,16 @@ async fn handle(op: ServerOp<'_>, inner: &Inner) -> Result<(), ClientError> {
                 .and_then(|sid| sid.parse().ok());
             let sender =
                 sid.and_then(|sid: u64| inner.routes.lock().subscriptions.get(&sid).cloned());
+            // While it waits for its reader, it must not keep the client alive.
+            drop(inner);
             if let Some(sender) = sender {
                 // A reader that went away in this moment wants no message.
                 let _ = sender.send(owned(&message)).await;
             }
         }
         ServerOp::Ping => {
-            let mut text = Vec::new();
-            client::pong(&mut text);
-            inner.send(&text).await?;
+            client::pong(&mut inner.outgoing.lock());
+            inner.write_now();
         }
         ServerOp::Pong => {
             let waiting = inner.routes.lock().flushes.pop_front();
@@ -493,7 +502,6 @@ async fn handle(op: ServerOp<'_>, inner: &Inner) -> Result<(), ClientError> {
         }
         ServerOp::Info(_) | ServerOp::Ok => {}
     }
-    Ok(())
 }
 
 fn owned(message: &client::Message<'_>) -> Message {

@@ -90,6 +90,9 @@ pub enum InvalidOption {
     /// `ping_interval`, `write_deadline` or `auth_timeout` is zero.
     #[error("{0} must be longer than zero")]
     ZeroDuration(&'static str),
+    /// A duration is longer than ten years.
+    #[error("{0} must not be longer than ten years")]
+    EndlessDuration(&'static str),
     /// The grace period leaves no time to close connections.
     #[error(
         "lame_duck_grace_period ({grace:?}) must be shorter than lame_duck_duration ({duration:?})"
@@ -101,6 +104,9 @@ pub enum InvalidOption {
         duration: Duration,
     },
 }
+
+/// Longer ones are slips, and would overflow the clock.
+const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl Default for Options {
     fn default() -> Self {
@@ -155,6 +161,13 @@ impl Options {
                 .into_iter()
                 .filter(|(_, duration)| duration.is_zero())
                 .map(|(name, _)| InvalidOption::ZeroDuration(name)),
+        );
+        problems.extend(
+            durations
+                .into_iter()
+                .chain([("lame_duck_duration", self.lame_duck_duration)])
+                .filter(|(_, duration)| *duration > DURATION_MAX)
+                .map(|(name, _)| InvalidOption::EndlessDuration(name)),
         );
         if self.lame_duck_grace_period >= self.lame_duck_duration {
             problems.push(InvalidOption::GraceOverDuration {

@@ -191,8 +191,7 @@ impl Server {
         let connection = self.in_process_connection()?;
         Ok(InProcessClient::new(
             connection,
-            &self.options.authorization,
-            self.options.max_payload,
+            &self.options,
             &self.runtime,
         ))
     }

@@ -453,6 +453,9 @@ impl State {
     fn after_write(&mut self, mut rest: Queue, written: &Written, outbox: &Outbox, now: Instant) {
         self.writing = false;
         self.in_flight_bytes = 0;
+        if self.transport.is_none() {
+            return;
+        }
         if written.failed {
             self.close(&outbox.closed, CloseReason::WriteError);
             if let Some(transport) = &self.transport {

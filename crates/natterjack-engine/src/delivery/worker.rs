@@ -97,10 +97,11 @@ impl Deliverer {
         }
         self.renderer.start_run();
         let plain_len = run.receivers.plain_len();
-        let mut reached_all = false;
+        // Those who take part of a run take its first frames.
+        let mut reached_first = 0;
         for subscriber in run.receivers.plain() {
             if publisher.may_reach(&subscriber.0) {
-                reached_all |= self.deliver_all(
+                let reached = self.deliver_all(
                     run,
                     source,
                     &subscriber.0,
@@ -109,12 +110,14 @@ impl Deliverer {
                     direct,
                     now,
                 );
+                reached_first = reached_first.max(reached);
             }
         }
-        let track = run.has_replies && !reached_all;
+        let track = run.has_replies && reached_first < run.frames.len();
         if track {
             self.reached.clear();
             self.reached.resize(run.frames.len(), false);
+            self.reached[..reached_first].fill(true);
         }
         for group in run.receivers.groups() {
             self.deliver_to_group(run, source, group, publisher, track, direct, now);
@@ -147,6 +150,7 @@ impl Deliverer {
         std::mem::take(&mut self.congested)
     }
 
+    /// Delivers to a plain subscription; returns how many frames, from the first, it took.
     #[expect(
         clippy::too_many_arguments,
         reason = "one delivery, spelled out; a struct would only rename them"
@@ -160,11 +164,10 @@ impl Deliverer {
         is_shared: bool,
         direct: bool,
         now: Instant,
-    ) -> bool {
+    ) -> usize {
         let outbox = subscription.outbox();
         if subscription.max() != 0 {
-            return self.deliver_counted(run, source, subscription, publisher, 0..run.frames.len())
-                == run.frames.len();
+            return self.deliver_counted(run, source, subscription, publisher, 0..run.frames.len());
         }
         trace_out(run, source, subscription, 0..run.frames.len());
         let mut rendering =
@@ -174,10 +177,13 @@ impl Deliverer {
         let mut must_flush = false;
         let offered = outbox.offer(subscription, &mut rendering, direct, now, &mut must_flush);
         if offered == Offered::Counted {
-            return self.deliver_counted(run, source, subscription, publisher, 0..run.frames.len())
-                == run.frames.len();
+            return self.deliver_counted(run, source, subscription, publisher, 0..run.frames.len());
         }
-        self.settle(outbox, offered, must_flush, messages, bytes)
+        if self.settle(outbox, offered, must_flush, messages, bytes) {
+            run.frames.len()
+        } else {
+            0
+        }
     }
 
     /// Delivers to a subscription that ends after a number of messages, one that may be reached between two

@@ -146,6 +146,22 @@ fn no_responders() {
         notice,
     );
     check("", "SUB r 9\r\nPUB noone r 1\r\nx\r\n", "");
+    // The first of two requests in one batch is heard by a subscription that then ends.
+    check(
+        requester,
+        "SUB noone 1\r\nUNSUB 1 1\r\nSUB r 9\r\nPUB noone r 1\r\nx\r\nPUB noone r 1\r\ny\r\n",
+        &format!("MSG noone 1 r 1\r\nx\r\n{notice}"),
+    );
+    // Found among the client's own subscriptions, when others wait for the same reply.
+    let mut harness = Harness::new();
+    let mut others = harness.connect("");
+    harness.send(&mut others, b"SUB r 1\r\nSUB r 2\r\nSUB * 3\r\n");
+    let mut client = harness.connect(requester);
+    harness.send(&mut client, b"SUB r 9\r\nPUB noone.x r 1\r\nx\r\n");
+    assert_eq!(
+        client.take(),
+        notice.replace("37 37", "39 39").replace("noone", "noone.x")
+    );
 }
 
 #[test]
@@ -162,8 +178,9 @@ fn refusals_leave_the_connection_open() {
     );
     check(
         "",
-        "PUB $NRG.x 1\r\nx\r\nPUB a _R_.x 1\r\nx\r\n",
+        "PUB $NRG.x 1\r\nx\r\nPUB $GR.x 1\r\nx\r\nPUB a _R_.x 1\r\nx\r\n",
         "-ERR 'Permissions Violation for Publish to \"$NRG.x\"'\r\n\
+         -ERR 'Permissions Violation for Publish to \"$GR.x\"'\r\n\
          -ERR 'Permissions Violation for Publish with Reply of \"_R_.x\"'\r\n",
     );
 }

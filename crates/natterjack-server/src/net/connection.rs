@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use natterjack_engine::{ClientSession, CloseReason, Peer, Transport};
 use parking_lot::Mutex;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::stream::Stream;
 use crate::clock::now;
@@ -20,8 +20,9 @@ use crate::server::Shared;
 /// Batches one connection reads before the others get their turn.
 const BATCHES_PER_TURN: usize = 4;
 
-/// How long a connection that ends may take to write its last bytes.
-const LAST_FLUSH_MAX: Duration = Duration::from_secs(2);
+/// How long a connection that ends may take to write its last bytes, as long as its peer takes some of them
+/// within each write deadline.
+const LAST_FLUSH_MAX: Duration = Duration::from_secs(60);
 
 /// How long, and for how many bytes, a client that was told of an error is listened to before its socket is
 /// closed. Closing with unread bytes makes the system reset the connection, and the client would lose the
@@ -66,11 +67,16 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, peer: Peer)
         timer: None,
     };
     let reason = poll_fn(|context| driver.poll_end(context)).await;
-    let Driver { mut session, .. } = driver;
+    let Driver {
+        mut session,
+        reading,
+        ..
+    } = driver;
+    drop(reading);
     while !session.close_step(reason) {
         tokio::task::yield_now().await;
     }
-    last_flush(&wire, &session).await;
+    last_flush(&wire, &session, shared.engine.write_deadline()).await;
     tracing::debug!(
         "{} - Client connection closed: {}",
         session.label(),
@@ -79,7 +85,10 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, peer: Peer)
     drop(session);
     wire.stream.shutdown_write();
     if is_told(reason) {
-        linger(&wire).await;
+        tokio::select! {
+            () = linger(&wire) => {}
+            () = shared.lifecycle.reached(Phase::Closing) => {}
+        }
     }
 }
 
@@ -105,6 +114,9 @@ impl<S: Stream> Driver<'_, S> {
                 // An error shows again in the write that follows.
                 self.session.outbox().flush_unblocked(now());
                 continue;
+            }
+            if self.session.retire_step() {
+                break;
             }
             let time = now();
             self.poll_timer(context, time);
@@ -139,6 +151,7 @@ impl<S: Stream> Driver<'_, S> {
     fn may_read(&mut self, context: &Context<'_>, time: Instant) -> bool {
         if self.shared.lifecycle.phase() >= Phase::Draining {
             self.reading = None;
+            self.session.stop_reading();
             return false;
         }
         !self.session.is_stalled(context.waker(), time)
@@ -211,26 +224,24 @@ fn is_told(reason: CloseReason) -> bool {
     )
 }
 
-/// Writes what is queued for a connection that ends, as far as the client takes it in time.
-async fn last_flush<S: Stream>(wire: &Wire<S>, session: &ClientSession) {
+/// Writes what is queued for a connection that ends, as long as the peer takes it.
+async fn last_flush<S: Stream>(wire: &Wire<S>, session: &ClientSession, write_deadline: Duration) {
     let outbox = session.outbox();
-    let flush = poll_fn(|context| {
-        outbox.flush_unblocked(now());
-        while outbox.status().pending_bytes > 0 {
-            match wire.stream.poll_writable(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => outbox.flush_unblocked(now()),
-            }
-            if outbox.status().blocked_since.is_none() && outbox.status().pending_bytes > 0 {
-                // Somebody else is writing these bytes.
-                context.waker().wake_by_ref();
-                return Poll::Pending;
-            }
+    outbox.flush_unblocked(now());
+    let flush_all = async {
+        let mut pending_bytes = outbox.status().pending_bytes;
+        while pending_bytes > 0 {
+            // Only once the socket takes bytes again: a refused write would wake this very task.
+            let writable = poll_fn(|context| wire.stream.poll_writable(context));
+            let Ok(Ok(())) = timeout(write_deadline, writable).await else {
+                return;
+            };
+            outbox.flush_unblocked(now());
+            pending_bytes = outbox.status().pending_bytes;
         }
-        Poll::Ready(())
-    });
-    let _ = tokio::time::timeout(LAST_FLUSH_MAX, flush).await;
+    };
+    // Whoever does not take them in time does not get them.
+    let _ = timeout(LAST_FLUSH_MAX, flush_all).await;
 }
 
 async fn linger<S: Stream>(wire: &Wire<S>) {
@@ -255,5 +266,5 @@ async fn linger<S: Stream>(wire: &Wire<S>) {
             }
         }
     });
-    let _ = tokio::time::timeout(LINGER_MAX, listen).await;
+    let _ = timeout(LINGER_MAX, listen).await;
 }

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use natterjack_engine::Peer;
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
 use super::connection;
 use crate::lifecycle::Phase;
 use crate::server::Shared;
+
+/// Connections the system keeps until they are accepted; as many as it allows, for storms of reconnects.
+const BACKLOG: u32 = 4096;
 
 /// Pause after the system refused to accept, which it does when it has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -28,16 +31,28 @@ pub(crate) async fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> 
             "the host name has no address",
         ));
     };
-    let mut listeners = vec![TcpListener::bind(first).await?];
+    let mut listeners = vec![listen(*first)?];
     let port = listeners[0].local_addr()?.port();
     for other in others {
         let address = SocketAddr::new(other.ip(), port);
-        match TcpListener::bind(address).await {
+        match listen(address) {
             Ok(listener) => listeners.push(listener),
             Err(error) => tracing::debug!(%address, %error, "also-address not available"),
         }
     }
     Ok(listeners)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // A server that restarts must not wait until the system has forgotten its old connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Accepts connections until the server stops.

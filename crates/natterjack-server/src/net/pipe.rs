@@ -39,7 +39,8 @@ struct State {
     bytes: BytesMut,
     is_closed: bool,
     reader: Option<Waker>,
-    writer: Option<Waker>,
+    /// Several, since clones of a client write from several tasks.
+    writers: Vec<Waker>,
 }
 
 impl Channel {
@@ -57,7 +58,13 @@ impl Channel {
         if state.bytes.len() < CAPACITY || state.is_closed {
             return Poll::Ready(());
         }
-        state.writer = Some(context.waker().clone());
+        if !state
+            .writers
+            .iter()
+            .any(|known| known.will_wake(context.waker()))
+        {
+            state.writers.push(context.waker().clone());
+        }
         Poll::Pending
     }
 
@@ -77,9 +84,9 @@ impl Channel {
             // A quiet connection keeps no buffer.
             state.bytes = BytesMut::new();
         }
-        let writer = state.writer.take();
+        let writers = std::mem::take(&mut state.writers);
         drop(state);
-        writer.into_iter().for_each(Waker::wake);
+        writers.into_iter().for_each(Waker::wake);
         Ok(count)
     }
 
@@ -110,9 +117,10 @@ impl Channel {
     fn close(&self) {
         let mut state = self.0.lock();
         state.is_closed = true;
-        let wakers = [state.reader.take(), state.writer.take()];
+        let reader = state.reader.take();
+        let writers = std::mem::take(&mut state.writers);
         drop(state);
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        reader.into_iter().chain(writers).for_each(Waker::wake);
     }
 }
 
@@ -158,6 +166,47 @@ impl Drop for ServerEnd {
     fn drop(&mut self) {
         self.input.close();
         self.output.close();
+    }
+}
+
+impl ClientEnd {
+    /// Takes the writing half away; what is left only reads.
+    pub(crate) fn split(self) -> (ClientReader, ClientWriter) {
+        let writer = ClientWriter(Arc::clone(&self.output));
+        (ClientReader(self), writer)
+    }
+}
+
+/// The reading half of a client's end. The connection ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct ClientReader(pub(crate) ClientEnd);
+
+/// The writing half of a client's end. The server sees the end of the stream when it is dropped.
+#[derive(Debug)]
+pub(crate) struct ClientWriter(Arc<Channel>);
+
+impl ClientWriter {
+    /// Writes what fits without waiting, and takes it off the front of `bytes`. Returns `false` if the server
+    /// has closed the connection.
+    pub(crate) fn try_write(&self, bytes: &mut Vec<u8>) -> bool {
+        match self.0.try_write(&[IoSlice::new(bytes)]) {
+            Ok(count) => {
+                bytes.drain(..count);
+                true
+            }
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Waits until something fits, or the connection is closed.
+    pub(crate) async fn writable(&self) {
+        std::future::poll_fn(|context| self.0.poll_writable(context)).await;
+    }
+}
+
+impl Drop for ClientWriter {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use natterjack_server::ClientError;
+use natterjack_server::{Authorization, ClientError, Options, Server};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, beside, quiet_peer, start, until};
+use crate::support::{PATIENCE, beside, options, quiet_peer, start, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publish_and_subscribe_within_and_across() {
@@ -178,4 +178,52 @@ async fn a_raw_connection_speaks_the_protocol() {
     line.clear();
     assert_eq!(lines.read_line(&mut line).await.expect("an end"), 0);
     until("the connection is gone", || server.connections() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_dropped_leaves_nothing_behind() {
+    let server = start().await;
+    let clients: Vec<_> = (0..50)
+        .map(|_| server.in_process_client().expect("a client"))
+        .collect();
+    for client in &clients {
+        drop(client.subscribe("a").await.expect("subscribed"));
+        let kept = client.subscribe("b").await.expect("subscribed");
+        client.flush().await.expect("flushed");
+        drop(kept);
+    }
+    until("dropped subscriptions are gone", || {
+        server.subscriptions() == 0
+    })
+    .await;
+    assert_eq!(server.connections(), 50);
+    drop(clients);
+    until("dropped clients are gone", || server.connections() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_logs_in_at_once_and_refuses_endless_subjects() {
+    let server = Server::start(Options {
+        authorization: Authorization::Token("s3cret".to_owned()),
+        auth_timeout: Duration::from_millis(50),
+        ..options()
+    })
+    .await
+    .expect("a server");
+    let client = server.in_process_client().expect("a client");
+    // A second client that is older than the timeout once the first has seen it pass.
+    let raw = server.in_process_connection().expect("a connection");
+    let mut lines = BufReader::new(raw).lines();
+    let mut last = String::new();
+    while let Some(line) = lines.next_line().await.expect("a line") {
+        last = line;
+    }
+    assert_eq!(last, "-ERR 'Authentication Timeout'");
+    client.flush().await.expect("still logged in");
+    let refused = client.publish("x".repeat(5000), "").await;
+    assert!(
+        matches!(refused, Err(ClientError::SubjectTooLong { .. })),
+        "{refused:?}"
+    );
+    client.flush().await.expect("still connected");
 }

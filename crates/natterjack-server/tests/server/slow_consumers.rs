@@ -78,3 +78,18 @@ async fn a_client_that_floods_itself_gets_everything_back() {
     .await;
     assert_eq!(server.totals().slow_consumers, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_has_said_all_still_gets_what_waits_for_it() {
+    const MESSAGES: usize = 2_000;
+    let server = server(64 * 1024 * 1024).await;
+    let [mut publisher, mut client] = [(); 2].map(|()| Bulk::connect(&server));
+    beside(move || {
+        client.send_and_wait("SUB a 1\r\n");
+        publisher.send_and_wait(published().repeat(MESSAGES));
+        client.finish_sending();
+        client.expect(&delivered(), MESSAGES);
+        assert_eq!(client.rest(), 0);
+    })
+    .await;
+}

@@ -1,7 +1,7 @@
 //! What these tests share: a server for a test, blocking peers beside it, and waiting for a fact.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use natterjack_server::{Options, Server};
@@ -87,6 +87,11 @@ impl Bulk {
                 .unwrap_or_else(|error| panic!("frame {number}: {error}"));
             assert!(got == frame, "frame {number} is another one");
         }
+    }
+
+    /// Tells the server that nothing more will be sent.
+    pub(crate) fn finish_sending(&self) {
+        self.0.shutdown(Shutdown::Write).expect("our side closed");
     }
 
     /// Reads to the end, however the connection ended, and returns how many bytes came.

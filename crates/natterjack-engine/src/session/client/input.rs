@@ -277,13 +277,11 @@ fn keep(rest: &[u8], needed: usize, is_continued: bool, worker: &mut Worker) -> 
         return Partial::Small(rest.to_vec());
     }
     let spare = std::mem::take(&mut worker.spare_frame);
-    // Fresh zeros come from the system untouched: a client that announces a large message and sends nothing
-    // of it costs address space, not memory.
-    let mut buffer = if spare.len() >= needed {
-        spare
-    } else {
-        vec![0; needed]
-    };
+    // Fresh zeros come from the system untouched, so a client that announces a large message and sends nothing
+    // of it costs address space. A spare one has been touched, and whoever queues a part of it keeps all of it:
+    // it must not be much larger than the frame.
+    let is_fitting = (needed..=needed * 2).contains(&spare.len());
+    let mut buffer = if is_fitting { spare } else { vec![0; needed] };
     buffer[..rest.len()].copy_from_slice(rest);
     Partial::Large(LargeFrame {
         buffer,

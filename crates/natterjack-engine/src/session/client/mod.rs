@@ -40,7 +40,9 @@ pub struct ClientSession {
     account: Arc<Account>,
     outbox: Arc<Outbox>,
     address: Option<SocketAddr>,
-    subscriptions: HashMap<Sid, Arc<Subscription>, foldhash::fast::RandomState>,
+    subscriptions: Subscriptions,
+    /// Subscriptions of before a second CONNECT: closed, and still to be taken out of the index.
+    retired: Subscriptions,
     partial: Partial,
     /// What CONNECT said; absent before it.
     connect: Option<Box<ConnectOptions>>,
@@ -58,6 +60,8 @@ pub struct ClientSession {
     messages_in: u64,
     bytes_in: u64,
 }
+
+type Subscriptions = HashMap<Sid, Arc<Subscription>, foldhash::fast::RandomState>;
 
 /// The parts of CONNECT that matter per message.
 #[derive(Clone, Copy)]
@@ -88,6 +92,7 @@ impl ClientSession {
             outbox,
             address: peer.address,
             subscriptions: HashMap::default(),
+            retired: HashMap::default(),
             partial: Partial::default(),
             connect: None,
             rules: Rules::of(&defaults),
@@ -227,6 +232,24 @@ impl ClientSession {
         }
     }
 
+    /// Takes some thousand subscriptions of before a second CONNECT out of the index. Returns whether there are
+    /// more; nothing is to be read until there are none.
+    pub fn retire_step(&mut self) -> bool {
+        for (_, subscription) in self
+            .retired
+            .extract_if(|_, _| true)
+            .take(CLOSE_STEP_SUBSCRIPTIONS)
+        {
+            remove_from_index(&self.account, &subscription);
+        }
+        !self.retired.is_empty()
+    }
+
+    /// No more is read from this client; it waits for nobody any more.
+    pub fn stop_reading(&mut self) {
+        self.stalled = None;
+    }
+
     /// Ends the session, some thousand subscriptions a step. Returns `true` once nothing is delivered to it any
     /// more and the engine has forgotten it; call it again until then. What was queued before can still be
     /// flushed; [`Outbox::release`] ends that.
@@ -236,19 +259,13 @@ impl ClientSession {
             self.note_end();
         }
         self.stalled = None;
-        let account = &self.account;
-        let outbox = &self.outbox;
-        let mut budget = CLOSE_STEP_SUBSCRIPTIONS;
-        self.subscriptions.retain(|_, subscription| {
-            if budget == 0 {
-                return true;
-            }
-            budget -= 1;
-            outbox.locked(|| subscription.close());
-            remove_from_index(account, subscription);
-            false
-        });
-        if !self.subscriptions.is_empty() {
+        if self.retire_step() {
+            return false;
+        }
+        self.outbox
+            .locked(|| self.subscriptions.values().for_each(|held| held.close()));
+        self.retired = std::mem::take(&mut self.subscriptions);
+        if self.retire_step() {
             return false;
         }
         self.engine.forget(&self.outbox);
@@ -256,14 +273,12 @@ impl ClientSession {
     }
 
     pub(super) fn info(&self) -> client::ServerInfo {
-        client::ServerInfo {
-            client_id: self.outbox.id(),
-            client_ip: self
-                .address
-                .map(|address| address.ip().to_string())
-                .unwrap_or_default(),
-            ..self.engine.info()
-        }
+        self.engine.info(
+            self.outbox.id(),
+            Peer {
+                address: self.address,
+            },
+        )
     }
 
     /// Sends the batch's deliveries, and notes who is behind.
@@ -343,11 +358,11 @@ impl ClientSession {
         }
     }
 
+    /// Ends all subscriptions at once; [`retire_step`](Self::retire_step) does the long part.
     fn drop_subscriptions(&mut self) {
-        for (_, subscription) in self.subscriptions.drain() {
-            self.outbox.locked(|| subscription.close());
-            remove_from_index(&self.account, &subscription);
-        }
+        self.outbox
+            .locked(|| self.subscriptions.values().for_each(|held| held.close()));
+        self.retired.extend(self.subscriptions.drain());
     }
 }
 

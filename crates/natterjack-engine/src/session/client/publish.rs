@@ -9,6 +9,7 @@ use natterjack_wire::error::ErrorReply;
 use super::{ClientSession, Rules};
 use crate::delivery::rendering::Source;
 use crate::delivery::run::Run;
+use crate::delivery::subscription::Subscription;
 use crate::delivery::worker::{Deliverer, Publisher, Worker};
 use crate::limits::LARGE_FRAME_BYTES;
 
@@ -157,12 +158,14 @@ impl Rules {
 /// behind the prefix, as nats-server has it.
 fn refusal<'a>(publish: &Publish<'a>) -> Option<ErrorReply<'a>> {
     let subject = publish.subject;
-    if is_below(subject, b"_GR_.") || subject.starts_with(b"$NRG.") {
+    if is_below(subject, b"_GR_.") || is_below(subject, b"$GR.") || subject.starts_with(b"$NRG.") {
         return Some(ErrorReply::PublishDenied { subject });
     }
     let reply = publish.reply?;
-    let is_reserved =
-        reply.starts_with(b"_R_.") || is_below(reply, b"_GR_.") || is_below(reply, b"$JS.ACK.");
+    let is_reserved = reply.starts_with(b"_R_.")
+        || is_below(reply, b"_GR_.")
+        || is_below(reply, b"$GR.")
+        || is_below(reply, b"$JS.ACK.");
     is_reserved.then_some(ErrorReply::ReplyDenied { reply })
 }
 
@@ -174,11 +177,21 @@ fn is_below(subject: &[u8], prefix: &[u8]) -> bool {
 fn no_responders_notice(session: &ClientSession, reply: &[u8], subject: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     let receivers = session.account.index().matches(reply);
-    let own = receivers.plain().find(|subscriber| {
-        Arc::ptr_eq(subscriber.0.outbox(), &session.outbox) && !subscriber.0.is_closed()
-    });
+    let is_plain = |held: &Subscription| held.queue().is_none() && !held.is_closed();
+    // Whichever are fewer: all that match the reply, or all of this client's.
+    let own = if receivers.plain_len() <= session.subscriptions.len() {
+        receivers
+            .plain()
+            .map(|subscriber| &subscriber.0)
+            .find(|held| Arc::ptr_eq(held.outbox(), &session.outbox) && is_plain(held))
+    } else {
+        session
+            .subscriptions
+            .values()
+            .find(|held| is_plain(held) && natterjack_subject::matches(held.subject(), reply))
+    };
     if let Some(own) = own {
-        client::no_responders(&mut text, reply, own.0.sid(), subject);
+        client::no_responders(&mut text, reply, own.sid(), subject);
     }
     text
 }
