@@ -10,7 +10,7 @@
 //! task run on another worker. The rest of a connection's task follows the server's own, with its order of
 //! looking at things, and runs only when something woke it, so that a lost wake-up shows.
 //!
-//! Suggested reading: [`scenario`] (what differs from run to run), `simulation` (the loop), `world` (clock,
+//! Suggested reading: `scenario` (what differs from run to run), `simulation` (the loop), `world` (clock,
 //! tasks and workers), `link` (what lies between client and server), `task` (the shell's side), `client` (what
 //! clients do), `ledger` (what must hold).
 #![forbid(unsafe_code)]
