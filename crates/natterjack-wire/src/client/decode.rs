@@ -307,7 +307,10 @@ fn other_operation<'a>(
         // only parts the operation from them; in a message it would travel on, so there it ends the line.
         _ => {
             let start = skip_blanks(input, word.len(), line_bytes_max)?;
-            start + usize::from(input.get(start) == Some(&b'\n'))
+            match input.get(start) {
+                Some(b'\n') => skip_blanks(input, start + 1, line_bytes_max)?,
+                _ => start,
+            }
         }
     };
     match word {
