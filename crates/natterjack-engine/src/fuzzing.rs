@@ -230,6 +230,7 @@ impl Client {
                 count += taken;
             }
             self.session.handle_read(count, worker, now);
+            while self.session.retire_step() {}
         }
     }
 

@@ -275,11 +275,16 @@ fn limits_are_told() {
 
 #[test]
 fn a_second_connect_drops_the_subscriptions() {
-    check(
-        "",
-        "SUB a 1\r\nCONNECT {\"verbose\":false}\r\nPUB a 1\r\nx\r\n",
-        "",
-    );
+    let again = "CONNECT {\"verbose\":false}\r\n";
+    check("", &format!("SUB a 1\r\n{again}PUB a 1\r\nx\r\n"), "");
+
+    // Also several times in one batch, with the same id each time.
+    let mut harness = Harness::new();
+    let mut client = harness.connect("");
+    let input = format!("SUB a 1\r\n{again}SUB a 1\r\n{again}SUB a 1\r\nPUB a 1\r\nx\r\n");
+    harness.send(&mut client, input.as_bytes());
+    assert_eq!(client.take(), "MSG a 1 1\r\nx\r\n");
+    assert_eq!(harness.engine.global_account().subscriptions(), 1);
 }
 
 #[test]

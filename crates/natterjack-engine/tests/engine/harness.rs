@@ -128,6 +128,7 @@ impl Harness {
             client
                 .session
                 .handle_read(count, &mut self.worker, self.now);
+            while client.session.retire_step() {}
         }
     }
 

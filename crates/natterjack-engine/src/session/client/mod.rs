@@ -2,8 +2,9 @@
 //!
 //! The shell drives it: read into [`read_slices`](ClientSession::read_slices), then
 //! [`handle_read`](ClientSession::handle_read); [`handle_timeout`](ClientSession::handle_timeout) when
-//! [`next_timeout`](ClientSession::next_timeout) has come; ask [`is_stalled`](ClientSession::is_stalled) before
-//! reading on; [`close_step`](ClientSession::close_step) until it is done when the connection has ended.
+//! [`next_timeout`](ClientSession::next_timeout) has come; before reading on, call
+//! [`retire_step`](ClientSession::retire_step) until it is done and ask
+//! [`is_stalled`](ClientSession::is_stalled); [`close_step`](ClientSession::close_step) until it is done when the connection has ended.
 //! Everything a session sends, also to its own client, goes through outboxes; there is nothing to poll.
 //!
 //! Here is the life of a session; what comes in is taken apart in [`input`], carried out in [`operations`],
@@ -42,7 +43,7 @@ pub struct ClientSession {
     address: Option<SocketAddr>,
     subscriptions: Subscriptions,
     /// Subscriptions of before a second CONNECT: closed, and still to be taken out of the index.
-    retired: Subscriptions,
+    retired: Vec<Arc<Subscription>>,
     partial: Partial,
     /// What CONNECT said; absent before it.
     connect: Option<Box<ConnectOptions>>,
@@ -92,7 +93,7 @@ impl ClientSession {
             outbox,
             address: peer.address,
             subscriptions: HashMap::default(),
-            retired: HashMap::default(),
+            retired: Vec::new(),
             partial: Partial::default(),
             connect: None,
             rules: Rules::of(&defaults),
@@ -235,11 +236,8 @@ impl ClientSession {
     /// Takes some thousand subscriptions of before a second CONNECT out of the index. Returns whether there are
     /// more; nothing is to be read until there are none.
     pub fn retire_step(&mut self) -> bool {
-        for (_, subscription) in self
-            .retired
-            .extract_if(|_, _| true)
-            .take(CLOSE_STEP_SUBSCRIPTIONS)
-        {
+        let kept = self.retired.len().saturating_sub(CLOSE_STEP_SUBSCRIPTIONS);
+        for subscription in self.retired.drain(kept..) {
             remove_from_index(&self.account, &subscription);
         }
         !self.retired.is_empty()
@@ -262,10 +260,15 @@ impl ClientSession {
         if self.retire_step() {
             return false;
         }
-        self.outbox
-            .locked(|| self.subscriptions.values().for_each(|held| held.close()));
-        self.retired = std::mem::take(&mut self.subscriptions);
-        if self.retire_step() {
+        for (_, subscription) in self
+            .subscriptions
+            .extract_if(|_, _| true)
+            .take(CLOSE_STEP_SUBSCRIPTIONS)
+        {
+            subscription.close();
+            remove_from_index(&self.account, &subscription);
+        }
+        if !self.subscriptions.is_empty() {
             return false;
         }
         self.engine.forget(&self.outbox);
@@ -362,7 +365,8 @@ impl ClientSession {
     fn drop_subscriptions(&mut self) {
         self.outbox
             .locked(|| self.subscriptions.values().for_each(|held| held.close()));
-        self.retired.extend(self.subscriptions.drain());
+        self.retired
+            .extend(self.subscriptions.drain().map(|(_, held)| held));
     }
 }
 
