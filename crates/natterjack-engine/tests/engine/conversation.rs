@@ -155,9 +155,12 @@ fn no_responders() {
     // Found among the client's own subscriptions, when others wait for the same reply.
     let mut harness = Harness::new();
     let mut others = harness.connect("");
-    harness.send(&mut others, b"SUB r 1\r\nSUB r 2\r\nSUB * 3\r\n");
+    harness.send(&mut others, b"SUB r 1\r\nSUB r 2\r\nSUB r 3\r\n");
     let mut client = harness.connect(requester);
-    harness.send(&mut client, b"SUB r 9\r\nPUB noone.x r 1\r\nx\r\n");
+    harness.send(
+        &mut client,
+        b"SUB r 9\r\nSUB r 10\r\nPUB noone.x r 1\r\nx\r\n",
+    );
     assert_eq!(
         client.take(),
         notice.replace("37 37", "39 39").replace("noone", "noone.x")

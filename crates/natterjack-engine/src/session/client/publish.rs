@@ -177,18 +177,24 @@ fn is_below(subject: &[u8], prefix: &[u8]) -> bool {
 fn no_responders_notice(session: &ClientSession, reply: &[u8], subject: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     let receivers = session.account.index().matches(reply);
-    let is_plain = |held: &Subscription| held.queue().is_none() && !held.is_closed();
+    let is_plain = |held: &&Arc<Subscription>| held.queue().is_none() && !held.is_closed();
+    // Of several the one with the least id, which clients that count made first: no chance is to be seen.
+    let id = |held: &&Arc<Subscription>| (held.sid().len(), held.sid().to_vec());
     // Whichever are fewer: all that match the reply, or all of this client's.
     let own = if receivers.plain_len() <= session.subscriptions.len() {
         receivers
             .plain()
             .map(|subscriber| &subscriber.0)
-            .find(|held| Arc::ptr_eq(held.outbox(), &session.outbox) && is_plain(held))
+            .filter(|held| Arc::ptr_eq(held.outbox(), &session.outbox))
+            .filter(is_plain)
+            .min_by_key(id)
     } else {
         session
             .subscriptions
             .values()
-            .find(|held| is_plain(held) && natterjack_subject::matches(held.subject(), reply))
+            .filter(|held| natterjack_subject::matches(held.subject(), reply))
+            .filter(is_plain)
+            .min_by_key(id)
     };
     if let Some(own) = own {
         client::no_responders(&mut text, reply, own.sid(), subject);
