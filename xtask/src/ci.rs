@@ -38,7 +38,8 @@ fn perform(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
             .env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     steps.step("tests", || test::test(workspace, &[]))?;
-    steps.step("fuzz smoke", || fuzz::fuzz(workspace, &[]))?;
+    let smoke = ["--seed".to_owned(), fuzz::SMOKE_SEED.to_owned()];
+    steps.step("fuzz smoke", || fuzz::fuzz(workspace, &smoke))?;
     steps.step("benchmark smoke", || {
         bench::bench(workspace, &["--smoke".to_owned()])
     })

@@ -43,7 +43,8 @@ usage: cargo xtask <chore> [arguments]
   peers                             prepare the real peers (nats-server, nats.py, nats.js) under target/peers
   tidy                              the house rules no linter knows
   walls                             which crate may reach which, and what the engine may not name
-  fuzz [--seconds N] [TARGET…]      run the fuzz targets for N seconds each (20); the canary must fail
+  fuzz [--seconds N] [--seed S] [TARGET…]
+                                   run the fuzz targets for N seconds each (20); the canary must fail
   bench [--quick|--smoke] [ARGS]    build for release and measure side by side with nats-server
 ";
 
