@@ -3,9 +3,11 @@
 use std::fmt;
 
 use natterjack_wire::client::ConnectOptions;
+use serde::{Deserialize, Serialize};
 
 /// What a client must show to be let in.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Authorization {
     /// Nothing.
@@ -27,6 +29,18 @@ impl Authorization {
     #[must_use]
     pub fn is_required(&self) -> bool {
         *self != Self::Open
+    }
+
+    /// Puts the right credentials into a CONNECT; for clients inside the server's process.
+    pub fn present(&self, options: &mut ConnectOptions) {
+        match self {
+            Self::Open => {}
+            Self::Token(token) => options.auth_token.clone_from(token),
+            Self::User { name, password } => {
+                options.user.clone_from(name);
+                options.pass.clone_from(password);
+            }
+        }
     }
 
     /// Whether these credentials are the right ones. Takes the same time wherever they differ.

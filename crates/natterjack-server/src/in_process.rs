@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
+use natterjack_engine::Authorization;
 use natterjack_wire::client::{self, ConnectOptions, Decoded, Limits, ServerOp, decode_server};
 use natterjack_wire::headers::Headers;
 use parking_lot::Mutex;
@@ -22,7 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::net::pipe::{ClientEnd, ClientReader, ClientWriter};
-use crate::options::{Authorization, Options};
+use crate::options::Options;
 
 /// Messages a subscription holds for its reader before the client as a whole waits, and with it, in the end,
 /// those who publish to it.
@@ -533,14 +534,7 @@ fn connect_options(authorization: &Authorization) -> ConnectOptions {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..ConnectOptions::default()
     };
-    match authorization {
-        Authorization::Open => {}
-        Authorization::Token(token) => options.auth_token.clone_from(token),
-        Authorization::User { name, password } => {
-            options.user.clone_from(name);
-            options.pass.clone_from(password);
-        }
-    }
+    authorization.present(&mut options);
     options
 }
 

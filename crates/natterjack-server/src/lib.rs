@@ -37,5 +37,6 @@ mod workers;
 pub use in_process::{
     ClientError, InProcessClient, InProcessConnection, Message, MessageHeaders, Subscription,
 };
-pub use options::{Authorization, InvalidOption, Options};
+pub use natterjack_engine::Authorization;
+pub use options::{InvalidOption, Options};
 pub use server::{Server, StartError};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use natterjack_engine::Limits;
+use natterjack_engine::{Authorization, Limits};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -42,31 +42,6 @@ pub struct Options {
     pub lame_duck_duration: Duration,
     /// How long a server in lame duck mode waits before it closes the first connection.
     pub lame_duck_grace_period: Duration,
-}
-
-/// Who may connect.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Authorization {
-    /// Everybody.
-    #[default]
-    Open,
-    /// Who knows the token.
-    Token(String),
-    /// Who knows this user's password.
-    User {
-        /// Name of the user.
-        name: String,
-        /// Password of the user, in clear text.
-        password: String,
-    },
-}
-
-impl std::fmt::Debug for Authorization {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.verdict().fmt(formatter)
-    }
 }
 
 /// An option whose value cannot work.
@@ -191,18 +166,6 @@ impl Options {
             auth_timeout: self.auth_timeout,
             ping_interval: self.ping_interval,
             pings_outstanding_max: self.max_pings_out,
-        }
-    }
-}
-
-impl Authorization {
-    pub(crate) fn verdict(&self) -> natterjack_engine::Authorization {
-        match self.clone() {
-            Self::Open => natterjack_engine::Authorization::Open,
-            Self::Token(token) => natterjack_engine::Authorization::Token(token),
-            Self::User { name, password } => {
-                natterjack_engine::Authorization::User { name, password }
-            }
         }
     }
 }

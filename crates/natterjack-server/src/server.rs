@@ -106,7 +106,7 @@ impl Server {
         let engine = Engine::new(Settings {
             info,
             limits: options.limits(),
-            authorization: options.authorization.verdict(),
+            authorization: options.authorization.clone(),
             seed: fastrand::u64(..),
         });
         let shared = Arc::new(Shared {
