@@ -38,5 +38,8 @@ pub use in_process::{
     ClientError, InProcessClient, InProcessConnection, Message, MessageHeaders, Subscription,
 };
 pub use natterjack_engine::Authorization;
-pub use options::{InvalidOption, Options};
+pub use options::{
+    Cluster, Compression, Endpoint, HandshakeFirst, InvalidOption, KeyPairFiles, Monitoring,
+    Options, RouteUrl, Tls, TlsVersion, WriteTimeout,
+};
 pub use server::{Server, StartError};

@@ -1,10 +1,19 @@
 //! What an embedder can set, and the checks before anything starts.
 
+mod cluster;
+mod monitoring;
+mod tls;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use natterjack_engine::{Authorization, Limits};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use self::cluster::{Cluster, Compression, RouteUrl};
+pub use self::monitoring::{Endpoint, Monitoring};
+pub use self::tls::{HandshakeFirst, KeyPairFiles, Tls, TlsVersion};
 
 /// Options of a server. Plain data; defaults are those of nats-server 2.15.1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,10 +21,20 @@ use thiserror::Error;
 pub struct Options {
     /// Name shown to clients and in monitoring; by default the server's id. No blanks.
     pub server_name: Option<String>,
+    /// Free labels, shown in monitoring and in server events.
+    pub server_tags: Vec<String>,
+    /// Free keys and values, shown in monitoring and in server events.
+    pub server_metadata: BTreeMap<String, String>,
     /// Host name or address to listen on for clients.
     pub host: String,
     /// Port to listen on for clients; 0 takes any free one.
     pub port: u16,
+    /// `host:port` or host that clients are told to connect to, where it differs from what is listened on.
+    pub client_advertise: Option<String>,
+    /// TLS for clients; `None` serves them in clear text.
+    pub tls: Option<Tls>,
+    /// With `tls`: whether clients may also connect in clear text.
+    pub allow_non_tls: bool,
     /// Who may connect.
     pub authorization: Authorization,
     /// Largest message, header included, in bytes.
@@ -30,18 +49,43 @@ pub struct Options {
     pub max_subscription_tokens: usize,
     /// Bytes that may wait for one connection before it is dropped as a slow consumer.
     pub max_pending: usize,
+    /// Closed connections that monitoring remembers.
+    pub max_closed_clients: usize,
+    /// Whether a message for a consumer that is behind is dropped instead of slowing its producer.
+    pub no_fast_producer_stall: bool,
+    /// Whether messages with headers are refused.
+    pub no_header_support: bool,
     /// How long a client's socket may take nothing before it is dropped as a slow consumer.
     pub write_deadline: Duration,
+    /// What becomes of a client whose socket took nothing for `write_deadline`.
+    pub write_timeout: WriteTimeout,
     /// How long a client that must log in may take.
     pub auth_timeout: Duration,
     /// How often a quiet client is asked for a sign of life.
     pub ping_interval: Duration,
     /// Unanswered PINGs after which a client counts as gone.
-    pub max_pings_out: u32,
+    pub ping_max: u32,
     /// Over which time a server in lame duck mode closes its connections, grace period included.
     pub lame_duck_duration: Duration,
     /// How long a server in lame duck mode waits before it closes the first connection.
     pub lame_duck_grace_period: Duration,
+    /// The monitoring pages.
+    pub monitoring: Monitoring,
+    /// The cluster this server is a member of.
+    pub cluster: Option<Cluster>,
+}
+
+/// What happens when a peer's socket took nothing for the write deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteTimeout {
+    /// What is usual for the kind of connection: clients are closed, routes get another try.
+    #[default]
+    Default,
+    /// The connection is closed as a slow consumer.
+    Close,
+    /// It is counted as a slow consumer, and writing goes on.
+    Retry,
 }
 
 /// An option whose value cannot work.
@@ -88,8 +132,13 @@ impl Default for Options {
         let limits = Limits::default();
         Self {
             server_name: None,
+            server_tags: Vec::new(),
+            server_metadata: BTreeMap::new(),
             host: "0.0.0.0".to_owned(),
             port: 4222,
+            client_advertise: None,
+            tls: None,
+            allow_non_tls: false,
             authorization: Authorization::Open,
             max_payload: limits.payload_bytes_max,
             max_control_line: limits.control_line_bytes_max,
@@ -97,12 +146,18 @@ impl Default for Options {
             max_subscriptions: 0,
             max_subscription_tokens: 0,
             max_pending: limits.pending_bytes_max,
+            max_closed_clients: 10_000,
+            no_fast_producer_stall: false,
+            no_header_support: false,
             write_deadline: limits.write_deadline,
+            write_timeout: WriteTimeout::Default,
             auth_timeout: limits.auth_timeout,
             ping_interval: limits.ping_interval,
-            max_pings_out: limits.pings_outstanding_max,
+            ping_max: limits.pings_outstanding_max,
             lame_duck_duration: Duration::from_secs(120),
             lame_duck_grace_period: Duration::from_secs(10),
+            monitoring: Monitoring::default(),
+            cluster: None,
         }
     }
 }
@@ -165,7 +220,7 @@ impl Options {
             write_deadline: self.write_deadline,
             auth_timeout: self.auth_timeout,
             ping_interval: self.ping_interval,
-            pings_outstanding_max: self.max_pings_out,
+            pings_outstanding_max: self.ping_max,
         }
     }
 }

@@ -1,0 +1,136 @@
+//! The cluster a server is a member of, and how it meets its peers.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Endpoint, Tls, WriteTimeout};
+
+/// Membership in a cluster, as the block `cluster { … }` of a configuration file says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cluster {
+    /// Name of the cluster, without blanks; made up if there is none.
+    pub name: Option<String>,
+    /// Where routes are listened for; `None`: nowhere, this server only connects to others.
+    pub listen: Option<Endpoint>,
+    /// Peers to connect to.
+    pub routes: Vec<RouteUrl>,
+    /// The user name that peers must give.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: Option<String>,
+    /// How long a peer may take to log in.
+    pub auth_timeout: Duration,
+    /// TLS of routes, in both directions.
+    pub tls: Option<Tls>,
+    /// `host:port` that peers are told to connect to, where it differs from what is listened on.
+    pub advertise: Option<String>,
+    /// Whether clients are not told of the cluster's other servers.
+    pub no_advertise: bool,
+    /// Further attempts to reach a peer that was learnt of by gossip.
+    pub connect_retries: u32,
+    /// Whether the pause between attempts doubles, from one second to thirty.
+    pub connect_backoff: bool,
+    /// Connections per peer; `None`: one, without pooling.
+    pub pool_size: Option<u16>,
+    /// Accounts that get a connection of their own.
+    pub accounts: Vec<String>,
+    /// Compression of what goes over routes.
+    pub compression: Compression,
+    /// How often a quiet peer is asked for a sign of life.
+    pub ping_interval: Duration,
+    /// Unanswered PINGs after which a peer counts as gone.
+    pub ping_max: u32,
+    /// How long a peer's socket may take nothing.
+    pub write_deadline: Duration,
+    /// What becomes of a route whose socket took nothing for `write_deadline`.
+    pub write_timeout: WriteTimeout,
+}
+
+/// Where a peer listens for routes, and how to log in there.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteUrl {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User name to log in with.
+    pub user: Option<String>,
+    /// Password to log in with.
+    pub password: Option<String>,
+    /// Whether the route is to be encrypted (`tls://`).
+    pub tls: bool,
+}
+
+/// Compression of routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// None.
+    Off,
+    /// If the peer wants it.
+    #[default]
+    Accept,
+    /// The fastest.
+    S2Fast,
+    /// Between the two.
+    S2Better,
+    /// The densest.
+    S2Best,
+    /// By the round-trip time: none, fast, better, best above these times.
+    S2Auto(Vec<Duration>),
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            name: None,
+            listen: None,
+            routes: Vec::new(),
+            user: None,
+            password: None,
+            auth_timeout: Duration::from_secs(2),
+            tls: None,
+            advertise: None,
+            no_advertise: false,
+            connect_retries: 0,
+            connect_backoff: false,
+            pool_size: Some(3),
+            accounts: Vec::new(),
+            compression: Compression::Accept,
+            ping_interval: Duration::from_secs(30),
+            ping_max: 2,
+            write_deadline: Duration::from_secs(10),
+            write_timeout: WriteTimeout::Default,
+        }
+    }
+}
+
+impl fmt::Debug for RouteUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{self}")
+    }
+}
+
+/// Without the password.
+impl fmt::Display for RouteUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "tls" } else { "nats-route" };
+        write!(formatter, "{scheme}://")?;
+        if let Some(user) = &self.user {
+            write!(formatter, "{user}")?;
+            if self.password.is_some() {
+                formatter.write_str(":***")?;
+            }
+            formatter.write_str("@")?;
+        }
+        if self.host.contains(':') {
+            write!(formatter, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(formatter, "{}:{}", self.host, self.port)
+        }
+    }
+}
