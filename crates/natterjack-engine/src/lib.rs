@@ -12,6 +12,7 @@
 
 mod engine;
 
+pub mod access;
 mod account;
 mod auth;
 mod close_reason;
