@@ -6,7 +6,7 @@ use std::path::Path;
 
 use libtest_mimic::Trial;
 use testkit::conversation::{Conversation, Pieces};
-use testkit::{Config, Kind, ServerUnderTest};
+use testkit::{Kind, ServerUnderTest};
 
 use crate::trial;
 
@@ -69,8 +69,8 @@ fn one(theme: &str, conversation: &Conversation, kind: Kind, pieces: Pieces) -> 
     let name = format!("conversations::{theme}::{title}::{}{how}", kind.name());
     let conversation = conversation.clone();
     trial(name, [kind.program().map(drop)], move || {
-        let server = ServerUnderTest::start(kind, &Config::default());
-        if let Err(departure) = conversation.play(server.address(), pieces) {
+        let mut server = ServerUnderTest::start(kind, &conversation.config());
+        if let Err(departure) = conversation.play(&mut server, pieces) {
             panic!("{departure}--- the server's log:\n{}", server.log());
         }
     })

@@ -19,8 +19,14 @@
 //! | `> text` | the client sends the text and `\r\n` |
 //! | `< text` | the server sends exactly the text and `\r\n` |
 //! | `< INFO …` | the server sends some `INFO` line |
+//! | `< INFO … text … text …` | the same, and it contains these texts |
 //! | `! closed` | the server hangs up, without another word |
 //! | `! round trip` | a `PING` and its `PONG`: what was sent is now done |
+//! | `% text` | a line of the server's configuration file |
+//! | `! reload` | the server has reloaded the configuration that the `%` lines since the turn before say |
+//! | `! reload refused` | the same, but it refused to |
+//! | `! lame duck` | the server is sent into lame duck mode |
+//! | `! log text` | the server's log has a line that contains the text |
 //!
 //! A word before the mark names the connection; without one it is the connection called ``. A connection opens, and takes
 //! its first `INFO`, where it is first mentioned. At the end every connection that is still open makes a round trip, so
@@ -33,12 +39,17 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::peer::{Mismatch, Peer};
+use crate::server::{Config, ServerUnderTest, Signal};
 
 /// A named exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
     /// What stands after `==`.
     pub name: String,
+    /// The lines of the configuration file that the server starts with.
+    configuration: String,
+    /// Those of the next reload, while they are collected.
+    next_configuration: String,
     turns: Vec<Turn>,
 }
 
@@ -53,9 +64,17 @@ struct Turn {
 enum Action {
     Send(Vec<u8>),
     Expect(Vec<u8>),
-    ExpectInfo,
+    /// With all these texts in it.
+    ExpectInfo(Vec<String>),
     ExpectClosed,
     RoundTrip,
+    Configure(String),
+    Reload {
+        configuration: String,
+        is_refused: bool,
+    },
+    LameDuck,
+    ExpectLog(String),
 }
 
 /// A line that is not a conversation's.
@@ -73,7 +92,9 @@ enum Problem {
     UnknownLine,
     #[error("stands before the first `==` heading")]
     NoHeading,
-    #[error("a `!` line says `closed` or `round trip`")]
+    #[error(
+        "a `!` line says `closed`, `round trip`, `reload`, `reload refused`, `lame duck` or `log …`"
+    )]
     UnknownDirective,
     #[error("a backslash is followed by r, n, t, \\, xNN or {{text*count}}")]
     UnknownEscape,
@@ -128,6 +149,8 @@ impl Conversation {
             if let Some(name) = text.strip_prefix("== ") {
                 conversations.push(Self {
                     name: name.trim().to_owned(),
+                    configuration: String::new(),
+                    next_configuration: String::new(),
                     turns: Vec::new(),
                 });
                 continue;
@@ -145,16 +168,26 @@ impl Conversation {
         Ok(conversations)
     }
 
-    /// Plays it against a server.
+    /// What the server is to be started with.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        if self.configuration.is_empty() {
+            Config::default()
+        } else {
+            Config::file(self.configuration.clone())
+        }
+    }
+
+    /// Plays it against a server that was started with [`config`](Self::config).
     ///
     /// # Errors
     /// Where the server says something else, or nothing.
     ///
     /// # Panics
-    /// When the server does not accept connections, or stops reading.
-    pub fn play(&self, address: SocketAddr, pieces: Pieces) -> Result<(), Departure> {
+    /// When the server does not accept connections, stops reading, or its log does not say what it should.
+    pub fn play(&self, server: &mut ServerUnderTest, pieces: Pieces) -> Result<(), Departure> {
         let mut cast = Cast {
-            address,
+            address: server.address(),
             peers: Vec::new(),
         };
         for turn in &self.turns {
@@ -163,6 +196,9 @@ impl Conversation {
                 connection: turn.connection.clone(),
                 mismatch,
             };
+            if direct(server, turn) {
+                continue;
+            }
             let member = cast.member(&turn.connection).map_err(depart)?;
             match &turn.action {
                 Action::Send(bytes) => match pieces {
@@ -170,12 +206,25 @@ impl Conversation {
                     Pieces::Of(piece_bytes) => member.peer.send_in_pieces(bytes, piece_bytes),
                 },
                 Action::Expect(bytes) => member.peer.try_expect(bytes).map_err(depart)?,
-                Action::ExpectInfo => member.peer.try_expect_info().map(drop).map_err(depart)?,
+                Action::ExpectInfo(texts) => {
+                    let info = member.peer.try_expect_info().map_err(depart)?;
+                    for text in texts {
+                        assert!(
+                            info.contains(text),
+                            "line {}: `{text}` is not in {info}",
+                            turn.line
+                        );
+                    }
+                }
                 Action::ExpectClosed => {
                     member.peer.try_expect_closed().map_err(depart)?;
                     member.open = false;
                 }
                 Action::RoundTrip => member.peer.try_ping_pong().map_err(depart)?,
+                Action::Configure(_)
+                | Action::Reload { .. }
+                | Action::LameDuck
+                | Action::ExpectLog(_) => unreachable!("not a peer's turn"),
             }
         }
         for member in cast.peers.iter_mut().filter(|member| member.open) {
@@ -199,7 +248,20 @@ impl Conversation {
     }
 
     /// Adds a turn, as a part of the one before where that does the same on the same connection.
-    fn push(&mut self, turn: Turn) {
+    fn push(&mut self, mut turn: Turn) {
+        if let Action::Configure(line) = &turn.action {
+            let text = if self.turns.is_empty() {
+                &mut self.configuration
+            } else {
+                &mut self.next_configuration
+            };
+            text.push_str(line);
+            text.push('\n');
+            return;
+        }
+        if let Action::Reload { configuration, .. } = &mut turn.action {
+            *configuration = std::mem::take(&mut self.next_configuration);
+        }
         if let Some(last) = self.turns.last_mut()
             && last.connection == turn.connection
         {
@@ -214,6 +276,27 @@ impl Conversation {
         }
         self.turns.push(turn);
     }
+}
+
+/// Does what concerns the server itself; `false` if the turn is a connection's.
+fn direct(server: &mut ServerUnderTest, turn: &Turn) -> bool {
+    match &turn.action {
+        Action::Reload {
+            configuration,
+            is_refused,
+        } => {
+            let told = server.reload(configuration);
+            assert!(
+                told.contains("Failed") == *is_refused,
+                "line {}: {told}",
+                turn.line
+            );
+        }
+        Action::LameDuck => server.signal(Signal::User2),
+        Action::ExpectLog(text) => drop(server.wait_for_log(text)),
+        _ => return false,
+    }
+    true
 }
 
 /// The connections of a conversation, in the order of their entrance.
@@ -259,10 +342,21 @@ fn parse_line(text: &str) -> Result<(&str, Action), Problem> {
     let said = said.ok_or(Problem::UnknownLine)?;
     let action = match (mark, said) {
         (">", said) => Action::Send(line_bytes(said)?),
-        ("<", "INFO …") => Action::ExpectInfo,
+        ("<", said) if said.starts_with("INFO …") => {
+            let texts = said.split('…').skip(1).map(str::trim);
+            let texts = texts.filter(|text| !text.is_empty());
+            Action::ExpectInfo(texts.map(str::to_owned).collect())
+        }
         ("<", said) => Action::Expect(line_bytes(said)?),
         ("!", "closed") => Action::ExpectClosed,
         ("!", "round trip") => Action::RoundTrip,
+        ("%", said) => Action::Configure(said.to_owned()),
+        ("!", "reload" | "reload refused") => Action::Reload {
+            configuration: String::new(),
+            is_refused: said == "reload refused",
+        },
+        ("!", "lame duck") => Action::LameDuck,
+        ("!", said) if said.starts_with("log ") => Action::ExpectLog(said[4..].to_owned()),
         ("!", _) => return Err(Problem::UnknownDirective),
         _ => return Err(Problem::UnknownLine),
     };
@@ -334,7 +428,14 @@ mod tests {
         check("> PING", "", Action::Send(b"PING\r\n".to_vec()));
         check("a< +OK", "a", Action::Expect(b"+OK\r\n".to_vec()));
         check("<", "", Action::Expect(b"\r\n".to_vec()));
-        check("second< INFO …", "second", Action::ExpectInfo);
+        check("second< INFO …", "second", Action::ExpectInfo(Vec::new()));
+        let texts = vec!["\"ldm\":true".to_owned(), "x".to_owned()];
+        check("< INFO … \"ldm\":true … x …", "", Action::ExpectInfo(texts));
+        check(
+            "! log Reloaded",
+            "",
+            Action::ExpectLog("Reloaded".to_owned()),
+        );
         check("! closed", "", Action::ExpectClosed);
         check("a! round trip", "a", Action::RoundTrip);
     }
@@ -370,6 +471,19 @@ mod tests {
                 problem: Problem::NoHeading
             }
         );
+    }
+
+    #[test]
+    fn configuration_lines_belong_to_the_start_or_to_the_next_reload() {
+        let text = "== first\n% a: 1\n% b: 2\n> PING\n% a: 3\n! reload\n! reload refused\n";
+        let all = Conversation::parse_all(text).expect("well-formed");
+        assert_eq!(all[0].configuration, "a: 1\nb: 2\n");
+        let reload = |configuration: &str, is_refused| Action::Reload {
+            configuration: configuration.to_owned(),
+            is_refused,
+        };
+        let actions: Vec<&Action> = all[0].turns.iter().map(|turn| &turn.action).collect();
+        assert_eq!(actions[1..], [&reload("a: 3\n", false), &reload("", true)]);
     }
 
     #[test]

@@ -70,11 +70,30 @@ impl Program {
     /// # Errors
     /// When it ends without, or time runs out.
     pub fn wait_for(&self, text: &str, patience: Duration) -> Result<String, Ending> {
+        self.wait_for_any(&[text], 0, patience)
+    }
+
+    /// Lines it has written.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        self.log.state().lines.len()
+    }
+
+    /// Waits for a line after the first `seen` ones that contains one of `texts`, and returns it.
+    ///
+    /// # Errors
+    /// When it ends without, or time runs out.
+    pub fn wait_for_any(
+        &self,
+        texts: &[&str],
+        mut seen: usize,
+        patience: Duration,
+    ) -> Result<String, Ending> {
         let deadline = Deadline::after(patience);
         let mut state = self.log.state();
-        let mut seen = 0;
         loop {
-            if let Some(line) = state.lines[seen..].iter().find(|line| line.contains(text)) {
+            let is_wanted = |line: &&String| texts.iter().any(|text| line.contains(text));
+            if let Some(line) = state.lines[seen..].iter().find(is_wanted) {
                 return Ok(line.clone());
             }
             seen = state.lines.len();

@@ -64,6 +64,10 @@ pub struct Config {
 /// The configuration file that the server is pointed at.
 const MAIN_FILE: &str = "server.conf";
 
+/// What log lines begin with after a reload that went well, and after one that did not.
+const RELOADED: &str = "Reloaded server configuration";
+const NOT_RELOADED: &str = "Failed to reload server configuration";
+
 impl Config {
     /// A server with this text as its configuration file. The client listener's address is decided by flags, whatever the
     /// text says.
@@ -287,6 +291,37 @@ impl ServerUnderTest {
     pub fn signal(&self, signal: Signal) {
         let process = self.process.as_ref().expect("the server has been stopped");
         process.signal(signal.option());
+    }
+
+    /// Gives it another configuration file in place of the one it was started with, has it reload, and returns the log line
+    /// that tells what came of it.
+    ///
+    /// # Panics
+    /// When it was started without a configuration file, has been stopped, or does not tell.
+    #[must_use]
+    #[track_caller]
+    pub fn reload(&mut self, text: &str) -> String {
+        let file = self
+            .config
+            .files
+            .iter_mut()
+            .find(|(name, _)| name == MAIN_FILE)
+            .expect("a configuration file to reload");
+        text.clone_into(&mut file.1);
+        std::fs::write(self.folder.path().join(MAIN_FILE), text)
+            .expect("the test's own folder can be written");
+        let process = self.process.as_ref().expect("the server has been stopped");
+        let seen = process.lines();
+        process.signal(Signal::Hangup.option());
+        process
+            .wait_for_any(&[RELOADED, NOT_RELOADED], seen, PATIENCE)
+            .unwrap_or_else(|ending| {
+                panic!(
+                    "{} did not reload; it {ending}; its log:\n{}",
+                    self.kind.name(),
+                    self.log()
+                )
+            })
     }
 
     /// Waits until it ends by itself and returns how, and what it wrote.
