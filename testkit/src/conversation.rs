@@ -19,7 +19,7 @@
 //! | `> text` | the client sends the text and `\r\n` |
 //! | `< text` | the server sends exactly the text and `\r\n` |
 //! | `< INFO …` | the server sends some `INFO` line |
-//! | `< INFO … text … text …` | the same, and it contains these texts |
+//! | `< INFO … text … text …` | the same, and it contains these texts; as a connection's first turn, its first `INFO` |
 //! | `! closed` | the server hangs up, without another word |
 //! | `! round trip` | a `PING` and its `PONG`: what was sent is now done |
 //! | `% text` | a line of the server's configuration file |
@@ -200,6 +200,9 @@ impl Conversation {
                 continue;
             }
             let member = cast.member(&turn.connection).map_err(depart)?;
+            if !matches!(turn.action, Action::ExpectInfo(_)) {
+                member.introduction = None;
+            }
             match &turn.action {
                 Action::Send(bytes) => match pieces {
                     Pieces::Whole => member.peer.send(bytes),
@@ -207,7 +210,10 @@ impl Conversation {
                 },
                 Action::Expect(bytes) => member.peer.try_expect(bytes).map_err(depart)?,
                 Action::ExpectInfo(texts) => {
-                    let info = member.peer.try_expect_info().map_err(depart)?;
+                    let info = match member.introduction.take() {
+                        Some(info) => info,
+                        None => member.peer.try_expect_info().map_err(depart)?,
+                    };
                     for text in texts {
                         assert!(
                             info.contains(text),
@@ -308,6 +314,8 @@ struct Cast {
 struct Member {
     name: String,
     peer: Peer,
+    /// Its first INFO, until its first turn.
+    introduction: Option<String>,
     open: bool,
 }
 
@@ -317,10 +325,11 @@ impl Cast {
             Some(at) => at,
             None => {
                 let mut peer = Peer::connect(self.address);
-                peer.try_expect_info()?;
+                let introduction = Some(peer.try_expect_info()?);
                 self.peers.push(Member {
                     name: name.to_owned(),
                     peer,
+                    introduction,
                     open: true,
                 });
                 self.peers.len() - 1
