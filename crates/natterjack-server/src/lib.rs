@@ -42,4 +42,4 @@ pub use options::{
     Cluster, Compression, Endpoint, HandshakeFirst, InvalidOption, KeyPairFiles, Monitoring,
     Options, RouteUrl, Tls, TlsVersion, WriteTimeout,
 };
-pub use server::{Server, StartError};
+pub use server::{Listeners, Server, StartError};

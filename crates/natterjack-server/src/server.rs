@@ -46,6 +46,16 @@ pub enum StartError {
     },
 }
 
+/// Sockets that listen already, for instance because a service manager opened them before it started the process.
+/// What is empty is opened by the server as its options say.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// For clients.
+    pub clients: Vec<std::net::TcpListener>,
+    /// For the monitoring pages in clear text.
+    pub monitoring: Option<std::net::TcpListener>,
+}
+
 /// What all tasks of a server share.
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
@@ -82,6 +92,17 @@ impl Server {
     /// # Panics
     /// Outside a tokio runtime with I/O and time enabled.
     pub async fn start(options: Options) -> Result<Self, StartError> {
+        Self::start_with(options, Listeners::default()).await
+    }
+
+    /// Like [`start`](Self::start), with sockets that listen already.
+    ///
+    /// # Errors
+    /// If options cannot work, an address is not to be had, or a socket cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O and time enabled.
+    pub async fn start_with(options: Options, open: Listeners) -> Result<Self, StartError> {
         let problems = options.problems();
         if !problems.is_empty() {
             return Err(StartError::Options(problems));
@@ -91,9 +112,12 @@ impl Server {
             port: options.port,
             source,
         };
-        let listeners = listener::bind(&options.host, options.port)
-            .await
-            .map_err(bind_error)?;
+        let listeners = if open.clients.is_empty() {
+            listener::bind(&options.host, options.port).await
+        } else {
+            listener::adopt(open.clients)
+        }
+        .map_err(bind_error)?;
         let addresses = listeners
             .iter()
             .map(tokio::net::TcpListener::local_addr)
