@@ -19,6 +19,8 @@ mod agreement;
 
 mod info;
 
+mod reload;
+
 mod servers;
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         conversations::trials(),
         agreement::trials(),
         info::trials(),
+        reload::trials(),
         servers::trials(),
     ];
     libtest_mimic::run(&arguments, suites.into_iter().flatten().collect()).exit_code()
