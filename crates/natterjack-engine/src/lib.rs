@@ -15,22 +15,31 @@ mod engine;
 pub mod access;
 mod account;
 mod auth;
+mod certificate_names;
 mod close_reason;
+mod config;
 mod delivery;
 #[doc(hidden)]
 pub mod fuzzing;
 mod limits;
+mod monitor;
 mod session;
 
 pub use account::{Account, GLOBAL_ACCOUNT};
 pub use auth::Authorization;
+pub use certificate_names::{CertificateNames, SubjectAttribute};
 pub use close_reason::CloseReason;
+pub use config::{Adaptation, Reconfiguration};
 pub use delivery::outbox::{Outbox, Status};
 pub use delivery::transport::Transport;
 pub use delivery::worker::Worker;
-pub use engine::{Engine, Peer, Settings, Totals};
+pub use engine::{Engine, Peer, Settings};
 pub use limits::{
     CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BUFFER_BYTES, STALL_MAX, UNRESPONSIVE_AFTER,
+};
+pub use monitor::{
+    AccountSnapshot, ByKind, ClientFacts, ConnectionKind, ConnectionSnapshot, IndexCounters,
+    PeerCertificate, Stop, SubscriptionFilter, SubscriptionSnapshot, TlsFacts, Totals,
 };
 pub use natterjack_subject::is_valid_pattern;
 pub use natterjack_wire::client::ServerInfo;
