@@ -1,16 +1,21 @@
 //! An account: a subject space of its own.
 
+use std::sync::Arc;
+
 use natterjack_subject::Index;
 
 use crate::delivery::Subscriber;
+use crate::monitor::AccountSnapshot;
+use crate::monitor::counters::AccountCounters;
 
 /// Name of the account of clients that were not put into another.
 pub const GLOBAL_ACCOUNT: &str = "$G";
 
 /// Clients of one account see each other's messages and nobody else's.
 pub struct Account {
-    name: Box<str>,
+    name: Arc<str>,
     index: Index<Subscriber>,
+    pub(crate) counters: AccountCounters,
 }
 
 impl Account {
@@ -18,12 +23,17 @@ impl Account {
         Self {
             name: name.into(),
             index: Index::new(),
+            counters: AccountCounters::default(),
         }
     }
 
     /// The account's name.
     #[must_use]
     pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn shared_name(&self) -> &Arc<str> {
         &self.name
     }
 
@@ -35,5 +45,11 @@ impl Account {
 
     pub(crate) fn index(&self) -> &Index<Subscriber> {
         &self.index
+    }
+
+    /// What is known of it.
+    #[must_use]
+    pub fn snapshot(&self) -> AccountSnapshot {
+        self.counters.snapshot(&self.name, &self.index)
     }
 }

@@ -1,24 +1,32 @@
-//! What all sessions of one server share: identity, limits, accounts, the list of connections, counters.
+//! What all sessions of one server share: identity, configuration, accounts, the list of connections, counters.
 
 use core::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
 use natterjack_wire::client::{self, ServerInfo};
-use parking_lot::Mutex;
+use natterjack_wire::error::ErrorReply;
+use parking_lot::{Mutex, RwLock};
 
 use crate::account::{Account, GLOBAL_ACCOUNT};
 use crate::auth::Authorization;
 use crate::close_reason::CloseReason;
-use crate::delivery::outbox::{Outbox, OutboxLimits};
+use crate::config::{Adaptation, Config, Reconfiguration};
+use crate::delivery::outbox::Outbox;
 use crate::delivery::transport::Transport;
 use crate::delivery::worker::Worker;
 use crate::limits::Limits;
+use crate::monitor::closed::ClosedConnections;
+use crate::monitor::connections::Connections;
+use crate::monitor::counters::{ServerCounters, add, load};
+use crate::monitor::record::Record;
+use crate::monitor::{
+    AccountSnapshot, ByKind, ClientFacts, ConnectionSnapshot, IndexCounters, Stop, Totals,
+};
 use crate::session::client::ClientSession;
 
-/// What an engine is told once, at its start.
+/// What an engine is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// What clients are told of the server; the fields that differ by client are filled in for each.
@@ -38,58 +46,19 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
 }
 
-/// Totals since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Messages clients published.
-    pub messages_in: u64,
-    /// Their bytes, header and payload.
-    pub bytes_in: u64,
-    /// Messages delivered to clients.
-    pub messages_out: u64,
-    /// Their bytes, header and payload.
-    pub bytes_out: u64,
-    /// Connections ever accepted.
-    pub connections: u64,
-    /// Connections closed because they could not keep up.
-    pub slow_consumers: u64,
-    /// Times a producer was held back because a consumer was behind.
-    pub stalls: u64,
-}
-
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) messages_in: AtomicU64,
-    pub(crate) bytes_in: AtomicU64,
-    pub(crate) messages_out: AtomicU64,
-    pub(crate) bytes_out: AtomicU64,
-    pub(crate) connections: AtomicU64,
-    pub(crate) slow_consumers: AtomicU64,
-    pub(crate) stalls: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn add(counter: &AtomicU64, count: u64) {
-        if count > 0 {
-            counter.fetch_add(count, Ordering::Relaxed);
-        }
-    }
-}
-
-struct Connection {
-    outbox: Arc<Outbox>,
-    peer: Peer,
-}
-
 /// One server's core.
 pub struct Engine {
-    pub(crate) limits: Limits,
-    pub(crate) authorization: Authorization,
-    pub(crate) counters: Counters,
-    info: ServerInfo,
+    pub(crate) counters: ServerCounters,
+    config: RwLock<Arc<Config>>,
+    /// Of `config`, to be compared without its lock.
+    generation: AtomicU64,
+    /// Reconfigurations come one after another.
+    reconfiguring: Mutex<()>,
     global: Arc<Account>,
-    connections: Mutex<HashMap<u64, Connection>>,
-    connection_count: AtomicUsize,
+    connections: Connections,
+    closed: ClosedConnections,
+    /// Of a client that has not said anything; shared by all of them.
+    unknown_client: Arc<ClientFacts>,
     next_id: AtomicU64,
     seeds: Mutex<fastrand::Rng>,
     lame_duck: AtomicBool,
@@ -98,19 +67,37 @@ pub struct Engine {
 impl Engine {
     /// A new engine without connections.
     #[must_use]
-    pub fn new(mut settings: Settings) -> Arc<Self> {
-        settings.info.max_payload = settings.limits.payload_bytes_max as i64;
-        settings.info.auth_required = settings.authorization.is_required();
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let Settings {
+            info,
+            limits,
+            authorization,
+            seed,
+        } = settings;
+        let global = Arc::new(Account::new(GLOBAL_ACCOUNT));
+        let closed = ClosedConnections::new(limits.closed_connections_max);
+        let config = Config::new(
+            1,
+            Reconfiguration {
+                info,
+                limits,
+                authorization,
+            },
+        );
         Arc::new(Self {
-            limits: settings.limits,
-            authorization: settings.authorization,
-            counters: Counters::default(),
-            info: settings.info,
-            global: Arc::new(Account::new(GLOBAL_ACCOUNT)),
-            connections: Mutex::new(HashMap::new()),
-            connection_count: AtomicUsize::new(0),
+            counters: ServerCounters::default(),
+            generation: AtomicU64::new(config.generation),
+            config: RwLock::new(Arc::new(config)),
+            reconfiguring: Mutex::new(()),
+            unknown_client: Arc::new(ClientFacts {
+                account: Arc::clone(global.shared_name()),
+                ..ClientFacts::default()
+            }),
+            global,
+            connections: Connections::new(),
+            closed,
             next_id: AtomicU64::new(1),
-            seeds: Mutex::new(fastrand::Rng::with_seed(settings.seed)),
+            seeds: Mutex::new(fastrand::Rng::with_seed(seed)),
             lame_duck: AtomicBool::new(false),
         })
     }
@@ -131,32 +118,74 @@ impl Engine {
         now: Instant,
     ) -> ClientSession {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let limits = OutboxLimits {
-            pending_bytes_max: self.limits.pending_bytes_max,
-            congested_bytes: self.limits.congested_bytes(),
-        };
-        let outbox = Arc::new(Outbox::new(id, limits, transport));
-        Counters::add(&self.counters.connections, 1);
-        let session = ClientSession::new(Arc::clone(self), Arc::clone(&outbox), peer, now);
-        let is_full =
-            self.connection_count.fetch_add(1, Ordering::Relaxed) >= self.limits.connections_max;
-        self.connections
-            .lock()
-            .insert(id, Connection { outbox, peer });
+        let outbox = Arc::new(Outbox::new(id, self.config().outbox_limits(), transport));
+        add(&self.counters.connections, 1);
+        let client = Arc::clone(&self.unknown_client);
+        let record = Arc::new(Record::new(outbox, peer, client, now));
+        // In the list first: whoever reconfigures after the session took its configuration finds it there.
+        let open_before = self.connections.insert(Arc::clone(&record));
+        let config = self.config();
+        let is_full = open_before >= config.limits.connections_max;
+        let session = ClientSession::new(Arc::clone(self), config, record, now);
         session.greet(is_full, now);
         session
+    }
+
+    /// Replaces the configuration.
+    ///
+    /// New connections go by it at once; each open one changes over in its own task, which is woken, before its next
+    /// batch. Connections beyond a lower `connections_max` are told so and closed, the latest first. The result
+    /// is a future that waits for all to have changed over; it need not be awaited.
+    pub fn reconfigure(&self, reconfiguration: Reconfiguration, now: Instant) -> Adaptation {
+        let _one_after_another = self.reconfiguring.lock();
+        let config = Arc::new(Config::new(self.generation() + 1, reconfiguration));
+        let (generation, connections_max) = (config.generation, config.limits.connections_max);
+        self.closed.set_max(config.limits.closed_connections_max);
+        *self.config.write() = config;
+        self.generation.store(generation, Ordering::Relaxed);
+        let mut outboxes = self.open_outboxes();
+        let surplus = outboxes.split_off(connections_max.min(outboxes.len()));
+        for outbox in surplus.iter().rev() {
+            let mut text = Vec::new();
+            client::error(&mut text, &ErrorReply::ConnectionsExceeded);
+            outbox.append(&text);
+            outbox.flush(now);
+            outbox.close(CloseReason::ConnectionsExceeded);
+        }
+        outboxes.iter().for_each(|outbox| outbox.wake());
+        Adaptation::new(generation, outboxes)
+    }
+
+    /// The configuration in force, to be changed and given to [`reconfigure`](Self::reconfigure).
+    #[must_use]
+    pub fn configuration(&self) -> Reconfiguration {
+        let config = self.config();
+        Reconfiguration {
+            info: config.info.clone(),
+            limits: config.limits.clone(),
+            authorization: config.authorization.clone(),
+        }
+    }
+
+    /// Whether every open session goes by this configuration or a later one. Linear in the connections; to
+    /// wait for it, await the [`Adaptation`].
+    #[must_use]
+    pub fn is_adapted(&self, generation: u64) -> bool {
+        self.connections
+            .iter()
+            .all(|open| open.outbox().is_adapted(generation))
     }
 
     /// Connections that are open.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.connection_count.load(Ordering::Relaxed)
+        self.connections.len()
     }
 
     /// How long a socket may take no byte.
     #[must_use]
     pub fn write_deadline(&self) -> Duration {
-        self.limits.write_deadline
+        self.config().limits.write_deadline
     }
 
     /// The account of clients that were not put into another.
@@ -165,19 +194,87 @@ impl Engine {
         &self.global
     }
 
+    /// All accounts, the global one first.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<Arc<Account>> {
+        vec![Arc::clone(&self.global)]
+    }
+
+    /// What is known of each account.
+    #[must_use]
+    pub fn account_snapshots(&self) -> Vec<AccountSnapshot> {
+        self.accounts()
+            .iter()
+            .map(|account| account.snapshot())
+            .collect()
+    }
+
+    /// How the indexes of all accounts together are used.
+    #[must_use]
+    pub fn index_counters(&self) -> IndexCounters {
+        self.account_snapshots()
+            .iter()
+            .fold(IndexCounters::default(), |sum, account| {
+                sum.plus(&account.index)
+            })
+    }
+
     /// What happened so far.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Totals {
-            messages_in: load(&self.counters.messages_in),
-            bytes_in: load(&self.counters.bytes_in),
-            messages_out: load(&self.counters.messages_out),
-            bytes_out: load(&self.counters.bytes_out),
+        let slow_consumers = load(&self.counters.slow_consumers);
+        let stale_connections = load(&self.counters.stale_connections);
+        let mut totals = Totals {
             connections: load(&self.counters.connections),
-            slow_consumers: load(&self.counters.slow_consumers),
+            slow_consumers,
+            slow_consumers_by_kind: ByKind::of_clients(slow_consumers),
+            stale_connections,
+            stale_connections_by_kind: ByKind::of_clients(stale_connections),
             stalls: load(&self.counters.stalls),
+            messages_dropped: load(&self.counters.messages_dropped),
+            ..Totals::default()
+        };
+        for account in self.accounts() {
+            totals.messages_in += load(&account.counters.messages_in);
+            totals.bytes_in += load(&account.counters.bytes_in);
+            totals.messages_out += load(&account.counters.messages_out);
+            totals.bytes_out += load(&account.counters.bytes_out);
         }
+        totals
+    }
+
+    /// The open connections one after another, in no particular order. Each is copied when the iterator comes to
+    /// it; references to one part in 64 of them are taken at a time.
+    pub fn connection_snapshots(&self) -> impl Iterator<Item = ConnectionSnapshot> {
+        self.connections.iter().map(|open| open.snapshot(None))
+    }
+
+    /// One open connection.
+    #[must_use]
+    pub fn connection_snapshot(&self, id: u64) -> Option<ConnectionSnapshot> {
+        self.connections.find(id).map(|open| open.snapshot(None))
+    }
+
+    /// The connections that ended last, as many as `closed_connections_max` says, the latest last.
+    #[must_use]
+    pub fn closed_connection_snapshots(&self) -> Vec<ConnectionSnapshot> {
+        self.closed.list()
+    }
+
+    /// How many of them there are.
+    #[must_use]
+    pub fn closed_connections(&self) -> usize {
+        self.closed.len()
+    }
+
+    /// Closes one connection. Returns whether it was there.
+    pub fn close_connection(&self, id: u64, reason: CloseReason) -> bool {
+        let found = self.connections.find(id);
+        found.is_some_and(|open| {
+            let was_open = open.outbox().status().closed.is_none();
+            open.outbox().close(reason);
+            was_open
+        })
     }
 
     /// Tells every client that listens that this server is about to go (client protocol, section 10), and
@@ -186,46 +283,61 @@ impl Engine {
         if self.lame_duck.swap(true, Ordering::Relaxed) {
             return;
         }
-        let told: Vec<(Arc<Outbox>, Peer)> = {
-            let connections = self.connections.lock();
-            let listening = connections
-                .values()
-                .filter(|open| open.outbox.accepts_info());
-            listening
-                .map(|open| (Arc::clone(&open.outbox), open.peer))
-                .collect()
-        };
-        for (outbox, peer) in told {
-            let mut text = Vec::new();
-            client::info(&mut text, &self.info(outbox.id(), peer));
-            outbox.append(&text);
-            outbox.flush(now);
+        let config = self.config();
+        for open in self.connections.iter() {
+            let outbox = open.outbox();
+            if outbox.accepts_info() {
+                let mut text = Vec::new();
+                let peer = Peer {
+                    address: open.address(),
+                };
+                client::info(&mut text, &self.info(&config, outbox.id(), peer));
+                outbox.append(&text);
+                outbox.flush(now);
+            }
         }
     }
 
     /// Connections that are open, by number; for a shell that closes them one by one.
     #[must_use]
     pub fn open_outboxes(&self) -> Vec<Arc<Outbox>> {
-        let mut outboxes = self.outboxes();
-        outboxes.retain(|outbox| outbox.status().closed.is_none());
+        let outboxes = self
+            .connections
+            .iter()
+            .map(|open| Arc::clone(open.outbox()));
+        let mut outboxes: Vec<_> = outboxes
+            .filter(|outbox| outbox.status().closed.is_none())
+            .collect();
         outboxes.sort_unstable_by_key(|outbox| outbox.id());
         outboxes
     }
 
     /// Has every connection's task look at its session again.
     pub fn wake_all(&self) {
-        self.outboxes().iter().for_each(|outbox| outbox.wake());
+        self.connections
+            .iter()
+            .for_each(|open| open.outbox().wake());
     }
 
     /// Closes all connections.
     pub fn close_all(&self, reason: CloseReason) {
-        for outbox in self.outboxes() {
-            outbox.close(reason);
-        }
+        self.connections
+            .iter()
+            .for_each(|open| open.outbox().close(reason));
+    }
+
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read())
+    }
+
+    /// The number of the configuration in force, as far as this thread has heard.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
     }
 
     /// INFO for one client.
-    pub(crate) fn info(&self, client_id: u64, peer: Peer) -> ServerInfo {
+    pub(crate) fn info(&self, config: &Config, client_id: u64, peer: Peer) -> ServerInfo {
         ServerInfo {
             client_id,
             client_ip: peer
@@ -233,25 +345,23 @@ impl Engine {
                 .map(|address| address.ip().to_string())
                 .unwrap_or_default(),
             ldm: self.lame_duck.load(Ordering::Relaxed),
-            ..self.info.clone()
+            ..config.info.clone()
         }
     }
 
-    pub(crate) fn forget(&self, outbox: &Outbox) {
-        if self.connections.lock().remove(&outbox.id()).is_some() {
-            self.connection_count.fetch_sub(1, Ordering::Relaxed);
+    /// A connection has ended.
+    pub(crate) fn forget(&self, record: &Record, at: Instant) {
+        let id = record.outbox().id();
+        if self.connections.remove(id).is_none() {
+            return;
         }
+        let Some(reason) = record.outbox().status().closed else {
+            return;
+        };
+        self.closed.push(record.snapshot(Some(Stop { at, reason })));
     }
 
     pub(crate) fn seed(&self) -> u64 {
         self.seeds.lock().u64(..)
-    }
-
-    fn outboxes(&self) -> Vec<Arc<Outbox>> {
-        let connections = self.connections.lock();
-        connections
-            .values()
-            .map(|open| Arc::clone(&open.outbox))
-            .collect()
     }
 }

@@ -36,6 +36,7 @@ pub use delivery::worker::Worker;
 pub use engine::{Engine, Peer, Settings};
 pub use limits::{
     CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BUFFER_BYTES, STALL_MAX, UNRESPONSIVE_AFTER,
+    WriteTimeout,
 };
 pub use monitor::{
     AccountSnapshot, ByKind, ClientFacts, ConnectionKind, ConnectionSnapshot, IndexCounters,

@@ -25,6 +25,26 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// Unanswered PINGs after which a connection counts as stale.
     pub pings_outstanding_max: u32,
+    /// What becomes of a connection whose socket is slow.
+    pub write_timeout: WriteTimeout,
+    /// Whether producers are held back while a consumer is behind. If not, messages for a consumer for which
+    /// three quarters of `pending_bytes_max` wait are dropped.
+    pub stall_producers: bool,
+    /// Connections that ended and are remembered for monitoring.
+    pub closed_connections_max: usize,
+}
+
+/// When a connection counts as one that does not take what it is sent within `write_deadline`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteTimeout {
+    /// When its socket takes no byte for so long.
+    #[default]
+    Default,
+    /// When what waits once the socket is full has not all been taken by then, however many bytes were. This is
+    /// what nats-server does with clients unless told otherwise.
+    Close,
+    /// As [`Default`](Self::Default): what a peer that takes some bytes has left is tried again.
+    Retry,
 }
 
 impl Default for Limits {
@@ -40,6 +60,9 @@ impl Default for Limits {
             auth_timeout: Duration::from_secs(2),
             ping_interval: Duration::from_secs(120),
             pings_outstanding_max: 2,
+            write_timeout: WriteTimeout::Default,
+            stall_producers: true,
+            closed_connections_max: 10_000,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::array::from_fn;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use foldhash::quality::RandomState;
@@ -75,6 +75,14 @@ impl<S> Index<S> {
         self.tables
             .get()
             .map_or(0, |tables| tables.len.load(Ordering::Acquire))
+    }
+
+    /// Subscriptions that were ever taken out. With [`len`](Self::len), those that were ever put in.
+    #[must_use]
+    pub fn removals(&self) -> u64 {
+        self.tables
+            .get()
+            .map_or(0, |tables| tables.removals.load(Ordering::Relaxed))
     }
 
     /// Whether there is no subscription.
@@ -432,6 +440,7 @@ impl Address {
 struct Tables<S> {
     /// The number of subscriptions.
     len: AtomicUsize,
+    removals: AtomicU64,
     /// The number of those that begin with a wildcard.
     everywhere_len: AtomicUsize,
     changes: Changes,
@@ -455,6 +464,7 @@ impl<S> Tables<S> {
     fn new() -> Self {
         Self {
             len: AtomicUsize::new(0),
+            removals: AtomicU64::new(0),
             everywhere_len: AtomicUsize::new(0),
             changes: Changes::new(),
             literal_presence: Presence::new(),
@@ -504,6 +514,7 @@ impl<S> Tables<S> {
             Home::Everywhere => drop(self.everywhere_len.fetch_sub(1, Ordering::Release)),
         }
         self.len.fetch_sub(1, Ordering::Release);
+        self.removals.fetch_add(1, Ordering::Relaxed);
         self.announce(home, hash);
     }
 

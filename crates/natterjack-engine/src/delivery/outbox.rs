@@ -71,7 +71,6 @@ impl OutboxLimits {
 /// The outbound side of one connection, shared by everything that delivers to it.
 pub struct Outbox {
     id: u64,
-    limits: OutboxLimits,
     /// Whether the peer understands headers; set when its CONNECT says so.
     headers: AtomicBool,
     /// Whether the peer can read an INFO at any time.
@@ -82,6 +81,9 @@ pub struct Outbox {
 }
 
 struct State {
+    limits: OutboxLimits,
+    /// Of the configuration its session goes by.
+    generation: u64,
     /// Gone once the connection is closed, so that what still refers to this outbox keeps no socket open.
     transport: Option<Arc<dyn Transport>>,
     closed: Option<CloseReason>,
@@ -97,12 +99,27 @@ struct State {
     blocked_since: Option<Instant>,
     /// It has taken nothing for long; nobody waits for it until it does.
     unresponsive: bool,
-    producers: Vec<Waker>,
+    /// Producers that wait for the backlog to shrink, and whoever waits for the session to adapt.
+    waiting: Vec<Waker>,
     overflow: Option<Overflow>,
     /// Subscriptions that reached their maximum; the session forgets them when it next runs.
     finished: Vec<Arc<Subscription>>,
     messages_out: u64,
     bytes_out: u64,
+    delivered_at: Option<Instant>,
+    /// Times a producer was held back because of this connection.
+    stalls: u64,
+}
+
+/// What monitoring wants to know of an outbox.
+pub(crate) struct Facts {
+    pub(crate) pending_bytes: usize,
+    pub(crate) messages_out: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) delivered_at: Option<Instant>,
+    pub(crate) stalls: u64,
+    /// Subscriptions that reached their maximum and that the session has not yet forgotten.
+    pub(crate) finished: usize,
 }
 
 /// Write calls one flush makes for others' bytes before it leaves the rest to the connection's own task.
@@ -112,11 +129,12 @@ impl Outbox {
     pub(crate) fn new(id: u64, limits: OutboxLimits, transport: Arc<dyn Transport>) -> Self {
         Self {
             id,
-            limits,
             headers: AtomicBool::new(false),
             accepts_info: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             state: Mutex::new(State {
+                limits,
+                generation: 0,
                 transport: Some(transport),
                 closed: None,
                 writing: false,
@@ -126,11 +144,13 @@ impl Outbox {
                 in_flight_bytes: 0,
                 blocked_since: None,
                 unresponsive: false,
-                producers: Vec::new(),
+                waiting: Vec::new(),
                 overflow: None,
                 finished: Vec::new(),
                 messages_out: 0,
                 bytes_out: 0,
+                delivered_at: None,
+                stalls: 0,
             }),
         }
     }
@@ -160,6 +180,47 @@ impl Outbox {
 
     pub(crate) fn set_accepts_info(&self) {
         self.accepts_info.store(true, Ordering::Relaxed);
+    }
+
+    /// The session goes by another configuration from now on.
+    pub(crate) fn adapt(&self, generation: u64, limits: OutboxLimits) {
+        let mut state = self.state.lock();
+        state.generation = generation;
+        state.limits = limits;
+        // Among them whoever waits for this; a producer looks again whether it must wait.
+        state.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    /// Whether the session goes by this configuration or a later one, or is closed.
+    pub(crate) fn is_adapted(&self, generation: u64) -> bool {
+        self.state.lock().is_adapted(generation)
+    }
+
+    /// Whether to wait until the session [is adapted](Self::is_adapted); if so, `waker` is called when it may be.
+    pub(crate) fn wait_adapted(&self, generation: u64, waker: &Waker) -> bool {
+        let mut state = self.state.lock();
+        let must_wait = !state.is_adapted(generation);
+        if must_wait {
+            state.add_waiting(waker);
+        }
+        must_wait
+    }
+
+    /// A producer is held back because of this connection.
+    pub(crate) fn count_stall(&self) {
+        self.state.lock().stalls += 1;
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        let state = self.state.lock();
+        Facts {
+            pending_bytes: state.pending_bytes(),
+            messages_out: state.messages_out,
+            bytes_out: state.bytes_out,
+            delivered_at: state.delivered_at,
+            stalls: state.stalls,
+            finished: state.finished.len(),
+        }
     }
 
     /// Messages and payload bytes delivered to this connection so far.
@@ -245,6 +306,7 @@ impl Outbox {
         subscription.add_delivered(rendering.messages() as u64);
         state.messages_out += rendering.messages() as u64;
         state.bytes_out += rendering.payload_bytes() as u64;
+        state.delivered_at = Some(now);
         if direct && !state.writing && state.queue.bytes == 0 {
             let Some(transport) = state.transport.clone() else {
                 return Offered::Closed;
@@ -261,9 +323,9 @@ impl Outbox {
                 self.continue_flush(state, &*transport, now);
                 let mut state = self.state.lock();
                 state.check_overflow(self, Some(subscription));
-                return state.verdict(&self.limits);
+                return state.verdict();
             }
-            return state.verdict(&self.limits);
+            return state.verdict();
         }
         rendering.queue_rest(0, &mut state.queue);
         self.queued(state, subscription, must_flush)
@@ -277,6 +339,7 @@ impl Outbox {
         &self,
         subscription: &Arc<Subscription>,
         wanted: usize,
+        now: Instant,
         must_flush: &mut bool,
         exhausted: &mut bool,
         render: impl FnOnce(usize, &mut dyn FnMut(&mut Rendering<'_>)),
@@ -286,6 +349,7 @@ impl Outbox {
             return (Offered::Closed, 0);
         }
         let taken = subscription.take_remaining(wanted);
+        state.delivered_at = Some(now);
         render(taken, &mut |rendering| {
             state.messages_out += rendering.messages() as u64;
             state.bytes_out += rendering.payload_bytes() as u64;
@@ -307,7 +371,7 @@ impl Outbox {
     ) -> Offered {
         *must_flush = !std::mem::replace(&mut state.touched, true);
         state.check_overflow(self, Some(subscription));
-        state.verdict(&self.limits)
+        state.verdict()
     }
 
     /// Writes what the socket takes now. What it does not take stays for the connection's own task.
@@ -361,13 +425,11 @@ impl Outbox {
         let mut state = self.state.lock();
         if state.closed.is_some()
             || state.unresponsive
-            || state.queue.bytes <= self.limits.resume_bytes()
+            || state.queue.bytes <= state.limits.resume_bytes()
         {
             return false;
         }
-        if !state.producers.iter().any(|known| known.will_wake(waker)) {
-            state.producers.push(waker.clone());
-        }
+        state.add_waiting(waker);
         true
     }
 
@@ -411,21 +473,31 @@ impl State {
         ) {
             self.queue = Queue::default();
         }
-        self.producers.drain(..).for_each(Waker::wake);
+        self.waiting.drain(..).for_each(Waker::wake);
     }
 
     fn pending_bytes(&self) -> usize {
         self.queue.bytes + self.in_flight_bytes
     }
 
-    fn is_congested(&self, limits: &OutboxLimits) -> bool {
-        self.pending_bytes() > limits.congested_bytes && !self.unresponsive
+    fn is_congested(&self) -> bool {
+        self.pending_bytes() > self.limits.congested_bytes && !self.unresponsive
+    }
+
+    fn is_adapted(&self, generation: u64) -> bool {
+        self.generation >= generation || self.closed.is_some()
+    }
+
+    fn add_waiting(&mut self, waker: &Waker) {
+        if !self.waiting.iter().any(|known| known.will_wake(waker)) {
+            self.waiting.push(waker.clone());
+        }
     }
 
     /// What to say of messages that were taken. Messages that were too much for the connection were taken too:
     /// they are lost with it, and nobody else gets them.
-    fn verdict(&self, limits: &OutboxLimits) -> Offered {
-        if self.closed.is_none() && self.is_congested(limits) {
+    fn verdict(&self) -> Offered {
+        if self.closed.is_none() && self.is_congested() {
             Offered::Congested
         } else {
             Offered::Accepted
@@ -435,7 +507,7 @@ impl State {
     /// Closes the connection if more waits than allowed.
     fn check_overflow(&mut self, outbox: &Outbox, cause: Option<&Subscription>) {
         let pending_bytes = self.pending_bytes();
-        if pending_bytes <= outbox.limits.pending_bytes_max || self.closed.is_some() {
+        if pending_bytes <= self.limits.pending_bytes_max || self.closed.is_some() {
             return;
         }
         let subject = cause.map(|subscription| subscription.subject().into());
@@ -487,8 +559,8 @@ impl State {
                 transport.wake();
             }
         }
-        if !self.producers.is_empty() && self.queue.bytes <= outbox.limits.resume_bytes() {
-            self.producers.drain(..).for_each(Waker::wake);
+        if !self.waiting.is_empty() && self.queue.bytes <= self.limits.resume_bytes() {
+            self.waiting.drain(..).for_each(Waker::wake);
         }
     }
 }

@@ -75,6 +75,11 @@ impl Subscription {
         self.max.load(Ordering::Relaxed)
     }
 
+    /// Messages delivered so far.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
     /// Ends the subscription after `max` messages in all. Returns `false` if that many were delivered already.
     pub(crate) fn limit(&self, max: u64) -> bool {
         self.max.store(max, Ordering::Relaxed);

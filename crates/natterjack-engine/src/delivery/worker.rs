@@ -167,7 +167,14 @@ impl Deliverer {
     ) -> usize {
         let outbox = subscription.outbox();
         if subscription.max() != 0 {
-            return self.deliver_counted(run, source, subscription, publisher, 0..run.frames.len());
+            return self.deliver_counted(
+                run,
+                source,
+                subscription,
+                publisher,
+                0..run.frames.len(),
+                now,
+            );
         }
         trace_out(run, source, subscription, 0..run.frames.len());
         let mut rendering =
@@ -177,7 +184,14 @@ impl Deliverer {
         let mut must_flush = false;
         let offered = outbox.offer(subscription, &mut rendering, direct, now, &mut must_flush);
         if offered == Offered::Counted {
-            return self.deliver_counted(run, source, subscription, publisher, 0..run.frames.len());
+            return self.deliver_counted(
+                run,
+                source,
+                subscription,
+                publisher,
+                0..run.frames.len(),
+                now,
+            );
         }
         if self.settle(outbox, offered, must_flush, messages, bytes) {
             run.frames.len()
@@ -195,6 +209,7 @@ impl Deliverer {
         subscription: &Arc<Subscription>,
         publisher: &Publisher<'_>,
         frames: std::ops::Range<usize>,
+        now: Instant,
     ) -> usize {
         let outbox = subscription.outbox();
         let (mut must_flush, mut exhausted) = (false, false);
@@ -204,6 +219,7 @@ impl Deliverer {
         let (offered, taken) = outbox.offer_counted(
             subscription,
             frames.len(),
+            now,
             &mut must_flush,
             &mut exhausted,
             |taken, queue| {
@@ -266,7 +282,7 @@ impl Deliverer {
         }
         for pick in &picks {
             let reached = after(pick.member, group.len()).any(|member| {
-                self.deliver_one(run, source, &group.member(member).0, publisher, *pick)
+                self.deliver_one(run, source, &group.member(member).0, publisher, *pick, now)
             });
             if track && reached {
                 self.reached[pick.frame] = true;
@@ -335,10 +351,12 @@ impl Deliverer {
         subscription: &Arc<Subscription>,
         publisher: &Publisher<'_>,
         pick: Pick,
+        now: Instant,
     ) -> bool {
         let frame = pick.frame;
         publisher.may_reach(subscription)
-            && self.deliver_counted(run, source, subscription, publisher, frame..frame + 1) == 1
+            && self.deliver_counted(run, source, subscription, publisher, frame..frame + 1, now)
+                == 1
     }
 
     /// Books what an offer came to. Returns whether the messages were accepted.

@@ -59,6 +59,15 @@ impl Heartbeat {
         self.round_trip
     }
 
+    pub(crate) fn last_active(&self) -> Instant {
+        self.active
+    }
+
+    /// Other limits hold. A shorter interval does so at once, a longer one from the next PING on.
+    pub(crate) fn adapt(&mut self, limits: &Limits, now: Instant) {
+        self.due = self.due.min(now + limits.ping_interval);
+    }
+
     /// The client sent a message, a subscription or a PING.
     pub(crate) fn active(&mut self, now: Instant) {
         self.active = now;

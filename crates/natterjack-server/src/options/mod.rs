@@ -221,6 +221,13 @@ impl Options {
             auth_timeout: self.auth_timeout,
             ping_interval: self.ping_interval,
             pings_outstanding_max: self.ping_max,
+            write_timeout: match self.write_timeout {
+                WriteTimeout::Default => natterjack_engine::WriteTimeout::Default,
+                WriteTimeout::Close => natterjack_engine::WriteTimeout::Close,
+                WriteTimeout::Retry => natterjack_engine::WriteTimeout::Retry,
+            },
+            stall_producers: !self.no_fast_producer_stall,
+            closed_connections_max: self.max_closed_clients,
         }
     }
 }

@@ -12,8 +12,8 @@ use super::ClientSession;
 use crate::close_reason::CloseReason;
 use crate::delivery::rendering::Source;
 use crate::delivery::worker::Worker;
-use crate::engine::Counters;
 use crate::limits::LARGE_FRAME_BYTES;
+use crate::monitor::counters;
 
 /// The start of an operation whose rest has not arrived. Owns no memory between operations.
 #[derive(Default)]
@@ -88,6 +88,7 @@ impl ClientSession {
     /// Handles `count` bytes that were read into [`read_slices`](Self::read_slices) with the same worker:
     /// carries out every complete operation, delivers, and flushes what was delivered to.
     pub fn handle_read(&mut self, count: usize, worker: &mut Worker, now: Instant) {
+        self.adapt(now);
         self.forget_finished();
         let (messages_before, bytes_before) = (self.messages_in, self.bytes_in);
         let buffer = std::mem::take(&mut worker.buffer);
@@ -96,10 +97,11 @@ impl ClientSession {
         if let Some(halt) = halt {
             self.halt(halt, worker);
         }
-        let counters = &self.engine.counters;
-        Counters::add(&counters.messages_in, self.messages_in - messages_before);
-        Counters::add(&counters.bytes_in, self.bytes_in - bytes_before);
+        let counters = &self.account.counters;
+        counters::add(&counters.messages_in, self.messages_in - messages_before);
+        counters::add(&counters.bytes_in, self.bytes_in - bytes_before);
         self.end_batch(worker, now);
+        self.note();
     }
 
     fn read_operations(
@@ -121,6 +123,7 @@ impl ClientSession {
                     return Ok(());
                 }
                 self.carry_out_large(large, worker, now)?;
+                self.began_under = None;
                 0
             }
         };
@@ -135,6 +138,9 @@ impl ClientSession {
         )?;
         let is_continued = start > 0 && carried.end == 0;
         self.partial = keep(&input[carried.end..], carried.needed, is_continued, worker);
+        if !is_continued {
+            self.began_under = None;
+        }
         Ok(())
     }
 
@@ -178,12 +184,7 @@ impl ClientSession {
         worker: &mut Worker,
         now: Instant,
     ) -> Result<Carried, Halt> {
-        let limits = &self.engine.limits;
-        let mut limits = client::Limits {
-            control_line_bytes_max: limits.control_line_bytes_max,
-            payload_bytes_max: limits.payload_bytes_max,
-            headers: self.rules.headers,
-        };
+        let mut limits = self.input_limits();
         let trace = tracing::enabled!(tracing::Level::TRACE);
         let input = source.input;
         let mut end = 0;
@@ -222,6 +223,22 @@ impl ClientSession {
             }
         }
         Ok(Carried { end, needed: 0 })
+    }
+
+    /// Bounds on operations.
+    fn input_limits(&self) -> client::Limits {
+        let limits = &self.config.limits;
+        let before = self
+            .began_under
+            .as_ref()
+            .map_or(limits, |config| &config.limits);
+        client::Limits {
+            control_line_bytes_max: limits
+                .control_line_bytes_max
+                .max(before.control_line_bytes_max),
+            payload_bytes_max: limits.payload_bytes_max.max(before.payload_bytes_max),
+            headers: self.rules.headers,
+        }
     }
 
     /// What a fault of the client's comes to.

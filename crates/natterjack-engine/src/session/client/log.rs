@@ -12,7 +12,7 @@ pub struct Label<'a>(pub(super) &'a ClientSession);
 
 impl fmt::Display for Label<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.address {
+        match self.0.address() {
             Some(address) => write!(formatter, "{address}")?,
             None => formatter.write_str("in-process")?,
         }

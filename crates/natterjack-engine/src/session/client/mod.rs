@@ -10,6 +10,7 @@
 //! Here is the life of a session; what comes in is taken apart in [`input`], carried out in [`operations`],
 //! and messages are handled in [`publish`].
 
+mod adapt;
 mod input;
 mod log;
 mod operations;
@@ -29,22 +30,30 @@ pub use self::log::Label;
 use super::heartbeat::{Beat, Heartbeat};
 use crate::account::Account;
 use crate::close_reason::CloseReason;
+use crate::config::Config;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::subscription::{Sid, Subscription};
 use crate::delivery::worker::{Worker, remove_from_index};
-use crate::engine::{Counters, Engine, Peer};
+use crate::engine::{Engine, Peer};
 use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, READ_BUFFER_BYTES, STALL_MAX};
+use crate::monitor::counters;
+use crate::monitor::record::Record;
 
 /// A client connection.
 pub struct ClientSession {
     engine: Arc<Engine>,
+    /// What this session goes by.
+    config: Arc<Config>,
     account: Arc<Account>,
     outbox: Arc<Outbox>,
-    address: Option<SocketAddr>,
+    record: Arc<Record>,
     subscriptions: Subscriptions,
     /// Subscriptions of before a second CONNECT: closed, and still to be taken out of the index.
     retired: Vec<Arc<Subscription>>,
     partial: Partial,
+    /// The configuration under which the operation began that is not all there yet, if there was a newer one since:
+    /// what was within its bounds when it was announced is not refused for having been on its way.
+    began_under: Option<Arc<Config>>,
     /// What CONNECT said; absent before it.
     connect: Option<Box<ConnectOptions>>,
     rules: Rules,
@@ -56,8 +65,11 @@ pub struct ClientSession {
     read_bytes_max: usize,
     first_pong_sent: bool,
     is_ended: bool,
+    is_forgotten: bool,
     /// Bytes that waited when the write deadline passed.
     overdue_bytes: usize,
+    /// The time as far as this session was told.
+    now: Instant,
     messages_in: u64,
     bytes_in: u64,
 }
@@ -80,21 +92,32 @@ struct Stall {
 }
 
 impl ClientSession {
-    pub(crate) fn new(engine: Arc<Engine>, outbox: Arc<Outbox>, peer: Peer, now: Instant) -> Self {
-        let auth_deadline = engine
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        config: Arc<Config>,
+        record: Arc<Record>,
+        now: Instant,
+    ) -> Self {
+        let auth_deadline = config
             .authorization
             .is_required()
-            .then(|| now + engine.limits.auth_timeout);
+            .then(|| now + config.limits.auth_timeout);
         let defaults = ConnectOptions::default();
+        let account = Arc::clone(engine.global_account());
+        account.counters.entered();
+        let outbox = Arc::clone(record.outbox());
+        outbox.adapt(config.generation, config.outbox_limits());
         Self {
-            account: Arc::clone(engine.global_account()),
-            heartbeat: Heartbeat::new(&engine.limits, now),
+            heartbeat: Heartbeat::new(&config.limits, now),
             engine,
+            config,
+            account,
             outbox,
-            address: peer.address,
+            record,
             subscriptions: HashMap::default(),
             retired: Vec::new(),
             partial: Partial::default(),
+            began_under: None,
             connect: None,
             rules: Rules::of(&defaults),
             auth_deadline,
@@ -102,7 +125,9 @@ impl ClientSession {
             read_bytes_max: READ_BUFFER_BYTES,
             first_pong_sent: false,
             is_ended: false,
+            is_forgotten: false,
             overdue_bytes: 0,
+            now,
             messages_in: 0,
             bytes_in: 0,
         }
@@ -138,7 +163,7 @@ impl ClientSession {
     /// Where the client comes from; `None` inside the process.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address
+        self.record.address()
     }
 
     /// The round-trip time to the client, once a PING was answered.
@@ -165,7 +190,7 @@ impl ClientSession {
                 .iter()
                 .for_each(|outbox| outbox.give_up_waiting(now));
             stall.on.clear();
-            let slowed = self.engine.limits.slowed_read_bytes();
+            let slowed = self.config.limits.slowed_read_bytes();
             self.read_bytes_max = (self.read_bytes_max / 4).max(slowed);
         }
         stall.on.retain(|outbox| outbox.wait_congested(waker));
@@ -183,7 +208,7 @@ impl ClientSession {
             .outbox
             .status()
             .blocked_since
-            .map(|since| since + self.engine.limits.write_deadline);
+            .map(|since| since + self.config.limits.write_deadline);
         [self.auth_deadline, stall_end, write_deadline]
             .into_iter()
             .flatten()
@@ -192,11 +217,12 @@ impl ClientSession {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
         let status = self.outbox.status();
         if status.closed.is_some() {
             return;
         }
-        let limits = &self.engine.limits;
+        let limits = &self.config.limits;
         if let Some(since) = status.blocked_since
             && now >= since + limits.write_deadline
         {
@@ -214,7 +240,7 @@ impl ClientSession {
             return;
         }
         if now >= self.heartbeat.due() {
-            match self.heartbeat.beat(&self.engine.limits, now) {
+            match self.heartbeat.beat(&self.config.limits, now) {
                 Beat::Rest => {}
                 Beat::Ping => {
                     let mut text = Vec::new();
@@ -271,17 +297,18 @@ impl ClientSession {
         if !self.subscriptions.is_empty() {
             return false;
         }
-        self.engine.forget(&self.outbox);
+        if !std::mem::replace(&mut self.is_forgotten, true) {
+            self.account.counters.left();
+            self.engine.forget(&self.record, self.now);
+        }
         true
     }
 
     pub(super) fn info(&self) -> client::ServerInfo {
-        self.engine.info(
-            self.outbox.id(),
-            Peer {
-                address: self.address,
-            },
-        )
+        let peer = Peer {
+            address: self.record.address(),
+        };
+        self.engine.info(&self.config, self.outbox.id(), peer)
     }
 
     /// Sends the batch's deliveries, and notes who is behind.
@@ -289,19 +316,18 @@ impl ClientSession {
         worker.cache.sweep();
         let deliverer = &mut worker.deliverer;
         deliverer.flush_touched(now);
-        Counters::add(
-            &self.engine.counters.messages_out,
-            std::mem::take(&mut deliverer.messages_out),
-        );
-        Counters::add(
-            &self.engine.counters.bytes_out,
-            std::mem::take(&mut deliverer.bytes_out),
-        );
+        // A run never leaves its publisher's account.
+        let counters = &self.account.counters;
+        let messages_out = std::mem::take(&mut deliverer.messages_out);
+        counters::add(&counters.messages_out, messages_out);
+        let bytes_out = std::mem::take(&mut deliverer.bytes_out);
+        counters::add(&counters.bytes_out, bytes_out);
         let congested = deliverer.take_congested();
         if congested.is_empty() {
             self.read_bytes_max = (self.read_bytes_max * 2).min(READ_BUFFER_BYTES);
         } else {
-            Counters::add(&self.engine.counters.stalls, 1);
+            congested.iter().for_each(|outbox| outbox.count_stall());
+            counters::add(&self.engine.counters.stalls, congested.len() as u64);
             self.stalled = Some(Box::new(Stall {
                 on: congested,
                 since: now,
@@ -311,7 +337,7 @@ impl ClientSession {
 
     /// Counts and reports a slow consumer, once, whoever found out that it was one.
     fn note_end(&self) {
-        let limits = &self.engine.limits;
+        let limits = &self.config.limits;
         let label = self.label();
         match self.outbox.status().closed {
             Some(CloseReason::SlowConsumerPendingBytes) => {
@@ -336,9 +362,14 @@ impl ClientSession {
                     self.overdue_bytes,
                 );
             }
+            Some(CloseReason::StaleConnection) => {
+                counters::add(&self.engine.counters.stale_connections, 1);
+                return;
+            }
             _ => return,
         }
-        Counters::add(&self.engine.counters.slow_consumers, 1);
+        counters::add(&self.engine.counters.slow_consumers, 1);
+        counters::add(&self.account.counters.slow_consumers, 1);
     }
 
     fn send_last(&self, reply: ErrorReply<'_>, reason: CloseReason, now: Instant) {

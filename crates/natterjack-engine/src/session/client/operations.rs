@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use natterjack_wire::client::{self, ClientOp, Subscribe, Unsubscribe};
+use natterjack_wire::client::{self, ClientOp, ConnectOptions, Subscribe, Unsubscribe};
 use natterjack_wire::error::ErrorReply;
 
 use super::input::{Halt, authorization_violation};
@@ -63,7 +63,8 @@ impl ClientSession {
             self.drop_subscriptions();
         }
         self.auth_deadline = None;
-        let is_authorized = self.engine.authorization.accepts(&options);
+        self.introduce(&options, shown_user(&options));
+        let is_authorized = self.config.authorization.accepts(&options);
         let names_account = options.new_account || !options.account.is_empty();
         self.rules = Rules::of(&options);
         let protocol = options.protocol;
@@ -73,7 +74,7 @@ impl ClientSession {
             return Err(authorization_violation());
         }
         let jitter = fastrand::Rng::with_seed(self.engine.seed()).f64();
-        self.heartbeat.connected(&self.engine.limits, jitter, now);
+        self.heartbeat.connected(&self.config.limits, jitter, now);
         if !(0..=1).contains(&protocol) {
             return Err(Halt::Tell(
                 ErrorReply::InvalidClientProtocol,
@@ -130,12 +131,12 @@ impl ClientSession {
         if let Some(queue @ b"_sys_") = queue {
             return Err(ErrorReply::QueueSubscribeDenied { subject, queue });
         }
-        let tokens_max = self.engine.limits.subscription_tokens_max;
+        let tokens_max = self.config.limits.subscription_tokens_max;
         if tokens_max.is_some_and(|max| subject.split(|&byte| byte == b'.').count() > max) {
             return Err(ErrorReply::TooManyTokens { subject });
         }
         self.forget_finished();
-        let subscriptions_max = self.engine.limits.subscriptions_max;
+        let subscriptions_max = self.config.limits.subscriptions_max;
         if subscriptions_max.is_some_and(|max| self.subscriptions.len() >= max) {
             return Err(ErrorReply::SubscriptionsExceeded);
         }
@@ -198,4 +199,14 @@ impl ClientSession {
             worker.deliverer.touch(&self.outbox);
         }
     }
+}
+
+/// What is shown of the credentials in a CONNECT, as nats-server does.
+fn shown_user(options: &ConnectOptions) -> Option<&str> {
+    let shown = [
+        (!options.nkey.is_empty()).then_some(options.nkey.as_str()),
+        (!options.user.is_empty()).then_some(options.user.as_str()),
+        (!options.auth_token.is_empty()).then_some("[REDACTED]"),
+    ];
+    shown.into_iter().flatten().next()
 }

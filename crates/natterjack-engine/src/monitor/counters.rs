@@ -1,0 +1,222 @@
+//! What is counted for a server and for each account.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use natterjack_subject::Index;
+
+use super::snapshot::AccountSnapshot;
+use crate::delivery::Subscriber;
+
+/// Totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Messages clients published.
+    pub messages_in: u64,
+    /// Their bytes, header and payload.
+    pub bytes_in: u64,
+    /// Messages delivered to clients.
+    pub messages_out: u64,
+    /// Their bytes, header and payload.
+    pub bytes_out: u64,
+    /// Connections ever accepted.
+    pub connections: u64,
+    /// Connections closed because they could not keep up.
+    pub slow_consumers: u64,
+    /// The same by kind of connection.
+    pub slow_consumers_by_kind: ByKind,
+    /// Connections closed because PINGs went unanswered.
+    pub stale_connections: u64,
+    /// The same by kind of connection.
+    pub stale_connections_by_kind: ByKind,
+    /// Times a producer was held back because a consumer was behind, counted for each such consumer.
+    pub stalls: u64,
+    /// Messages not delivered because their consumer was behind and producers are not held back.
+    pub messages_dropped: u64,
+}
+
+/// A count for each kind of connection there is in the protocol. Only clients exist so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByKind {
+    /// Clients.
+    pub clients: u64,
+    /// Routes to other servers of the cluster.
+    pub routes: u64,
+    /// Gateways to other clusters.
+    pub gateways: u64,
+    /// Leaf nodes.
+    pub leaf_nodes: u64,
+}
+
+impl ByKind {
+    pub(crate) fn of_clients(clients: u64) -> Self {
+        Self {
+            clients,
+            ..Self::default()
+        }
+    }
+}
+
+/// How an account's index of subscriptions is used, or all of them together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct IndexCounters {
+    /// Subscriptions in it.
+    pub subscriptions: usize,
+    /// Subscriptions ever put into it.
+    pub inserts: u64,
+    /// Subscriptions taken out of it.
+    pub removes: u64,
+    /// Times the receivers of a subject were asked for, by a cache or by the index.
+    pub matches: u64,
+    /// Those of them a thread's cache could answer.
+    pub cache_hits: u64,
+    /// The most receivers the index ever found for a subject.
+    pub fanout_max: u64,
+    /// Receivers found by the index, in all.
+    pub fanout_sum: u64,
+}
+
+impl IndexCounters {
+    /// The share of questions that a cache answered, from 0 to 1.
+    #[must_use]
+    pub fn cache_hit_rate(&self) -> f64 {
+        ratio(self.cache_hits, self.matches)
+    }
+
+    /// Receivers the index found for a subject, on average over all it was asked for.
+    #[must_use]
+    pub fn fanout_average(&self) -> f64 {
+        ratio(
+            self.fanout_sum,
+            self.matches.saturating_sub(self.cache_hits),
+        )
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            subscriptions: self.subscriptions + other.subscriptions,
+            inserts: self.inserts + other.inserts,
+            removes: self.removes + other.removes,
+            matches: self.matches + other.matches,
+            cache_hits: self.cache_hits + other.cache_hits,
+            fanout_max: self.fanout_max.max(other.fanout_max),
+            fanout_sum: self.fanout_sum + other.fanout_sum,
+        }
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+/// What is counted for the server as a whole. Messages and bytes are counted by account, once.
+#[derive(Default)]
+pub(crate) struct ServerCounters {
+    pub(crate) connections: AtomicU64,
+    pub(crate) slow_consumers: AtomicU64,
+    pub(crate) stale_connections: AtomicU64,
+    pub(crate) stalls: AtomicU64,
+    pub(crate) messages_dropped: AtomicU64,
+}
+
+/// What is counted for an account. Sessions add to it at the ends of batches.
+#[derive(Default)]
+pub(crate) struct AccountCounters {
+    pub(crate) connections: AtomicUsize,
+    pub(crate) connections_total: AtomicU64,
+    pub(crate) messages_in: AtomicU64,
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) messages_out: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
+    pub(crate) slow_consumers: AtomicU64,
+    pub(crate) cache_hits: AtomicU64,
+    pub(crate) cache_misses: AtomicU64,
+    pub(crate) fanout_max: AtomicU64,
+    pub(crate) fanout_sum: AtomicU64,
+}
+
+/// Adds to a counter; nothing costs nothing.
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
+    if count > 0 {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+pub(crate) fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// How a thread's cache of receivers was used since the last time this was noted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CacheUse {
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) fanout_max: u64,
+    pub(crate) fanout_sum: u64,
+}
+
+impl CacheUse {
+    /// Notes an answer of the index.
+    pub(crate) fn missed(&mut self, fanout: usize) {
+        self.misses += 1;
+        self.fanout_max = self.fanout_max.max(fanout as u64);
+        self.fanout_sum += fanout as u64;
+    }
+}
+
+impl AccountCounters {
+    pub(crate) fn snapshot(&self, name: &Arc<str>, index: &Index<Subscriber>) -> AccountSnapshot {
+        let (hits, misses) = (load(&self.cache_hits), load(&self.cache_misses));
+        let (subscriptions, removes) = (index.len(), index.removals());
+        AccountSnapshot {
+            name: Arc::clone(name),
+            connections: self.connections.load(Ordering::Relaxed),
+            connections_total: load(&self.connections_total),
+            subscriptions,
+            messages_in: load(&self.messages_in),
+            bytes_in: load(&self.bytes_in),
+            messages_out: load(&self.messages_out),
+            bytes_out: load(&self.bytes_out),
+            slow_consumers: load(&self.slow_consumers),
+            index: IndexCounters {
+                subscriptions,
+                inserts: removes + subscriptions as u64,
+                removes,
+                matches: hits + misses,
+                cache_hits: hits,
+                fanout_max: load(&self.fanout_max),
+                fanout_sum: load(&self.fanout_sum),
+            },
+        }
+    }
+
+    /// A connection came in.
+    pub(crate) fn entered(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        add(&self.connections_total, 1);
+    }
+
+    /// A connection ended or went to another account.
+    pub(crate) fn left(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Adds what a batch came to.
+    pub(crate) fn add_cache_use(&self, cache_use: CacheUse) {
+        add(&self.cache_hits, cache_use.hits);
+        if cache_use.misses > 0 {
+            add(&self.cache_misses, cache_use.misses);
+            add(&self.fanout_sum, cache_use.fanout_sum);
+            self.fanout_max
+                .fetch_max(cache_use.fanout_max, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! How a session that runs changes over to a new configuration.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use natterjack_wire::client::{self, ConnectOptions};
+
+use super::ClientSession;
+use super::input::Partial;
+use crate::account::Account;
+use crate::config::Config;
+use crate::monitor::record::Noted;
+use crate::monitor::{ClientFacts, TlsFacts};
+
+impl ClientSession {
+    /// Tells the session the time, and changes it over to the configuration in force if it goes by an older one. To
+    /// be called before anything else whenever the connection's task runs; [`handle_read`](Self::handle_read)
+    /// does so by itself. May close the connection.
+    #[inline]
+    pub fn adapt(&mut self, now: Instant) {
+        self.now = now;
+        if self.config.generation != self.engine.generation() {
+            self.change_over(now);
+        }
+    }
+
+    #[cold]
+    fn change_over(&mut self, now: Instant) {
+        let config = self.engine.config();
+        let former = std::mem::replace(&mut self.config, config);
+        if !matches!(self.partial, Partial::None) {
+            self.began_under.get_or_insert_with(|| Arc::clone(&former));
+        }
+        self.heartbeat.adapt(&self.config.limits, now);
+        self.change_access(&former, now);
+        if self.config.info != former.info && self.outbox.accepts_info() {
+            let mut text = Vec::new();
+            client::info(&mut text, &self.info());
+            self.outbox.append(&text);
+            self.outbox.flush(now);
+        }
+        // Last, because somebody may wait for it.
+        self.outbox
+            .adapt(self.config.generation, self.config.outbox_limits());
+        self.note();
+    }
+
+    /// What a new configuration means for who this client is and what it may do.
+    #[expect(
+        clippy::unused_self,
+        clippy::needless_pass_by_ref_mut,
+        reason = "filled in with users, permissions and accounts"
+    )]
+    fn change_access(&mut self, _former: &Config, _now: Instant) {}
+
+    /// The connection is encrypted; for monitoring.
+    pub fn set_tls(&self, facts: TlsFacts) {
+        self.record.change_client(|client| ClientFacts {
+            tls: Some(Arc::new(facts)),
+            ..client.clone()
+        });
+    }
+
+    /// Notes who the client says it is. `user` is shown in monitoring: no secret may be in it.
+    pub(super) fn introduce(&self, options: &ConnectOptions, user: Option<&str>) {
+        self.record.change_client(|client| ClientFacts {
+            name: options.name.as_str().into(),
+            language: options.lang.as_str().into(),
+            version: options.version.as_str().into(),
+            user: user.map(Into::into),
+            account: Arc::clone(self.account.shared_name()),
+            tls: client.tls.clone(),
+        });
+    }
+
+    /// Puts the client into another account. It has no subscriptions in the former one any more.
+    #[expect(dead_code, reason = "for logins that choose an account")]
+    pub(super) fn enter(&mut self, account: Arc<Account>) {
+        account.counters.entered();
+        self.account.counters.left();
+        self.record.change_client(|client| ClientFacts {
+            account: Arc::clone(account.shared_name()),
+            ..client.clone()
+        });
+        self.account = account;
+    }
+
+    /// Shows monitoring how things stand.
+    pub(super) fn note(&self) {
+        self.record.note(Noted {
+            active: self.heartbeat.last_active(),
+            round_trip: self.heartbeat.round_trip(),
+            messages_in: self.messages_in,
+            bytes_in: self.bytes_in,
+            subscriptions: self.subscriptions.len(),
+        });
+    }
+}
