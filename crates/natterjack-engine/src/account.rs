@@ -11,6 +11,9 @@ use crate::monitor::counters::AccountCounters;
 /// Name of the account of clients that were not put into another.
 pub const GLOBAL_ACCOUNT: &str = "$G";
 
+/// Name of the account for what the server itself has to say, unless another is chosen.
+pub const SYSTEM_ACCOUNT: &str = "$SYS";
+
 /// Clients of one account see each other's messages and nobody else's.
 pub struct Account {
     name: Arc<str>,

@@ -25,7 +25,7 @@ mod limits;
 mod monitor;
 mod session;
 
-pub use account::{Account, GLOBAL_ACCOUNT};
+pub use account::{Account, GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
 pub use auth::Authorization;
 pub use certificate_names::{CertificateNames, SubjectAttribute};
 pub use close_reason::CloseReason;

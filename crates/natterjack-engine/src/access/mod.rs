@@ -3,7 +3,13 @@
 //! [`Access`] is plain data. Nothing here reads a clock, a file or the system's randomness, and nothing here
 //! knows a connection: a verdict is a function of credentials, facts about the peer, a nonce and this data.
 
+mod distinguished_name;
+mod nkey;
+mod password;
+mod permissions;
+mod problems;
 mod secret;
+mod users;
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,11 +17,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::password::{PasswordCheck, is_bcrypt};
+pub use self::problems::AccessProblem;
 pub use self::secret::Secret;
 
 /// Who may connect, and what each may do.
 ///
-/// [`Default`] lets everybody in. What contradicts itself is found by `problems`.
+/// [`Default`] lets everybody in. What contradicts itself is found by [`problems`](Self::problems).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Access {
@@ -40,6 +48,12 @@ pub struct Access {
     /// The account for what the server itself has to say; `$SYS` if nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system_account: Option<String>,
+    /// Clients with certificates are the users their certificates name, and users without a password can be
+    /// nobody else (option `tls.verify_and_map`).
+    pub verify_and_map: bool,
+    /// Where all users belong to the system account, everybody else may still come in to `$G`. nats-server has it so
+    /// as long as there is no `authorization` block; [`Default`] has it not.
+    pub open_besides_system: bool,
 }
 
 impl Access {
