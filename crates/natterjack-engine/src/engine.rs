@@ -338,8 +338,13 @@ impl Engine {
 
     /// INFO for one client.
     pub(crate) fn info(&self, config: &Config, client_id: u64, peer: Peer) -> ServerInfo {
+        // There is no wire to be tapped within a process.
+        let has_wire = peer.address.is_some();
         ServerInfo {
             client_id,
+            tls_required: config.info.tls_required && has_wire,
+            tls_available: config.info.tls_available && has_wire,
+            tls_verify: config.info.tls_verify && has_wire,
             client_ip: peer
                 .address
                 .map(|address| address.ip().to_string())

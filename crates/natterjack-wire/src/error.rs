@@ -157,6 +157,8 @@ error_replies! {
     AccountAuthenticationExpired closes ["Account Authentication Expired"];
     /// The server has as many connections as it may; sent after `INFO`.
     ConnectionsExceeded closes ["maximum connections exceeded"];
+    /// More clients than allowed began a TLS handshake within a second; sent in clear text, after `INFO`.
+    HandshakesExceeded closes ["Connection throttling is active. Please try again later."];
     /// The account has as many connections as it may; sent after `CONNECT`.
     AccountConnectionsExceeded closes ["maximum account active connections exceeded"];
     /// The connection or its account has as many subscriptions as it may. The connection stays; only when a

@@ -15,6 +15,7 @@ mod input;
 mod log;
 mod operations;
 mod publish;
+mod secure;
 
 use core::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use self::input::Partial;
 pub use self::log::Label;
 use super::heartbeat::{Beat, Heartbeat};
 use crate::account::Account;
+use crate::certificate_names::CertificateNames;
 use crate::close_reason::CloseReason;
 use crate::config::Config;
 use crate::delivery::outbox::Outbox;
@@ -59,6 +61,9 @@ pub struct ClientSession {
     rules: Rules,
     heartbeat: Heartbeat,
     auth_deadline: Option<Instant>,
+    /// What the certificate says that the client has shown.
+    #[expect(dead_code, reason = "for users that are found by their certificate")]
+    certificate_names: Option<Box<CertificateNames>>,
     /// Consumers this client must wait for before more is read from it, and since when.
     stalled: Option<Box<Stall>>,
     /// Bytes to read at once: fewer while consumers are behind, so that each wait for them counts for more.
@@ -121,6 +126,7 @@ impl ClientSession {
             connect: None,
             rules: Rules::of(&defaults),
             auth_deadline,
+            certificate_names: None,
             stalled: None,
             read_bytes_max: READ_BUFFER_BYTES,
             first_pong_sent: false,
