@@ -32,6 +32,7 @@ mod identity;
 mod in_process;
 mod lifecycle;
 mod net;
+pub mod tls;
 mod workers;
 
 pub use in_process::{
