@@ -13,7 +13,7 @@ use natterjack_wire::client::ServerInfo;
 
 use crate::auth::Authorization;
 use crate::delivery::outbox::{Outbox, OutboxLimits};
-use crate::limits::Limits;
+use crate::limits::{Limits, WriteTimeout};
 
 /// Everything about an engine that can change while it runs.
 #[derive(Clone, Debug)]
@@ -57,6 +57,8 @@ impl Config {
         OutboxLimits {
             pending_bytes_max: self.limits.pending_bytes_max,
             congested_bytes: self.limits.congested_bytes(),
+            drop_bytes: self.limits.drop_bytes(),
+            must_finish: self.limits.write_timeout == WriteTimeout::Close,
         }
     }
 }

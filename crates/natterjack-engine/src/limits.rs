@@ -73,7 +73,20 @@ impl Limits {
     /// Far below `pending_bytes_max`, so that a backlog stays in the CPU's caches and a fan-out to
     /// thousands of slow connections does not fill memory before anybody is slowed.
     pub(crate) fn congested_bytes(&self) -> usize {
-        (self.pending_bytes_max / 4).min(CONGESTED_BYTES)
+        if self.stall_producers {
+            (self.pending_bytes_max / 4).min(CONGESTED_BYTES)
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Backlog above which messages are dropped instead, in bytes; the share is nats-server's.
+    pub(crate) fn drop_bytes(&self) -> usize {
+        if self.stall_producers {
+            usize::MAX
+        } else {
+            self.pending_bytes_max / 4 * 3
+        }
     }
 
     /// The least a slowed producer reads between two waits for its consumers, in bytes.
@@ -82,7 +95,9 @@ impl Limits {
     /// the default bounds, and it leaves a consumer that is not running for a moment about a second before
     /// it overflows.
     pub(crate) fn slowed_read_bytes(&self) -> usize {
-        let headroom = self.pending_bytes_max - self.congested_bytes();
+        let headroom = self
+            .pending_bytes_max
+            .saturating_sub(self.congested_bytes());
         (headroom / 128).clamp(SLOWED_READ_BYTES_MIN, SLOWED_READ_BYTES_MAX)
     }
 }

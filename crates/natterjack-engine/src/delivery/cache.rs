@@ -13,10 +13,12 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use natterjack_subject::Stamp;
+use natterjack_subject::{MatchSet, QueueGroup, Stamp};
 
+use super::Subscriber;
 use super::receivers::Receivers;
 use crate::account::Account;
+use crate::monitor::counters::CacheUse;
 
 /// Slots of the table; a power of two.
 const SLOTS: usize = 4096;
@@ -48,6 +50,7 @@ pub(crate) struct RouteCache {
     seen: Box<[u64]>,
     entries: Box<[Option<Box<Entry>>]>,
     swept: usize,
+    cache_use: CacheUse,
 }
 
 impl RouteCache {
@@ -57,6 +60,7 @@ impl RouteCache {
             seen: vec![0; SLOTS].into(),
             entries: std::iter::repeat_with(|| None).take(SLOTS).collect(),
             swept: 0,
+            cache_use: CacheUse::default(),
         }
     }
 
@@ -72,6 +76,7 @@ impl RouteCache {
         if self.seen[slot] != hash || subject.len() > SUBJECT_BYTES_MAX {
             self.seen[slot] = hash;
             let found = account.index().matches(subject);
+            self.cache_use.missed(fanout(&found));
             return (!current.are(&found)).then(|| Receivers::new(found));
         }
         if let Some(entry) = &self.entries[slot]
@@ -79,9 +84,11 @@ impl RouteCache {
             && Arc::ptr_eq(&entry.account, account)
             && entry.is_current()
         {
+            self.cache_use.hits += 1;
             return (!entry.receivers.same_as(current)).then(|| entry.receivers.clone());
         }
         let (stamp, found) = account.index().look_up(subject);
+        self.cache_use.missed(fanout(&found));
         let found = if current.are(&found) {
             current.clone()
         } else {
@@ -89,13 +96,18 @@ impl RouteCache {
         };
         match &mut self.entries[slot] {
             Some(entry) => {
-                entry.account = Arc::clone(account);
+                if !Arc::ptr_eq(&entry.account, account) {
+                    entry.account.counters.cached_less();
+                    account.counters.cached_more();
+                    entry.account = Arc::clone(account);
+                }
                 entry.subject.clear();
                 entry.subject.extend_from_slice(subject);
                 entry.stamp = stamp;
                 entry.receivers = found.clone();
             }
             none => {
+                account.counters.cached_more();
                 *none = Some(Box::new(Entry {
                     account: Arc::clone(account),
                     subject: subject.to_vec(),
@@ -112,11 +124,30 @@ impl RouteCache {
         for _ in 0..SWEPT_PER_BATCH {
             self.swept = (self.swept + 1) % SLOTS;
             let entry = &mut self.entries[self.swept];
-            if entry.as_ref().is_some_and(|entry| !entry.is_current()) {
-                *entry = None;
+            if let Some(outdated) = entry.take_if(|entry| !entry.is_current()) {
+                outdated.account.counters.cached_less();
             }
         }
     }
+
+    /// How it was used since the last call.
+    pub(crate) fn take_use(&mut self) -> CacheUse {
+        std::mem::take(&mut self.cache_use)
+    }
+}
+
+impl Drop for RouteCache {
+    fn drop(&mut self) {
+        for entry in self.entries.iter().flatten() {
+            entry.account.counters.cached_less();
+        }
+    }
+}
+
+/// Subscriptions that are found, every member of a queue group counted.
+fn fanout(found: &MatchSet<Subscriber>) -> usize {
+    let members: usize = found.groups().iter().map(QueueGroup::len).sum();
+    found.plain_len() + members
 }
 
 #[cfg(test)]
@@ -140,6 +171,8 @@ mod tests {
         let limits = OutboxLimits {
             pending_bytes_max: 1,
             congested_bytes: 1,
+            drop_bytes: usize::MAX,
+            must_finish: false,
         };
         let outbox = Arc::new(Outbox::new(1, limits, Arc::new(Nowhere)));
         Subscriber(Arc::new(Subscription::new(outbox, b"1", subject, None)))

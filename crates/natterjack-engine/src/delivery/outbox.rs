@@ -28,6 +28,8 @@ pub(crate) enum Offered {
     Congested,
     /// Not taken: the connection or the subscription was closed before.
     Closed,
+    /// Not taken: the target is too far behind, and its producers are not to be slowed.
+    Dropped,
     /// The subscription counts its messages; deliver through [`Outbox::offer_counted`].
     Counted,
 }
@@ -41,7 +43,8 @@ pub struct Status {
     pub is_blocked: bool,
     /// Bytes that wait to be written.
     pub pending_bytes: usize,
-    /// Since when the socket has taken no byte although some wait.
+    /// Since when the socket owes what the write deadline asks of it: a byte, although some wait; or with
+    /// [`WriteTimeout::Close`](crate::WriteTimeout::Close) all that waited at that time.
     pub blocked_since: Option<Instant>,
 }
 
@@ -58,7 +61,12 @@ pub(crate) struct Overflow {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutboxLimits {
     pub(crate) pending_bytes_max: usize,
+    /// Backlog above which producers are slowed; `usize::MAX` never.
     pub(crate) congested_bytes: usize,
+    /// Backlog above which messages are dropped; `usize::MAX` never.
+    pub(crate) drop_bytes: usize,
+    /// Whether all that waited when the socket was full must be written within the write deadline.
+    pub(crate) must_finish: bool,
 }
 
 impl OutboxLimits {
@@ -97,6 +105,9 @@ struct State {
     /// Bytes in the hands of whoever is writing.
     in_flight_bytes: usize,
     blocked_since: Option<Instant>,
+    /// When the socket was full, and how many of the bytes that waited then still do.
+    unfinished_since: Option<Instant>,
+    unfinished_bytes: usize,
     /// It has taken nothing for long; nobody waits for it until it does.
     unresponsive: bool,
     /// Producers that wait for the backlog to shrink, and whoever waits for the session to adapt.
@@ -143,6 +154,8 @@ impl Outbox {
                 queue: Queue::default(),
                 in_flight_bytes: 0,
                 blocked_since: None,
+                unfinished_since: None,
+                unfinished_bytes: 0,
                 unresponsive: false,
                 waiting: Vec::new(),
                 overflow: None,
@@ -238,7 +251,11 @@ impl Outbox {
             closed: state.closed,
             is_blocked: state.blocked,
             pending_bytes: state.pending_bytes(),
-            blocked_since: state.blocked_since,
+            blocked_since: if state.limits.must_finish {
+                state.unfinished_since
+            } else {
+                state.blocked_since
+            },
         }
     }
 
@@ -303,6 +320,9 @@ impl Outbox {
         if subscription.max() != 0 {
             return Offered::Counted;
         }
+        if state.must_drop() {
+            return Offered::Dropped;
+        }
         subscription.add_delivered(rendering.messages() as u64);
         state.messages_out += rendering.messages() as u64;
         state.bytes_out += rendering.payload_bytes() as u64;
@@ -347,6 +367,9 @@ impl Outbox {
         let mut state = self.state.lock();
         if state.closed.is_some() || subscription.is_closed() {
             return (Offered::Closed, 0);
+        }
+        if state.must_drop() {
+            return (Offered::Dropped, 0);
         }
         let taken = subscription.take_remaining(wanted);
         state.delivered_at = Some(now);
@@ -484,6 +507,10 @@ impl State {
         self.pending_bytes() > self.limits.congested_bytes && !self.unresponsive
     }
 
+    fn must_drop(&self) -> bool {
+        self.pending_bytes() > self.limits.drop_bytes
+    }
+
     fn is_adapted(&self, generation: u64) -> bool {
         self.generation >= generation || self.closed.is_some()
     }
@@ -548,11 +575,19 @@ impl State {
         if written.bytes > 0 {
             self.unresponsive = false;
             self.blocked_since = None;
+            self.unfinished_bytes = self.unfinished_bytes.saturating_sub(written.bytes);
+        }
+        if self.queue.bytes == 0 || self.unfinished_bytes == 0 {
+            self.unfinished_since = None;
         }
         if self.queue.bytes == 0 {
             self.blocked_since = None;
         } else if written.full {
             self.blocked_since.get_or_insert(now);
+            if self.unfinished_since.is_none() {
+                self.unfinished_since = Some(now);
+                self.unfinished_bytes = self.queue.bytes;
+            }
             if !std::mem::replace(&mut self.blocked, true)
                 && let Some(transport) = &self.transport
             {

@@ -37,6 +37,8 @@ pub(crate) struct Deliverer {
     reached: Vec<bool>,
     pub(crate) messages_out: u64,
     pub(crate) bytes_out: u64,
+    /// Messages that nobody got because those that were to were too far behind.
+    pub(crate) messages_dropped: u64,
 }
 
 /// A frame and the queue group's member it goes to.
@@ -74,6 +76,7 @@ impl Worker {
                 reached: Vec::new(),
                 messages_out: 0,
                 bytes_out: 0,
+                messages_dropped: 0,
             },
             spare_frame: Vec::new(),
         }
@@ -237,6 +240,9 @@ impl Deliverer {
         if exhausted {
             remove_from_index(publisher.account, subscription);
         }
+        if offered == Offered::Dropped {
+            messages = frames.len();
+        }
         self.settle(outbox, offered, must_flush, messages, bytes);
         trace_out(run, source, subscription, first..first + taken);
         taken
@@ -270,6 +276,7 @@ impl Deliverer {
         }
         // Members that count their messages hand over to others in the middle of a run; then frames go one
         // by one. Otherwise each member gets its share at once.
+        let dropped_before = self.messages_dropped;
         if picks
             .iter()
             .all(|pick| group.member(pick.member).0.max() == 0)
@@ -280,14 +287,19 @@ impl Deliverer {
             let direct = direct && group.len() == 1;
             self.deliver_shares(run, source, group, &mut picks, track, direct, now);
         }
+        // What one member was too slow for is lost only if no other takes it.
+        let mut dropped = 0;
         for pick in &picks {
+            self.messages_dropped = 0;
             let reached = after(pick.member, group.len()).any(|member| {
                 self.deliver_one(run, source, &group.member(member).0, publisher, *pick, now)
             });
+            dropped += u64::from(!reached && self.messages_dropped > 0);
             if track && reached {
                 self.reached[pick.frame] = true;
             }
         }
+        self.messages_dropped = dropped_before + dropped;
         self.picks = picks;
     }
 
@@ -373,6 +385,10 @@ impl Deliverer {
         }
         match offered {
             Offered::Closed | Offered::Counted => return false,
+            Offered::Dropped => {
+                self.messages_dropped += messages as u64;
+                return false;
+            }
             Offered::Congested => {
                 if !self
                     .congested

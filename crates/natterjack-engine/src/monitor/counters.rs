@@ -64,6 +64,8 @@ impl ByKind {
 pub struct IndexCounters {
     /// Subscriptions in it.
     pub subscriptions: usize,
+    /// Subjects whose receivers are remembered, each thread that remembers them counted.
+    pub cached: usize,
     /// Subscriptions ever put into it.
     pub inserts: u64,
     /// Subscriptions taken out of it.
@@ -99,6 +101,7 @@ impl IndexCounters {
     pub fn plus(&self, other: &Self) -> Self {
         Self {
             subscriptions: self.subscriptions + other.subscriptions,
+            cached: self.cached + other.cached,
             inserts: self.inserts + other.inserts,
             removes: self.removes + other.removes,
             matches: self.matches + other.matches,
@@ -141,6 +144,8 @@ pub(crate) struct AccountCounters {
     pub(crate) cache_misses: AtomicU64,
     pub(crate) fanout_max: AtomicU64,
     pub(crate) fanout_sum: AtomicU64,
+    /// Entries in the threads' caches.
+    cached: AtomicUsize,
 }
 
 /// Adds to a counter; nothing costs nothing.
@@ -188,6 +193,7 @@ impl AccountCounters {
             slow_consumers: load(&self.slow_consumers),
             index: IndexCounters {
                 subscriptions,
+                cached: self.cached.load(Ordering::Relaxed),
                 inserts: removes + subscriptions as u64,
                 removes,
                 matches: hits + misses,
@@ -196,6 +202,14 @@ impl AccountCounters {
                 fanout_sum: load(&self.fanout_sum),
             },
         }
+    }
+
+    pub(crate) fn cached_more(&self) {
+        self.cached.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn cached_less(&self) {
+        self.cached.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A connection came in.

@@ -106,19 +106,20 @@ impl<S: Stream> Driver<'_, S> {
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<CloseReason> {
         self.register(context);
         for _ in 0..BATCHES_PER_TURN {
+            let time = now();
+            self.session.adapt(time);
             let status = self.session.outbox().status();
             if let Some(reason) = status.closed {
                 return Poll::Ready(reason);
             }
             if status.is_blocked && self.wire.stream.poll_writable(context).is_ready() {
                 // An error shows again in the write that follows.
-                self.session.outbox().flush_unblocked(now());
+                self.session.outbox().flush_unblocked(time);
                 continue;
             }
             if self.session.retire_step() {
                 break;
             }
-            let time = now();
             self.poll_timer(context, time);
             if !self.may_read(context, time) {
                 return self.poll_phase();

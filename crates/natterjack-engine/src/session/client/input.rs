@@ -45,8 +45,8 @@ pub(super) enum Halt {
 impl From<ProtocolError> for Halt {
     fn from(error: ProtocolError) -> Self {
         match error.reply() {
-            Some(reply) => Self::Tell(reply, CloseReason::ProtocolViolation),
-            None => Self::Silent(CloseReason::ProtocolViolation),
+            Some(reply) => Self::Tell(reply, error.into()),
+            None => Self::Silent(error.into()),
         }
     }
 }

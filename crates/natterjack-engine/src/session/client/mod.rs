@@ -328,7 +328,10 @@ impl ClientSession {
         counters::add(&counters.messages_out, messages_out);
         let bytes_out = std::mem::take(&mut deliverer.bytes_out);
         counters::add(&counters.bytes_out, bytes_out);
+        let messages_dropped = std::mem::take(&mut deliverer.messages_dropped);
+        counters::add(&self.engine.counters.messages_dropped, messages_dropped);
         let congested = deliverer.take_congested();
+        counters.add_cache_use(worker.cache.take_use());
         if congested.is_empty() {
             self.read_bytes_max = (self.read_bytes_max * 2).min(READ_BUFFER_BYTES);
         } else {

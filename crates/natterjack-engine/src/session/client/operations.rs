@@ -42,7 +42,7 @@ impl ClientSession {
                     return Err(Halt::Silent(CloseReason::ProtocolViolation));
                 }
             }
-            ClientOp::Err(_) => return Err(Halt::Silent(CloseReason::ClientClosed)),
+            ClientOp::Err(_) => return Err(Halt::Silent(CloseReason::ParseError)),
         }
         Ok(())
     }
@@ -67,6 +67,8 @@ impl ClientSession {
         let is_authorized = self.config.authorization.accepts(&options);
         let names_account = options.new_account || !options.account.is_empty();
         self.rules = Rules::of(&options);
+        // A server may know none, whatever the client knows.
+        self.rules.headers &= self.config.info.headers;
         let protocol = options.protocol;
         self.connect = Some(options);
         if !is_authorized || names_account {
@@ -78,13 +80,13 @@ impl ClientSession {
         if !(0..=1).contains(&protocol) {
             return Err(Halt::Tell(
                 ErrorReply::InvalidClientProtocol,
-                CloseReason::ProtocolViolation,
+                CloseReason::ClientProtocolVersion,
             ));
         }
         if self.rules.no_responders && !self.rules.headers {
             return Err(Halt::Tell(
                 ErrorReply::NoRespondersRequiresHeaders,
-                CloseReason::ProtocolViolation,
+                CloseReason::NoRespondersRequiresHeaders,
             ));
         }
         self.outbox.set_headers(self.rules.headers);
