@@ -54,6 +54,20 @@ fn a_subject_reaches_literals_wildcards_and_one_group_for_all_patterns() {
 }
 
 #[test]
+fn what_was_taken_out_is_counted() {
+    let index = Index::new();
+    assert_eq!(index.removals(), 0);
+    for pattern in [&b"a"[..], b"a.*", b">"] {
+        for _again in 0..2 {
+            index.insert(pattern, None, 1).expect("a valid pattern");
+        }
+        assert!(index.remove(pattern, None, &1));
+        assert!(!index.remove(pattern, None, &1));
+    }
+    assert_eq!((index.len(), index.removals()), (0, 3));
+}
+
+#[test]
 fn the_same_receivers_are_the_same_set() {
     let index = Index::new();
     for subscriber in 0..50 {
