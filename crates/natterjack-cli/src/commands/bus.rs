@@ -86,7 +86,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     settings.nats.client.event_type = arguments.event_type;
-    start_log(arguments.log)?;
+    let _log = start_log(arguments.log)?;
     open_files::raise_limit();
     let mut stop = Stop::watch()?;
 
@@ -185,15 +185,14 @@ async fn drain(bus: &Bus, timeout: Duration) -> Result<(), DrainError> {
     draining.await
 }
 
-fn start_log(level: LogLevel) -> anyhow::Result<()> {
+fn start_log(level: LogLevel) -> anyhow::Result<log::Log> {
     let settings = log::Settings {
         info: level >= LogLevel::Info,
         debug: level >= LogLevel::Debug,
         trace: level >= LogLevel::Trace,
         ..log::Settings::default()
     };
-    log::start(&settings).context("cannot start the log")?;
-    Ok(())
+    log::start(&settings).context("cannot start the log")
 }
 
 /// What the feeder must know about the printer.

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use natterjack_cli::{log, open_files};
-use natterjack_server::{Authorization, Options, Server};
+use natterjack_server::{Access, Options, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::flags::Flags;
@@ -17,18 +17,20 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         trace: flags.trace,
         time: flags.log_time.unwrap_or(true),
         utc: flags.log_utc,
-        file: flags.log_file.clone(),
+        target: match flags.log_file.clone() {
+            None => log::Target::Stderr,
+            Some(path) => log::Target::File {
+                path,
+                bytes_max: 0,
+                files_max: 0,
+            },
+        },
         ..log::Settings::default()
     };
     let log = match log::start(&settings) {
         Ok(log) => log,
         Err(error) => {
-            let path = settings.file.unwrap_or_default();
-            let _ = writeln!(
-                io::stderr(),
-                "natterjackd: cannot open the log file {}: {error}",
-                path.display()
-            );
+            let _ = writeln!(io::stderr(), "natterjackd: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -100,14 +102,11 @@ fn options(flags: &Flags) -> Options {
 }
 
 /// The flags are checked already: a user has a password, and excludes a token.
-fn authorization(flags: &Flags) -> Authorization {
+fn authorization(flags: &Flags) -> Access {
     match (&flags.user, &flags.password, &flags.token) {
-        (Some(name), Some(password), _) => Authorization::User {
-            name: name.clone(),
-            password: password.clone(),
-        },
-        (_, _, Some(token)) => Authorization::Token(token.clone()),
-        _ => Authorization::Open,
+        (Some(name), Some(password), _) => Access::user(name.clone(), password.as_str()),
+        (_, _, Some(token)) => Access::token(token.as_str()),
+        _ => Access::open(),
     }
 }
 
@@ -190,7 +189,7 @@ fn reopen(log: &log::Log) {
         Ok(true) => tracing::info!("File log re-opened"),
         Ok(false) => tracing::info!("File log re-open ignored, not a file logger"),
         Err(error) => {
-            tracing::error!("cannot open the log file anew, keeping the old one: {error}")
+            tracing::error!("{error}; going on with the one that is open")
         }
     }
 }
