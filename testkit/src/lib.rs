@@ -18,6 +18,9 @@ pub use server::{Config, Kind, Listener, ServerUnderTest, Signal, StartError};
 
 pub mod programs;
 
+mod http;
+pub use http::HttpAnswer;
+
 mod program;
 pub use program::{Ending, Program};
 

@@ -31,6 +31,7 @@ mod clock;
 mod identity;
 mod in_process;
 mod lifecycle;
+pub mod monitoring;
 mod net;
 pub mod tls;
 mod workers;

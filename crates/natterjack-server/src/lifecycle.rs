@@ -79,7 +79,7 @@ pub(crate) struct Gate {
 pub(crate) struct Pass<'a>(&'a Gate);
 
 impl Gate {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             inside: AtomicUsize::new(0),
             emptied: Notify::new(),

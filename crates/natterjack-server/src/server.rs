@@ -14,6 +14,7 @@ use crate::clock::now;
 use crate::identity::server_info;
 use crate::in_process::{ClientError, InProcessClient, InProcessConnection};
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::monitoring::{self, Monitor};
 use crate::net::{connection, listener, pipe};
 use crate::options::{InvalidOption, Options};
 use crate::workers::Workers;
@@ -44,6 +45,16 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// A monitoring listener's address is not to be had.
+    #[error("cannot listen for monitoring on {host}:{port}: {source}")]
+    BindMonitoring {
+        /// Host of the option `http` or `https`.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// Sockets that listen already, for instance because a service manager opened them before it started the process.
@@ -61,13 +72,14 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) workers: Workers,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) monitor: Monitor,
 }
 
 /// A running server. Dropping it stops the server, without waiting for what is under way;
 /// [`shutdown`](Self::shutdown) waits.
 #[derive(Debug)]
 pub struct Server {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     options: Options,
     addresses: Vec<SocketAddr>,
     server_id: String,
@@ -123,6 +135,7 @@ impl Server {
             .map(tokio::net::TcpListener::local_addr)
             .collect::<io::Result<Vec<_>>>()
             .map_err(bind_error)?;
+        let monitoring = monitoring::Bound::new(&options.monitoring, open.monitoring).await?;
         let info = server_info(&options, addresses[0].port());
         let server_id = info.server_id.clone();
         tracing::info!("  Name:     {}", info.server_name);
@@ -137,7 +150,9 @@ impl Server {
             workers: Workers::new(Arc::clone(&engine)),
             engine,
             lifecycle: Lifecycle::new(),
+            monitor: Monitor::new(Arc::new(options.clone()), monitoring.addresses()),
         });
+        monitoring.serve(&shared);
         for (listener, address) in listeners.into_iter().zip(&addresses) {
             tracing::info!("Listening for client connections on {address}");
             tokio::spawn(listener::accept(Arc::clone(&shared), listener));
@@ -292,6 +307,7 @@ impl Server {
         {
             tracing::warn!("connections still open after {CLOSE_MAX:?}");
         }
+        self.shared.monitor.closed().await;
         tracing::info!("Server Exiting..");
     }
 

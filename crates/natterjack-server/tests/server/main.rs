@@ -2,5 +2,6 @@
 
 mod in_process;
 mod lifecycle;
+mod monitoring;
 mod slow_consumers;
 mod support;

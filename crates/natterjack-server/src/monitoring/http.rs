@@ -1,0 +1,360 @@
+//! HTTP for the pages: accepting, bounds on time and size, and the headers of answers. What a page says is decided
+//! in the router and the pages.
+//!
+//! A listener serves at most [`CONNECTIONS_MAX`] connections; more wait in the system's queue. No connection lives
+//! for long without doing anything: see the `…_MAX` below. Request bodies are not read.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, LOCATION,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::rt::ReadBufCursor;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpListener;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep_until, timeout};
+
+use super::router::{self, Answer};
+use crate::clock::now;
+use crate::lifecycle::Phase;
+use crate::server::Shared;
+
+/// Connections that are served at one time, of all listeners together.
+pub(super) const CONNECTIONS_MAX: usize = 128;
+
+/// With fewer places left than this, connections are closed after each answer, so that idle ones do not keep
+/// others out.
+const PLACES_LEFT_FEW: usize = CONNECTIONS_MAX / 4;
+
+/// How long the head of a request may take, from the connection's beginning or from its first byte
+/// (nats-server `ReadHeaderTimeout`).
+const HEAD_MAX: Duration = Duration::from_secs(5);
+
+/// How long a connection may wait for its next request.
+const IDLE_MAX: Duration = Duration::from_secs(120);
+
+/// How long a client may take no byte of an answer.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(10);
+
+/// Longest head of a request.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// Most headers in one.
+const HEADERS_MAX: usize = 100;
+
+/// Read at once; requests are small.
+const READ_BYTES: usize = 4096;
+
+/// Pause after the system refused to accept, which it does when it has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What turns an accepted socket into the stream that HTTP is spoken over.
+pub(crate) trait Wrap: Send + Sync + 'static {
+    /// That stream.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Wraps the socket; takes no longer than a handshake may.
+    fn wrap(
+        &self,
+        socket: tokio::net::TcpStream,
+    ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// HTTP in clear text.
+pub(crate) struct Clear;
+
+impl Wrap for Clear {
+    type Stream = tokio::net::TcpStream;
+
+    async fn wrap(&self, socket: tokio::net::TcpStream) -> io::Result<Self::Stream> {
+        Ok(socket)
+    }
+}
+
+/// Accepts connections until the server closes; lame duck mode can be watched.
+pub(crate) async fn accept<W: Wrap>(shared: Arc<Shared>, listener: TcpListener, wrap: W) {
+    let _listening = shared.monitor.listeners.pass();
+    // Moved in here, so that it is closed before the pass is given back.
+    let listener = listener;
+    let wrap = Arc::new(wrap);
+    let closing = shared.lifecycle.reached(Phase::Closing);
+    let accepting = async {
+        loop {
+            let places = Arc::clone(&shared.monitor.places);
+            let Ok(place) = places.acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((socket, _)) => {
+                    tokio::spawn(serve(Arc::clone(&shared), socket, Arc::clone(&wrap), place));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "accepting a monitoring connection failed");
+                    pause(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = closing => {}
+    }
+}
+
+async fn serve<W: Wrap>(
+    shared: Arc<Shared>,
+    socket: tokio::net::TcpStream,
+    wrap: Arc<W>,
+    _place: OwnedSemaphorePermit,
+) {
+    let closing = shared.lifecycle.reached(Phase::Closing);
+    let serving = async {
+        let stream = timeout(HEAD_MAX, wrap.wrap(socket)).await??;
+        speak(&shared, stream).await.map_err(io::Error::other)
+    };
+    tokio::select! {
+        ended = serving => if let Err(error) = ended {
+            tracing::debug!(%error, "monitoring connection ended");
+        },
+        () = closing => {}
+    }
+}
+
+async fn speak(
+    shared: &Arc<Shared>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<(), hyper::Error> {
+    let requests = Arc::new(AtomicU64::new(0));
+    let stream = Patient::new(stream, Arc::clone(&requests));
+    let service = service_fn(move |request| {
+        requests.fetch_add(1, Ordering::Relaxed);
+        respond(Arc::clone(shared), request)
+    });
+    http1::Builder::new()
+        .title_case_headers(true)
+        .half_close(true)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        // The stream keeps the times, since those for writing are needed as well.
+        .header_read_timeout(None)
+        .serve_connection(stream, service)
+        .await
+}
+
+async fn respond(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<Text>, Infallible> {
+    let is_crowded = shared.monitor.places.available_permits() < PLACES_LEFT_FEW;
+    let lacks_host = request.version() == Version::HTTP_11
+        && !request.headers().contains_key(HOST)
+        && request.uri().host().is_none();
+    let answer = if lacks_host {
+        Answer::text(
+            StatusCode::BAD_REQUEST,
+            "400 Bad Request: missing required Host header",
+        )
+    } else if request.method() == Method::CONNECT {
+        Answer::not_found()
+    } else {
+        let uri = request.uri();
+        router::answer(shared, uri.path(), uri.query().unwrap_or("")).await
+    };
+    let mut response = answer.into_response();
+    if is_crowded || lacks_host {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    Ok(response)
+}
+
+impl Answer {
+    fn into_response(self) -> Response<Text> {
+        let mut response = Response::new(Text(Some(self.body.into())));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        if self.is_for_any_origin {
+            let any = HeaderValue::from_static("*");
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
+        }
+        if self.status == StatusCode::NOT_FOUND {
+            let nosniff = HeaderValue::from_static("nosniff");
+            headers.insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+        }
+        if let Some(location) = self
+            .location
+            .and_then(|location| HeaderValue::from_str(&location).ok())
+        {
+            headers.insert(LOCATION, location);
+        }
+        response
+    }
+}
+
+/// A body that is there as a whole.
+struct Text(Option<Bytes>);
+
+impl Body for Text {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|text| Ok(Frame::data(text))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |text| text.len() as u64))
+    }
+}
+
+/// A stream that fails when its peer takes too long.
+struct Patient<S> {
+    stream: S,
+    /// Requests whose head has been read, as the service counts them, and as this stream last saw it.
+    requests: Arc<AtomicU64>,
+    requests_seen: u64,
+    reading: Reading,
+    read_timer: Timer,
+    write_timer: Timer,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Head,
+    /// The first byte of the next request.
+    Next,
+}
+
+impl<S> Patient<S> {
+    fn new(stream: S, requests: Arc<AtomicU64>) -> Self {
+        Self {
+            stream,
+            requests,
+            requests_seen: 0,
+            reading: Reading::Head,
+            read_timer: Timer(None),
+            write_timer: Timer(None),
+        }
+    }
+
+    /// Waits for what was not ready, but not for ever.
+    fn written<T>(
+        &mut self,
+        progress: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if progress.is_ready() {
+            self.write_timer.stop();
+            return progress;
+        }
+        ready!(self.write_timer.poll(WRITE_STALL_MAX, context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> hyper::rt::Read for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let requests = this.requests.load(Ordering::Relaxed);
+        if requests != this.requests_seen {
+            this.requests_seen = requests;
+            this.reading = Reading::Next;
+            this.read_timer.stop();
+        }
+        // Copied once more than necessary, because that needs no `unsafe`; it is a few hundred bytes.
+        let mut bytes = [0; READ_BYTES];
+        let room = buffer.remaining().min(READ_BYTES);
+        let mut read = ReadBuf::new(&mut bytes[..room]);
+        match Pin::new(&mut this.stream).poll_read(context, &mut read) {
+            Poll::Ready(Ok(())) => {
+                if this.reading == Reading::Next {
+                    this.reading = Reading::Head;
+                    this.read_timer.stop();
+                }
+                buffer.put_slice(read.filled());
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                let longest = match this.reading {
+                    Reading::Head => HEAD_MAX,
+                    Reading::Next => IDLE_MAX,
+                };
+                ready!(this.read_timer.poll(longest, context));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> hyper::rt::Write for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(written, context)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.written(flushed, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut_down = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.written(shut_down, context)
+    }
+}
+
+/// Runs from the first poll after it was stopped.
+struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    fn poll(&mut self, longest: Duration, context: &mut Context<'_>) -> Poll<()> {
+        let sleep = self
+            .0
+            .get_or_insert_with(|| Box::pin(sleep_until((now() + longest).into())));
+        sleep.as_mut().poll(context)
+    }
+
+    fn stop(&mut self) {
+        self.0 = None;
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the system gives no event when it has a file descriptor again"
+)]
+async fn pause(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}

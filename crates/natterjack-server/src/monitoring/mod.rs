@@ -1,0 +1,356 @@
+//! Monitoring: what nats-server serves over HTTP, for HTTP and for the embedding program.
+//!
+//! A page is a function from facts and the engine's snapshots to plain data ([`Varz`], [`Connz`], …), which
+//! [`Server`] hands out; HTTP only picks the page, reads its parameters and writes JSON. Here is what the pages
+//! share, and the listeners' beginning. The names of pages and fields are nats-server's (monitoring, 2.15.1).
+
+mod router;
+
+mod accountz;
+mod connz;
+mod healthz;
+mod root;
+mod routez;
+mod subsz;
+mod varz;
+
+mod facts;
+mod format;
+mod http;
+mod process;
+mod query;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+pub use self::accountz::{AccountDetail, Accountz, UnknownAccount};
+pub use self::connz::{
+    ConnectionInfo, ConnectionState, Connz, ConnzError, ConnzOptions, ConnzSort,
+    PeerCertificateInfo, Subscriptions, UnknownSort, UnknownState,
+};
+pub(crate) use self::facts::Configuration;
+use self::facts::{Load, ServerFacts, SharedCalendar};
+pub use self::format::{RoundTrip, Time, Uptime};
+pub use self::healthz::{Healthz, HealthzFault};
+use self::http::{CONNECTIONS_MAX, Clear};
+use self::process::ProcessorShare;
+use self::router::NAMES;
+pub use self::routez::{Route, Routez};
+pub use self::subsz::{IndexStats, InvalidTestSubject, SubscriptionDetail, Subsz, SubszOptions};
+pub use self::varz::{Absent, ClusterVarz, DiskWaits, KindCounts, Varz};
+use crate::clock::{calendar_now, now};
+use crate::lifecycle::{Gate, Phase};
+use crate::net::listener;
+use crate::options::{self, Endpoint, Options};
+use crate::server::{Server, Shared, StartError};
+
+/// Long pages that are written at the same time. Each holds itself in memory, so there are not to be many.
+const TURNS: usize = 2;
+
+/// What monitoring itself keeps.
+pub(crate) struct Monitor {
+    started: Instant,
+    calendar: SharedCalendar,
+    processor: ProcessorShare,
+    cores: usize,
+    current: Mutex<Current>,
+    /// Requests for each page.
+    requests: [AtomicU64; NAMES.len()],
+    /// What paths begin with: a clean path, `/` for nothing.
+    base_path: String,
+    addresses: Addresses,
+    /// Listeners that still accept.
+    listeners: Gate,
+    /// Places for connections.
+    places: Arc<Semaphore>,
+    /// Places for long pages.
+    turns: Semaphore,
+}
+
+/// Where the pages are served.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Addresses {
+    clear: Option<SocketAddr>,
+    encrypted: Option<SocketAddr>,
+}
+
+/// What a reload changes.
+#[derive(Clone)]
+struct Current {
+    options: Arc<Options>,
+    configuration: Configuration,
+}
+
+impl Monitor {
+    pub(crate) fn new(options: Arc<Options>, addresses: Addresses) -> Self {
+        let (started, time) = (now(), calendar_now());
+        let base_path = router::cleaned(&options.monitoring.base_path);
+        let base_path = match base_path.strip_suffix('/') {
+            Some(path) if !path.is_empty() => path.to_owned(),
+            _ => base_path,
+        };
+        Self {
+            started,
+            calendar: SharedCalendar::new(started, time),
+            processor: ProcessorShare::new(started),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            current: Mutex::new(Current {
+                options,
+                configuration: Configuration {
+                    loaded: time,
+                    digest: String::new(),
+                },
+            }),
+            requests: Default::default(),
+            base_path,
+            addresses,
+            listeners: Gate::new(),
+            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            turns: Semaphore::new(TURNS),
+        }
+    }
+
+    /// Shows other options from now on, loaded now.
+    pub(crate) fn set_options(&self, options: Arc<Options>) {
+        let mut current = self.current.lock();
+        current.options = options;
+        current.configuration.loaded = calendar_now();
+    }
+
+    fn set_configuration(&self, loaded: SystemTime, digest: String) {
+        let mut current = self.current.lock();
+        current.configuration.loaded = loaded;
+        current.configuration.digest = digest;
+    }
+
+    /// Waits until no listener is left. The server must be closing.
+    pub(crate) async fn closed(&self) {
+        self.listeners.empty().await;
+    }
+
+    fn count(&self, page: usize) {
+        self.requests[page].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn requests(&self) -> BTreeMap<&'static str, u64> {
+        let counts = self
+            .requests
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
+        NAMES
+            .into_iter()
+            .zip(counts)
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+}
+
+/// Listeners that are bound and not yet served.
+#[derive(Default)]
+pub(crate) struct Bound {
+    clear: Option<Bind>,
+    encrypted: Option<Bind>,
+}
+
+struct Bind {
+    host: String,
+    listeners: Vec<TcpListener>,
+}
+
+impl Bound {
+    /// Listens where the options say; for clear text on a socket that listens already, if there is one.
+    ///
+    /// # Errors
+    /// If an address is not to be had.
+    pub(crate) async fn new(
+        options: &options::Monitoring,
+        open: Option<std::net::TcpListener>,
+    ) -> Result<Self, StartError> {
+        let clear = match (open, &options.http) {
+            (Some(open), _) => Some(Bind::adopt(open)?),
+            (None, Some(endpoint)) => Some(Bind::new(endpoint).await?),
+            (None, None) => None,
+        };
+        let encrypted = match &options.https {
+            Some(endpoint) => Some(Bind::new(endpoint).await?),
+            None => None,
+        };
+        Ok(Self { clear, encrypted })
+    }
+
+    pub(crate) fn addresses(&self) -> Addresses {
+        let address = |bind: &Option<Bind>| bind.as_ref().and_then(Bind::address);
+        Addresses {
+            clear: address(&self.clear),
+            encrypted: address(&self.encrypted),
+        }
+    }
+
+    /// Serves the pages until the server closes.
+    pub(crate) fn serve(self, shared: &Arc<Shared>) {
+        if let Some(bind) = self.clear {
+            tracing::info!("Starting http monitor on {}", bind.shown());
+            for listener in bind.listeners {
+                tokio::spawn(http::accept(Arc::clone(shared), listener, Clear));
+            }
+        }
+        if let Some(bind) = self.encrypted {
+            tracing::info!("Starting https monitor on {}", bind.shown());
+            drop(bind);
+        }
+    }
+}
+
+impl Bind {
+    async fn new(endpoint: &Endpoint) -> Result<Self, StartError> {
+        let Endpoint { host, port } = endpoint.clone();
+        match listener::bind(&host, port).await {
+            Ok(listeners) => Ok(Self { host, listeners }),
+            Err(source) => Err(StartError::BindMonitoring { host, port, source }),
+        }
+    }
+
+    fn adopt(open: std::net::TcpListener) -> Result<Self, StartError> {
+        let address = open.local_addr();
+        let (host, port) = match &address {
+            Ok(address) => (address.ip().to_string(), address.port()),
+            Err(_) => (String::new(), 0),
+        };
+        match address.and_then(|_| listener::adopt(vec![open])) {
+            Ok(listeners) => Ok(Self { host, listeners }),
+            Err(source) => Err(StartError::BindMonitoring { host, port, source }),
+        }
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.listeners.first()?.local_addr().ok()
+    }
+
+    /// `host:port` as configured, with the port that was bound.
+    fn shown(&self) -> String {
+        let port = self.address().map_or(0, |address| address.port());
+        if self.host.contains(':') {
+            format!("[{}]:{port}", self.host)
+        } else {
+            format!("{}:{port}", self.host)
+        }
+    }
+}
+
+impl Shared {
+    fn facts(&self) -> ServerFacts {
+        let (now, time) = (now(), calendar_now());
+        let Current {
+            options,
+            configuration,
+        } = self.monitor.current.lock().clone();
+        let system_account: Option<&str> = None;
+        ServerFacts {
+            info: self.engine.configuration().info,
+            system_account: system_account.unwrap_or(SYSTEM_ACCOUNT).to_owned(),
+            options,
+            configuration,
+            certificate_not_after: None,
+            started: self.monitor.started,
+            now,
+            calendar: self.monitor.calendar.observed(now, time),
+        }
+    }
+
+    fn load(&self) -> Load {
+        Load {
+            connections: self.engine.connections(),
+            subscriptions: self.subscriptions(),
+            totals: self.engine.totals(),
+            requests: self.monitor.requests(),
+            memory_bytes: process::memory_bytes(),
+            cpu_percent: self.monitor.processor.percent(now()),
+            cores: self.monitor.cores,
+        }
+    }
+
+    fn subscriptions(&self) -> usize {
+        let accounts = self.engine.accounts();
+        accounts.iter().map(|account| account.subscriptions()).sum()
+    }
+
+    fn is_accepting(&self) -> bool {
+        self.lifecycle.phase() == Phase::Running
+    }
+}
+
+/// Name of the system account if none is configured.
+const SYSTEM_ACCOUNT: &str = "$SYS";
+
+/// What the monitoring pages show, without HTTP.
+impl Server {
+    /// Where the monitoring pages are served in clear text, with the port that was really bound.
+    #[must_use]
+    pub fn monitoring_addr(&self) -> Option<SocketAddr> {
+        self.shared.monitor.addresses.clear
+    }
+
+    /// Where they are served with TLS.
+    #[must_use]
+    pub fn monitoring_tls_addr(&self) -> Option<SocketAddr> {
+        self.shared.monitor.addresses.encrypted
+    }
+
+    /// Has monitoring show where the options come from: when their files were read, and the files' digest.
+    pub fn set_configuration(&self, loaded: SystemTime, digest: String) {
+        self.shared.monitor.set_configuration(loaded, digest);
+    }
+
+    /// The server as a whole. Cheap.
+    #[must_use]
+    pub fn varz(&self) -> Varz {
+        varz::varz(&self.shared.facts(), self.shared.load())
+    }
+
+    /// Connections. Linear in those there are, and with subscriptions in those too: with many, not for a thread
+    /// that has other things to do.
+    ///
+    /// # Errors
+    /// If options contradict each other.
+    pub fn connz(&self, options: &ConnzOptions) -> Result<Connz, ConnzError> {
+        connz::connz(&self.shared.facts(), &self.shared.engine, options)
+    }
+
+    /// Subscriptions. Linear in those there are, if they are to be listed.
+    ///
+    /// # Errors
+    /// If `test` is no subject to publish to.
+    pub fn subsz(&self, options: &SubszOptions) -> Result<Subsz, InvalidTestSubject> {
+        subsz::subsz(&self.shared.facts(), &self.shared.engine, options)
+    }
+
+    /// Connections to other servers. Cheap.
+    #[must_use]
+    pub fn routez(&self) -> Routez {
+        routez::routez(&self.shared.facts())
+    }
+
+    /// The accounts' names, or details of the account named. Linear in the number of accounts.
+    ///
+    /// # Errors
+    /// If there is no account of that name.
+    pub fn accountz(&self, account: Option<&str>) -> Result<Accountz, UnknownAccount> {
+        accountz::accountz(&self.shared.facts(), &self.shared.engine, account)
+    }
+
+    /// Whether the server takes connections. Cheap.
+    #[must_use]
+    pub fn healthz(&self) -> Healthz {
+        healthz::healthz(
+            self.shared.is_accepting(),
+            healthz::HealthzOptions::default(),
+        )
+    }
+}

@@ -1,0 +1,359 @@
+//! From a path and its query to an answer: which pages there are, what is counted, what a bad request is told.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::Serialize;
+
+use super::accountz::accountz;
+use super::connz::{ConnzOptions, Subscriptions, connz};
+use super::format::{compact_json, indented_json};
+use super::healthz::{HealthzOptions, healthz};
+use super::query::{BadValue, Query, percent_decoded};
+use super::root::root;
+use super::routez::routez;
+use super::subsz::{SubszOptions, subsz};
+use super::varz::varz;
+use crate::server::Shared;
+
+/// A page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+enum Page {
+    Root,
+    Varz,
+    Connz,
+    Routez,
+    Subsz,
+    Accountz,
+    Healthz,
+}
+
+/// The names pages are counted by, in the order of [`Page`].
+pub(super) const NAMES: [&str; 7] = [
+    "/",
+    "/varz",
+    "/connz",
+    "/routez",
+    "/subsz",
+    "/accountz",
+    "/healthz",
+];
+
+/// Pages that take longer than the time it takes to hand them to another thread: from this many connections and
+/// subscriptions on. They then hold up no connection that this thread serves.
+const LARGE: usize = 256;
+
+/// What is sent back.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) content_type: &'static str,
+    pub(super) body: Vec<u8>,
+    /// Whether scripts of any web page may read it.
+    pub(super) is_for_any_origin: bool,
+    pub(super) location: Option<String>,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+impl Answer {
+    pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Self {
+        Self {
+            status,
+            content_type: TEXT,
+            body: text.into().into_bytes(),
+            is_for_any_origin: false,
+            location: None,
+        }
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::text(StatusCode::NOT_FOUND, "404 page not found\n")
+    }
+
+    fn json(body: Vec<u8>) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: "application/json",
+            body,
+            is_for_any_origin: true,
+            location: None,
+        }
+    }
+
+    fn page(page: &impl Serialize) -> Self {
+        Self::json(indented_json(page))
+    }
+
+    fn html(status: StatusCode, text: String) -> Self {
+        Self {
+            content_type: HTML,
+            ..Self::text(status, text)
+        }
+    }
+
+    /// A link to the same page, without detours in its path (Go `http.ServeMux`).
+    fn moved_to(path: &str, query: &str) -> Self {
+        let mut location = path
+            .bytes()
+            .map(|byte| match byte {
+                b'%' | b'"' | b'<' | b'>' | b'?' | b'#' | b'\\' | 0..=b' ' | 0x7f.. => {
+                    format!("%{byte:02X}")
+                }
+                _ => char::from(byte).to_string(),
+            })
+            .collect::<String>();
+        if !query.is_empty() {
+            location = format!("{location}?{query}");
+        }
+        let link = location.replace('&', "&amp;").replace('"', "&#34;");
+        Self {
+            location: Some(location),
+            ..Self::html(
+                StatusCode::TEMPORARY_REDIRECT,
+                format!("<a href=\"{link}\">Temporary Redirect</a>.\n\n"),
+            )
+        }
+    }
+}
+
+/// Answers a request for `path` with `query`, both as they were sent.
+pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str) -> Answer {
+    let Some(path) = percent_decoded(path) else {
+        return Answer::text(StatusCode::BAD_REQUEST, "400 Bad Request");
+    };
+    let clean = cleaned(&path);
+    if clean != path {
+        return Answer::moved_to(&clean, query);
+    }
+    let Some(page) = page_at(&shared.monitor.base_path, &path) else {
+        return Answer::not_found();
+    };
+    let query = Query::parse(query);
+    let is_listing = matches!(page, Page::Connz | Page::Subsz | Page::Accountz);
+    let engine = &shared.engine;
+    let size = engine.connections() + engine.closed_connections() + shared.subscriptions();
+    if !is_listing || size < LARGE {
+        return written(&shared, page, &query);
+    }
+    let Ok(_turn) = shared.monitor.turns.acquire().await else {
+        return Answer::not_found();
+    };
+    let work = Arc::clone(&shared);
+    let built = tokio::task::spawn_blocking(move || written(&work, page, &query)).await;
+    built.unwrap_or_else(|_| {
+        Answer::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "500 Internal Server Error",
+        )
+    })
+}
+
+fn written(shared: &Shared, page: Page, query: &Query) -> Answer {
+    build(shared, page, query)
+        .unwrap_or_else(|refusal| Answer::text(StatusCode::BAD_REQUEST, refusal.0))
+}
+
+/// Why a request is bad, in nats-server's words.
+struct Refusal(String);
+
+/// Everything that can be wrong with a request has the words as its text.
+impl<E: std::error::Error> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+fn build(shared: &Shared, page: Page, query: &Query) -> Result<Answer, Refusal> {
+    let (monitor, engine) = (&shared.monitor, &*shared.engine);
+    let count = || monitor.count(page as usize);
+    // Whether a request with a bad parameter is counted differs from page to page, as in nats-server.
+    match page {
+        Page::Connz => {
+            let options = connz_options(query)?;
+            count();
+            Ok(Answer::page(&connz(&shared.facts(), engine, &options)?))
+        }
+        Page::Routez => {
+            subscriptions(query)?;
+            count();
+            Ok(Answer::page(&routez(&shared.facts())))
+        }
+        Page::Root => {
+            count();
+            Ok(Answer::html(StatusCode::OK, root(&shared.facts())))
+        }
+        Page::Varz => {
+            count();
+            Ok(Answer::page(&varz(&shared.facts(), shared.load())))
+        }
+        Page::Subsz => {
+            count();
+            let options = subsz_options(query)?;
+            Ok(Answer::page(&subsz(&shared.facts(), engine, &options)?))
+        }
+        Page::Accountz => {
+            count();
+            let account = optional(query, "acc");
+            let page = accountz(&shared.facts(), engine, account.as_deref())?;
+            Ok(Answer::page(&page))
+        }
+        Page::Healthz => {
+            count();
+            let options = healthz_options(query)?;
+            let health = healthz(shared.is_accepting(), options);
+            if health.status_code != 200 {
+                tracing::warn!("Healthcheck failed: {:?}", health.fault());
+            }
+            let status = StatusCode::from_u16(health.status_code);
+            Ok(Answer {
+                status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                ..Answer::json(compact_json(&health))
+            })
+        }
+    }
+}
+
+fn connz_options(query: &Query) -> Result<ConnzOptions, Refusal> {
+    // In this order, because the first fault is told.
+    Ok(ConnzOptions {
+        auth: query.boolean("auth")?,
+        subscriptions: subscriptions(query)?,
+        offset: not_negative(query.integer("offset")?),
+        limit: not_negative(query.integer("limit")?),
+        cid: Some(query.unsigned("cid")?).filter(|&id| id > 0),
+        state: query.text("state").parse()?,
+        user: optional(query, "user"),
+        account: optional(query, "acc"),
+        mqtt_client: optional(query, "mqtt_client"),
+        sort: query.text("sort").parse()?,
+    })
+}
+
+fn subsz_options(query: &Query) -> Result<SubszOptions, BadValue> {
+    Ok(SubszOptions {
+        subscriptions: query.boolean("subs")?,
+        offset: not_negative(query.integer("offset")?),
+        limit: not_negative(query.integer("limit")?),
+        test: optional(query, "test"),
+        account: optional(query, "acc"),
+    })
+}
+
+fn healthz_options(query: &Query) -> Result<HealthzOptions, BadValue> {
+    // What is asked about JetStream must be readable, and makes no difference without it.
+    for name in [
+        "js-enabled",
+        "js-enabled-only",
+        "js-server-only",
+        "js-meta-only",
+    ] {
+        query.boolean(name)?;
+    }
+    Ok(HealthzOptions {
+        details: query.boolean("details")?,
+        has_account: !query.text("account").is_empty(),
+        has_stream: !query.text("stream").is_empty(),
+        has_consumer: !query.text("consumer").is_empty(),
+    })
+}
+
+fn subscriptions(query: &Query) -> Result<Subscriptions, BadValue> {
+    if query.text("subs").to_lowercase() == "detail" {
+        return Ok(Subscriptions::Detail);
+    }
+    Ok(match query.boolean("subs")? {
+        true => Subscriptions::Subjects,
+        false => Subscriptions::Count,
+    })
+}
+
+fn not_negative(number: i64) -> usize {
+    usize::try_from(number.max(0)).unwrap_or(usize::MAX)
+}
+
+fn optional(query: &Query, name: &str) -> Option<String> {
+    Some(query.text(name).to_owned()).filter(|text| !text.is_empty())
+}
+
+/// The page at a clean path. `base` is a clean path too.
+fn page_at(base: &str, path: &str) -> Option<Page> {
+    if path == base {
+        return Some(Page::Root);
+    }
+    let name = match base {
+        "/" => path,
+        _ => path.strip_prefix(base)?,
+    };
+    Some(match name {
+        "/varz" => Page::Varz,
+        "/connz" => Page::Connz,
+        "/routez" => Page::Routez,
+        "/subsz" | "/subscriptionsz" => Page::Subsz,
+        "/accountz" => Page::Accountz,
+        "/healthz" => Page::Healthz,
+        _ => return None,
+    })
+}
+
+/// The path without empty parts, `.` and `..`; it begins with a slash, and ends with one if it did.
+pub(super) fn cleaned(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    let end = if path.ends_with('/') && !parts.is_empty() {
+        "/"
+    } else {
+        ""
+    };
+    format!("/{}{end}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned() {
+        for (path, clean) in [
+            ("", "/"),
+            ("/", "/"),
+            ("//varz", "/varz"),
+            ("/a/../varz", "/varz"),
+            ("/../../varz", "/varz"),
+            ("/./varz/", "/varz/"),
+            ("/varz/.", "/varz"),
+            ("varz", "/varz"),
+        ] {
+            assert_eq!(cleaned(path), clean, "{path}");
+        }
+    }
+
+    #[test]
+    fn pages_are_found_below_the_base() {
+        assert_eq!(page_at("/", "/"), Some(Page::Root));
+        assert_eq!(page_at("/", "/varz"), Some(Page::Varz));
+        assert_eq!(page_at("/", "/varz/"), None);
+        assert_eq!(page_at("/", "/VARZ"), None);
+        assert_eq!(page_at("/nats", "/nats"), Some(Page::Root));
+        assert_eq!(page_at("/nats", "/nats/subscriptionsz"), Some(Page::Subsz));
+        assert_eq!(page_at("/nats", "/nats/"), None);
+        assert_eq!(page_at("/nats", "/natsvarz"), None);
+        assert_eq!(page_at("/nats", "/varz"), None);
+        assert_eq!(page_at("/nats", "/"), None);
+    }
+
+    #[test]
+    fn every_page_is_counted_by_its_name() {
+        for (index, name) in NAMES.iter().enumerate() {
+            let page = page_at("/", name).expect("a page of that name");
+            assert_eq!(page as usize, index);
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The monitoring pages over HTTP and through the API: what HTTP itself does, bounds, pages of many. That each field
+//! is nats-server's is tested beside it, in `interop`.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use natterjack_server::monitoring::{
+    ConnectionState, ConnzError, ConnzOptions, ConnzSort, Subscriptions, SubszOptions,
+};
+use natterjack_server::{Endpoint, Monitoring, Options, Server, StartError};
+use serde_json::Value;
+use testkit::{HttpAnswer, Peer};
+
+use crate::support::{PATIENCE, beside, options, quiet_peer, until};
+
+fn monitored() -> Options {
+    Options {
+        monitoring: Monitoring {
+            http: Some(Endpoint {
+                host: "127.0.0.1".to_owned(),
+                port: 0,
+            }),
+            ..Monitoring::default()
+        },
+        ..options()
+    }
+}
+
+async fn start_with(options: Options) -> (Server, SocketAddr) {
+    let server = Server::start(options)
+        .await
+        .expect("a server on free ports");
+    let address = server.monitoring_addr().expect("monitoring was asked for");
+    (server, address)
+}
+
+/// A request, beside the server.
+async fn get(address: SocketAddr, path: &'static str) -> HttpAnswer {
+    beside(move || HttpAnswer::get(address, path)).await
+}
+
+async fn json(address: SocketAddr, path: &'static str) -> Value {
+    let answer = get(address, path).await;
+    assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    answer.json()
+}
+
+#[tokio::test]
+async fn pages_are_json_for_any_origin() {
+    let (_server, address) = start_with(monitored()).await;
+    for path in [
+        "/varz",
+        "/connz",
+        "/routez",
+        "/subsz",
+        "/subscriptionsz",
+        "/accountz",
+        "/healthz",
+    ] {
+        let answer = get(address, path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("content-type"), "application/json", "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), "*", "{path}");
+        assert!(answer.json().is_object(), "{path}");
+    }
+    assert_eq!(get(address, "/healthz").await.body, "{\"status\":\"ok\"}");
+    let root = get(address, "/").await;
+    assert_eq!(root.header("content-type"), "text/html; charset=utf-8");
+    assert!(root.body.contains("href=\"./varz\""), "{}", root.body);
+    let counts = &json(address, "/varz").await["http_req_stats"];
+    let expected = serde_json::json!({
+        "/": 1, "/varz": 2, "/connz": 1, "/routez": 1, "/subsz": 2, "/accountz": 1, "/healthz": 2,
+    });
+    assert_eq!(*counts, expected);
+}
+
+#[tokio::test]
+async fn a_base_path_is_before_all_paths() {
+    let mut options = monitored();
+    options.monitoring.base_path = "nats/a/".to_owned();
+    let (_server, address) = start_with(options).await;
+    for (path, status) in [
+        ("/nats/a", 200),
+        ("/nats/a/", 404),
+        ("/nats/a/varz", 200),
+        ("/nats/avarz", 404),
+        ("/varz", 404),
+        ("/", 404),
+    ] {
+        assert_eq!(get(address, path).await.status, status, "{path}");
+    }
+    let root = get(address, "/nats/a").await.body;
+    assert!(root.contains("href=\"./a/varz\""), "{root}");
+    let varz = json(address, "/nats/a/varz").await;
+    assert_eq!(varz["http_base_path"], "nats/a/");
+}
+
+#[tokio::test]
+async fn every_method_is_get_and_bodies_are_ignored() {
+    let (_server, address) = start_with(monitored()).await;
+    let send = |request: &'static str| beside(move || HttpAnswer::to(address, request));
+    let head = send("HEAD /healthz HTTP/1.0\r\n\r\n").await;
+    assert_eq!((head.status, head.header("content-length")), (200, "15"));
+    assert_eq!(head.body, "");
+    let post = send("POST /connz?limit=3 HTTP/1.0\r\nContent-Length: 7\r\n\r\nlimit=4").await;
+    assert_eq!(post.json()["limit"], 3);
+    // Without its body, and with one that never ends.
+    let endless = send(
+        "PUT /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9999999\r\n\r\n",
+    );
+    assert_eq!(endless.await.body, "{\"status\":\"ok\"}");
+}
+
+#[tokio::test]
+async fn connections_are_kept_and_requests_may_be_sent_ahead() {
+    let (_server, address) = start_with(monitored()).await;
+    let text = beside(move || {
+        let mut stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+        let last = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let requests = format!("{request}{request}{last}");
+        stream.write_all(requests.as_bytes()).expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("three answers");
+        text
+    })
+    .await;
+    assert_eq!(text.matches("{\"status\":\"ok\"}").count(), 3, "{text}");
+    assert!(
+        text.contains("Access-Control-Allow-Origin: *\r\n"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_refused() {
+    let (_server, address) = start_with(monitored()).await;
+    let send = |request: String| beside(move || HttpAnswer::to(address, &request));
+    assert_eq!(send("junk\r\n\r\n".to_owned()).await.status, 400);
+    assert_eq!(
+        send("GET /varz HTTP/1.1\r\n\r\n".to_owned()).await.status,
+        400
+    );
+    let long = format!("GET /varz HTTP/1.0\r\nX: {}\r\n\r\n", "x".repeat(30_000));
+    assert_eq!(send(long).await.status, 200);
+    let too_long = format!("GET /varz HTTP/1.0\r\nX: {}\r\n\r\n", "x".repeat(40_000));
+    assert_eq!(send(too_long).await.status, 431);
+    let too_many = format!("GET /varz HTTP/1.0\r\n{}\r\n", "X: x\r\n".repeat(200));
+    assert_eq!(send(too_many).await.status, 431);
+}
+
+#[tokio::test]
+async fn who_does_not_finish_a_request_is_dropped() {
+    let (_server, address) = start_with(monitored()).await;
+    for start in ["", "GET /varz HTT"] {
+        let ended = beside(move || {
+            let mut stream = TcpStream::connect(address).expect("connected");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            stream.write_all(start.as_bytes()).expect("sent");
+            stream.read(&mut [0; 100])
+        })
+        .await;
+        // The time is five seconds; the test only waits for its end.
+        assert!(!matches!(ended, Ok(1..)), "{start:?}: {ended:?}");
+        if let Err(error) = ended {
+            assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "{start:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_beyond_the_bound_wait_for_a_place() {
+    let (_server, address) = start_with(monitored()).await;
+    beside(move || {
+        let mut held: Vec<TcpStream> = (0..128)
+            .map(|_| {
+                let mut stream = TcpStream::connect(address).expect("connected");
+                stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+                // Begun, so that it has a place as soon as there is one.
+                stream
+                    .write_all(b"GET /healthz HTTP/1.1\r\n")
+                    .expect("sent");
+                stream
+            })
+            .collect();
+        let mut waiting = TcpStream::connect(address).expect("queued by the system");
+        waiting.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        waiting
+            .write_all(b"GET /healthz HTTP/1.0\r\n\r\n")
+            .expect("sent");
+        // When the last that has a place gets its answer all of them have theirs. It is told to go.
+        let mut last = held.pop().expect("there are many");
+        last.write_all(b"Host: x\r\n\r\n").expect("sent");
+        let mut text = String::new();
+        last.read_to_string(&mut text)
+            .expect("an answer and the end");
+        assert!(text.contains("Connection: close\r\n"), "{text}");
+        let mut text = String::new();
+        waiting.read_to_string(&mut text).expect("an answer");
+        assert!(text.ends_with("{\"status\":\"ok\"}"), "{text}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_monitoring_address_in_use_is_named() {
+    let (_server, address) = start_with(monitored()).await;
+    let mut options = monitored();
+    options.monitoring.http = Some(Endpoint {
+        host: "127.0.0.1".to_owned(),
+        port: address.port(),
+    });
+    let error = Server::start(options).await.expect_err("the port is taken");
+    assert!(matches!(error, StartError::BindMonitoring { .. }));
+    let expected = format!("cannot listen for monitoring on {address}: ");
+    assert!(error.to_string().starts_with(&expected), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lame_duck_mode_can_be_watched_and_shutdown_frees_the_address() {
+    let (server, address) = start_with(Options {
+        lame_duck_duration: Duration::from_secs(600),
+        lame_duck_grace_period: Duration::from_secs(300),
+        ..monitored()
+    })
+    .await;
+    let _peer = quiet_peer(&server);
+    let server = std::sync::Arc::new(server);
+    let leaving = tokio::spawn({
+        let server = std::sync::Arc::clone(&server);
+        async move { server.lame_duck().await }
+    });
+    until("it is a lame duck", || server.healthz().status != "ok").await;
+    let health = get(address, "/healthz").await;
+    assert_eq!(health.status, 500);
+    assert_eq!(
+        health.body,
+        "{\"status\":\"error\",\"error\":\"failed to be ready for connections after 1ms: server\"}"
+    );
+    assert_eq!(json(address, "/varz").await["connections"], 1);
+    server.shutdown().await;
+    leaving.await.expect("no panic in lame duck mode");
+    let mut again = monitored();
+    again.monitoring.http = Some(Endpoint {
+        host: "127.0.0.1".to_owned(),
+        port: address.port(),
+    });
+    start_with(again).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_many_connections_and_subscriptions() {
+    const PEERS: usize = 400;
+    let (server, address) = start_with(monitored()).await;
+    let client = server.client_addr();
+    let peers: Vec<Peer> = beside(move || {
+        (0..PEERS)
+            .map(|number| {
+                let connect =
+                    serde_json::json!({"verbose": false, "name": format!("peer-{number}")});
+                let mut peer = Peer::introduced(client, &connect);
+                for sid in 0..number % 3 {
+                    peer.send(format!("SUB many.{number}.{sid} {sid}\r\n"));
+                }
+                peer.ping_pong();
+                peer
+            })
+            .collect()
+    })
+    .await;
+
+    let page = json(address, "/connz?subs=1&offset=390&limit=7").await;
+    assert_eq!(
+        (&page["total"], &page["num_connections"]),
+        (&PEERS.into(), &7.into())
+    );
+    assert_eq!(page["connections"][0]["name"], "peer-390");
+    assert_eq!(page["connections"][6]["name"], "peer-396");
+    // 392 is 2 modulo 3.
+    assert_eq!(
+        page["connections"][2]["subscriptions_list"],
+        serde_json::json!(["many.392.0", "many.392.1"])
+    );
+    assert!(page["connections"][0].get("subscriptions_list").is_none());
+    let beyond = json(address, "/connz?offset=400").await;
+    assert_eq!(beyond["connections"], serde_json::json!([]));
+
+    let by_subscriptions = json(address, "/connz?sort=subs&limit=134").await;
+    let counts: Vec<_> = by_subscriptions["connections"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|connection| connection["subscriptions"].as_u64())
+        .collect();
+    assert_eq!(counts[..133], vec![Some(2); 133]);
+    assert_eq!(counts[133], Some(1));
+
+    let subscriptions = json(address, "/subsz?subs=1&offset=395&limit=1000").await;
+    assert_eq!(subscriptions["total"], 399);
+    assert_eq!(
+        subscriptions["subscriptions_list"].as_array().map(Vec::len),
+        Some(4)
+    );
+    let test = server
+        .subsz(&SubszOptions {
+            subscriptions: true,
+            test: Some("many.392.1".to_owned()),
+            ..SubszOptions::default()
+        })
+        .expect("a literal subject");
+    assert_eq!((test.total, test.subscriptions_list.len()), (1, 1));
+    drop(peers);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_is_there_without_http() {
+    let (server, address) = start_with(monitored()).await;
+    let client = server.in_process_client().expect("a client in the process");
+    let _subscription = client.subscribe("a.>").await.expect("subscribed");
+    client.publish("a.b", "12345").await.expect("published");
+    client.flush().await.expect("a round trip");
+    let connz = server
+        .connz(&ConnzOptions {
+            subscriptions: Subscriptions::Detail,
+            auth: true,
+            ..ConnzOptions::default()
+        })
+        .expect("no contradiction");
+    let [connection] = &connz.connections[..] else {
+        panic!("one connection: {connz:?}");
+    };
+    assert_eq!((connection.ip.as_str(), connection.port), ("", 0));
+    assert_eq!((connection.in_msgs, connection.in_bytes), (1, 5));
+    assert_eq!((connection.out_msgs, connection.out_bytes), (1, 5));
+    assert_eq!(connection.name_tag, "$G");
+    assert_eq!(connection.subscriptions_list_detail[0].subject, "a.>");
+    assert_eq!(connection.subscriptions_list_detail[0].msgs, 1);
+
+    let varz = serde_json::to_value(server.varz()).expect("JSON");
+    let over_http = json(address, "/varz").await;
+    for field in [
+        "server_id",
+        "start",
+        "connections",
+        "in_msgs",
+        "subscriptions",
+        "max_payload",
+    ] {
+        assert_eq!(varz[field], over_http[field], "{field}");
+    }
+    let options = ConnzOptions {
+        sort: ConnzSort::Stop,
+        state: ConnectionState::All,
+        ..ConnzOptions::default()
+    };
+    assert_eq!(server.connz(&options), Err(ConnzError::StopOfOpen));
+    let unknown = server
+        .accountz(Some("nobody"))
+        .expect_err("no such account");
+    assert_eq!(unknown.to_string(), "Account nobody does not exist");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_ended_are_remembered() {
+    let (server, address) = start_with(monitored()).await;
+    let mut peer = quiet_peer(&server);
+    beside(move || peer.ping_pong()).await;
+    let closed = ConnzOptions {
+        state: ConnectionState::Closed,
+        ..ConnzOptions::default()
+    };
+    until("it is closed", || {
+        server.connz(&closed).is_ok_and(|connz| connz.total == 1)
+    })
+    .await;
+    let page = json(address, "/connz?state=closed&sort=stop").await;
+    let connection = &page["connections"][0];
+    assert_eq!(connection["reason"], "Client Closed");
+    assert!(connection["stop"].as_str() >= connection["start"].as_str());
+    let by_number = json(address, "/connz?state=all&cid=1").await;
+    assert_eq!(
+        (&by_number["total"], &by_number["limit"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(by_number["connections"][0], *connection);
+    assert_eq!(json(address, "/connz").await["total"], 0);
+}
