@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use natterjack_engine::access::{Permissions, Secret};
 use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, Tls, WriteTimeout};
@@ -20,7 +21,9 @@ pub struct Cluster {
     /// The user name that peers must give.
     pub user: Option<String>,
     /// Its password.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
+    /// Which interest is exchanged with peers: what is imported (`publish`) and exported (`subscribe`); `None`: all.
+    pub permissions: Option<Permissions>,
     /// How long a peer may take to log in.
     pub auth_timeout: Duration,
     /// TLS of routes, in both directions.
@@ -60,7 +63,7 @@ pub struct RouteUrl {
     /// User name to log in with.
     pub user: Option<String>,
     /// Password to log in with.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// Whether the route is to be encrypted (`tls://`).
     pub tls: bool,
 }
@@ -92,6 +95,7 @@ impl Default for Cluster {
             routes: Vec::new(),
             user: None,
             password: None,
+            permissions: None,
             auth_timeout: Duration::from_secs(2),
             tls: None,
             advertise: None,

@@ -7,7 +7,8 @@ mod tls;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use natterjack_engine::{Authorization, Limits};
+use natterjack_engine::access::AccessProblem;
+use natterjack_engine::{Access, Limits};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -36,7 +37,7 @@ pub struct Options {
     /// With `tls`: whether clients may also connect in clear text.
     pub allow_non_tls: bool,
     /// Who may connect.
-    pub authorization: Authorization,
+    pub authorization: Access,
     /// Largest message, header included, in bytes.
     pub max_payload: usize,
     /// Longest argument list of one operation, in bytes.
@@ -122,6 +123,9 @@ pub enum InvalidOption {
         /// The whole time.
         duration: Duration,
     },
+    /// Who may come in contradicts itself.
+    #[error(transparent)]
+    Access(#[from] AccessProblem),
 }
 
 /// Longer ones are slips, and would overflow the clock.
@@ -139,7 +143,7 @@ impl Default for Options {
             client_advertise: None,
             tls: None,
             allow_non_tls: false,
-            authorization: Authorization::Open,
+            authorization: Access::open(),
             max_payload: limits.payload_bytes_max,
             max_control_line: limits.control_line_bytes_max,
             max_connections: limits.connections_max,
@@ -158,6 +162,30 @@ impl Default for Options {
             lame_duck_grace_period: Duration::from_secs(10),
             monitoring: Monitoring::default(),
             cluster: None,
+        }
+    }
+}
+
+impl InvalidOption {
+    /// The options it is about, the one to change first, by their names in configuration files.
+    #[must_use]
+    pub fn options(&self) -> &'static [&'static str] {
+        match self {
+            Self::ServerName(_) => &["server_name"],
+            Self::PayloadOverPending { .. } => &["max_payload", "max_pending"],
+            Self::PayloadTooLarge(_) => &["max_payload"],
+            Self::ZeroDuration("auth_timeout") | Self::EndlessDuration("auth_timeout") => {
+                &["authorization.timeout"]
+            }
+            Self::ZeroDuration("write_deadline") | Self::EndlessDuration("write_deadline") => {
+                &["write_deadline"]
+            }
+            Self::ZeroDuration("ping_interval") | Self::EndlessDuration("ping_interval") => {
+                &["ping_interval"]
+            }
+            Self::ZeroDuration(_) | Self::EndlessDuration(_) => &["lame_duck_duration"],
+            Self::GraceOverDuration { .. } => &["lame_duck_grace_period", "lame_duck_duration"],
+            Self::Access(_) => &["authorization", "accounts"],
         }
     }
 }
@@ -205,6 +233,12 @@ impl Options {
                 duration: self.lame_duck_duration,
             });
         }
+        problems.extend(
+            self.authorization
+                .problems()
+                .into_iter()
+                .map(InvalidOption::Access),
+        );
         problems
     }
 
@@ -266,7 +300,7 @@ mod tests {
     #[test]
     fn secrets_do_not_show() {
         let options = Options {
-            authorization: Authorization::Token("s3cret".to_owned()),
+            authorization: Access::token("s3cret"),
             ..Options::default()
         };
         assert!(!format!("{options:?}").contains("s3cret"));

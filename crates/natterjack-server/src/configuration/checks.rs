@@ -1,0 +1,462 @@
+//! What must fit together across options: the embedder's rules ([`Options::problems`](crate::Options::problems)) with the places of
+//! the options they are about, and what only a configuration of files and flags can get wrong.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::SystemTime;
+
+use natterjack_conf::{Diagnostic, Severity, Sources};
+use natterjack_engine::access::{AccessProblem, Owner, Permissions, Side};
+
+use super::origin::Origin;
+use super::reader::{Advise, join};
+use super::{Configuration, Loaded};
+use crate::options::{Endpoint, InvalidOption, Tls};
+use crate::tls::{Context, TlsProblem};
+
+/// Adds to the diagnostics what does not fit together.
+pub(super) fn check(loaded: &mut Loaded) {
+    let Loaded {
+        configuration,
+        diagnostics,
+        sources,
+        origins,
+        ..
+    } = loaded;
+    let mut checker = Checker {
+        diagnostics,
+        origins,
+        sources,
+    };
+    // The rules of an embedder find in a configuration with errors what follows from them.
+    let is_readable = !checker
+        .diagnostics
+        .iter()
+        .any(|diagnostic| diagnostic.severity == Severity::Error);
+    checker.options(configuration, is_readable);
+    checker.listeners(configuration);
+    checker.encryption(configuration);
+    checker.cluster(configuration);
+    if is_readable {
+        checker.certificates(configuration);
+    }
+}
+
+struct Checker<'a> {
+    diagnostics: &'a mut Vec<Diagnostic>,
+    origins: &'a BTreeMap<String, Origin>,
+    sources: &'a Sources,
+}
+
+impl Checker<'_> {
+    /// Says something at the first of these options that was given; names where the others were.
+    fn say(
+        &mut self,
+        severity: Severity,
+        options: &[&str],
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        let mut message = message.into();
+        let mut span = None;
+        let mut others = Vec::new();
+        for option in options {
+            match self.nearest_origin(option) {
+                Some(origin) => match (origin.span(), span) {
+                    (Some(place), None) => span = Some(place),
+                    (Some(_), Some(_)) => {
+                        others.push(format!("{option} is at {}", origin.text(self.sources)));
+                    }
+                    (None, _) => {
+                        others.push(format!("{option} comes from {}", origin.text(self.sources)));
+                    }
+                },
+                None => continue,
+            }
+        }
+        if !others.is_empty() {
+            message = format!("{message}; {}", others.join(", "));
+        }
+        self.diagnostics
+            .push(Diagnostic::new(severity, span, message));
+        self.diagnostics.last_mut().expect("one was just pushed")
+    }
+
+    /// Where the option was given, or the block it is in.
+    fn nearest_origin(&self, option: &str) -> Option<&Origin> {
+        let mut path = option;
+        loop {
+            if let Some(origin) = self.origins.get(path) {
+                return Some(origin);
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
+
+    fn is_given(&self, option: &str) -> bool {
+        self.origins.contains_key(option)
+    }
+
+    fn options(&mut self, configuration: &Configuration, is_readable: bool) {
+        for problem in configuration.options.problems() {
+            match &problem {
+                InvalidOption::Access(access) => {
+                    // What was wrong with users already is not there to be compared.
+                    if is_readable || !is_about_missing(access) {
+                        let places = places_of(access, configuration);
+                        let places: Vec<&str> = places.iter().map(String::as_str).collect();
+                        self.say(Severity::Error, &places, problem.to_string());
+                    }
+                }
+                _ => {
+                    self.say(Severity::Error, problem.options(), problem.to_string());
+                }
+            }
+        }
+    }
+
+    fn listeners(&mut self, configuration: &Configuration) {
+        let options = &configuration.options;
+        let clients = Endpoint {
+            host: options.host.clone(),
+            port: options.port,
+        };
+        let cluster = options.cluster.as_ref();
+        let cluster = cluster.and_then(|cluster| cluster.listen.clone());
+        let port = |whole: &'static str, port: &'static str| {
+            if self.is_given(port) { port } else { whole }
+        };
+        let listeners = [
+            ("clients", port("listen", "port"), Some(clients)),
+            (
+                "http",
+                port("http", "http_port"),
+                options.monitoring.http.clone(),
+            ),
+            (
+                "https",
+                port("https", "https_port"),
+                options.monitoring.https.clone(),
+            ),
+            ("cluster", port("cluster.listen", "cluster.port"), cluster),
+        ];
+        for (index, (name, option, endpoint)) in listeners.iter().enumerate() {
+            for (other_name, other_option, other) in &listeners[..index] {
+                if let (Some(endpoint), Some(other)) = (endpoint, other)
+                    && is_same_address(endpoint, other)
+                {
+                    let port = endpoint.port;
+                    self.say(
+                        Severity::Error,
+                        &[option, other_option],
+                        format!("{name} and {other_name} cannot both listen on port {port}"),
+                    )
+                    .help("give one of them another port");
+                }
+            }
+        }
+    }
+
+    fn encryption(&mut self, configuration: &Configuration) {
+        let options = &configuration.options;
+        if options.allow_non_tls && options.tls.is_none() {
+            self.say(
+                Severity::Note,
+                &["allow_non_tls"],
+                "allow_non_tls says nothing without tls",
+            )
+            .help("add tls { cert_file: …, key_file: … }, or leave it out");
+        }
+        if options.monitoring.https.is_some() && options.tls.is_none() {
+            self.say(
+                Severity::Error,
+                &["https", "https_port"],
+                "https needs a certificate",
+            )
+            .help("add tls { cert_file: …, key_file: … }, or use http");
+        }
+        if let Some(tls) = &options.tls
+            && tls.verify_cert_and_check_known_urls
+        {
+            self.say(
+                Severity::Error,
+                &["tls.verify_cert_and_check_known_urls"],
+                "verify_cert_and_check_known_urls is for clusters: clients have no known URLs",
+            )
+            .help("move it to cluster { tls { … } }, or use verify");
+        }
+        if let Some(tls) = &options.tls
+            && (tls.verify || tls.verify_and_map)
+            && tls.ca_files.is_empty()
+        {
+            self.say(
+                Severity::Note,
+                &["tls.verify", "tls.verify_and_map"],
+                "without ca_file, certificates of any authority that this system trusts are accepted",
+            )
+            .help("set ca_file to the authority that issues your clients' certificates");
+        }
+    }
+
+    fn cluster(&mut self, configuration: &Configuration) {
+        let Some(cluster) = &configuration.options.cluster else {
+            return;
+        };
+        if !cluster.routes.is_empty() && cluster.listen.is_none() {
+            let from_flag = matches!(self.origins.get("cluster.routes"), Some(Origin::Flag(_)));
+            let severity = if from_flag {
+                Severity::Error
+            } else {
+                Severity::Note
+            };
+            self.say(
+                severity,
+                &["cluster.routes"],
+                "solicited routes require cluster capabilities: without a port to listen on they are not used",
+            )
+            .help("add port: 6222 to the cluster, or --cluster nats://0.0.0.0:6222");
+        }
+        if cluster.name.is_none() && (cluster.listen.is_some() || !cluster.routes.is_empty()) {
+            self.say(
+                Severity::Note,
+                &["cluster"],
+                "the cluster has no name, so one is made up, and servers have to agree on it first",
+            )
+            .help("add the same name to all servers of the cluster");
+        }
+        if cluster.user.is_some() != cluster.password.is_some() {
+            self.say(
+                Severity::Note,
+                &["cluster.authorization"],
+                "authorization of a cluster should have both user and password",
+            );
+        }
+    }
+
+    /// What is wrong with the files and names in `tls`, that of the clients and that of the cluster.
+    fn certificates(&mut self, configuration: &Configuration) {
+        let options = &configuration.options;
+        let cluster = options.cluster.as_ref();
+        let blocks = [
+            ("tls", options.tls.as_ref()),
+            (
+                "cluster.tls",
+                cluster.and_then(|cluster| cluster.tls.as_ref()),
+            ),
+        ];
+        for (path, tls) in blocks {
+            let Some(tls) = tls else { continue };
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "whether a certificate is outdated depends on the time of checking"
+            )]
+            let (_, problems) = Context::load(tls, SystemTime::now());
+            for problem in problems {
+                let severity = if problem.is_warning() {
+                    Severity::Note
+                } else {
+                    Severity::Error
+                };
+                let place = join(path, &place_in_tls(&problem, tls));
+                self.say(severity, &[&place], problem.to_string());
+            }
+        }
+    }
+}
+
+/// Whether two listeners would take each other's port: the same one, on the same address or on all.
+fn is_same_address(one: &Endpoint, other: &Endpoint) -> bool {
+    let is_all = |host: &str| ["", "0.0.0.0", "::"].contains(&host);
+    one.port != 0
+        && one.port == other.port
+        && (one.host == other.host || is_all(&one.host) || is_all(&other.host))
+}
+
+/// The option of the block that a problem is about.
+fn place_in_tls(problem: &TlsProblem, tls: &Tls) -> String {
+    let entry = |list: &str, names: &[String], name: &str| {
+        let index = names.iter().position(|known| known == name);
+        index.map_or_else(|| list.to_owned(), |index| format!("{list}[{index}]"))
+    };
+    let file = |option: &str, path: &Path| {
+        let index = tls
+            .certs
+            .iter()
+            .position(|pair| pair.cert_file == path || pair.key_file == path);
+        index.map_or_else(
+            || option.to_owned(),
+            |index| format!("certs[{index}].{option}"),
+        )
+    };
+    match problem {
+        TlsProblem::KeyFileMissing(path)
+        | TlsProblem::Expired { path, .. }
+        | TlsProblem::ExpiresSoon { path, .. }
+        | TlsProblem::NotYetValid(path) => file("cert_file", path),
+        TlsProblem::CertFileMissing(path)
+        | TlsProblem::NoKeyInside { path, .. }
+        | TlsProblem::EncryptedKey(path)
+        | TlsProblem::UnusableKey(path) => file("key_file", path),
+        TlsProblem::KeyMismatch { key_file, .. } => file("key_file", key_file),
+        TlsProblem::Unreadable { option, path, .. }
+        | TlsProblem::NoCertificateInside { option, path, .. }
+        | TlsProblem::Damaged { option, path, .. } => file(option, path),
+        TlsProblem::CertFileAndCerts => "certs".to_owned(),
+        TlsProblem::NoAuthority { .. } => "ca_file".to_owned(),
+        TlsProblem::NoAuthorities => "verify".to_owned(),
+        TlsProblem::UnknownCipherSuite(name) | TlsProblem::CipherSuiteLeftOut(name) => {
+            entry("cipher_suites", &tls.cipher_suites, name)
+        }
+        TlsProblem::NoCipherSuite => "cipher_suites".to_owned(),
+        TlsProblem::UnknownCurve(name) | TlsProblem::CurveLeftOut(name) => {
+            entry("curve_preferences", &tls.curve_preferences, name)
+        }
+        TlsProblem::NoCurve => "curve_preferences".to_owned(),
+        TlsProblem::PinnedCert(name) => entry("pinned_certs", &tls.pinned_certs, name),
+        TlsProblem::PinnedWithoutVerify => "pinned_certs".to_owned(),
+        TlsProblem::ZeroTimeout => "timeout".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// Whether the problem is that something is not there, which may be because it was wrong.
+fn is_about_missing(problem: &AccessProblem) -> bool {
+    matches!(
+        problem,
+        AccessProblem::NoAuthUserWithoutUsers(_)
+            | AccessProblem::UnknownNoAuthUser(_)
+            | AccessProblem::UnknownSystemAccount(_)
+            | AccessProblem::Empty(_)
+    )
+}
+
+/// The options a problem is about, the offending one first.
+fn places_of(problem: &AccessProblem, configuration: &Configuration) -> Vec<String> {
+    let access = &configuration.options.authorization;
+    let accounts = || {
+        let account = access
+            .accounts
+            .iter()
+            .find(|account| !account.users.is_empty());
+        account.map_or_else(
+            || "accounts".to_owned(),
+            |account| format!("accounts.{}.users", account.name),
+        )
+    };
+    let of = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
+    match problem {
+        AccessProblem::UserAndToken => of(&["authorization.token", "authorization.user"]),
+        AccessProblem::UserAndUsers => of(&["authorization.users", "authorization.user"]),
+        AccessProblem::TokenAndUsers => of(&["authorization.users", "authorization.token"]),
+        AccessProblem::UserAndAccounts => vec![accounts(), "authorization.user".to_owned()],
+        AccessProblem::TokenAndAccounts => vec![accounts(), "authorization.token".to_owned()],
+        AccessProblem::Empty(key) => vec![format!("authorization.{key}"), "authorization".into()],
+        AccessProblem::DuplicateUser(name)
+        | AccessProblem::DuplicateNkey(name)
+        | AccessProblem::InvalidUserNkey(name) => {
+            // The later one is the surplus one.
+            let mut places: Vec<String> = users(configuration)
+                .filter(|(_, user)| user == name)
+                .map(|(path, _)| path)
+                .collect();
+            places.reverse();
+            places
+        }
+        AccessProblem::DuplicateAccount(name)
+        | AccessProblem::ReservedAccount(name)
+        | AccessProblem::InvalidAccountName(name) => account(configuration, name),
+        AccessProblem::InvalidAccountNkey { account, .. } => {
+            vec![format!("accounts.{account}.nkey")]
+        }
+        AccessProblem::InvalidSubject {
+            owner,
+            side,
+            subject,
+        } => vec![subject_of(configuration, owner, *side, subject)],
+        AccessProblem::NoAuthUserWithoutUsers(_) | AccessProblem::UnknownNoAuthUser(_) => {
+            of(&["no_auth_user"])
+        }
+        AccessProblem::UnknownSystemAccount(_) => of(&["system_account"]),
+        _ => of(&["authorization"]),
+    }
+}
+
+/// In the order of the lists: where each user stands, and its name.
+fn users(configuration: &Configuration) -> impl Iterator<Item = (String, &str)> {
+    let access = &configuration.options.authorization;
+    let own = access
+        .users
+        .iter()
+        .enumerate()
+        .map(|(index, user)| (format!("authorization.users[{index}]"), user.name.as_str()));
+    let of_accounts = access.accounts.iter().flat_map(|account| {
+        let users = account.users.iter().enumerate();
+        users.map(move |(index, user)| {
+            let path = format!("accounts.{}.users[{index}]", account.name);
+            (path, user.name.as_str())
+        })
+    });
+    own.chain(of_accounts)
+}
+
+/// Where accounts of this name stand, the last first.
+fn account(configuration: &Configuration, name: &str) -> Vec<String> {
+    let accounts = &configuration.options.authorization.accounts;
+    let mut places = vec![format!("accounts.{name}")];
+    let listed = accounts.iter().enumerate().rev();
+    places.extend(
+        listed
+            .filter(|(_, account)| account.name == name)
+            .map(|(index, _)| format!("accounts[{index}]")),
+    );
+    places
+}
+
+/// Where a subject of somebody's permissions stands.
+fn subject_of(configuration: &Configuration, owner: &Owner, side: Side, subject: &str) -> String {
+    let access = &configuration.options.authorization;
+    let (path, permissions): (String, Option<&Permissions>) = match owner {
+        Owner::User(name) => {
+            let path = users(configuration)
+                .find(|(_, user)| user == name)
+                .map_or_else(|| "authorization".to_owned(), |(path, _)| path);
+            let in_accounts = access.accounts.iter().flat_map(|account| &account.users);
+            let user = access
+                .users
+                .iter()
+                .chain(in_accounts)
+                .find(|user| user.name == *name);
+            (
+                join(&path, "permissions"),
+                user.and_then(|user| user.permissions.as_ref()),
+            )
+        }
+        Owner::Account(name) => {
+            let account = access.accounts.iter().find(|account| account.name == *name);
+            (
+                format!("accounts.{name}.default_permissions"),
+                account.and_then(|account| account.default_permissions.as_ref()),
+            )
+        }
+        _ => (
+            "authorization.default_permissions".to_owned(),
+            access.default_permissions.as_ref(),
+        ),
+    };
+    let Some(permissions) = permissions else {
+        return path;
+    };
+    let (rules, key, is_allow) = match side {
+        Side::PublishAllow => (&permissions.publish, "publish", true),
+        Side::PublishDeny => (&permissions.publish, "publish", false),
+        Side::SubscribeAllow => (&permissions.subscribe, "subscribe", true),
+        Side::SubscribeDeny => (&permissions.subscribe, "subscribe", false),
+    };
+    let (list, name) = if is_allow {
+        (rules.allow.as_deref().unwrap_or_default(), "allow")
+    } else {
+        (rules.deny.as_slice(), "deny")
+    };
+    let index = list.iter().position(|known| known == subject).unwrap_or(0);
+    // `publish: [ … ]` has no `allow` in its path; the nearest place that was written is found anyway.
+    format!("{path}.{key}.{name}[{index}]")
+}

@@ -1,0 +1,188 @@
+//! URLs of routes: where a peer listens, and how to log in there.
+
+use natterjack_engine::access::Secret;
+use thiserror::Error;
+
+use crate::options::{Endpoint, RouteUrl};
+
+/// Why a text is no such URL. Shows nothing of it: a password may be anywhere in what is malformed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum BadUrl {
+    #[error("a scheme is missing")]
+    NoScheme,
+    #[error("scheme {0:?} is not known")]
+    Scheme(String),
+    #[error("a host is missing")]
+    NoHost,
+    #[error("a port is missing")]
+    NoPort,
+    #[error("the port must be a number up to 65535")]
+    BadPort,
+    #[error("% must be followed by two hexadecimal digits")]
+    BadEscape,
+    #[error("an IPv6 address must stand in brackets")]
+    Brackets,
+    #[error("the user needs a password")]
+    NoPassword,
+}
+
+/// What a URL says.
+struct Parts {
+    scheme: String,
+    user: Option<String>,
+    password: Option<Secret>,
+    host: String,
+    port: Option<String>,
+}
+
+/// The URL of a peer.
+pub(crate) fn parse(text: &str) -> Result<RouteUrl, BadUrl> {
+    let parts = split(text.trim())?;
+    let port: u16 = match &parts.port {
+        None => return Err(BadUrl::NoPort),
+        Some(port) => port.parse().map_err(|_| BadUrl::BadPort)?,
+    };
+    if parts.host.is_empty() {
+        return Err(BadUrl::NoHost);
+    }
+    let tls = match parts.scheme.as_str() {
+        "nats-route" | "nats" | "route" => false,
+        "tls" => true,
+        _ => return Err(BadUrl::Scheme(parts.scheme)),
+    };
+    Ok(RouteUrl {
+        host: parts.host,
+        port,
+        user: parts.user,
+        password: parts.password,
+        tls,
+    })
+}
+
+/// An address to listen on, and the login of those who come.
+pub(crate) struct Listen {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Secret>,
+}
+
+/// Where `--cluster` says to listen; port -1 is any.
+pub(crate) fn parse_listen(text: &str) -> Result<Listen, BadUrl> {
+    let parts = split(text.trim())?;
+    let port = match parts.port.as_deref() {
+        None => return Err(BadUrl::NoPort),
+        Some("-1") => 0,
+        Some(port) => port.parse().map_err(|_| BadUrl::BadPort)?,
+    };
+    if parts.user.is_some() && parts.password.is_none() {
+        return Err(BadUrl::NoPassword);
+    }
+    let host = if parts.host.is_empty() {
+        crate::options::Options::default().host
+    } else {
+        parts.host
+    };
+    Ok(Listen {
+        endpoint: Endpoint { host, port },
+        user: parts.user,
+        password: parts.password,
+    })
+}
+
+fn split(text: &str) -> Result<Parts, BadUrl> {
+    let (scheme, rest) = text.split_once("://").ok_or(BadUrl::NoScheme)?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (login, address) = match authority.rsplit_once('@') {
+        Some((login, address)) => (Some(login), address),
+        None => (None, authority),
+    };
+    let (host, port) = match address.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']').ok_or(BadUrl::Brackets)?;
+            (host, rest.strip_prefix(':'))
+        }
+        None => match address.split_once(':') {
+            Some((_, port)) if port.contains(':') => return Err(BadUrl::Brackets),
+            Some((host, port)) => (host, Some(port)),
+            None => (address, None),
+        },
+    };
+    let (user, password) = match login.map(|login| login.split_once(':').ok_or(login)) {
+        None => (None, None),
+        Some(Ok((user, password))) => (Some(decode(user)?), Some(decode(password)?)),
+        Some(Err(user)) => (Some(decode(user)?), None),
+    };
+    Ok(Parts {
+        scheme: scheme.to_ascii_lowercase(),
+        user: user.filter(|user| !user.is_empty()),
+        password: password.map(Secret::from),
+        host: host.to_owned(),
+        port: port.map(ToOwned::to_owned),
+    })
+}
+
+/// Undoes `%41`.
+fn decode(text: &str) -> Result<String, BadUrl> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || {
+            let digit = rest.next().map(char::from)?;
+            digit.to_digit(16)
+        };
+        let (Some(high), Some(low)) = (digit(), digit()) else {
+            return Err(BadUrl::BadEscape);
+        };
+        bytes.push((high * 16 + low) as u8);
+    }
+    String::from_utf8(bytes).map_err(|_| BadUrl::BadEscape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<&str, BadUrl>) {
+        let shown = parse(text).map(|url| {
+            let password = url.password.as_ref().map_or("", Secret::expose);
+            let user = url.user.as_deref().unwrap_or("");
+            format!("{user}|{password}|{}|{}|{}", url.host, url.port, url.tls)
+        });
+        assert_eq!(shown, expected.map(ToOwned::to_owned), "{text}");
+    }
+
+    #[test]
+    fn urls_of_routes() {
+        check("nats-route://a.b:6222", Ok("||a.b|6222|false"));
+        check(" nats://u:p@h:1 ", Ok("u|p|h|1|false"));
+        check("tls://u:p%40%3a@[::1]:6222/", Ok("u|p@:|::1|6222|true"));
+        check("nats-route://u@h:1", Ok("u||h|1|false"));
+        check("nats-route://u:a@b@h:1", Ok("u|a@b|h|1|false"));
+        check("h:1", Err(BadUrl::NoScheme));
+        check("http://h:1", Err(BadUrl::Scheme("http".into())));
+        check("nats://h", Err(BadUrl::NoPort));
+        check("nats://:1", Err(BadUrl::NoHost));
+        check("nats://h:x", Err(BadUrl::BadPort));
+        check("nats://h:70000", Err(BadUrl::BadPort));
+        check("nats://u:%zz@h:1", Err(BadUrl::BadEscape));
+        check("nats://::1:6222", Err(BadUrl::Brackets));
+    }
+
+    #[test]
+    fn where_to_listen() {
+        let listen = parse_listen("nats://u:p@:-1").map(|listen| listen.endpoint);
+        assert_eq!(
+            listen,
+            Ok(Endpoint {
+                host: "0.0.0.0".into(),
+                port: 0
+            })
+        );
+        let problem = parse_listen("nats://u@h:1").map(|listen| listen.endpoint);
+        assert_eq!(problem, Err(BadUrl::NoPassword));
+    }
+}

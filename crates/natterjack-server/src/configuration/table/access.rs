@@ -1,0 +1,754 @@
+//! Who may do what: `authorization`, `accounts`, their users and permissions, and the options that name one of them.
+
+use std::time::Duration;
+
+use natterjack_conf::Data;
+use natterjack_engine::access::{
+    AccountAccess, ConnectionType, Credential, Login, Permissions, ResponseLimit, Secret,
+    SubjectRules, User,
+};
+
+use crate::configuration::Configuration;
+use crate::configuration::changes::{Change, Changes};
+use crate::configuration::codec::{self, SECONDS, SECRET, TEXT, TEXTS};
+use crate::configuration::explain::Printer;
+use crate::configuration::go_duration;
+use crate::configuration::reader::{self, Advise, Reader};
+use crate::configuration::row::{
+    Access, Block, Blocks, Codec, Custom, Field, Group, Inline, OptionFacts, Reload, Row, Section,
+    Unsupported, field, plain, settled,
+};
+
+use super::flag;
+
+/// The [`Access`] to a list of users in a field.
+macro_rules! users {
+    ($target:ty: $($path:ident).+) => {
+        Blocks::<$target, _, _> {
+            field: field!($target: $($path).+),
+            section: &USER,
+            finish: finish_user,
+            draft: draft_of,
+            noun: "users",
+        }
+    };
+}
+
+pub(super) static ROWS: &[Row<Configuration>] = &[
+    Row::new(
+        "authorization",
+        &Inline {
+            section: &AUTHORIZATION,
+        },
+        "Who may connect: one user, one token, or a list of users.",
+    ),
+    Row::new(
+        "accounts",
+        &Accounts {
+            field: field!(Configuration: options.authorization.accounts),
+        },
+        "Subject spaces of their own, each with its users; a block by name, or a list of names.",
+    ),
+    plain!(Configuration:
+        "no_auth_user",
+        options.authorization.no_auth_user,
+        TEXT,
+        "The user that clients without credentials are taken for.",
+    )
+    .restart(),
+    plain!(Configuration:
+        "system_account",
+        options.authorization.system_account,
+        TEXT,
+        "The account for what the server itself has to say; by default $SYS.",
+    )
+    .alias(&["system"])
+    .restart(),
+    Row::new(
+        "no_system_account",
+        &Custom::<Configuration>::shorthand("true or false", |_, data, reader| {
+            if codec::switch(data, reader) == Some(true) {
+                reader
+                    .note("no_system_account has no effect: the system account costs nothing here")
+                    .label("has no effect");
+            }
+        }),
+        "Accepted without effect: an unused system account costs nothing.",
+    )
+    .alias(&["no_system", "no_sys_acc"]),
+];
+
+static AUTHORIZATION: Section<Configuration> = Section {
+    groups: &[Group {
+        title: "",
+        rows: &[
+            Row::new(
+                "user",
+                &Custom::<Configuration> {
+                    kind: "a text",
+                    read: |target, data, reader| {
+                        if let Some(name) = codec::text(data, reader) {
+                            set_login(target, |login| login.name = name);
+                        }
+                    },
+                    show: |target| {
+                        let login = target.options.authorization.user.as_ref()?;
+                        Some(codec::quote(&login.name))
+                    },
+                    is_equal: |one, other| login_name(one) == login_name(other),
+                    is_secret: false,
+                },
+                "Name of the only user.",
+            )
+            .alias(&["username"])
+            .flag(flag!(
+                ["user"],
+                "<name>",
+                Authorization,
+                Text,
+                "Let in only this user, with the password of --pass"
+            )),
+            Row::new(
+                "password",
+                &Custom::<Configuration> {
+                    kind: "a text, secret",
+                    read: |target, data, reader| {
+                        if let Some(password) = codec::secret(data, reader) {
+                            set_login(target, |login| login.password = password);
+                        }
+                    },
+                    show: |target| {
+                        let login = target.options.authorization.user.as_ref()?;
+                        (!login.password.is_empty()).then(|| "\"***\"".to_owned())
+                    },
+                    is_equal: |one, other| {
+                        let password = |target: &Configuration| {
+                            let login = target.options.authorization.user.clone();
+                            login.map(|login| login.password).unwrap_or_default()
+                        };
+                        password(one) == password(other)
+                    },
+                    is_secret: true,
+                },
+                "Password of the only user, in clear text or as a bcrypt hash.",
+            )
+            .alias(&["pass"])
+            .flag(flag!(
+                ["pass"],
+                "<password>",
+                Authorization,
+                Secret,
+                "Password of --user"
+            )),
+            plain!(Configuration:
+                "token",
+                options.authorization.token,
+                SECRET,
+                "Token that lets in whoever knows it, in clear text or as a bcrypt hash.",
+            )
+            .flag(flag!(
+                ["auth"],
+                "<token>",
+                Authorization,
+                Secret,
+                "Let in only who knows this token"
+            )),
+            plain!(Configuration:
+                "timeout",
+                options.auth_timeout,
+                AUTH_TIMEOUT,
+                "How long a client may take to log in; by default 2s, or a second longer than the handshake of TLS may take.",
+            ),
+            Row::new(
+                "users",
+                &users!(Configuration: options.authorization.users),
+                "Users of the account $G.",
+            ),
+            Row::new(
+                "default_permissions",
+                &Block::<Configuration, _> {
+                    field: field!(Configuration: options.authorization.default_permissions),
+                    section: &PERMISSIONS,
+                },
+                "What users may do that have no permissions of their own.",
+            )
+            .alias(&["default_permission", "permissions"]),
+            Row::new(
+                "auth_callout",
+                &Unsupported {
+                    kind: "a block",
+                    off: &[],
+                },
+                "A service that decides who may connect.",
+            )
+            .alias(&["auth_hook"]),
+            Row::new(
+                "proxy_required",
+                &Unsupported {
+                    kind: "true or false",
+                    off: &[],
+                },
+                "Whether clients must come through a proxy.",
+            ),
+        ],
+    }],
+    settle: settled,
+};
+
+/// Longer ones are slips of the pen: nats-server warns above it.
+const AUTH_TIMEOUT_USUAL_MAX: Duration = Duration::from_secs(60);
+
+static AUTH_TIMEOUT: Codec<Duration> = Codec {
+    kind: SECONDS.kind,
+    read: |data, reader| {
+        let timeout = (SECONDS.read)(data, reader)?;
+        if timeout > AUTH_TIMEOUT_USUAL_MAX {
+            let help = match data {
+                Data::Integer(number) if number % 1_000_000 == 0 => format!(
+                    "write \"{0}m\" if you mean minutes: without quotes, the m of {0}m stands for a million",
+                    number / 1_000_000
+                ),
+                _ => "until it has logged in, anybody can hold a connection".to_owned(),
+            };
+            reader
+                .warning(format!(
+                    "a timeout of {} is high; keep it below a minute",
+                    go_duration::show(timeout)
+                ))
+                .help(help);
+        }
+        Some(timeout)
+    },
+    show: SECONDS.show,
+    is_secret: false,
+};
+
+fn set_login(target: &mut Configuration, set: impl FnOnce(&mut Login)) {
+    let user = &mut target.options.authorization.user;
+    let mut login = user.take().unwrap_or_default();
+    set(&mut login);
+    // Both empty, as templates leave them: nobody has to log in.
+    *user = Some(login).filter(|login| !login.name.is_empty() || !login.password.is_empty());
+}
+
+fn login_name(target: &Configuration) -> Option<&str> {
+    let login = target.options.authorization.user.as_ref()?;
+    Some(&login.name)
+}
+
+/// An entry of `users` while it is read.
+#[derive(Default)]
+pub(crate) struct UserDraft {
+    user: Option<String>,
+    password: Option<Secret>,
+    nkey: Option<String>,
+    permissions: Option<Permissions>,
+    connection_types: Vec<ConnectionType>,
+}
+
+static USER: Section<UserDraft> = Section {
+    groups: &[Group {
+        title: "",
+        rows: &[
+            plain!(UserDraft: "user", user, TEXT, "Name of the user.").alias(&["username"]),
+            plain!(UserDraft:
+                "password",
+                password,
+                SECRET,
+                "Password, in clear text or as a bcrypt hash.",
+            )
+            .alias(&["pass"]),
+            plain!(UserDraft:
+                "nkey",
+                nkey,
+                TEXT,
+                "Public key of a user who signs; instead of user and password.",
+            ),
+            Row::new(
+                "permissions",
+                &Block::<UserDraft, _> {
+                    field: field!(UserDraft: permissions),
+                    section: &PERMISSIONS,
+                },
+                "What the user may do.",
+            )
+            .alias(&["permission", "authorization"]),
+            plain!(UserDraft:
+                "allowed_connection_types",
+                connection_types,
+                CONNECTION_TYPES,
+                "Kinds of connections the user may come by; none: all.",
+            )
+            .alias(&["connection_types", "clients"]),
+            Row::new(
+                "proxy_required",
+                &Unsupported {
+                    kind: "true or false",
+                    off: &[],
+                },
+                "Whether the user must come through a proxy.",
+            ),
+        ],
+    }],
+    settle: settled,
+};
+
+fn finish_user(draft: UserDraft, reader: &mut Reader<'_>) -> Option<User> {
+    let (name, credential) = match (draft.user, draft.nkey, draft.password) {
+        (None, Some(nkey), None) => (nkey, Credential::Nkey),
+        (_, Some(_), _) => {
+            reader
+                .error("a user with an nkey takes no name and no password")
+                .help("leave out user and password");
+            return None;
+        }
+        (Some(name), None, Some(password)) => (name, Credential::Password(password)),
+        (Some(name), None, None) => (name, Credential::None),
+        (None, None, _) => {
+            reader
+                .error("an entry of users needs a user or an nkey")
+                .label("who is this?");
+            return None;
+        }
+    };
+    Some(User {
+        name,
+        credential,
+        permissions: draft.permissions,
+        connection_types: draft.connection_types,
+    })
+}
+
+fn draft_of(user: &User) -> UserDraft {
+    let name = Some(user.name.clone());
+    let (user_name, nkey, password) = match &user.credential {
+        Credential::Nkey => (None, name, None),
+        Credential::Password(password) => (name, None, Some(password.clone())),
+        _ => (name, None, None),
+    };
+    UserDraft {
+        user: user_name,
+        password,
+        nkey,
+        permissions: user.permissions.clone(),
+        connection_types: user.connection_types.clone(),
+    }
+}
+
+static CONNECTION_TYPES: Codec<Vec<ConnectionType>> = Codec {
+    kind: "a list of connection types",
+    read: |data, reader| match data {
+        Data::Text(_) => Some(connection_type(data, reader).into_iter().collect()),
+        Data::List(values) => Some(codec::each(values, reader, connection_type)),
+        other => {
+            reader.expected("a list of connection types", other);
+            None
+        }
+    },
+    show: |types| {
+        let names: Vec<String> = types.iter().map(ToString::to_string).collect();
+        codec::show_list(&names)
+    },
+    is_secret: false,
+};
+
+fn connection_type(data: &Data, reader: &mut Reader<'_>) -> Option<ConnectionType> {
+    let text = codec::text(data, reader)?;
+    match text.parse() {
+        Ok(kind) => Some(kind),
+        Err(problem) => {
+            let known = ConnectionType::ALL.map(ConnectionType::name);
+            let nearest = natterjack_conf::nearest(&text, known)
+                .map(|known| format!("did you mean {known}?"));
+            reader.error(format!("{text:?} is {problem}")).help = nearest;
+            None
+        }
+    }
+}
+
+/// `permissions { … }`, with the names for clients and those for routes.
+pub(super) static PERMISSIONS: Section<Permissions> = Section {
+    groups: &[Group {
+        title: "",
+        rows: &[
+            plain!(Permissions: 
+                "publish",
+                publish,
+                PUBLISH_RULES,
+                "Subjects to publish to: one, a list, or a block with allow and deny.",
+            )
+            .alias(&["pub", "import"]),
+            plain!(Permissions: 
+                "subscribe",
+                subscribe,
+                SUBSCRIBE_RULES,
+                "Subjects to subscribe to: one, a list, or a block with allow and deny; \"subject queue\" is about one queue group.",
+            )
+            .alias(&["sub", "export"]),
+            plain!(Permissions: 
+                "allow_responses",
+                responses,
+                RESPONSES,
+                "Permission to answer requests: true, or a block with max and expires.",
+            )
+            .alias(&["publish_allow_responses"]),
+        ],
+    }],
+    settle: settled,
+};
+
+static PUBLISH_RULES: Codec<SubjectRules> = Codec {
+    kind: "subjects",
+    read: rules,
+    show: show_rules,
+    is_secret: false,
+};
+
+static SUBSCRIBE_RULES: Codec<SubjectRules> = Codec {
+    kind: "subjects",
+    read: rules,
+    show: show_rules,
+    is_secret: false,
+};
+
+fn rules(data: &Data, reader: &mut Reader<'_>) -> Option<SubjectRules> {
+    let Data::Map(map) = data else {
+        return Some(SubjectRules {
+            allow: Some(codec::texts(data, reader)?),
+            deny: Vec::new(),
+        });
+    };
+    let mut rules = SubjectRules::default();
+    RULES.read(&mut rules, map, reader);
+    Some(rules)
+}
+
+fn show_rules(rules: &SubjectRules) -> Option<String> {
+    let list = |subjects: &[String]| codec::show_list(subjects).unwrap_or_else(|| "[]".to_owned());
+    match (&rules.allow, rules.deny.is_empty()) {
+        (None, true) => None,
+        (Some(allow), true) => Some(list(allow)),
+        (None, false) => Some(format!("{{ deny: {} }}", list(&rules.deny))),
+        (Some(allow), false) => Some(format!(
+            "{{ allow: {}, deny: {} }}",
+            list(allow),
+            list(&rules.deny)
+        )),
+    }
+}
+
+static RULES: Section<SubjectRules> = Section {
+    groups: &[Group {
+        title: "",
+        rows: &[
+            Row::new(
+                "allow",
+                &Custom::<SubjectRules>::shorthand(
+                    "subjects",
+                    |rules: &mut SubjectRules, data, reader| {
+                        rules.allow = codec::texts(data, reader);
+                    },
+                ),
+                "What is allowed.",
+            ),
+            plain!(SubjectRules: "deny", deny, TEXTS, "What is not, even where allow allows it."),
+        ],
+    }],
+    settle: settled,
+};
+
+static RESPONSES: Codec<Option<ResponseLimit>> = Codec {
+    kind: "true or false, or a block",
+    read: |data, reader| match data {
+        Data::Bool(on) => Some(on.then(ResponseLimit::default)),
+        Data::Map(map) => {
+            let mut limit = ResponseLimit::default();
+            RESPONSE_LIMIT.read(&mut limit, map, reader);
+            Some(Some(limit))
+        }
+        other => {
+            reader.expected("true or false, or a block with max and expires", other);
+            None
+        }
+    },
+    show: |limit| {
+        let limit = limit.as_ref()?;
+        if *limit == ResponseLimit::default() {
+            return Some("true".to_owned());
+        }
+        let expires = if limit.never_expires {
+            "\"-1s\"".to_owned()
+        } else {
+            codec::show_duration(limit.expires)
+        };
+        Some(format!(
+            "{{ max: {}, expires: {expires} }}",
+            limit.messages_max
+        ))
+    },
+    is_secret: false,
+};
+
+static RESPONSE_LIMIT: Section<ResponseLimit> = Section {
+    groups: &[Group {
+        title: "",
+        rows: &[
+            Row::new(
+                "max",
+                &Custom::<ResponseLimit>::shorthand(
+                    "a number",
+                    |limit: &mut ResponseLimit, data, reader| match codec::number(
+                        data,
+                        i64::MIN..=i64::MAX,
+                        reader,
+                    ) {
+                        None | Some(0) => {}
+                        Some(number) => limit.messages_max = number,
+                    },
+                ),
+                "Answers to one request; negative for no bound.",
+            )
+            .alias(&["max_msgs", "max_messages", "max_responses"]),
+            Row::new(
+                "expires",
+                &Custom::<ResponseLimit>::shorthand("a duration", read_expiry),
+                "How long a request may be answered; negative for ever.",
+            )
+            .alias(&["expiration", "ttl"]),
+        ],
+    }],
+    settle: settled,
+};
+
+fn read_expiry(limit: &mut ResponseLimit, data: &Data, reader: &mut Reader<'_>) {
+    let Data::Text(text) = data else {
+        reader.expected("a duration in quotes", data);
+        return;
+    };
+    match go_duration::parse(text) {
+        Ok(Duration::ZERO) => {}
+        Ok(expires) => limit.expires = expires,
+        Err(go_duration::NoDuration::Negative) => limit.never_expires = true,
+        Err(_) => {
+            codec::duration(text, reader);
+        }
+    }
+}
+
+/// A block by the account's name, or a list of names.
+struct Accounts<T: 'static> {
+    field: Field<T, Vec<AccountAccess>>,
+}
+
+impl<T> Access<T> for Accounts<T> {
+    fn kind(&self) -> String {
+        "a block by account, or a list of names".to_owned()
+    }
+
+    fn read(&self, target: &mut T, value: &Data, reader: &mut Reader<'_>) {
+        let mut accounts = Vec::new();
+        match value {
+            Data::List(values) => {
+                accounts = codec::each(values, reader, |data, reader| {
+                    Some(AccountAccess {
+                        name: codec::text(data, reader)?,
+                        ..AccountAccess::default()
+                    })
+                });
+            }
+            Data::Map(map) => {
+                let entries = map.iter().filter(|entry| !entry.is_referenced);
+                for entry in entries {
+                    reader.option(&entry.key.text, &entry.value, |reader| {
+                        let Some(map) = reader::map(&entry.value.data, reader) else {
+                            return;
+                        };
+                        let mut account = AccountAccess {
+                            name: entry.key.text.clone(),
+                            ..AccountAccess::default()
+                        };
+                        ACCOUNT.read(&mut account, map, reader);
+                        accounts.push(account);
+                    });
+                }
+            }
+            other => {
+                reader.expected("a block of accounts, or a list of their names", other);
+            }
+        }
+        *(self.field.get_mut)(target) = accounts;
+    }
+
+    fn show(&self, target: &T) -> Option<String> {
+        let accounts = (self.field.get)(target);
+        let entries: Vec<String> = accounts
+            .iter()
+            .map(|account| format!("{}: {}", codec::quote(&account.name), ACCOUNT.show(account)))
+            .collect();
+        (!entries.is_empty()).then(|| format!("{{ {} }}", entries.join(", ")))
+    }
+
+    fn is_equal(&self, one: &T, other: &T) -> bool {
+        (self.field.get)(one) == (self.field.get)(other)
+    }
+
+    fn explain(&self, key: &str, target: &T, printer: &mut Printer<'_>) {
+        printer.block(key, |printer| {
+            for account in (self.field.get)(target) {
+                printer.named_block(&account.name, |printer| ACCOUNT.explain(account, printer));
+            }
+        });
+    }
+
+    fn changes(&self, path: &str, reload: Reload, old: &T, new: &T, changes: &mut Changes) {
+        let find = |accounts: &'_ [AccountAccess], name: &str| {
+            accounts.iter().position(|account| account.name == name)
+        };
+        let (old, new) = ((self.field.get)(old), (self.field.get)(new));
+        let gone = old
+            .iter()
+            .filter(|account| find(new, &account.name).is_none());
+        for account in gone {
+            changes.add(reload, account_change(path, &account.name, "there", "none"));
+        }
+        for account in new {
+            match find(old, &account.name) {
+                Some(index) => {
+                    let path = format!("{path}.{}", account.name);
+                    ACCOUNT.changes(&path, &old[index], account, changes);
+                }
+                None => changes.add(reload, account_change(path, &account.name, "none", "there")),
+            }
+        }
+    }
+
+    fn describe(&self, path: &str, options: &mut Vec<OptionFacts>) {
+        ACCOUNT.describe(&format!("{path}[]"), options);
+    }
+}
+
+fn account_change(path: &str, name: &str, old: &str, new: &str) -> Change {
+    Change {
+        option: format!("{path}.{name}"),
+        old: old.to_owned(),
+        new: new.to_owned(),
+    }
+}
+
+static ACCOUNT: Section<AccountAccess> = Section {
+    groups: &[Group {
+        title: "",
+        rows: &[
+            plain!(AccountAccess: "nkey", nkey, TEXT, "Public key of the account."),
+            Row::new(
+                "users",
+                &users!(AccountAccess: users),
+                "Users of the account.",
+            ),
+            Row::new(
+                "default_permissions",
+                &Block::<AccountAccess, _> {
+                    field: field!(AccountAccess: default_permissions),
+                    section: &PERMISSIONS,
+                },
+                "What users of the account may do that have no permissions of their own.",
+            ),
+            Row::new(
+                "limits",
+                &Inline {
+                    section: &ACCOUNT_LIMITS,
+                },
+                "Bounds of the account; negative or none for no bound.",
+            ),
+            unsupported("exports", &UNSUPPORTED_LIST, "What other accounts may use."),
+            unsupported(
+                "imports",
+                &UNSUPPORTED_LIST,
+                "What is used of other accounts.",
+            ),
+            unsupported(
+                "mappings",
+                &UNSUPPORTED_BLOCK,
+                "Subjects that are replaced by others.",
+            )
+            .alias(&["maps"]),
+            unsupported("jetstream", &UNSUPPORTED_BLOCK, "Streams of the account."),
+            unsupported(
+                "msg_trace",
+                &UNSUPPORTED_BLOCK,
+                "Where traced messages are reported.",
+            )
+            .alias(&["trace_dest"]),
+        ],
+    }],
+    settle: settled,
+};
+
+static UNSUPPORTED_LIST: Unsupported = Unsupported {
+    kind: "a list",
+    off: &[],
+};
+static UNSUPPORTED_BLOCK: Unsupported = Unsupported {
+    kind: "a block",
+    off: &["disabled", "disable"],
+};
+
+const fn unsupported(
+    key: &'static str,
+    access: &'static Unsupported,
+    doc: &'static str,
+) -> Row<AccountAccess> {
+    Row::new(key, access, doc)
+}
+
+static ACCOUNT_LIMITS: Section<AccountAccess> = Section {
+    groups: &[Group {
+        title: "",
+        rows: &[
+            plain!(AccountAccess:
+                "max_connections",
+                limits.connections_max,
+                LIMIT,
+                "Connections at one time.",
+            )
+            .alias(&["max_conn"]),
+            plain!(AccountAccess:
+                "max_subscriptions",
+                limits.subscriptions_max,
+                LIMIT,
+                "Subscriptions of one connection.",
+            )
+            .alias(&["max_subs"]),
+            plain!(AccountAccess:
+                "max_payload",
+                limits.payload_bytes_max,
+                LIMIT,
+                "Bytes of a message, header included.",
+            )
+            .alias(&["max_pay"]),
+            Row::new(
+                "max_leafnodes",
+                &Custom::<AccountAccess>::shorthand("a number", |_, data, reader| {
+                    if codec::number::<i64>(data, i64::MIN..=i64::MAX, reader).is_some() {
+                        reader
+                            .note("max_leafnodes has no effect: there are no leaf nodes yet")
+                            .label("has no effect");
+                    }
+                }),
+                "Accepted without effect: there are no leaf nodes yet.",
+            )
+            .alias(&["max_leafs"]),
+        ],
+    }],
+    settle: settled,
+};
+
+static LIMIT: Codec<Option<i64>> = Codec {
+    kind: "a number, -1 for no bound",
+    read: |data, reader| {
+        let limit = codec::number(data, i64::from(i32::MIN)..=i64::from(i32::MAX), reader)?;
+        Some(Some(limit))
+    },
+    show: |limit| limit.map(|limit: i64| limit.to_string()),
+    is_secret: false,
+};
