@@ -27,6 +27,12 @@ pub(crate) fn server_info(options: &Options, port: u16) -> ServerInfo {
         host: options.host.clone(),
         port,
         headers: true,
+        tls_required: options.tls.is_some() && !options.allow_non_tls,
+        tls_available: options.tls.is_some() && options.allow_non_tls,
+        tls_verify: options
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.verify || tls.verify_and_map),
         api_lvl: COMPATIBLE_API_LEVEL,
         ..ServerInfo::default()
     }

@@ -15,8 +15,10 @@ use crate::identity::server_info;
 use crate::in_process::{ClientError, InProcessClient, InProcessConnection};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::monitoring::{self, Monitor};
+use crate::net::secured::Scratch;
 use crate::net::{connection, listener, pipe};
 use crate::options::{InvalidOption, Options};
+use crate::tls;
 use crate::workers::Workers;
 
 /// How long a server that stops waits for its connections to finish the batch they are at.
@@ -35,6 +37,9 @@ pub enum StartError {
     /// Options that cannot work; all of them.
     #[error("invalid options: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Options(Vec<InvalidOption>),
+    /// TLS cannot work with these options and files; all that is wrong with them.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Tls(Vec<tls::TlsProblem>),
     /// The client listener's address is not to be had.
     #[error("cannot listen for clients on {host}:{port}: {source}")]
     Bind {
@@ -72,6 +77,10 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) workers: Workers,
     pub(crate) lifecycle: Lifecycle,
+    /// What new connections are encrypted with.
+    pub(crate) tls: tls::Acceptor,
+    /// Buffers for what comes in encrypted.
+    pub(crate) scratch: Arc<Scratch>,
     pub(crate) monitor: Monitor,
 }
 
@@ -119,6 +128,8 @@ impl Server {
         if !problems.is_empty() {
             return Err(StartError::Options(problems));
         }
+        let tls = tls::Acceptor::new(options.tls.as_ref(), options.allow_non_tls)
+            .map_err(StartError::Tls)?;
         let bind_error = |source| StartError::Bind {
             host: options.host.clone(),
             port: options.port,
@@ -150,9 +161,18 @@ impl Server {
             workers: Workers::new(Arc::clone(&engine)),
             engine,
             lifecycle: Lifecycle::new(),
+            tls,
+            scratch: Arc::default(),
             monitor: Monitor::new(Arc::new(options.clone()), monitoring.addresses()),
         });
         monitoring.serve(&shared);
+        let watched = Arc::clone(&shared);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = watched.tls.watch() => {}
+                () = watched.lifecycle.reached(Phase::Closing) => {}
+            }
+        });
         for (listener, address) in listeners.into_iter().zip(&addresses) {
             tracing::info!("Listening for client connections on {address}");
             tokio::spawn(listener::accept(Arc::clone(&shared), listener));
@@ -189,7 +209,11 @@ impl Server {
                 IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             });
         }
-        format!("nats://{address}")
+        let scheme = match self.shared.tls.current() {
+            Some(_) if !self.shared.tls.is_optional() => "tls",
+            _ => "nats",
+        };
+        format!("{scheme}://{address}")
     }
 
     /// The server's id: a public key made at its start.
@@ -246,8 +270,12 @@ impl Server {
         }
         let (server, client) = pipe::pipe();
         let peer = Peer { address: None };
-        self.runtime
-            .spawn(connection::serve(Arc::clone(&self.shared), server, peer));
+        self.runtime.spawn(connection::serve(
+            Arc::clone(&self.shared),
+            server,
+            peer,
+            None,
+        ));
         Ok(InProcessConnection(client))
     }
 

@@ -12,10 +12,12 @@ use natterjack_engine::{ClientSession, CloseReason, Peer, Transport};
 use parking_lot::Mutex;
 use tokio::time::{Sleep, sleep_until, timeout};
 
+use super::handshake;
 use super::stream::Stream;
 use crate::clock::now;
 use crate::lifecycle::{Pass, Phase};
 use crate::server::Shared;
+use crate::tls;
 
 /// Batches one connection reads before the others get their turn.
 const BATCHES_PER_TURN: usize = 4;
@@ -38,7 +40,11 @@ struct Wire<S> {
 
 impl<S: Stream> Transport for Wire<S> {
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.stream.try_write(slices)
+        let result = self.stream.try_write(slices);
+        if self.stream.is_unsent() {
+            self.wake();
+        }
+        result
     }
 
     fn wake(&self) {
@@ -48,31 +54,60 @@ impl<S: Stream> Transport for Wire<S> {
     }
 }
 
-/// Serves a connection until it ends.
-pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, peer: Peer) {
+impl<S> Wire<S> {
+    /// Has the calling task woken by [`wake`](Transport::wake).
+    fn register(&self, context: &Context<'_>) {
+        let mut task = self.task.lock();
+        if !task
+            .as_ref()
+            .is_some_and(|known| known.will_wake(context.waker()))
+        {
+            *task = Some(context.waker().clone());
+        }
+    }
+}
+
+/// Serves a connection until it ends. With `tls` it is a socket on which TLS is to be settled first.
+pub(crate) async fn serve<S: Stream>(
+    shared: Arc<Shared>,
+    stream: S,
+    peer: Peer,
+    tls: Option<Arc<tls::Context>>,
+) {
     let _connection = shared.lifecycle.connections.pass();
     let wire = Arc::new(Wire {
         stream,
         task: Mutex::new(None),
     });
-    let session = shared
-        .engine
-        .open_client(peer, Arc::clone(&wire) as Arc<dyn Transport>, now());
+    let reading = shared.lifecycle.readers.pass();
+    let mut session =
+        shared
+            .engine
+            .open_client(peer, Arc::clone(&wire) as Arc<dyn Transport>, now());
     tracing::debug!("{} - Client connection created", session.label());
-    let mut driver = Driver {
-        reading: Some(shared.lifecycle.readers.pass()),
-        shared: &shared,
-        wire: &wire,
-        session,
-        timer: None,
+    let settled = match tls {
+        None => Ok(()),
+        // In a box of its own, so that a connection does not keep the room for a handshake all its life.
+        Some(tls) => Box::pin(settle_tls(&shared, &wire, &mut session, &tls)).await,
     };
-    let reason = poll_fn(|context| driver.poll_end(context)).await;
-    let Driver {
-        mut session,
-        reading,
-        ..
-    } = driver;
-    drop(reading);
+    let reason = match settled {
+        Ok(()) => {
+            let mut driver = Driver {
+                reading: Some(reading),
+                shared: &shared,
+                wire: &wire,
+                session,
+                timer: None,
+            };
+            let reason = poll_fn(|context| driver.poll_end(context)).await;
+            session = driver.session;
+            reason
+        }
+        Err(reason) => {
+            drop(reading);
+            reason
+        }
+    };
     while !session.close_step(reason) {
         tokio::task::yield_now().await;
     }
@@ -92,6 +127,41 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, peer: Peer)
     }
 }
 
+/// Settles how the connection is encrypted, unless it is closed meanwhile.
+async fn settle_tls<S: Stream>(
+    shared: &Shared,
+    wire: &Wire<S>,
+    session: &mut ClientSession,
+    tls: &tls::Context,
+) -> Result<(), CloseReason> {
+    let Some(socket) = wire.stream.socket() else {
+        return Ok(());
+    };
+    let outbox = Arc::clone(session.outbox());
+    let closed = poll_fn(|context| {
+        wire.register(context);
+        match outbox.status().closed {
+            Some(reason) => Poll::Ready(reason),
+            None if shared.lifecycle.phase() >= Phase::Draining => {
+                Poll::Ready(CloseReason::ServerShutdown)
+            }
+            None => Poll::Pending,
+        }
+    });
+    tokio::select! {
+        biased;
+        // A server that is full says so in clear text.
+        reason = closed => {
+            socket.let_clear();
+            return Err(reason);
+        }
+        settled = handshake::settle(shared, socket, tls, session) => settled?,
+    }
+    session.begin(now());
+    outbox.flush_unblocked(now());
+    Ok(())
+}
+
 struct Driver<'a, S> {
     shared: &'a Shared,
     wire: &'a Wire<S>,
@@ -104,8 +174,10 @@ struct Driver<'a, S> {
 impl<S: Stream> Driver<'_, S> {
     /// Does everything there is to do, and returns the reason once the connection has ended.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<CloseReason> {
-        self.register(context);
+        self.wire.register(context);
         for _ in 0..BATCHES_PER_TURN {
+            // Goes on by itself: what is ready later wakes this task.
+            let _ = self.wire.stream.poll_sent(context);
             let time = now();
             self.session.adapt(time);
             let status = self.session.outbox().status();
@@ -137,16 +209,6 @@ impl<S: Stream> Driver<'_, S> {
         // More to do, but others wait.
         context.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    fn register(&self, context: &Context<'_>) {
-        let mut task = self.wire.task.lock();
-        if !task
-            .as_ref()
-            .is_some_and(|known| known.will_wake(context.waker()))
-        {
-            *task = Some(context.waker().clone());
-        }
     }
 
     fn may_read(&mut self, context: &Context<'_>, time: Instant) -> bool {
@@ -227,6 +289,9 @@ fn is_told(reason: CloseReason) -> bool {
 
 /// Writes what is queued for a connection that ends, as long as the peer takes it.
 async fn last_flush<S: Stream>(wire: &Wire<S>, session: &ClientSession, write_deadline: Duration) {
+    if wire.stream.is_held() {
+        return;
+    }
     let outbox = session.outbox();
     outbox.flush_unblocked(now());
     let flush_all = async {
@@ -240,6 +305,8 @@ async fn last_flush<S: Stream>(wire: &Wire<S>, session: &ClientSession, write_de
             outbox.flush_unblocked(now());
             pending_bytes = outbox.status().pending_bytes;
         }
+        let sent = poll_fn(|context| wire.stream.poll_sent(context));
+        let _ = timeout(write_deadline, sent).await;
     };
     // Whoever does not take them in time does not get them.
     let _ = timeout(LAST_FLUSH_MAX, flush_all).await;

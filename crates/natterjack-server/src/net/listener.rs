@@ -8,7 +8,8 @@ use std::time::Duration;
 use natterjack_engine::Peer;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
-use super::connection;
+use super::socket::Socket;
+use super::{connection, handshake};
 use crate::lifecycle::Phase;
 use crate::server::Shared;
 
@@ -83,7 +84,12 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
                 let peer = Peer {
                     address: Some(address),
                 };
-                tokio::spawn(connection::serve(Arc::clone(&shared), stream, peer));
+                let tls = shared.tls.current();
+                let is_held = tls
+                    .as_ref()
+                    .is_some_and(|context| handshake::begins_held(context));
+                let socket = Socket::new(stream, is_held);
+                tokio::spawn(connection::serve(Arc::clone(&shared), socket, peer, tls));
             }
             Err(error) => {
                 tracing::error!(%error, "accepting a client connection failed");

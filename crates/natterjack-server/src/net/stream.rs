@@ -15,47 +15,64 @@ pub(crate) trait Stream: Send + Sync + 'static {
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
     /// Tells the peer that nothing more comes.
     fn shutdown_write(&self);
+
+    /// Whether bytes that [`try_write`](Self::try_write) accepted still wait here for the peer to take them.
+    fn is_unsent(&self) -> bool {
+        false
+    }
+
+    /// Sends those bytes. Ready when none are left, or when none can be sent any more, which shows again in
+    /// the write that follows.
+    fn poll_sent(&self, _context: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// Whether nothing passes in either direction, because TLS was not settled.
+    fn is_held(&self) -> bool {
+        false
+    }
+
+    /// The socket, where there is one: a way to TLS.
+    fn socket(&self) -> Option<&super::socket::Socket> {
+        None
+    }
 }
 
-impl Stream for TcpStream {
-    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_read_ready(context)
-    }
+/// Reads what the socket has, without waiting.
+pub(super) fn try_read(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    try_io(socket, Interest::READABLE, buffer.len(), |mut socket| {
+        socket.read(buffer)
+    })
+}
 
-    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_write_ready(context)
+/// Reads what the socket has into several pieces, without waiting.
+pub(super) fn try_read_vectored(
+    socket: &TcpStream,
+    slices: &mut [IoSliceMut<'_>],
+) -> io::Result<usize> {
+    if let [first, second] = slices
+        && first.is_empty()
+    {
+        return try_read(socket, second);
     }
+    let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+    try_io(socket, Interest::READABLE, wanted, |mut socket| {
+        socket.read_vectored(slices)
+    })
+}
 
-    fn try_read(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
-        try_io(
-            self,
-            Interest::READABLE,
-            wanted,
-            |mut socket| match slices {
-                [first, second] if first.is_empty() => socket.read(second),
-                slices => socket.read_vectored(slices),
-            },
-        )
-    }
-
-    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
-        try_io(
-            self,
-            Interest::WRITABLE,
-            wanted,
-            |mut socket| match slices {
-                [only] => socket.write(only),
-                slices => socket.write_vectored(slices),
-            },
-        )
-    }
-
-    fn shutdown_write(&self) {
-        // The peer may be gone already; then there is nobody to tell.
-        let _ = SockRef::from(self).shutdown(std::net::Shutdown::Write);
-    }
+/// Writes what the socket takes, without waiting.
+pub(super) fn try_write(socket: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+    try_io(
+        socket,
+        Interest::WRITABLE,
+        wanted,
+        |mut socket| match slices {
+            [only] => socket.write(only),
+            slices => socket.write_vectored(slices),
+        },
+    )
 }
 
 /// One system call on the socket.

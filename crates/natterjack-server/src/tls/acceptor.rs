@@ -25,7 +25,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// What a running server accepts TLS connections with; nothing, if it serves clear text only.
 ///
 /// Connections that are open keep what they were accepted with.
-pub struct Acceptor {
+pub(crate) struct Acceptor {
     current: RwLock<Option<Arc<Context>>>,
     /// Whether clients may also connect in clear text.
     is_optional: bool,
@@ -57,7 +57,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// Everything that is wrong, warnings included.
-    pub fn new(options: Option<&Tls>, is_optional: bool) -> Result<Self, Vec<TlsProblem>> {
+    pub(crate) fn new(options: Option<&Tls>, is_optional: bool) -> Result<Self, Vec<TlsProblem>> {
         // Half of the cores: a storm of clients that come back must not keep the connected ones waiting.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let acceptor = Self {
@@ -72,8 +72,7 @@ impl Acceptor {
     }
 
     /// What to accept the next connection with; `None` for clear text.
-    #[must_use]
-    pub fn current(&self) -> Option<Arc<Context>> {
+    pub(crate) fn current(&self) -> Option<Arc<Context>> {
         self.current.read().clone()
     }
 
@@ -81,7 +80,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// Everything that is wrong, warnings included; then nothing has changed.
-    pub fn reload(&self, options: Option<&Tls>) -> Result<(), Vec<TlsProblem>> {
+    pub(crate) fn reload(&self, options: Option<&Tls>) -> Result<(), Vec<TlsProblem>> {
         let Some(options) = options else {
             *self.current.write() = None;
             return Ok(());

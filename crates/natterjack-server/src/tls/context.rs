@@ -20,6 +20,7 @@ use super::certificate::validity;
 use super::files::{certificates, key_pair};
 use super::names;
 use super::problem::TlsProblem;
+use super::verifier::Witness;
 use crate::options::{HandshakeFirst, Tls, TlsVersion};
 
 /// From when on an end that comes near is told.
@@ -29,7 +30,7 @@ const DAY_SECONDS: u64 = 24 * 3600;
 
 /// Everything a listener accepts TLS connections with.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     clients: Arc<ServerConfig>,
     monitoring: Arc<ServerConfig>,
     pinned: BTreeSet<String>,
@@ -48,7 +49,7 @@ struct Validity {
 impl Context {
     /// Reads the files and puts everything together. The problems are warnings if there is a context, and say
     /// why there is none otherwise.
-    pub fn load(options: &Tls, now: SystemTime) -> (Option<Self>, Vec<TlsProblem>) {
+    pub(crate) fn load(options: &Tls, now: SystemTime) -> (Option<Self>, Vec<TlsProblem>) {
         let mut problems = Vec::new();
         let provider = Arc::new(names::provider(options, &mut problems));
         let pairs = pairs(options, &provider, &mut problems);
@@ -92,34 +93,30 @@ impl Context {
                 (Some(context), problems)
             }
             Err(error) => {
-                problems.push(TlsProblem::Refused(error));
+                problems.push(TlsProblem::Refused(error.to_string().into()));
                 (None, problems)
             }
         }
     }
 
     /// For connections of clients.
-    #[must_use]
-    pub fn clients(&self) -> &Arc<ServerConfig> {
+    pub(crate) fn clients(&self) -> &Arc<ServerConfig> {
         &self.clients
     }
 
     /// For the monitoring pages: the same certificates, but nobody is asked for one.
-    #[must_use]
-    pub fn monitoring(&self) -> &Arc<ServerConfig> {
+    pub(crate) fn monitoring(&self) -> &Arc<ServerConfig> {
         &self.monitoring
     }
 
     /// When the first of the configured certificates ends.
-    #[must_use]
-    pub fn not_after(&self) -> Option<SystemTime> {
+    pub(crate) fn not_after(&self) -> Option<SystemTime> {
         let ends = self.certificates.iter().map(|validity| validity.not_after);
         ends.min()
     }
 
     /// The options this was made from.
-    #[must_use]
-    pub fn options(&self) -> &Tls {
+    pub(crate) fn options(&self) -> &Tls {
         &self.options
     }
 
@@ -246,6 +243,7 @@ fn verifier(
     };
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
+        .map(|verifier| Arc::new(Witness(verifier)) as Arc<dyn ClientCertVerifier>)
         .map_err(|error| rustls::Error::General(error.to_string()))
 }
 

@@ -9,9 +9,20 @@ mod context;
 mod files;
 mod names;
 mod rate;
+mod verifier;
 
-pub use self::acceptor::Acceptor;
+pub(crate) use self::acceptor::Acceptor;
 pub(crate) use self::certificate::peer_facts;
-pub use self::context::Context;
+pub(crate) use self::context::Context;
+pub(crate) use self::names::suite_name;
 pub use self::problem::TlsProblem;
-pub(crate) use self::rate::Rate;
+pub(crate) use self::verifier::take_refused;
+
+use crate::options::Tls;
+
+/// Checks options and the files they name, as a start would; nothing is kept. All that is wrong is returned,
+/// warnings included. The files are read and the keys loaded, which takes milliseconds.
+#[must_use]
+pub fn problems(options: &Tls) -> Vec<TlsProblem> {
+    Context::load(options, crate::clock::calendar_now()).1
+}

@@ -143,7 +143,7 @@ pub enum TlsProblem {
     ZeroTimeout,
     /// The TLS library refuses the options together.
     #[error("the options of tls do not work together: {0}")]
-    Refused(rustls::Error),
+    Refused(Box<str>),
 }
 
 impl TlsProblem {

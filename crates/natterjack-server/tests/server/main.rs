@@ -5,3 +5,4 @@ mod lifecycle;
 mod monitoring;
 mod slow_consumers;
 mod support;
+mod tls;

@@ -1,0 +1,416 @@
+//! How a connection comes to be encrypted, or not: before INFO or after it, whether the client has the choice,
+//! how long it may take, and what is told of a failure.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use natterjack_engine::{ClientSession, CloseReason, PeerCertificate, TlsFacts};
+use rustls::{AlertDescription, CertificateError, Error, ProtocolVersion, ServerConnection};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::secured::Secured;
+use super::socket::Socket;
+use super::stream::{self, Stream};
+use crate::clock::{calendar_now, now};
+use crate::options::HandshakeFirst;
+use crate::server::Shared;
+use crate::tls::{self, peer_facts, suite_name, take_refused};
+
+/// First byte of a TLS connection: a record of the handshake (RFC 8446, section 5.1).
+const HANDSHAKE_RECORD: u8 = 0x16;
+
+/// Kinds of records there are (RFC 8446, appendix B.1).
+const RECORD_KINDS: std::ops::RangeInclusive<u8> = 20..=24;
+
+/// The longest record there may be, in bytes after the header (RFC 5246, section 6.2.3).
+const RECORD_BYTES_MAX: usize = 16 * 1024 + 2048;
+
+/// Bytes read at one time during a handshake.
+const READ_BYTES: usize = 4096;
+
+/// Whether a connection that will be encrypted begins without a word from the server.
+pub(super) fn begins_held(context: &tls::Context) -> bool {
+    context.handshake_first() != HandshakeFirst::No
+}
+
+/// Settles whether and how the connection is encrypted. Returns why it has ended, if it has.
+pub(super) async fn settle(
+    shared: &Shared,
+    socket: &Socket,
+    context: &tls::Context,
+    session: &mut ClientSession,
+) -> Result<(), CloseReason> {
+    let acceptor = &shared.tls;
+    let is_first = match context.handshake_first() {
+        HandshakeFirst::No => false,
+        HandshakeFirst::Yes => true,
+        // Whatever comes is the beginning of a handshake: the client has not heard anything to answer to.
+        HandshakeFirst::Within(delay) => timeout(delay, first_byte(socket.tcp())).await.is_ok(),
+    };
+    if !is_first {
+        socket.let_clear();
+        info_sent(socket, session, context.timeout()).await?;
+        if acceptor.is_optional() {
+            let first = timeout(context.timeout(), first_byte(socket.tcp())).await;
+            if first.ok().flatten() != Some(HANDSHAKE_RECORD) {
+                return Ok(());
+            }
+        }
+        socket.hold();
+    }
+    let limit = context.options().connection_rate_limit;
+    let (is_admitted, refused_before) = acceptor.rate().admit(limit, now());
+    if let Some(count) = refused_before {
+        tracing::warn!("Rejected {count} connections due to TLS rate limiting");
+    }
+    if !is_admitted {
+        socket.let_clear();
+        session.refuse_handshake(now());
+        return Err(CloseReason::ConnectionsExceeded);
+    }
+    tracing::debug!(
+        "{} - Starting TLS client connection handshake",
+        session.label()
+    );
+    match shake_hands(socket.tcp(), context, acceptor.work()).await {
+        Ok(done) => {
+            tracing::debug!("{} - TLS handshake complete", session.label());
+            finish(shared, socket, context, session, done, is_first)
+        }
+        Err(fault) => {
+            let label = session.label();
+            // Port scanners and load balancers that look whether somebody is there are nobody's error.
+            if fault.is_probe() {
+                tracing::debug!("{label} - TLS handshake error: {fault}");
+            } else {
+                tracing::error!("{label} - TLS handshake error: {fault}");
+            }
+            Err(CloseReason::TlsHandshakeFailure)
+        }
+    }
+}
+
+/// Looks at the client's first byte without taking it; `None` if none comes any more.
+async fn first_byte(socket: &TcpStream) -> Option<u8> {
+    let mut first = [0];
+    match socket.peek(&mut first).await {
+        Ok(1) => Some(first[0]),
+        _ => None,
+    }
+}
+
+/// Waits until INFO has left in clear text.
+async fn info_sent(
+    socket: &Socket,
+    session: &ClientSession,
+    patience: Duration,
+) -> Result<(), CloseReason> {
+    let outbox = session.outbox();
+    let sent = async {
+        outbox.flush_unblocked(now());
+        while outbox.status().pending_bytes > 0 {
+            std::future::poll_fn(|context| socket.poll_writable(context))
+                .await
+                .ok()?;
+            outbox.flush_unblocked(now());
+        }
+        Some(())
+    };
+    match timeout(patience, sent).await {
+        Ok(Some(())) => Ok(()),
+        _ => Err(CloseReason::WriteError),
+    }
+}
+
+/// Checks what rustls does not, tells the session, and lets the bytes pass.
+fn finish(
+    shared: &Shared,
+    socket: &Socket,
+    context: &tls::Context,
+    session: &mut ClientSession,
+    done: Done,
+    is_first: bool,
+) -> Result<(), CloseReason> {
+    let connection = done.connection;
+    let peer = connection.peer_certificates().and_then(peer_facts);
+    let fingerprint = peer
+        .as_ref()
+        .and_then(|peer| peer.shown.first())
+        .map(|shown| shown.public_key_sha256.as_str());
+    let fault = if !context.is_pinned(fingerprint) {
+        Some(Fault::NotPinned)
+    } else if peer
+        .as_ref()
+        .is_some_and(|peer| peer.not_after < calendar_now())
+    {
+        // A session that is taken up again is not verified again.
+        Some(Fault::Tls(
+            Error::InvalidCertificate(CertificateError::Expired),
+            None,
+        ))
+    } else {
+        None
+    };
+    if let Some(fault) = fault {
+        tracing::error!("{} - TLS handshake error: {fault}", session.label());
+        return Err(CloseReason::TlsHandshakeFailure);
+    }
+    let facts = TlsFacts {
+        version: match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "1.2".to_owned(),
+            _ => "1.3".to_owned(),
+        },
+        cipher_suite: connection
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite_name(suite.suite()))
+            .unwrap_or_default()
+            .to_owned(),
+        is_first,
+        peer_certificates: peer
+            .iter()
+            .flat_map(|peer| &peer.shown)
+            .map(|shown| PeerCertificate {
+                subject: shown.subject.clone(),
+                public_key_sha256: shown.public_key_sha256.clone(),
+                sha256: shown.sha256.clone(),
+            })
+            .collect(),
+    };
+    tracing::debug!(
+        "{} - TLS version {}, cipher suite {}",
+        session.label(),
+        facts.version,
+        facts.cipher_suite
+    );
+    session.set_tls(facts);
+    if let Some(peer) = peer {
+        session.set_certificate_names(peer.names);
+    }
+    socket.secure(Secured::new(
+        *connection,
+        done.unread,
+        Arc::clone(&shared.scratch),
+    ));
+    Ok(())
+}
+
+/// A handshake that succeeded.
+struct Done {
+    connection: Box<ServerConnection>,
+    /// What was read after its end.
+    unread: Vec<u8>,
+}
+
+/// Why a handshake failed.
+enum Fault {
+    /// The client took too long.
+    Timeout(Duration),
+    /// The client closed the connection.
+    Closed,
+    Socket(io::Error),
+    /// What the client sent first is not TLS.
+    NotTls,
+    /// With the certificate that was refused, if one was.
+    Tls(Error, Option<String>),
+    NotPinned,
+}
+
+impl Fault {
+    fn is_probe(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::NotTls)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout(limit) => write!(formatter, "timeout: not done after {limit:?}"),
+            Self::Closed => formatter.write_str("EOF: the client closed the connection"),
+            Self::Socket(error) => write!(formatter, "{error}"),
+            Self::NotTls => formatter.write_str("first record does not look like a TLS handshake"),
+            Self::NotPinned => {
+                formatter.write_str("the client's certificate is none of pinned_certs")
+            }
+            Self::Tls(error, refused) => {
+                formatter.write_str(&explain(error))?;
+                match refused {
+                    Some(certificate) => write!(formatter, " ({certificate})"),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// The usual failures in an operator's words, the others in the library's.
+fn explain(error: &Error) -> String {
+    match error {
+        Error::NoCertificatesPresented => {
+            "the client did not provide a certificate, which verify asks for".to_owned()
+        }
+        Error::InvalidCertificate(reason) => {
+            let reason = match reason {
+                CertificateError::UnknownIssuer => "signed by an unknown authority".to_owned(),
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    "expired".to_owned()
+                }
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    "not valid yet".to_owned()
+                }
+                CertificateError::InvalidPurpose
+                | CertificateError::InvalidPurposeContext { .. } => {
+                    "not made for clients (extended key usage clientAuth)".to_owned()
+                }
+                other => other.to_string(),
+            };
+            format!("failed to verify the client's certificate: {reason}")
+        }
+        Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown,
+        ) => "the client does not trust this server's certificate".to_owned(),
+        Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            "the client finds this server's certificate expired".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+async fn shake_hands(
+    socket: &TcpStream,
+    context: &tls::Context,
+    work: &Arc<Semaphore>,
+) -> Result<Done, Fault> {
+    let connection = ServerConnection::new(Arc::clone(context.clients()))
+        .map_err(|error| Fault::Tls(error, None))?;
+    let mut connection = Box::new(connection);
+    let mut received = Vec::new();
+    let mut is_begun = false;
+    // What the client may take. Waiting for a place to do our own work is not the client's time: a thousand
+    // clients that come at once all get their turn.
+    let mut patience = context.timeout();
+    loop {
+        let begun = now();
+        let exchange = exchange(socket, &mut connection, &mut received, &mut is_begun);
+        let is_done = timeout(patience, exchange)
+            .await
+            .map_err(|_| Fault::Timeout(context.timeout()))??;
+        patience = patience.saturating_sub(now().saturating_duration_since(begun));
+        if is_done {
+            return Ok(Done {
+                connection,
+                unread: received,
+            });
+        }
+        let place = Arc::clone(work).acquire_owned().await;
+        let records = std::mem::take(&mut received);
+        // Signatures take up to milliseconds, which the threads that move messages do not have.
+        let step = spawn_blocking(move || {
+            let _place = place;
+            let mut rest = records.as_slice();
+            let result = step(&mut connection, &mut rest);
+            let refused = take_refused();
+            let rest = rest.to_vec();
+            (connection, result, refused, rest)
+        });
+        let Ok((given_back, result, refused, rest)) = step.await else {
+            return Err(Fault::Closed);
+        };
+        (connection, received) = (given_back, rest);
+        if let Err(error) = result {
+            // The client is told why, if its socket takes it.
+            let _ = send(socket, &mut connection);
+            return Err(Fault::Tls(error, refused));
+        }
+    }
+}
+
+/// Sends what there is, and receives at least one record if the handshake is not over; returns whether it is.
+async fn exchange(
+    socket: &TcpStream,
+    connection: &mut ServerConnection,
+    received: &mut Vec<u8>,
+    is_begun: &mut bool,
+) -> Result<bool, Fault> {
+    while let Err(error) = send(socket, connection) {
+        if error.kind() != ErrorKind::WouldBlock {
+            return Err(Fault::Socket(error));
+        }
+        socket.writable().await.map_err(Fault::Socket)?;
+    }
+    if !connection.is_handshaking() {
+        return Ok(true);
+    }
+    let mut buffer = [0; READ_BYTES];
+    while !is_record(received) {
+        socket.readable().await.map_err(Fault::Socket)?;
+        match stream::try_read(socket, &mut buffer) {
+            Ok(0) => return Err(Fault::Closed),
+            Ok(count) => received.extend_from_slice(&buffer[..count]),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                continue;
+            }
+            Err(error) => return Err(Fault::Socket(error)),
+        }
+        if !*is_begun && received[0] != HANDSHAKE_RECORD {
+            return Err(Fault::NotTls);
+        }
+        *is_begun = true;
+    }
+    Ok(false)
+}
+
+fn send(socket: &TcpStream, connection: &mut ServerConnection) -> io::Result<()> {
+    while connection.wants_write() {
+        if connection.write_tls(&mut super::secured::Sink(socket))? == 0 {
+            return Err(ErrorKind::WriteZero.into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether `bytes` begin with a complete record, or with something that can never be one.
+fn is_record(bytes: &[u8]) -> bool {
+    let [kind, _, _, high, low, rest @ ..] = bytes else {
+        return false;
+    };
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
+    !RECORD_KINDS.contains(kind) || length > RECORD_BYTES_MAX || rest.len() >= length
+}
+
+/// Feeds records until the handshake is over; the rest stays in `bytes`.
+fn step(connection: &mut ServerConnection, bytes: &mut &[u8]) -> Result<(), Error> {
+    while !bytes.is_empty() && connection.is_handshaking() {
+        match connection.read_tls(bytes) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => return Err(Error::General(error.to_string())),
+        }
+        connection.process_new_packets()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_known_by_its_header() {
+        let check = |bytes: &[u8], expected| assert_eq!(is_record(bytes), expected, "{bytes:?}");
+        check(b"", false);
+        check(&[0x16, 3, 1, 0], false);
+        check(&[0x16, 3, 1, 0, 2, 1], false);
+        check(&[0x16, 3, 1, 0, 2, 1, 2], true);
+        check(&[0x16, 3, 1, 0xff, 0xff], true);
+        check(b"GET /", true);
+    }
+}
