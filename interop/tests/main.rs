@@ -17,7 +17,11 @@ mod conversations;
 
 mod agreement;
 
+mod configuration;
+
 mod info;
+
+mod monitoring;
 
 mod reload;
 
@@ -29,7 +33,9 @@ fn main() -> ExitCode {
         clients::trials(),
         conversations::trials(),
         agreement::trials(),
+        configuration::trials(),
         info::trials(),
+        monitoring::trials(),
         reload::trials(),
         servers::trials(),
     ];

@@ -1,0 +1,517 @@
+//! The monitoring pages, field by field: the same clients do the same on both servers, and every page must then say
+//! the same, but for what is each server's own and a list of differences with their reasons.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use testkit::{Config, Deadline, HttpAnswer, Kind, Listener, PATIENCE, Peer, ServerUnderTest};
+
+use crate::trial;
+
+/// Fields whose value is each server's own: both must have them, with a value of the same kind. `*` is any one step.
+const OWN: &[&str] = &[
+    "server_id",
+    "now",
+    // varz
+    "server_name",
+    "go",
+    "port",
+    "start",
+    "uptime",
+    "mem",
+    "cpu",
+    "config_load_time",
+    // This page is asked for until connections are closed.
+    "http_req_stats//connz",
+    // connz
+    "connections/*/cid",
+    "connections/*/port",
+    "connections/*/start",
+    "connections/*/stop",
+    "connections/*/last_activity",
+    "connections/*/rtt",
+    "connections/*/uptime",
+    "connections/*/idle",
+    // Of closed ones nats-server tells what was not written.
+    "connections/*/pending_bytes",
+    "connections/*/subscriptions_list_detail/*/cid",
+    // subsz; nats-server's own subscriptions, messages and caches are in these.
+    "subscriptions_list/*/cid",
+    "num_subscriptions",
+    "num_inserts",
+    "num_cache",
+    "num_matches",
+    "cache_hit_rate",
+    "max_fanout",
+    "avg_fanout",
+    // accountz
+    "account_detail/update_time",
+    "account_detail/subscriptions",
+    "account_detail/sublist_stats/*",
+];
+
+/// What may differ: a page's beginning, a path, and why. One that no longer makes a difference fails the test.
+const DIFFERENT: &[(&str, &str, &str)] = &[
+    (
+        "/varz",
+        "git_commit",
+        "our build does not know its revision",
+    ),
+    (
+        "/varz",
+        "feature_flags",
+        "all flags are about JetStream, which is not there",
+    ),
+    ("/varz", "feature_flags/*", "as before"),
+    (
+        "/varz",
+        "subscriptions",
+        "the system account's own subscriptions are not there",
+    ),
+    (
+        "/connz?state=CLOSED",
+        "connections/*/subscriptions_list/*",
+        "of a closed connection we keep the number of its subscriptions",
+    ),
+    (
+        "/connz?acc=nobody",
+        "connections",
+        "an account that does not exist has no connections: [] instead of null",
+    ),
+    (
+        "/accountz?acc=$G",
+        "account_detail/imports/*/*",
+        "the system account's services are not there",
+    ),
+];
+
+/// Pages, asked for in this order. `{alpha}` is the number of that connection.
+const PAGES: &[&str] = &[
+    "/varz",
+    "/connz",
+    "/connz?auth=1",
+    "/connz?subs=1",
+    "/connz?subs=detail&auth=true",
+    "/connz?state=closed",
+    "/connz?state=CLOSED&auth=1&subs=1",
+    "/connz?state=any",
+    "/connz?state=all&limit=2&offset=1",
+    "/connz?limit=1",
+    "/connz?limit=-1&offset=-7",
+    "/connz?offset=9",
+    "/connz?cid={alpha}",
+    "/connz?cid={alpha}&state=closed",
+    "/connz?cid={alpha}&user=nobody&acc=$G",
+    "/connz?cid=999999",
+    "/connz?acc=$G",
+    "/connz?acc=nobody",
+    "/connz?user=nobody",
+    "/connz?mqtt_client=x",
+    "/connz?limit=1&limit=2",
+    "/connz?limit=%zz",
+    "/connz?limit=%2B1",
+    "/connz?sort=cid",
+    "/connz?sort=start",
+    "/connz?sort=subs",
+    "/connz?sort=msgs_to",
+    "/connz?sort=msgs_from",
+    "/connz?sort=bytes_to",
+    "/connz?sort=bytes_from",
+    "/connz?sort=last",
+    "/connz?sort=idle",
+    "/connz?sort=uptime",
+    "/connz?state=closed&sort=stop",
+    "/connz?state=closed&sort=reason",
+    "/routez",
+    "/routez?subs=detail",
+    "/subsz",
+    "/subscriptionsz",
+    "/subsz?subs=1&test=foo.x",
+    "/subsz?subs=1&test=foo.x&offset=1&limit=1",
+    "/subsz?subs=1&test=nobody.listens",
+    "/subsz?acc=nobody&subs=1",
+    "/accountz",
+    "/accountz?acc=$G",
+    "/healthz",
+    "/healthz?details=1",
+    "/healthz?js-enabled-only=1",
+    "/healthz?account=$G&stream=s&consumer=c",
+    "/varz",
+];
+
+/// Requests that are no good, and what else is answered without a page.
+const REFUSED: &[&str] = &[
+    "/nope",
+    "/varz/",
+    "/VARZ",
+    "//varz",
+    "/a/../connz?limit=1",
+    "/connz?limit=x",
+    "/connz?limit=1.5",
+    "/connz?limit=+3",
+    "/connz?limit=99999999999999999999",
+    "/connz?limit=a%22b%0a%C3%A9",
+    "/connz?offset=x&limit=y",
+    "/connz?cid=-1",
+    "/connz?cid=99999999999999999999999",
+    "/connz?auth=2",
+    "/connz?subs=yes",
+    "/connz?state=foo",
+    "/connz?sort=foo",
+    "/connz?sort=foo&limit=x",
+    "/connz?sort=stop",
+    "/connz?sort=reason&state=all",
+    "/routez?subs=x",
+    "/subsz?subs=x",
+    "/subsz?offset=x",
+    "/subsz?limit=x",
+    "/subsz?test=foo..bar",
+    "/subsz?test=foo.*",
+    "/accountz?acc=nobody",
+    "/healthz?details=x",
+    "/healthz?js-enabled=x",
+    "/healthz?js-server-only=x",
+    "/healthz?stream=s",
+    "/healthz?consumer=c&details=1",
+];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let tests: [(&str, fn()); 3] = [
+        ("pages_say_the_same", pages_say_the_same),
+        ("refusals_say_the_same", refusals_say_the_same),
+        ("accounts_and_users_say_the_same", accounts_and_users),
+    ];
+    let both = || Kind::ALL.map(|kind| kind.program().map(drop));
+    tests
+        .map(|(name, run)| trial(format!("monitoring::{name}"), both(), run))
+        .into()
+}
+
+fn pages_say_the_same() {
+    let servers = Kind::ALL.map(|kind| {
+        let config = Config::default().argument("-m").argument("-1");
+        let server = ServerUnderTest::start(kind, &config);
+        let scene = Scene::play(&server);
+        (server, scene)
+    });
+    let mut differences = Differences::default();
+    for page in PAGES {
+        let [expected, found] = servers
+            .each_ref()
+            .map(|(server, scene)| scene.get(server, page));
+        differences.compare(page, &expected, &found);
+    }
+    differences.finish(DIFFERENT);
+}
+
+fn refusals_say_the_same() {
+    let servers = Kind::ALL
+        .map(|kind| ServerUnderTest::start(kind, &Config::default().argument("-m").argument("-1")));
+    let mut differences = Vec::new();
+    for path in REFUSED {
+        let [expected, found] = servers.each_ref().map(|server| {
+            let answer = HttpAnswer::get(server.listener(Listener::Monitor), path);
+            let (status, headers) = head(&answer);
+            (status, headers.map(str::to_owned), answer.body)
+        });
+        if expected != found {
+            differences.push(format!("{path}: {expected:?} but {found:?}"));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+fn accounts_and_users() {
+    const CONFIG: &str = "http: 127.0.0.1:-1
+        http_base_path: /nats
+        server_name: zed
+        server_tags: [a, \"b:c\"]
+        max_subscriptions: 10
+        max_payload: 1000
+        ping_interval: 30
+        accounts {
+            A { users = [ {user: a, password: a} ] }
+            B { users = [ {user: b, password: b} ] }
+            SYS { users = [ {user: s, password: s} ] }
+        }
+        system_account: SYS\n";
+    let servers = Kind::ALL.map(|kind| {
+        let server = ServerUnderTest::start(kind, &Config::file(CONFIG));
+        let connect = |user: &str| {
+            let connect = json!({"verbose": false, "name": user, "user": user, "pass": user});
+            let mut peer = Peer::introduced(server.address(), &connect);
+            peer.send("SUB foo.* 1\r\n");
+            peer.ping_pong();
+            peer
+        };
+        let peers = ["a", "b", "s"].map(connect).into();
+        (server, Scene { alpha: 0, peers })
+    });
+    let mut differences = Differences::default();
+    for page in [
+        "/nats/varz",
+        "/nats/connz?auth=1",
+        "/nats/connz?auth=1&user=a",
+        "/nats/connz?user=b",
+        "/nats/connz?acc=A&subs=detail",
+        "/nats/connz?acc=A&user=b&auth=1",
+        "/nats/subsz?subs=1&test=foo.x",
+        "/nats/accountz",
+    ] {
+        let [expected, found] = servers
+            .each_ref()
+            .map(|(server, scene)| scene.get(server, page));
+        differences.compare(page, &expected, &found);
+    }
+    let different: Vec<_> = DIFFERENT
+        .iter()
+        .filter(|(page, _, _)| *page == "/varz")
+        .map(|&(_, path, why)| ("/nats/varz", path, why))
+        .collect();
+    differences.finish(&different);
+}
+
+/// Clients on a server.
+struct Scene {
+    alpha: u64,
+    peers: Vec<Peer>,
+}
+
+impl Scene {
+    /// One that publishes, one that listens, and three that are gone.
+    fn play(server: &ServerUnderTest) -> Self {
+        let join = |connect: Value| Peer::introduced(server.address(), &connect);
+        let mut alpha =
+            join(json!({"verbose": false, "name": "alpha", "lang": "python", "version": "1.2.3"}));
+        let mut beta = join(json!({"verbose": false, "name": "beta <&>"}));
+        beta.send("SUB foo.* 1\r\nSUB foo.> q 2\r\nSUB bar 3\r\nUNSUB 3 5\r\n");
+        beta.ping_pong();
+        alpha.send(
+            "PUB bar 5\r\nhello\r\nPUB foo 0\r\n\r\nPUB bar 2\r\nhi\r\nPUB nobody 1\r\nx\r\n",
+        );
+        alpha.ping_pong();
+        beta.expect("MSG bar 3 5\r\nhello\r\nMSG bar 3 2\r\nhi\r\n");
+        // After alpha, so that it was active later.
+        beta.send("SUB later.* 4\r\n");
+        beta.ping_pong();
+
+        let monitor = server.listener(Listener::Monitor);
+        let mut leaving = join(json!({"verbose": false, "name": "leaving"}));
+        leaving.send("SUB a 1\r\nPUB b 3\r\n123\r\n");
+        leaving.ping_pong();
+        drop(leaving);
+        wait_for_closed(monitor, 1);
+        let mut wrong = join(json!({"verbose": false, "name": "wrong"}));
+        wrong.send("NONSENSE\r\n");
+        wrong.expect_error("Unknown Protocol Operation");
+        drop(wrong);
+        wait_for_closed(monitor, 2);
+        let mut large = join(json!({"verbose": false, "name": "large"}));
+        large.send("PUB a 9999999\r\n");
+        large.expect_error("Maximum Payload Violation");
+        drop(large);
+        wait_for_closed(monitor, 3);
+
+        let connections = HttpAnswer::get(monitor, "/connz").json();
+        let number = connections["connections"][0]["cid"].as_u64();
+        Self {
+            alpha: number.expect("alpha is the first"),
+            peers: vec![alpha, beta],
+        }
+    }
+
+    fn get(&self, server: &ServerUnderTest, page: &str) -> HttpAnswer {
+        assert!(!self.peers.is_empty());
+        let path = page.replace("{alpha}", &self.alpha.to_string());
+        HttpAnswer::get(server.listener(Listener::Monitor), &path)
+    }
+}
+
+fn wait_for_closed(monitor: SocketAddr, count: u64) {
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        let page = HttpAnswer::get(monitor, "/connz?state=closed").json();
+        if page["total"] == count {
+            return;
+        }
+        assert!(
+            deadline.left().is_some(),
+            "{count} connections should have been closed: {page}"
+        );
+    }
+}
+
+/// Status and headers, as far as they are about the page.
+fn head(answer: &HttpAnswer) -> (u16, [&str; 4]) {
+    let names = [
+        "content-type",
+        "access-control-allow-origin",
+        "x-content-type-options",
+        "location",
+    ];
+    (answer.status, names.map(|name| answer.header(name)))
+}
+
+#[derive(Default)]
+struct Differences {
+    /// Page, path in it, and what differs.
+    found: Vec<(String, String, String)>,
+}
+
+impl Differences {
+    fn compare(&mut self, page: &str, expected: &HttpAnswer, found: &HttpAnswer) {
+        let (expected_head, found_head) = (head(expected), head(found));
+        if expected_head != found_head {
+            self.add(
+                page,
+                "head",
+                format!("{expected_head:?} but {found_head:?}"),
+            );
+            return;
+        }
+        let (expected, found) = (flat(expected.json()), flat(found.json()));
+        let paths: BTreeSet<_> = expected.keys().chain(found.keys()).collect();
+        for path in paths {
+            let (expected, found) = (expected.get(path), found.get(path));
+            let is_own = OWN.iter().any(|own| is_like(own, path));
+            let is_same = match (expected, found) {
+                (Some(expected), Some(found)) if is_own => kind(expected) == kind(found),
+                _ => expected == found,
+            };
+            if !is_same {
+                let show = |value: Option<&Value>| {
+                    value.map_or_else(|| "nothing".to_owned(), Value::to_string)
+                };
+                self.add(
+                    page,
+                    path,
+                    format!("{} but {}", show(expected), show(found)),
+                );
+            }
+        }
+    }
+
+    fn add(&mut self, page: &str, path: &str, what: String) {
+        self.found.push((page.to_owned(), path.to_owned(), what));
+    }
+
+    fn finish(self, allowed: &[(&str, &str, &str)]) {
+        let mut unused: BTreeSet<_> = allowed.iter().collect();
+        let mut text = Vec::new();
+        for (page, path, what) in self.found {
+            let rule = allowed
+                .iter()
+                .find(|(start, pattern, _)| page.starts_with(start) && is_like(pattern, &path));
+            match rule {
+                Some(rule) => drop(unused.remove(rule)),
+                None => text.push(format!("{page}: {path}: {what}")),
+            }
+        }
+        for (page, path, why) in unused {
+            text.push(format!("{page}: {path} does not differ, though {why}"));
+        }
+        assert!(
+            text.is_empty(),
+            "expected … but found …:\n{}",
+            text.join("\n")
+        );
+    }
+}
+
+/// Every value with its path. Lists that nats-server writes in any order are sorted.
+fn flat(page: Value) -> BTreeMap<String, Value> {
+    let mut leaves = BTreeMap::new();
+    add_leaves(String::new(), page, &mut leaves);
+    leaves
+}
+
+fn add_leaves(path: String, value: Value, leaves: &mut BTreeMap<String, Value>) {
+    let below = |step: &str| match path.as_str() {
+        "" => step.to_owned(),
+        path => format!("{path}/{step}"),
+    };
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            for (name, value) in fields {
+                add_leaves(below(&name), value, leaves);
+            }
+        }
+        Value::Array(mut values) if !values.is_empty() => {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            match name {
+                "accounts" | "subscriptions_list" | "subscriptions_list_detail" => {
+                    values.sort_by_key(|value| match &value["subject"] {
+                        Value::Null => value.to_string(),
+                        subject => format!("{subject} {} {}", value["account"], value["sid"]),
+                    });
+                }
+                _ => {}
+            }
+            for (index, value) in values.into_iter().enumerate() {
+                add_leaves(below(&index.to_string()), value, leaves);
+            }
+        }
+        leaf => drop(leaves.insert(path, leaf)),
+    }
+}
+
+fn is_like(pattern: &str, path: &str) -> bool {
+    let mut steps = path.split('/');
+    pattern.split('/').all(|wanted| {
+        steps
+            .next()
+            .is_some_and(|step| wanted == "*" || wanted == step)
+    }) && steps.next().is_none()
+}
+
+/// What a value is; of a text, what it looks like.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+        Value::String(text) if is_time(text) => "a time",
+        Value::String(text) if is_span(text) => "a span of time",
+        Value::String(_) => "a text",
+    }
+}
+
+/// RFC 3339 in UTC, without zeros at the end of a fraction.
+fn is_time(text: &str) -> bool {
+    let pattern = "dddd-dd-ddTdd:dd:dd";
+    let Some((second, rest)) = text.split_at_checked(pattern.len()) else {
+        return false;
+    };
+    let is_second = second
+        .chars()
+        .zip(pattern.chars())
+        .all(|(character, wanted)| match wanted {
+            'd' => character.is_ascii_digit(),
+            _ => character == wanted,
+        });
+    let fraction = rest.strip_suffix('Z');
+    is_second
+        && fraction.is_some_and(|fraction| {
+            fraction.is_empty()
+                || fraction.strip_prefix('.').is_some_and(|digits| {
+                    (1..=9).contains(&digits.len())
+                        && digits.bytes().all(|byte| byte.is_ascii_digit())
+                        && !digits.ends_with('0')
+                })
+        })
+}
+
+/// Numbers with units.
+fn is_span(text: &str) -> bool {
+    let number = |character: char| character.is_ascii_digit() || character == '.';
+    let units = text.split(number).filter(|unit| !unit.is_empty());
+    text.starts_with(|character: char| character.is_ascii_digit())
+        && text.ends_with('s')
+        && units
+            .into_iter()
+            .all(|unit| ["y", "d", "h", "m", "s", "ms", "µs", "ns"].contains(&unit))
+}
