@@ -34,6 +34,7 @@ enum Command {
     Request(commands::request::Arguments),
     Reply(commands::reply::Arguments),
     Bench(commands::bench::Arguments),
+    Check(commands::check::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
             Command::Request(arguments) => commands::request::run(arguments).await,
             Command::Reply(arguments) => commands::reply::run(arguments).await,
             Command::Bench(arguments) => commands::bench::run(arguments).await,
+            Command::Check(arguments) => commands::check::run(arguments).await,
         }
     });
     // Not waited for: a thread of the runtime may be stuck in a read of the terminal.

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod bus;
+pub(crate) mod check;
 pub(crate) mod publish;
 pub(crate) mod reply;
 pub(crate) mod request;

@@ -81,7 +81,7 @@ impl Configuration {
                 loaded
             }
         };
-        checks::check(&mut loaded);
+        loaded.finish();
         loaded
     }
 
@@ -92,7 +92,7 @@ impl Configuration {
         let digest = parsed.digest();
         let mut loaded = Loaded::read(&parsed.root, parsed.sources, parsed.diagnostics, flags);
         loaded.configuration.digest = Some(digest);
-        checks::check(&mut loaded);
+        loaded.finish();
         loaded
     }
 }
@@ -117,6 +117,16 @@ impl Loaded {
             origins,
             secrets,
         }
+    }
+
+    /// Checks what must fit together, and puts what was found in the order of the files; what has no place comes last.
+    fn finish(&mut self) {
+        checks::check(self);
+        self.diagnostics.sort_by_key(|diagnostic| {
+            diagnostic.span.map_or((true, None), |span| {
+                (false, Some((span.source, span.start)))
+            })
+        });
     }
 
     /// Whether the configuration can be used: nothing that was found is an error.

@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
         let path = self.path_of(key);
         self.origins.insert(path.clone(), origin_of(value));
         let outer = std::mem::replace(&mut self.path, path);
-        self.at(value.span, read);
+        self.at(start_of(value), read);
         self.path = outer;
     }
 
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         let path = format!("{}[{index}]", self.path);
         self.origins.insert(path.clone(), origin_of(value));
         let outer = std::mem::replace(&mut self.path, path);
-        self.at(value.span, read);
+        self.at(start_of(value), read);
         self.path = outer;
     }
 
@@ -90,6 +90,16 @@ impl<'a> Reader<'a> {
         read(self);
         self.place = place;
         self.path = outer;
+    }
+
+    /// Says of other options of the block that they come from where this one does.
+    pub(crate) fn share_origin(&mut self, key: &str, others: &[&str]) {
+        for other in others {
+            if let Some(origin) = self.origins.get(&self.path_of(key)) {
+                let origin = origin.clone();
+                self.origins.insert(self.path_of(other), origin);
+            }
+        }
     }
 
     /// Goes on in a block that a flag reaches into.
@@ -149,6 +159,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The block that is being read, for messages: without the indices of lists.
+    pub(crate) fn block(&self) -> String {
+        super::table::without_indices(&self.path).replace("[]", "")
+    }
+
     fn report(&mut self, severity: Severity, message: String) -> &mut Diagnostic {
         let message = match &self.place {
             Place::Flag(name) => format!("flag {}: {message}", super::flags::dashed(name)),
@@ -186,14 +201,26 @@ pub(crate) fn join(path: &str, key: &str) -> String {
     }
 }
 
+/// Where to point at: of a block or list only its beginning.
+fn start_of(value: &Value) -> Span {
+    match value.data {
+        Data::Map(_) | Data::List(_) if value.variable.is_none() => Span {
+            end: value.span.start + 1,
+            ..value.span
+        },
+        _ => value.span,
+    }
+}
+
 fn origin_of(value: &Value) -> Origin {
+    let span = start_of(value);
     match &value.variable {
         Some(variable) => Origin::Variable {
             name: variable.name.clone(),
             is_environment: variable.from == VariableSource::Environment,
-            span: value.span,
+            span,
         },
-        None => Origin::File(value.span),
+        None => Origin::File(span),
     }
 }
 

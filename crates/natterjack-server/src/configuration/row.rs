@@ -26,6 +26,8 @@ pub(crate) struct Row<T: 'static> {
     pub(crate) doc: &'static str,
     /// Whether nats-server has no such option.
     pub(crate) is_ours: bool,
+    /// Other options of the block that this one sets, too.
+    pub(crate) sets: &'static [&'static str],
     /// Whether the row is only about a flag: its key is the path of the option that the flag sets.
     pub(crate) is_flag_only: bool,
 }
@@ -71,8 +73,13 @@ impl<T> Row<T> {
             reload: Reload::Live,
             doc,
             is_ours: false,
+            sets: &[],
             is_flag_only: false,
         }
+    }
+
+    pub(crate) const fn sets(self, sets: &'static [&'static str]) -> Self {
+        Self { sets, ..self }
     }
 
     pub(crate) const fn alias(self, aliases: &'static [&'static str]) -> Self {
@@ -252,6 +259,7 @@ impl<T: Default> Section<T> {
             reader.option(row.key, &entry.value, |reader| {
                 row.access.read(target, &entry.value.data, reader);
             });
+            reader.share_origin(row.key, row.sets);
         }
         let is_known = |name: &str| self.rows().any(|row| row.is_named(name));
         let unknown = map
@@ -277,7 +285,7 @@ impl<T: Default> Section<T> {
             let place = if reader.path().is_empty() {
                 String::new()
             } else {
-                format!(" in {}", reader.path())
+                format!(" in {}", reader.block())
             };
             let diagnostic = reader.error(format!("unknown option {name:?}{place}"));
             diagnostic.label = Some("not known".to_owned());
@@ -292,6 +300,7 @@ impl<T: Default> Section<T> {
                 reader.flag(row.key, &given.name, |reader| {
                     row.access.read(target, &given.value.data(), reader);
                 });
+                reader.share_origin(row.key, row.sets);
                 return true;
             }
             let is_taken = reader.within(row.key, |reader| {
@@ -305,7 +314,12 @@ impl<T: Default> Section<T> {
     }
 
     pub(crate) fn explain(&self, target: &T, printer: &mut Printer<'_>) {
-        for row in self.rows().filter(|row| !row.is_flag_only) {
+        let default = T::default();
+        // nats-server refuses what only we know: it is shown where it matters.
+        let shown = self.rows().filter(|row| {
+            !row.is_flag_only && !(row.is_ours && row.access.is_equal(target, &default))
+        });
+        for row in shown {
             row.access.explain(row.key, target, printer);
         }
     }

@@ -94,6 +94,7 @@ static CLUSTER_ROWS: &[Row<Cluster>] = &[
         }),
         "Port to listen on for routes; -1 takes any free one.",
     )
+    .sets(&["listen"])
     .restart(),
     Row::new(
         "host",

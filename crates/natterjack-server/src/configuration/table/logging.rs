@@ -1,11 +1,8 @@
 //! What the process logs, and the files it writes.
 
-use natterjack_conf::Data;
-
 use crate::configuration::Configuration;
 use crate::configuration::codec::{self, COUNT, COUNT_U32, FILE_SIZE, PATH, SWITCH, TEXT};
 use crate::configuration::daemon::LogFormat;
-use crate::configuration::reader::Reader;
 use crate::configuration::row::{Codec, Custom, Row, plain, plain_or_default};
 
 use super::flag;
@@ -41,6 +38,7 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         },
         "Log the protocol operations of the system account, too; sets trace.",
     )
+    .sets(&["trace"])
     .flag(flag!(
         ["VV"],
         "",
@@ -63,11 +61,12 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
             is_secret: false,
         },
         "Log only the headers of messages; sets trace.",
-    ),
+    )
+    .sets(&["trace"]),
     Row::new(
         "trace",
         &Custom::<Configuration>::shorthand("", |target, data, reader| {
-            if let Some(on) = flagged(data, reader) {
+            if let Some(on) = codec::switch(data, reader) {
                 target.daemon.debug = on;
                 target.daemon.trace = on;
             }
@@ -75,11 +74,12 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         "",
     )
     .flag_only()
+    .sets(&["debug"])
     .flag(flag!(["DV"], "", Logging, Switch, "-D and -V")),
     Row::new(
         "trace_verbose",
         &Custom::<Configuration>::shorthand("", |target, data, reader| {
-            if let Some(on) = flagged(data, reader) {
+            if let Some(on) = codec::switch(data, reader) {
                 target.daemon.debug = on;
                 target.daemon.trace = on;
                 target.daemon.trace_verbose = on;
@@ -88,6 +88,7 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         "",
     )
     .flag_only()
+    .sets(&["debug", "trace"])
     .flag(flag!(["DVV"], "", Logging, Switch, "-D and -VV")),
     plain!(Configuration: 
         "max_traced_msg_len",
@@ -236,17 +237,3 @@ static LOG_FORMAT: Codec<LogFormat> = Codec {
     show: |format| codec::word_of(format, LOG_FORMATS),
     is_secret: false,
 };
-
-/// A flag that stands for several options: all of them come from it.
-fn flagged(data: &Data, reader: &mut Reader<'_>) -> Option<bool> {
-    let on = codec::switch(data, reader)?;
-    let origin = reader.origins.get(reader.path()).cloned()?;
-    let verbose = reader.path() == "trace_verbose";
-    for key in ["debug", "trace"]
-        .into_iter()
-        .chain(verbose.then_some("trace_verbose"))
-    {
-        reader.origins.insert(key.to_owned(), origin.clone());
-    }
-    Some(on)
-}

@@ -70,7 +70,7 @@ pub(crate) fn flags() -> Vec<&'static Flag> {
     options().iter().filter_map(|option| option.flag).collect()
 }
 
-/// The option in whose block a flag sets something, as `tls.cert_file`.
+/// Where an option belongs that was not expected in the block of this path, as advice.
 pub(crate) fn home_of(name: &str, path: &str) -> Option<String> {
     let home = without_indices(path);
     let options = options();
@@ -83,7 +83,7 @@ pub(crate) fn home_of(name: &str, path: &str) -> Option<String> {
     });
     let blocks: Vec<&str> = found
         .map(|option| option.path.rsplit_once('.').map_or("", |(block, _)| block))
-        .filter(|block| *block != home)
+        .filter(|block| last_of(block) != last_of(&home))
         .collect();
     // The block that is nearest to where it was looked for: inside of this one, or the one around it.
     let nearest = blocks
@@ -98,6 +98,10 @@ pub(crate) fn home_of(name: &str, path: &str) -> Option<String> {
         let depth = nearest.matches('.').count();
         format!("{name} belongs in {block} {{ … }}{}", " }".repeat(depth))
     })
+}
+
+fn last_of(block: &str) -> &str {
+    block.rsplit_once('.').map_or(block, |(_, last)| last)
 }
 
 /// `accounts.A.users[0]` to `accounts.A.users[]`.

@@ -31,6 +31,7 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         }),
         "Port for monitoring, on the clients' host; -1 takes any free one.",
     )
+    .sets(&["http"])
     .alias(&["monitor_port"])
     .flag(flag!(
         ["m", "http_port"],
@@ -59,6 +60,7 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         }),
         "Port for encrypted monitoring, on the clients' host; -1 takes any free one.",
     )
+    .sets(&["https"])
     .flag(flag!(
         ["ms", "https_port"],
         "<port>",

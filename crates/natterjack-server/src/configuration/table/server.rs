@@ -25,6 +25,7 @@ pub(super) static SERVER: &[Row<Configuration>] = &[
         }),
         "Where to listen for clients; sets host and port.",
     )
+    .sets(&["host", "port"])
     .restart(),
     plain!(Configuration: 
         "host",
