@@ -343,6 +343,7 @@ impl<'r, 'e> Machine<'r, 'e> {
         let in_map = matches!(self.frame().content, Content::Map(_));
         self.skip_whitespace();
         let is_alone = self.text[end..self.at].contains('\n');
+        let has_separator = matches!(self.peek(), Some('=' | ':'));
         match self.peek() {
             Some('=' | ':') => {
                 self.advance();
@@ -367,6 +368,7 @@ impl<'r, 'e> Machine<'r, 'e> {
         }
         match self.peek() {
             Some('}' | ',') if in_map => self.missing_value(),
+            Some('}') if !has_separator && self.frames.len() > 1 => self.missing_value(),
             Some('\n' | '\r') => self.missing_value(),
             _ => self.value(),
         }
@@ -550,8 +552,9 @@ impl<'r, 'e> Machine<'r, 'e> {
         let is_list = matches!(self.frame().content, Content::List(_));
         let in_block = self.frames.len() > 1;
         match self.peek() {
-            Some('#') => {}
-            Some('/') if rest.starts_with("//") => {}
+            // The line end behind the comment ends the value, and nothing else does.
+            Some('#') => return self.comment_after_value(),
+            Some('/') if rest.starts_with("//") => return self.comment_after_value(),
             // nats-server skips a lone slash after a value.
             Some('/') => {
                 let span = self.take(1);
@@ -723,12 +726,26 @@ impl<'r, 'e> Machine<'r, 'e> {
             if !rest.starts_with(b"#") && !rest.starts_with(b"//") {
                 return;
             }
-            let length = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-            let end = self.at + length.unwrap_or(rest.len());
-            let comment = self.at..end;
-            self.invalid
-                .retain(|invalid| !comment.contains(&invalid.shown_at));
-            self.at = end;
+            self.skip_comment();
+        }
+    }
+
+    fn skip_comment(&mut self) {
+        let start = self.at;
+        self.skip_to_line_end();
+        let comment = start..self.at;
+        self.invalid
+            .retain(|invalid| !comment.contains(&invalid.shown_at));
+    }
+
+    fn comment_after_value(&mut self) -> Expects {
+        self.skip_comment();
+        match self.frame().content {
+            Content::Top(_) => {
+                self.commit();
+                Expects::Entry
+            }
+            _ => Expects::End,
         }
     }
 

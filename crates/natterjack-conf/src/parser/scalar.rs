@@ -330,6 +330,7 @@ impl Machine<'_, '_> {
         }
     }
 
+    /// A size. With more behind the suffix it is a text: `2m` is two millions, `2m30s` is not a number.
     fn number_with_suffix(&mut self, start: usize) -> Expects {
         self.at += 1;
         while let Some('b' | 'B' | 'i' | 'I') = self.peek() {
@@ -337,9 +338,7 @@ impl Machine<'_, '_> {
         }
         let is_list = matches!(self.frame().content, Content::List(_));
         match self.peek() {
-            None | Some('\n' | '\r' | '}' | ';' | ',' | ' ' | '\t' | '0'..='9') => {
-                self.integer(start)
-            }
+            None | Some('\n' | '\r' | '}' | ';' | ',' | ' ' | '\t') => self.integer(start),
             Some(']') if is_list => self.integer(start),
             Some(_) => self.bare(start),
         }
