@@ -1,5 +1,5 @@
-//! Owns what can be wrong with input ([`ProtocolError`]), and every `-ERR` a server answers a client with
-//! ([`ErrorReply`]): its exact text and whether the connection closes, in one table. When an error is
+//! Owns what can be wrong with input ([`ProtocolError`]), and every `-ERR` a server answers a client or a
+//! route with ([`ErrorReply`]): its exact text and whether the connection closes, in one table. When an error is
 //! sent is decided elsewhere.
 
 use thiserror::Error;
@@ -38,6 +38,27 @@ pub enum ProtocolError {
     /// `HMSG` with other than four or five arguments.
     #[error("HMSG takes a subject, a subscription id, an optional reply and two sizes")]
     HeaderMessageArguments,
+    /// `RMSG` with fewer than a subject and a size behind the account, or more words without `+` or `|` before them.
+    #[error(
+        "RMSG takes an account, a subject, an optional reply or list of queue groups, and a size"
+    )]
+    RoutedMessageArguments,
+    /// `HMSG` on a route, likewise.
+    #[error(
+        "HMSG takes an account, a subject, an optional reply or list of queue groups, and two sizes"
+    )]
+    RoutedHeaderMessageArguments,
+    /// `LMSG`, likewise.
+    #[error(
+        "LMSG takes an origin, an account, a subject, an optional reply or list of queue groups, and two sizes"
+    )]
+    LeafMessageArguments,
+    /// `RS+` or `LS+` with too few words, or with a queue group but no weight, or with more.
+    #[error("RS+ and LS+ take an account, a subject, and optionally a queue group with its weight")]
+    RemoteSubscribeArguments,
+    /// `RS-` or `LS-` with too few words or too many.
+    #[error("RS- and LS- take an account, a subject and an optional queue group")]
+    RemoteUnsubscribeArguments,
     /// The size of a message is not one to nine digits.
     #[error("bad or missing size")]
     PayloadSize,
@@ -70,6 +91,11 @@ impl ProtocolError {
             | Self::UnsubscribeArguments
             | Self::MessageArguments
             | Self::HeaderMessageArguments
+            | Self::RoutedMessageArguments
+            | Self::RoutedHeaderMessageArguments
+            | Self::LeafMessageArguments
+            | Self::RemoteSubscribeArguments
+            | Self::RemoteUnsubscribeArguments
             | Self::PayloadSize
             | Self::HeaderSize
             | Self::HeadersNotAnnounced
@@ -80,6 +106,7 @@ impl ProtocolError {
 }
 
 /// Builds [`ErrorReply`] from the table below: `Variant { parameters } closes|stays [text and parameters]`.
+/// Parameters are quoted, those in parentheses, which are numbers, written as they are.
 macro_rules! error_replies {
     ($(
         $(#[$doc:meta])*
@@ -137,6 +164,9 @@ macro_rules! piece {
     ($out:ident, $parameter:ident) => {
         quote($out, $parameter)
     };
+    ($out:ident, ($number:ident)) => {
+        $out.extend_from_slice($number)
+    };
 }
 
 error_replies! {
@@ -188,8 +218,6 @@ error_replies! {
     NoRespondersRequiresHeaders closes ["no responders requires headers support"];
     /// Too many `PING`s went unanswered.
     StaleConnection closes ["Stale Connection"];
-    /// Too many TLS handshakes at once.
-    ConnectionThrottled closes ["Connection throttling is active. Please try again later."];
     /// The TLS handshake did not happen in time. Sent into the half-open handshake, so few will read it.
     TlsRequired closes ["Secure Connection - TLS Required"];
     /// The account could not take the connection.
@@ -202,6 +230,22 @@ error_replies! {
     ClientOnGatewayPort closes ["attempted to connect to gateway port"];
     /// A route or leaf node announced interest in a subject that is none (route protocol, section 4).
     InvalidSubscription stays ["Invalid Subscription"];
+    /// A gateway on the port for routes.
+    GatewayOnRoutePort { gateway } closes ["Rejecting connection from gateway " gateway " on the Route port"];
+    /// A route of another cluster (route protocol, section 8).
+    ClusterNameMismatch { theirs, ours } closes ["Rejecting connection, cluster name " theirs " does not match " ours];
+    /// A route asked for a place in the pool that is none (route protocol, section 6).
+    InvalidPoolIndex { index, pool_size } closes ["Invalid route pool index: " (index) " - pool size is " (pool_size)];
+    /// The side that accepted a route named a place in the pool, which is the other's to choose.
+    UnexpectedPoolIndex { index } closes ["Route pool index should not be set but is set to " (index)];
+    /// A route for one account, but one of the servers has no pools.
+    DedicatedRouteImpossible { account } closes ["Not possible to have a dedicated route for account " account " between those servers"];
+    /// A route for one account, which is not listed here.
+    NoRouteForAccount { account } closes ["No route for account " account];
+    /// A route for one account, which does not exist here.
+    RouteAccountMissing { account } closes ["Unable to lookup account " account ": account missing"];
+    /// A route asked for a compression that is not known (route protocol, section 11).
+    UnsupportedCompression { mode } closes ["unsupported route compression mode " mode];
 }
 
 /// Appends `text` the way Go's `%q` prints a byte string: in double quotes, printable Unicode as it is,

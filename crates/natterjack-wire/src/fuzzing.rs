@@ -11,6 +11,10 @@ use crate::client::{
 };
 use crate::error::ProtocolError;
 use crate::headers::{HeaderBuilder, Headers};
+use crate::route::{
+    self, MessageHead, RouteConnect, RouteInfo, RouteLimits, RouteMessage, RouteOp, decode_route,
+    unusual_message,
+};
 
 /// What a server may be sent by a client: [`decode_client`] does not depend on how bytes arrive, takes and
 /// asks for possible numbers of them, and reads what is written the same.
@@ -64,6 +68,41 @@ pub fn fuzz_server(data: &[u8]) {
     }
 }
 
+/// What a server may be sent by another: the same for [`decode_route`], whatever the connection is for.
+pub fn fuzz_route(data: &[u8]) {
+    let (choices, input) = choices(data);
+    let limits = choices.route_limits();
+    let ops = splits_agree(input, choices, |input| {
+        let decoded = decode_route(input, &limits);
+        if input.len() > 4
+            && input[1..4].eq_ignore_ascii_case(b"MSG")
+            && matches!(input[0].to_ascii_uppercase(), b'R' | b'H' | b'L')
+            && matches!(input[4], b' ' | b'\t')
+        {
+            assert_eq!(
+                decoded,
+                unusual_message(input, &limits),
+                "both ways to read a message"
+            );
+        }
+        decoded
+    });
+    for op in ops {
+        let mut bytes = Vec::new();
+        write_route(&mut bytes, &op);
+        let again = decode_route(&bytes, &limits);
+        let Ok(Decoded::Op {
+            op: again,
+            consumed,
+        }) = again
+        else {
+            panic!("{op:?} became {again:?}");
+        };
+        assert_eq!(without_route_texts(again), without_route_texts(op));
+        assert_eq!(consumed, bytes.len());
+    }
+}
+
 /// A header block: what can be read can be built, and reads the same.
 pub fn fuzz_headers(block: &[u8]) {
     let Ok(headers) = Headers::parse(block) else {
@@ -105,6 +144,21 @@ pub fn fuzz_json(json: &[u8]) {
         assert!(!written.contains(&b'\n'), "one line");
         assert_eq!(ServerInfo::parse(&written).expect("written by us"), info);
     }
+    if let Ok(info) = RouteInfo::parse(json) {
+        let mut written = Vec::new();
+        info.write_json(&mut written);
+        assert!(!written.contains(&b'\n'), "one line");
+        assert_eq!(RouteInfo::parse(&written).expect("written by us"), info);
+    }
+    if let Ok(options) = RouteConnect::parse(json) {
+        let mut written = Vec::new();
+        options.write_json(&mut written);
+        assert!(!written.contains(&b'\n'), "one line");
+        assert_eq!(
+            RouteConnect::parse(&written).expect("written by us"),
+            options
+        );
+    }
 }
 
 /// What an input decides besides the bytes themselves.
@@ -129,6 +183,20 @@ impl Choices {
         } else {
             Limits::default()
         }
+    }
+
+    /// The second and third bit decide how lines look.
+    fn route_limits(self) -> RouteLimits {
+        let mut limits = RouteLimits {
+            dedicated: self.0 & 2 == 2,
+            unsubscribe_origin: self.0 & 4 == 0,
+            ..RouteLimits::default()
+        };
+        if self.0 & 1 == 1 {
+            limits.control_line_bytes_max = 24;
+            limits.payload_bytes_max = 48;
+        }
+        limits
     }
 
     /// A number from 1 to 64, small ones far more often; a linear congruential generator is random enough.
@@ -248,6 +316,38 @@ fn write_message(out: &mut Vec<u8>, message: &Message<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
+fn write_route(out: &mut Vec<u8>, op: &RouteOp<'_>) {
+    match *op {
+        RouteOp::Connect(json) => line(out, "CONNECT ", json),
+        RouteOp::Info(json) => line(out, "INFO ", json),
+        RouteOp::Message(message) => write_route_message(out, &message),
+        RouteOp::Subscribe(interest) => route::subscribe(out, &interest),
+        RouteOp::Unsubscribe(end) => route::unsubscribe(out, &end),
+        RouteOp::AccountSubscribe(account) => line(out, "A+ ", account),
+        RouteOp::AccountUnsubscribe(account) => line(out, "A- ", account),
+        RouteOp::Ping => route::ping(out),
+        RouteOp::Pong => route::pong(out),
+        RouteOp::Ok => route::ok(out),
+        RouteOp::Err(text) => line(out, "-ERR ", text),
+    }
+}
+
+fn write_route_message(out: &mut Vec<u8>, message: &RouteMessage<'_>) {
+    let header = message.header_len.map(decimal);
+    let head = MessageHead {
+        origin: message.origin,
+        account: message.account,
+        subject: message.subject,
+        reply: message.reply,
+        queues: &message.queues.collect::<Vec<_>>(),
+        header_len_text: header.as_deref(),
+        total_len_text: &decimal(message.body.len()),
+    };
+    head.write(out);
+    out.extend_from_slice(message.body);
+    out.extend_from_slice(b"\r\n");
+}
+
 fn line(out: &mut Vec<u8>, word: &str, argument: &[u8]) {
     out.extend_from_slice(word.as_bytes());
     out.extend_from_slice(argument);
@@ -258,6 +358,18 @@ fn line(out: &mut Vec<u8>, word: &str, argument: &[u8]) {
 fn without_texts(op: ClientOp<'_>) -> ClientOp<'_> {
     match op {
         ClientOp::Publish(message) => ClientOp::Publish(Publish {
+            header_len_text: b"",
+            total_len_text: b"",
+            ..message
+        }),
+        other => other,
+    }
+}
+
+/// The same for routes.
+fn without_route_texts(op: RouteOp<'_>) -> RouteOp<'_> {
+    match op {
+        RouteOp::Message(message) => RouteOp::Message(RouteMessage {
             header_len_text: b"",
             total_len_text: b"",
             ..message

@@ -5,6 +5,7 @@
 //! message.
 //!
 //! * [`client`]: what travels between a server and its clients, both directions.
+//! * [`route`]: what travels between the servers of a cluster.
 //! * [`headers`]: the header block of `HPUB` and `HMSG`.
 //! * [`error`]: what can be wrong with input, and every `-ERR` a server answers with.
 //!
@@ -61,4 +62,9 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod headers;
+pub mod route;
+
+mod frame;
+mod json;
 mod scan;
+mod write;

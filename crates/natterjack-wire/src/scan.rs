@@ -123,6 +123,29 @@ pub(crate) fn plain_last_size(input: &[u8], start: usize) -> Option<(usize, &[u8
     None
 }
 
+/// The first word of a line that is there whole, and what stands behind the word. Blanks, tabs and carriage
+/// returns part words.
+#[inline]
+pub(crate) fn first_word(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let start = text.iter().position(|&byte| !parts_words(byte))?;
+    let text = &text[start..];
+    let length = text.iter().position(|&byte| parts_words(byte));
+    Some(text.split_at(length.unwrap_or(text.len())))
+}
+
+/// The last word of a line that is there whole, behind what stands before the word.
+#[inline]
+pub(crate) fn last_word(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = text.iter().rposition(|&byte| !parts_words(byte))? + 1;
+    let text = &text[..end];
+    let start = text.iter().rposition(|&byte| parts_words(byte));
+    Some(text.split_at(start.map_or(0, |at| at + 1)))
+}
+
+const fn parts_words(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r')
+}
+
 /// The rest of the line that starts at `start`, without its end, and the index just past the line
 /// feed. Limits and `None` as in [`split`].
 #[inline]

@@ -7,6 +7,8 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::json::is_default;
+
 /// What a client says about itself. An empty text means the same as none at all.
 ///
 /// [`Default`] is what nats-server assumes of a client that has not said anything (client protocol,
@@ -51,13 +53,13 @@ pub struct ConnectOptions {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub account: String,
     /// Any value is refused.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub new_account: bool,
     /// The client understands `HMSG`.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub headers: bool,
     /// The client wants to know when nobody heard its request; needs `headers`.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub no_responders: bool,
     /// Signature of a trusted proxy. Secret.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -283,14 +285,6 @@ impl fmt::Debug for ConnectOptions {
             .field("proxy_sig", &hidden(&self.proxy_sig))
             .finish()
     }
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! payload terminator at its first wrong byte. The letters of an operation may have either case.
 
 use crate::error::ProtocolError;
+use crate::frame::{Behind, Decoded, Operation, body, one_more, operation};
 use crate::scan::{is_blank, plain_last_size, plain_word, rest_of_line, size, skip_blanks, split};
 
 /// What one connection may send.
@@ -39,25 +40,6 @@ impl Default for Limits {
             headers: true,
         }
     }
-}
-
-/// What a decoder found at the start of its input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decoded<Op> {
-    /// A whole operation.
-    Op {
-        /// It borrows from the input.
-        op: Op,
-        /// Bytes it took; the next operation starts there. Never zero.
-        consumed: usize,
-    },
-    /// The start of an operation, so far without fault.
-    Incomplete {
-        /// Bytes, counted from the start of the input, that are known to be required. Always more than
-        /// the input holds. Exact once the control line of a message is complete, so that a reader can
-        /// make room for a large frame once and read straight into it; before that one more than there is.
-        needed: usize,
-    },
 }
 
 /// What a client says to a server.
@@ -191,7 +173,7 @@ fn publish<'a>(input: &'a [u8], limits: &Limits) -> Result<Decoded<ClientOp<'a>>
     if line_end - START > limits.control_line_bytes_max {
         return Err(ProtocolError::ControlLineTooLong);
     }
-    let frame = body(input, line_end + 2, total_len, limits)?;
+    let frame = body(input, line_end + 2, total_len, limits.payload_bytes_max)?;
     Ok(frame.map(|body| {
         ClientOp::Publish(Publish {
             subject,
@@ -223,7 +205,7 @@ pub(crate) fn unusual_publish<'a>(
         return Err(ProtocolError::CarriageReturnInLine);
     }
     let total_len = size(total_len_text).ok_or(ProtocolError::PayloadSize)?;
-    let frame = body(input, line.end, total_len, limits)?;
+    let frame = body(input, line.end, total_len, limits.payload_bytes_max)?;
     Ok(frame.map(|body| {
         ClientOp::Publish(Publish {
             subject,
@@ -263,7 +245,7 @@ fn header_publish<'a>(
     if header_len > total_len {
         return Err(ProtocolError::HeaderLongerThanMessage);
     }
-    let frame = body(input, line.end, total_len, limits)?;
+    let frame = body(input, line.end, total_len, limits.payload_bytes_max)?;
     Ok(frame.map(|body| {
         ClientOp::Publish(Publish {
             subject,
@@ -380,95 +362,6 @@ fn unsubscribe(
         op,
         consumed: line.end,
     })
-}
-
-/// What must stand directly behind an operation's letters.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Behind {
-    Blank,
-    Anything,
-}
-
-/// The letters of an operation, in upper case.
-pub(super) struct Operation {
-    word: &'static [u8],
-    behind: Behind,
-}
-
-impl Operation {
-    pub(super) const fn new(word: &'static [u8], behind: Behind) -> Self {
-        Self { word, behind }
-    }
-}
-
-/// Which of `operations` the input starts with; `None` while it could still become several or one.
-pub(super) fn operation(
-    input: &[u8],
-    operations: &[Operation],
-) -> Result<Option<&'static [u8]>, ProtocolError> {
-    for Operation { word, behind } in operations {
-        let there = input.len().min(word.len());
-        if !input[..there].eq_ignore_ascii_case(&word[..there]) {
-            continue;
-        }
-        if there < word.len() {
-            return Ok(None);
-        }
-        return match (behind, input.get(word.len())) {
-            (Behind::Anything, _) => Ok(Some(word)),
-            (Behind::Blank, None) => Ok(None),
-            (Behind::Blank, Some(&byte)) if is_blank(byte) => Ok(Some(word)),
-            (Behind::Blank, Some(_)) => Err(ProtocolError::UnknownOperation),
-        };
-    }
-    Err(ProtocolError::UnknownOperation)
-}
-
-/// The `total_len` bytes from `start` and the `\r\n` that must follow them.
-#[inline]
-pub(super) fn body<'a>(
-    input: &'a [u8],
-    start: usize,
-    total_len: usize,
-    limits: &Limits,
-) -> Result<Decoded<&'a [u8]>, ProtocolError> {
-    if total_len > limits.payload_bytes_max {
-        return Err(ProtocolError::PayloadTooLarge);
-    }
-    let end = start + total_len;
-    match input.get(end..end + 2) {
-        Some(b"\r\n") => Ok(Decoded::Op {
-            op: &input[start..end],
-            consumed: end + 2,
-        }),
-        Some(_) => Err(ProtocolError::PayloadTerminator),
-        None => match input.get(end) {
-            None | Some(b'\r') => Ok(Decoded::Incomplete { needed: end + 2 }),
-            Some(_) => Err(ProtocolError::PayloadTerminator),
-        },
-    }
-}
-
-impl<Op> Decoded<Op> {
-    /// Changes the operation, keeps the numbers.
-    #[inline]
-    pub(super) fn map<Other>(self, change: impl FnOnce(Op) -> Other) -> Decoded<Other> {
-        match self {
-            Self::Op { op, consumed } => Decoded::Op {
-                op: change(op),
-                consumed,
-            },
-            Self::Incomplete { needed } => Decoded::Incomplete { needed },
-        }
-    }
-}
-
-/// More is needed, nobody knows how much.
-#[inline]
-pub(super) fn one_more<Op>(input: &[u8]) -> Decoded<Op> {
-    Decoded::Incomplete {
-        needed: input.len() + 1,
-    }
 }
 
 #[cfg(test)]

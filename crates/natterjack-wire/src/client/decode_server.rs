@@ -1,8 +1,9 @@
 //! Owns what a client reads from a server: bytes to [`ServerOp`]s. Also what a test's scripted client
 //! reads with.
 
-use super::decode::{Behind, Decoded, Limits, Operation, body, one_more, operation};
+use super::decode::Limits;
 use crate::error::ProtocolError;
+use crate::frame::{Behind, Decoded, Operation, body, one_more, operation};
 use crate::scan::{rest_of_line, size, skip_blanks, split};
 
 /// What a server says to a client.
@@ -124,7 +125,7 @@ fn message<'a>(
         _ => return Err(ProtocolError::MessageArguments),
     };
     let total_len = size(total).ok_or(ProtocolError::PayloadSize)?;
-    let frame = body(input, line.end, total_len, limits)?;
+    let frame = body(input, line.end, total_len, limits.payload_bytes_max)?;
     Ok(frame.map(|body| {
         ServerOp::Message(Message {
             subject,
@@ -155,7 +156,7 @@ fn header_message<'a>(
     if header_len > total_len {
         return Err(ProtocolError::HeaderLongerThanMessage);
     }
-    let frame = body(input, line.end, total_len, limits)?;
+    let frame = body(input, line.end, total_len, limits.payload_bytes_max)?;
     Ok(frame.map(|body| {
         ServerOp::Message(Message {
             subject,

@@ -2,8 +2,9 @@
 //! elsewhere; the fields that only routes use are not here.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use thiserror::Error;
+
+use crate::json::{is_default, lenient};
 
 /// What a server says about itself. The keys are written in the order of the fields, which is
 /// nats-server's, and those without a value are left out (client protocol, section 2).
@@ -33,27 +34,27 @@ pub struct ServerInfo {
     /// Whether `HPUB` is welcome.
     pub headers: bool,
     /// Whether `CONNECT` must carry credentials.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub auth_required: bool,
     /// Whether TLS must follow.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub tls_required: bool,
     /// Whether the client must show a certificate.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub tls_verify: bool,
     /// Whether TLS may follow.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub tls_available: bool,
     /// Bytes of the largest message, header included. Negative: unlimited.
     pub max_payload: i64,
     /// Whether JetStream is there.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub jetstream: bool,
     /// Address of the server; clients rarely see it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ip: String,
     /// The server's number for this connection.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub client_id: u64,
     /// The client's address as the server sees it.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -65,7 +66,7 @@ pub struct ServerInfo {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub cluster: String,
     /// Whether the cluster's name was made up.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub cluster_dynamic: bool,
     /// JetStream domain.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -77,22 +78,22 @@ pub struct ServerInfo {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ws_connect_urls: Vec<String>,
     /// The server is about to close its connections.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub ldm: bool,
     /// Compression mode; not for clients.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub compression: String,
     /// This `INFO` answers a `CONNECT`.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub connect_info: bool,
     /// Account the client is in.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub remote_account: String,
     /// Whether that is the system account.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_default")]
     pub acc_is_sys: bool,
     /// JetStream API level.
-    #[serde(skip_serializing_if = "is_zero_signed")]
+    #[serde(skip_serializing_if = "is_default")]
     pub api_lvl: i64,
     /// Public key for encryption towards the server.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -102,7 +103,7 @@ pub struct ServerInfo {
 /// `INFO` that is not the JSON expected.
 #[derive(Debug, Error)]
 #[error("malformed INFO: {0}")]
-pub struct InfoError(serde_json::Error);
+pub struct InfoError(pub(crate) serde_json::Error);
 
 impl ServerInfo {
     /// Reads the argument of an `INFO`. Blanks around it do not matter.
@@ -110,46 +111,13 @@ impl ServerInfo {
     /// # Errors
     /// When it is not a JSON object or a known key has a value of the wrong type.
     pub fn parse(json: &[u8]) -> Result<Self, InfoError> {
-        // Keys match in any case and `null` says nothing, as in Go, whose servers and clients read the same.
-        let object: Option<Map<String, Value>> = serde_json::from_slice(json).map_err(InfoError)?;
-        let told = object
-            .into_iter()
-            .flatten()
-            .filter(|(_, value)| !value.is_null());
-        let told = told
-            .map(|(key, value)| (key.to_ascii_lowercase(), value))
-            .collect();
-        serde_json::from_value(Value::Object(told)).map_err(InfoError)
+        lenient(json).map_err(InfoError)
     }
 
     /// Appends the JSON text.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         serde_json::to_writer(out, self).expect("plain data into memory cannot fail");
     }
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero(value: &u64) -> bool {
-    *value == 0
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero_signed(value: &i64) -> bool {
-    *value == 0
 }
 
 #[cfg(test)]

@@ -9,11 +9,13 @@ mod info;
 
 pub(crate) use decode::unusual_publish;
 
+pub use crate::frame::Decoded;
+pub use crate::write::{Decimal, decimal, error, ok, ping, pong};
 pub use connect::{ConnectError, ConnectOptions};
-pub use decode::{ClientOp, Decoded, Limits, Publish, Subscribe, Unsubscribe, decode_client};
+pub use decode::{ClientOp, Limits, Publish, Subscribe, Unsubscribe, decode_client};
 pub use decode_server::{Message, ServerOp, decode_server, error_text};
 pub use encode::{
-    Decimal, connect, decimal, error, header_message_head, header_publish, info, message_head,
-    no_responders, ok, ping, pong, publish, subscribe, unsubscribe,
+    connect, header_message_head, header_publish, info, message_head, no_responders, publish,
+    subscribe, unsubscribe,
 };
 pub use info::{InfoError, ServerInfo};

@@ -1,0 +1,130 @@
+//! Owns operations to bytes. Everything is appended to a buffer the caller owns; nothing is checked, because what
+//! is written was either read by this crate or checked by the caller. The small operations are those of clients.
+
+use super::connect::RouteConnect;
+use super::decode::{QueueInterest, RemoteSubscribe, RemoteUnsubscribe};
+use super::info::RouteInfo;
+use crate::write::{Decimal, line, words};
+
+/// The line of a message: `RMSG`, `HMSG` if it has a header, `LMSG` if it has an origin.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageHead<'a> {
+    /// The cluster of leaf nodes it came from; only for who announced `lnoc`.
+    pub origin: Option<&'a [u8]>,
+    /// The account; `None` on a connection that is for one account.
+    pub account: Option<&'a [u8]>,
+    /// Where it was published to.
+    pub subject: &'a [u8],
+    /// Where answers go.
+    pub reply: Option<&'a [u8]>,
+    /// Queue groups of which the other side is to choose one member each.
+    pub queues: &'a [&'a [u8]],
+    /// Bytes of header, as decimal digits.
+    pub header_len_text: Option<&'a [u8]>,
+    /// Bytes of header and payload, as decimal digits.
+    pub total_len_text: &'a [u8],
+}
+
+impl MessageHead<'_> {
+    /// Appends the line, its end included. Body and `\r\n` follow separately, so that a large body need not be
+    /// copied.
+    #[inline]
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let Self {
+            origin: None,
+            account: Some(account),
+            subject,
+            reply,
+            queues: [],
+            header_len_text,
+            total_len_text: total,
+        } = *self
+        else {
+            return self.write_any(out);
+        };
+        match (reply, header_len_text) {
+            (None, None) => words(out, b"RMSG ", [account, subject, total]),
+            (Some(reply), None) => words(out, b"RMSG ", [account, subject, reply, total]),
+            (None, Some(header)) => words(out, b"HMSG ", [account, subject, header, total]),
+            (Some(reply), Some(header)) => {
+                words(out, b"HMSG ", [account, subject, reply, header, total]);
+            }
+        }
+    }
+
+    fn write_any(&self, out: &mut Vec<u8>) {
+        let operation: &[u8] = match (self.origin, self.header_len_text) {
+            (Some(_), _) => b"LMSG ",
+            (None, Some(_)) => b"HMSG ",
+            (None, None) => b"RMSG ",
+        };
+        let sign: Option<&[u8]> = match (self.queues, self.reply) {
+            ([], _) => None,
+            (_, Some(_)) => Some(b"+"),
+            (_, None) => Some(b"|"),
+        };
+        let header = match (self.origin, self.header_len_text) {
+            (Some(_), None) => Some(&b"0"[..]),
+            (_, header) => header,
+        };
+        let scope = [
+            self.origin,
+            self.account,
+            Some(self.subject),
+            sign,
+            self.reply,
+        ];
+        let sizes = [header, Some(self.total_len_text)];
+        let queues = self.queues.iter().copied();
+        line(
+            out,
+            operation,
+            scope
+                .into_iter()
+                .flatten()
+                .chain(queues)
+                .chain(sizes.into_iter().flatten()),
+        );
+    }
+}
+
+/// `RS+`, or `LS+` if it has an origin.
+pub fn subscribe(out: &mut Vec<u8>, interest: &RemoteSubscribe<'_>) {
+    let operation: &[u8] = match interest.origin {
+        None => b"RS+ ",
+        Some(_) => b"LS+ ",
+    };
+    let weight = interest
+        .queue
+        .map(|QueueInterest { weight, .. }| Decimal::new(u64::from(weight)));
+    let words = [
+        interest.origin,
+        interest.account,
+        Some(interest.subject),
+        interest.queue.map(|queue| queue.name),
+        weight.as_deref(),
+    ];
+    line(out, operation, words.into_iter().flatten());
+}
+
+/// `RS-`, or `LS-`, with its origin if there is one.
+pub fn unsubscribe(out: &mut Vec<u8>, end: &RemoteUnsubscribe<'_>) {
+    let operation: &[u8] = if end.leaf { b"LS- " } else { b"RS- " };
+    let words = [end.origin, end.account, Some(end.subject), end.queue];
+    line(out, operation, words.into_iter().flatten());
+}
+
+/// `INFO`. A server that speaks of itself puts a blank before the line end, which is no part of the JSON and which
+/// nobody needs.
+pub fn info(out: &mut Vec<u8>, info: &RouteInfo) {
+    out.extend_from_slice(b"INFO ");
+    info.write_json(out);
+    out.extend_from_slice(b" \r\n");
+}
+
+/// `CONNECT`
+pub fn connect(out: &mut Vec<u8>, options: &RouteConnect) {
+    out.extend_from_slice(b"CONNECT ");
+    options.write_json(out);
+    out.extend_from_slice(b"\r\n");
+}

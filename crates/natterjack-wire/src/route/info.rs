@@ -1,0 +1,186 @@
+//! Owns the JSON of `INFO` as routes use it: about the sender, about a third server (gossip), or about one
+//! account. Which values a server announces, and what it makes of another's, is decided elsewhere.
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::InfoError;
+use crate::json::{is_default, lenient};
+
+/// What a server tells another about itself or about a third one (route protocol, section 3). The keys are
+/// written in the order of the fields, which is nats-server's, and those without a value are left out.
+///
+/// Reading is lenient: keys match in any case, those that are missing or `null` keep their default, unknown
+/// ones are ignored, those of gateways among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouteInfo {
+    /// Public key of the server, new at every start.
+    pub server_id: String,
+    /// Name of the server, by default its id.
+    pub server_name: String,
+    /// Version of nats-server that this server behaves like.
+    pub version: String,
+    /// Protocol level: 1 sends `INFO` at any time, 2 knows accounts, 3 traces messages.
+    pub proto: i64,
+    /// Source revision; not seen on routes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub git_commit: String,
+    /// What it was built with.
+    pub go: String,
+    /// Host the cluster's listener is bound to, or that of `cluster_advertise`.
+    pub host: String,
+    /// Port of that listener, or that of `cluster_advertise`.
+    pub port: u16,
+    /// Whether messages may have headers.
+    pub headers: bool,
+    /// Whether `CONNECT` must carry credentials.
+    #[serde(skip_serializing_if = "is_default")]
+    pub auth_required: bool,
+    /// Whether TLS is used; it began before the first byte of the protocol.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tls_required: bool,
+    /// Whether a certificate must be shown.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tls_verify: bool,
+    /// Not seen on routes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tls_available: bool,
+    /// Bytes of the largest message that clients may publish there.
+    pub max_payload: i64,
+    /// Whether JetStream is there.
+    #[serde(skip_serializing_if = "is_default")]
+    pub jetstream: bool,
+    /// URL to dial, `nats-route://host:port/`. A server tells its own only with `cluster_advertise`; of a third
+    /// server it is always there.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ip: String,
+    /// Random and unused; not in what is told of a third server.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub nonce: String,
+    /// Name of the cluster.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
+    /// Whether the cluster's name was made up.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cluster_dynamic: bool,
+    /// JetStream domain.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: String,
+    /// `host:port` for clients.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub connect_urls: Vec<String>,
+    /// The same for WebSocket.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ws_connect_urls: Vec<String>,
+    /// The server is about to close the connections of its clients.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ldm: bool,
+    /// What the server is set to, or what was agreed on; see [`Compression`](super::Compression). Older
+    /// servers have none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub compression: String,
+    /// Subjects whose interest the server asks of others.
+    #[serde(skip_serializing_if = "is_default")]
+    pub import: Option<SubjectPermission>,
+    /// Subjects in which the server lets others be interested.
+    #[serde(skip_serializing_if = "is_default")]
+    pub export: Option<SubjectPermission>,
+    /// The server understands `LS+` and `LMSG`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lnoc: bool,
+    /// Its `LS-` names the origin, and it expects the same; since 2.10.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lnocu: bool,
+    /// Sent by 2.15; without effect on the lines.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ln: bool,
+    /// Connections that share the accounts. 0: everything on one, as servers before 2.10 have it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub route_pool_size: i64,
+    /// Which of them this is; told by the side that dialled.
+    #[serde(skip_serializing_if = "is_default")]
+    pub route_pool_idx: i64,
+    /// The one account this connection is for. Its lines do not name an account.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub route_account: String,
+    /// Asks to leave an account to a new connection of its own; the answer carries the same text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub route_acc_add_reqid: String,
+    /// Whether who dials because of this `INFO` makes the server he reaches tell others.
+    #[serde(skip_serializing_if = "is_default")]
+    pub gossip_mode: GossipMode,
+    /// Where the server listens for gateways.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub gateway_url: String,
+    /// Where the server listens for leaf nodes; one at most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leafnode_urls: Vec<String>,
+}
+
+/// Subjects that are allowed, less those denied. Without `allow`, all are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SubjectPermission {
+    /// Patterns.
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_none")]
+    pub allow: Vec<String>,
+    /// Patterns.
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_none")]
+    pub deny: Vec<String>,
+}
+
+/// Whether a new connection is told to the other servers (route protocol, section 7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
+pub enum GossipMode {
+    /// If it is the first one with that server.
+    #[default]
+    Default,
+    /// No: whoever would be told was told already.
+    Disabled,
+    /// Yes, whatever the rules say.
+    Override,
+}
+
+impl From<u8> for GossipMode {
+    /// Numbers of the future mean the default.
+    fn from(number: u8) -> Self {
+        match number {
+            1 => Self::Disabled,
+            2 => Self::Override,
+            _ => Self::Default,
+        }
+    }
+}
+
+impl From<GossipMode> for u8 {
+    fn from(mode: GossipMode) -> Self {
+        match mode {
+            GossipMode::Default => 0,
+            GossipMode::Disabled => 1,
+            GossipMode::Override => 2,
+        }
+    }
+}
+
+impl RouteInfo {
+    /// Reads the argument of an `INFO`. Blanks around it do not matter.
+    ///
+    /// # Errors
+    /// When it is not a JSON object or a known key has a value of the wrong type. nats-server closes without a
+    /// word then.
+    pub fn parse(json: &[u8]) -> Result<Self, InfoError> {
+        lenient(json).map_err(InfoError)
+    }
+
+    /// Appends the JSON text.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(out, self).expect("plain data into memory cannot fail");
+    }
+}
+
+fn null_is_none<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
