@@ -191,7 +191,8 @@ impl Checker<'_> {
             self.say(
                 Severity::Note,
                 &["tls.verify", "tls.verify_and_map"],
-                "without ca_file, certificates of any authority that this system trusts are accepted",
+                "without ca_file, certificates of any authority that this system trusts \
+                 are accepted",
             )
             .help("set ca_file to the authority that issues your clients' certificates");
         }
@@ -211,7 +212,8 @@ impl Checker<'_> {
             self.say(
                 severity,
                 &["cluster.routes"],
-                "solicited routes require cluster capabilities: without a port to listen on they are not used",
+                "solicited routes require cluster capabilities: without a port to listen \
+                 on they are not used",
             )
             .help("add port: 6222 to the cluster, or --cluster nats://0.0.0.0:6222");
         }
@@ -219,7 +221,8 @@ impl Checker<'_> {
             self.say(
                 Severity::Note,
                 &["cluster"],
-                "the cluster has no name, so one is made up, and servers have to agree on it first",
+                "the cluster has no name, so one is made up, and servers have to agree on \
+                 it first",
             )
             .help("add the same name to all servers of the cluster");
         }

@@ -228,7 +228,8 @@ fn duration_or_number(data: &Data, reader: &mut Reader<'_>) -> Option<Duration> 
                     .warning(message)
                     .label(format!("this is {number} seconds"))
                     .help(format!(
-                        "write \"{minutes}m\" if you mean minutes: without quotes, the m of {minutes}m stands for a \
+                        "write \"{minutes}m\" if you mean minutes: without quotes, the m \
+                         of {minutes}m stands for a \
                          million"
                     ));
             } else {

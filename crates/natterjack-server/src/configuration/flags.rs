@@ -198,7 +198,8 @@ const COMMANDS: &[Flag] = &[
     Flag {
         names: &["sl", "signal"],
         argument: "<signal>[=<pid>]",
-        help: "Send a signal to a running server: ldm, stop, quit, term, reopen, reload; <pid> is its process id or a \
+        help: "Send a signal to a running server: ldm, stop, quit, term, reopen, reload; \
+               <pid> is its process id or a \
                file with it",
         group: FlagGroup::Server,
         takes: Takes::Text,

@@ -408,9 +408,9 @@ pub(crate) struct Field<T: 'static, V: 'static> {
     pub(crate) get_mut: fn(&mut T) -> &mut V,
 }
 
-/// `field!(Configuration: options.port)`: a [`Field`].
+/// `field!(Configuration, options.port)`: a [`Field`].
 macro_rules! field {
-    ($target:ty: $($path:ident).+) => {
+    ($target:ty, $($path:ident).+) => {
         crate::configuration::row::Field {
             get: |target: &$target| &target.$($path).+,
             get_mut: |target: &mut $target| &mut target.$($path).+,
@@ -427,13 +427,13 @@ pub(crate) struct Plain<T: 'static, V: 'static> {
     pub(crate) zero_is_default: bool,
 }
 
-/// A row whose value is in a field: `plain!(Configuration: "port", options.port, PORT, "…")`.
+/// A row whose value is in a field: `plain!(Configuration, "port", options.port, PORT, "…")`.
 macro_rules! plain {
-    ($target:ty: $key:literal, $($path:ident).+, $codec:expr, $doc:expr $(,)?) => {
+    ($target:ty, $key:literal, $($path:ident).+, $codec:expr, $doc:expr $(,)?) => {
         crate::configuration::row::Row::new(
             $key,
             &crate::configuration::row::Plain {
-                field: crate::configuration::row::field!($target: $($path).+),
+                field: crate::configuration::row::field!($target, $($path).+),
                 codec: &$codec,
                 zero_is_default: false,
             },
@@ -445,11 +445,11 @@ pub(crate) use plain;
 
 /// The same where zero stands for the default.
 macro_rules! plain_or_default {
-    ($target:ty: $key:literal, $($path:ident).+, $codec:expr, $doc:expr $(,)?) => {
+    ($target:ty, $key:literal, $($path:ident).+, $codec:expr, $doc:expr $(,)?) => {
         crate::configuration::row::Row::new(
             $key,
             &crate::configuration::row::Plain {
-                field: crate::configuration::row::field!($target: $($path).+),
+                field: crate::configuration::row::field!($target, $($path).+),
                 codec: &$codec,
                 zero_is_default: true,
             },

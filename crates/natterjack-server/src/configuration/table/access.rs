@@ -23,9 +23,9 @@ use super::flag;
 
 /// The [`Access`] to a list of users in a field.
 macro_rules! users {
-    ($target:ty: $($path:ident).+) => {
+    ($target:ty, $($path:ident).+) => {
         Blocks::<$target, _, _> {
-            field: field!($target: $($path).+),
+            field: field!($target, $($path).+),
             section: &USER,
             finish: finish_user,
             draft: draft_of,
@@ -45,18 +45,21 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
     Row::new(
         "accounts",
         &Accounts {
-            field: field!(Configuration: options.authorization.accounts),
+            field: field!(Configuration, options.authorization.accounts),
         },
-        "Subject spaces of their own, each with its users; a block by name, or a list of names.",
+        "Subject spaces of their own, each with its users; a block by name, or a list of \
+         names.",
     ),
-    plain!(Configuration:
+    plain!(
+        Configuration,
         "no_auth_user",
         options.authorization.no_auth_user,
         TEXT,
         "The user that clients without credentials are taken for.",
     )
     .restart(),
-    plain!(Configuration:
+    plain!(
+        Configuration,
         "system_account",
         options.authorization.system_account,
         TEXT,
@@ -69,7 +72,10 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         &Custom::<Configuration>::shorthand("true or false", |_, data, reader| {
             if codec::switch(data, reader) == Some(true) {
                 reader
-                    .note("no_system_account has no effect: the system account costs nothing here")
+                    .note(
+                        "no_system_account has no effect: the system account costs \
+                           nothing here",
+                    )
                     .label("has no effect");
             }
         }),
@@ -140,7 +146,8 @@ static AUTHORIZATION: Section<Configuration> = Section {
                 Secret,
                 "Password of --user"
             )),
-            plain!(Configuration:
+            plain!(
+                Configuration,
                 "token",
                 options.authorization.token,
                 SECRET,
@@ -153,21 +160,23 @@ static AUTHORIZATION: Section<Configuration> = Section {
                 Secret,
                 "Let in only who knows this token"
             )),
-            plain!(Configuration:
+            plain!(
+                Configuration,
                 "timeout",
                 options.auth_timeout,
                 AUTH_TIMEOUT,
-                "How long a client may take to log in; by default 2s, or a second longer than the handshake of TLS may take.",
+                "How long a client may take to log in; by default 2s, or a second longer \
+                 than the handshake of TLS may take.",
             ),
             Row::new(
                 "users",
-                &users!(Configuration: options.authorization.users),
+                &users!(Configuration, options.authorization.users),
                 "Users of the account $G.",
             ),
             Row::new(
                 "default_permissions",
                 &Block::<Configuration, _> {
-                    field: field!(Configuration: options.authorization.default_permissions),
+                    field: field!(Configuration, options.authorization.default_permissions),
                     section: &PERMISSIONS,
                 },
                 "What users may do that have no permissions of their own.",
@@ -205,7 +214,8 @@ static AUTH_TIMEOUT: Codec<Duration> = Codec {
         if timeout > AUTH_TIMEOUT_USUAL_MAX {
             let help = match data {
                 Data::Integer(number) if number % 1_000_000 == 0 => format!(
-                    "write \"{0}m\" if you mean minutes: without quotes, the m of {0}m stands for a million",
+                    "write \"{0}m\" if you mean minutes: without quotes, the m of {0}m \
+                     stands for a million",
                     number / 1_000_000
                 ),
                 _ => "until it has logged in, anybody can hold a connection".to_owned(),
@@ -250,15 +260,17 @@ static USER: Section<UserDraft> = Section {
     groups: &[Group {
         title: "",
         rows: &[
-            plain!(UserDraft: "user", user, TEXT, "Name of the user.").alias(&["username"]),
-            plain!(UserDraft:
+            plain!(UserDraft, "user", user, TEXT, "Name of the user.").alias(&["username"]),
+            plain!(
+                UserDraft,
                 "password",
                 password,
                 SECRET,
                 "Password, in clear text or as a bcrypt hash.",
             )
             .alias(&["pass"]),
-            plain!(UserDraft:
+            plain!(
+                UserDraft,
                 "nkey",
                 nkey,
                 TEXT,
@@ -267,13 +279,14 @@ static USER: Section<UserDraft> = Section {
             Row::new(
                 "permissions",
                 &Block::<UserDraft, _> {
-                    field: field!(UserDraft: permissions),
+                    field: field!(UserDraft, permissions),
                     section: &PERMISSIONS,
                 },
                 "What the user may do.",
             )
             .alias(&["permission", "authorization"]),
-            plain!(UserDraft:
+            plain!(
+                UserDraft,
                 "allowed_connection_types",
                 connection_types,
                 CONNECTION_TYPES,
@@ -371,21 +384,25 @@ pub(super) static PERMISSIONS: Section<Permissions> = Section {
     groups: &[Group {
         title: "",
         rows: &[
-            plain!(Permissions: 
+            plain!(
+                Permissions,
                 "publish",
                 publish,
                 PUBLISH_RULES,
                 "Subjects to publish to: one, a list, or a block with allow and deny.",
             )
             .alias(&["pub", "import"]),
-            plain!(Permissions: 
+            plain!(
+                Permissions,
                 "subscribe",
                 subscribe,
                 SUBSCRIBE_RULES,
-                "Subjects to subscribe to: one, a list, or a block with allow and deny; \"subject queue\" is about one queue group.",
+                "Subjects to subscribe to: one, a list, or a block with allow and deny; \
+                 \"subject queue\" is about one queue group.",
             )
             .alias(&["sub", "export"]),
-            plain!(Permissions: 
+            plain!(
+                Permissions,
                 "allow_responses",
                 responses,
                 RESPONSES,
@@ -451,7 +468,13 @@ static RULES: Section<SubjectRules> = Section {
                 ),
                 "What is allowed.",
             ),
-            plain!(SubjectRules: "deny", deny, TEXTS, "What is not, even where allow allows it."),
+            plain!(
+                SubjectRules,
+                "deny",
+                deny,
+                TEXTS,
+                "What is not, even where allow allows it."
+            ),
         ],
     }],
     settle: settled,
@@ -639,16 +662,22 @@ static ACCOUNT: Section<AccountAccess> = Section {
     groups: &[Group {
         title: "",
         rows: &[
-            plain!(AccountAccess: "nkey", nkey, TEXT, "Public key of the account."),
+            plain!(
+                AccountAccess,
+                "nkey",
+                nkey,
+                TEXT,
+                "Public key of the account."
+            ),
             Row::new(
                 "users",
-                &users!(AccountAccess: users),
+                &users!(AccountAccess, users),
                 "Users of the account.",
             ),
             Row::new(
                 "default_permissions",
                 &Block::<AccountAccess, _> {
-                    field: field!(AccountAccess: default_permissions),
+                    field: field!(AccountAccess, default_permissions),
                     section: &PERMISSIONS,
                 },
                 "What users of the account may do that have no permissions of their own.",
@@ -705,21 +734,24 @@ static ACCOUNT_LIMITS: Section<AccountAccess> = Section {
     groups: &[Group {
         title: "",
         rows: &[
-            plain!(AccountAccess:
+            plain!(
+                AccountAccess,
                 "max_connections",
                 limits.connections_max,
                 LIMIT,
                 "Connections at one time.",
             )
             .alias(&["max_conn"]),
-            plain!(AccountAccess:
+            plain!(
+                AccountAccess,
                 "max_subscriptions",
                 limits.subscriptions_max,
                 LIMIT,
                 "Subscriptions of one connection.",
             )
             .alias(&["max_subs"]),
-            plain!(AccountAccess:
+            plain!(
+                AccountAccess,
                 "max_payload",
                 limits.payload_bytes_max,
                 LIMIT,

@@ -22,7 +22,7 @@ use super::tls::TLS;
 pub(super) static ROWS: &[Row<Configuration>] = &[Row::new(
     "cluster",
     &Block::<Configuration, _> {
-        field: field!(Configuration: options.cluster),
+        field: field!(Configuration, options.cluster),
         section: &CLUSTER,
     },
     "The cluster this server is a member of.",
@@ -49,11 +49,13 @@ static CLUSTER: Section<Cluster> = Section {
 };
 
 static CLUSTER_ROWS: &[Row<Cluster>] = &[
-    plain!(Cluster: 
+    plain!(
+        Cluster,
         "name",
         name,
         NAME,
-        "Name of the cluster, without blanks, the same on all its servers; made up if there is none.",
+        "Name of the cluster, without blanks, the same on all its servers; made up if \
+         there is none.",
     )
     .flag(flag!(
         ["cluster_name"],
@@ -98,32 +100,32 @@ static CLUSTER_ROWS: &[Row<Cluster>] = &[
     .restart(),
     Row::new(
         "host",
-        &Custom::<Cluster>::shorthand("a host or address", |cluster: &mut Cluster, data, reader| {
-            if let Some(host) = codec::text(data, reader)
-                && let Some(listen) = &mut cluster.listen
-                && !host.is_empty()
-            {
-                listen.host = host;
-            }
-        }),
+        &Custom::<Cluster>::shorthand(
+            "a host or address",
+            |cluster: &mut Cluster, data, reader| {
+                if let Some(host) = codec::text(data, reader)
+                    && let Some(listen) = &mut cluster.listen
+                    && !host.is_empty()
+                {
+                    listen.host = host;
+                }
+            },
+        ),
         "Host name or address to listen on for routes.",
     )
     .alias(&["net"])
     .restart(),
-    Row::new(
-        "listen",
-        &Custom::<Cluster>::shorthand("", read_url),
-        "",
-    )
-    .flag_only()
-    .flag(flag!(
-        ["cluster", "cluster_listen"],
-        "<url>",
+    Row::new("listen", &Custom::<Cluster>::shorthand("", read_url), "")
+        .flag_only()
+        .flag(flag!(
+            ["cluster", "cluster_listen"],
+            "<url>",
+            Cluster,
+            Text,
+            "Listen for routes here, as nats://0.0.0.0:6222 or nats://user:password@host:port"
+        )),
+    plain!(
         Cluster,
-        Text,
-        "Listen for routes here, as nats://0.0.0.0:6222 or nats://user:password@host:port"
-    )),
-    plain!(Cluster: 
         "routes",
         routes,
         ROUTES,
@@ -146,7 +148,7 @@ static CLUSTER_ROWS: &[Row<Cluster>] = &[
     Row::new(
         "permissions",
         &Block::<Cluster, _> {
-            field: field!(Cluster: permissions),
+            field: field!(Cluster, permissions),
             section: &PERMISSIONS,
         },
         "Whose messages are asked for and given: subjects to import and to export.",
@@ -154,16 +156,18 @@ static CLUSTER_ROWS: &[Row<Cluster>] = &[
     Row::new(
         "tls",
         &Block::<Cluster, _> {
-            field: field!(Cluster: tls),
+            field: field!(Cluster, tls),
             section: &TLS,
         },
         "TLS of routes; both sides show certificates.",
     ),
-    plain!(Cluster: 
+    plain!(
+        Cluster,
         "cluster_advertise",
         advertise,
         ADVERTISE,
-        "host:port that peers are told to connect to, where it differs from what is listened on.",
+        "host:port that peers are told to connect to, where it differs from what is \
+         listened on.",
     )
     .alias(&["advertise"])
     .flag(flag!(
@@ -173,7 +177,8 @@ static CLUSTER_ROWS: &[Row<Cluster>] = &[
         Text,
         "Tell other servers to connect to this address"
     )),
-    plain!(Cluster: 
+    plain!(
+        Cluster,
         "no_advertise",
         no_advertise,
         SWITCH,
@@ -186,7 +191,8 @@ static CLUSTER_ROWS: &[Row<Cluster>] = &[
         Switch,
         "Do not tell clients of the cluster's other servers"
     )),
-    plain!(Cluster: 
+    plain!(
+        Cluster,
         "connect_retries",
         connect_retries,
         COUNT_U32,
@@ -199,54 +205,64 @@ static CLUSTER_ROWS: &[Row<Cluster>] = &[
         Number,
         "Further attempts to reach a server that was learnt of from another"
     )),
-    plain!(Cluster: 
+    plain!(
+        Cluster,
         "connect_backoff",
         connect_backoff,
         SWITCH,
         "Double the pause between attempts, from one second to thirty.",
     ),
-    plain!(Cluster: 
+    plain!(
+        Cluster,
         "pool_size",
         pool_size,
         POOL,
         "Connections to each peer; -1 for one without pooling.",
     ),
-    plain!(Cluster: 
+    plain!(
+        Cluster,
         "accounts",
         accounts,
         TEXTS,
         "Accounts that get a connection of their own to each peer.",
     ),
-    plain!(Cluster: 
+    plain!(
+        Cluster,
         "compression",
         compression,
         COMPRESSION,
-        "Compression of routes: off, accept, s2_fast, s2_better, s2_best, s2_auto, or a block with mode and \
+        "Compression of routes: off, accept, s2_fast, s2_better, s2_best, s2_auto, or a \
+         block with mode and \
          rtt_thresholds.",
     ),
-    plain_or_default!(Cluster: 
+    plain_or_default!(
+        Cluster,
         "ping_interval",
         ping_interval,
         PING_INTERVAL,
         "How often a quiet peer is asked for a sign of life; at most 30s.",
     ),
-    plain_or_default!(Cluster: 
+    plain_or_default!(
+        Cluster,
         "ping_max",
         ping_max,
         COUNT_U32,
         "Unanswered PINGs after which a peer counts as gone.",
     ),
-    plain_or_default!(Cluster: 
+    plain_or_default!(
+        Cluster,
         "write_deadline",
         write_deadline,
         DURATION,
         "How long a peer's socket may take nothing.",
     ),
-    plain!(Cluster: 
+    plain!(
+        Cluster,
         "write_timeout",
         write_timeout,
         WRITE_TIMEOUT,
-        "What becomes of a route whose socket took nothing for write_deadline; by default it is tried again.",
+        "What becomes of a route whose socket took nothing for write_deadline; by default \
+         it is tried again.",
     ),
 ];
 
@@ -254,14 +270,29 @@ static AUTHORIZATION: Section<Cluster> = Section {
     groups: &[Group {
         title: "",
         rows: &[
-            plain!(Cluster: "user", user, TEXT, "User name that peers must give.")
-                .alias(&["username"]),
-            plain!(Cluster: "password", password, codec::SECRET, "Its password.").alias(&["pass"]),
-            plain!(Cluster:
+            plain!(
+                Cluster,
+                "user",
+                user,
+                TEXT,
+                "User name that peers must give."
+            )
+            .alias(&["username"]),
+            plain!(
+                Cluster,
+                "password",
+                password,
+                codec::SECRET,
+                "Its password."
+            )
+            .alias(&["pass"]),
+            plain!(
+                Cluster,
                 "timeout",
                 auth_timeout,
                 SECONDS,
-                "How long a peer may take to log in; by default 2s, or a second longer than the handshake of TLS may take.",
+                "How long a peer may take to log in; by default 2s, or a second longer \
+                 than the handshake of TLS may take.",
             ),
             Row::new(
                 "permissions",

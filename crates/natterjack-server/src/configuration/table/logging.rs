@@ -8,14 +8,28 @@ use crate::configuration::row::{Codec, Custom, Row, plain, plain_or_default};
 use super::flag;
 
 pub(super) static ROWS: &[Row<Configuration>] = &[
-    plain!(Configuration: "debug", daemon.debug, SWITCH, "Log more, for finding out what goes wrong.").flag(flag!(
+    plain!(
+        Configuration,
+        "debug",
+        daemon.debug,
+        SWITCH,
+        "Log more, for finding out what goes wrong."
+    )
+    .flag(flag!(
         ["D", "debug"],
         "",
         Logging,
         Switch,
         "Log more, for finding out what goes wrong"
     )),
-    plain!(Configuration: "trace", daemon.trace, SWITCH, "Log every protocol operation.").flag(flag!(
+    plain!(
+        Configuration,
+        "trace",
+        daemon.trace,
+        SWITCH,
+        "Log every protocol operation."
+    )
+    .flag(flag!(
         ["V", "trace"],
         "",
         Logging,
@@ -90,7 +104,8 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
     .flag_only()
     .sets(&["debug", "trace"])
     .flag(flag!(["DVV"], "", Logging, Switch, "-D and -VV")),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "max_traced_msg_len",
         daemon.max_traced_msg_len,
         COUNT,
@@ -103,14 +118,22 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         Number,
         "Log at most so many bytes of a message (default 0: all)"
     )),
-    plain!(Configuration: "logtime", daemon.logtime, SWITCH, "Put the time on each log line.").flag(flag!(
+    plain!(
+        Configuration,
+        "logtime",
+        daemon.logtime,
+        SWITCH,
+        "Put the time on each log line."
+    )
+    .flag(flag!(
         ["T", "logtime"],
         "",
         Logging,
         Switch,
         "Put the time on each log line (default true; -T=false for none)"
     )),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "logtime_utc",
         daemon.logtime_utc,
         SWITCH,
@@ -123,7 +146,8 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         Switch,
         "Log in UTC instead of local time"
     )),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "log_file",
         daemon.log_file,
         PATH,
@@ -137,7 +161,8 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         Text,
         "Log to this file instead of standard error"
     )),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "log_size_limit",
         daemon.log_size_limit,
         FILE_SIZE,
@@ -152,7 +177,8 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         "Begin a new log file after so many bytes (default 0: never)"
     ))
     .restart(),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "log_max_num",
         daemon.log_max_num,
         COUNT,
@@ -160,7 +186,8 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
     )
     .alias(&["logfile_max_num"])
     .restart(),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "log_format",
         daemon.log_format,
         LOG_FORMAT,
@@ -168,14 +195,22 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
     )
     .ours()
     .restart(),
-    plain!(Configuration: "syslog", daemon.syslog, SWITCH, "Log to the system's log.").flag(flag!(
+    plain!(
+        Configuration,
+        "syslog",
+        daemon.syslog,
+        SWITCH,
+        "Log to the system's log."
+    )
+    .flag(flag!(
         ["s", "syslog"],
         "",
         Logging,
         Switch,
         "Log to the system's log"
     )),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "remote_syslog",
         daemon.remote_syslog,
         TEXT,
@@ -188,7 +223,8 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         Text,
         "Log to the system's log at this address, as udp://127.0.0.1:514"
     )),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "pid_file",
         daemon.pid_file,
         PATH,
@@ -202,7 +238,8 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         Text,
         "Write the process id to this file"
     )),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "ports_file_dir",
         daemon.ports_file_dir,
         PATH,
@@ -215,13 +252,15 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         Text,
         "Write the addresses that are listened on to a file in this folder"
     )),
-    plain_or_default!(Configuration: 
+    plain_or_default!(
+        Configuration,
         "connect_error_reports",
         daemon.connect_error_reports,
         COUNT_U32,
         "Log one of so many failed attempts to reach a peer that was not reached before.",
     ),
-    plain_or_default!(Configuration: 
+    plain_or_default!(
+        Configuration,
         "reconnect_error_reports",
         daemon.reconnect_error_reports,
         COUNT_U32,

@@ -69,7 +69,8 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         "Serve the monitoring pages encrypted on this port"
     ))
     .restart(),
-    plain!(Configuration:
+    plain!(
+        Configuration,
         "http_base_path",
         options.monitoring.base_path,
         WORD,

@@ -27,7 +27,8 @@ pub(super) static SERVER: &[Row<Configuration>] = &[
     )
     .sets(&["host", "port"])
     .restart(),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "host",
         options.host,
         HOST,
@@ -42,7 +43,8 @@ pub(super) static SERVER: &[Row<Configuration>] = &[
         "Listen for clients on this host or address (default 0.0.0.0)"
     ))
     .restart(),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "port",
         options.port,
         PORT,
@@ -56,11 +58,13 @@ pub(super) static SERVER: &[Row<Configuration>] = &[
         "Listen for clients on this port, -1 for any free one (default 4222)"
     ))
     .restart(),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "client_advertise",
         options.client_advertise,
         ADVERTISE,
-        "host:port or host that clients are told to connect to, where it differs from what is listened on.",
+        "host:port or host that clients are told to connect to, where it differs from \
+         what is listened on.",
     )
     .flag(flag!(
         ["client_advertise"],
@@ -69,7 +73,8 @@ pub(super) static SERVER: &[Row<Configuration>] = &[
         Text,
         "Tell clients to connect to this address"
     )),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "server_name",
         options.server_name,
         SERVER_NAME,
@@ -83,26 +88,31 @@ pub(super) static SERVER: &[Row<Configuration>] = &[
         "Name of this server, without spaces (default: its id)"
     ))
     .restart(),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "server_tags",
         options.server_tags,
         TEXTS,
         "Labels, shown in monitoring and server events.",
     ),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "server_metadata",
         options.server_metadata,
         TEXT_MAP,
         "Keys and values, shown in monitoring and server events.",
     ),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "lame_duck_duration",
         options.lame_duck_duration,
         LAME_DUCK,
-        "Over which time a server in lame duck mode closes its connections, grace period included; at least 30s.",
+        "Over which time a server in lame duck mode closes its connections, grace period \
+         included; at least 30s.",
     )
     .restart(),
-    plain_or_default!(Configuration: 
+    plain_or_default!(
+        Configuration,
         "lame_duck_grace_period",
         options.lame_duck_grace_period,
         STRICT_DURATION,
@@ -112,14 +122,16 @@ pub(super) static SERVER: &[Row<Configuration>] = &[
 ];
 
 pub(super) static LIMITS: &[Row<Configuration>] = &[
-    plain!(Configuration:
+    plain!(
+        Configuration,
         "max_connections",
         options.max_connections,
         BOUND,
         "Clients connected at one time; a reload that lowers it closes the surplus.",
     )
     .alias(&["max_conn"]),
-    plain!(Configuration:
+    plain!(
+        Configuration,
         "max_subscriptions",
         options.max_subscriptions,
         BOUND,
@@ -127,7 +139,8 @@ pub(super) static LIMITS: &[Row<Configuration>] = &[
     )
     .alias(&["max_subs"])
     .restart(),
-    plain!(Configuration:
+    plain!(
+        Configuration,
         "max_subscription_tokens",
         options.max_subscription_tokens,
         TOKENS,
@@ -135,13 +148,15 @@ pub(super) static LIMITS: &[Row<Configuration>] = &[
     )
     .alias(&["max_sub_tokens"])
     .restart(),
-    plain_or_default!(Configuration:
+    plain_or_default!(
+        Configuration,
         "max_payload",
         options.max_payload,
         SIZE,
         "Bytes of a message, header included.",
     ),
-    plain_or_default!(Configuration:
+    plain_or_default!(
+        Configuration,
         "max_pending",
         options.max_pending,
         BIG_SIZE,
@@ -149,13 +164,15 @@ pub(super) static LIMITS: &[Row<Configuration>] = &[
     )
     .legacy(&["max_pending_size"])
     .restart(),
-    plain_or_default!(Configuration:
+    plain_or_default!(
+        Configuration,
         "max_control_line",
         options.max_control_line,
         SIZE,
         "Bytes of the arguments of one protocol operation.",
     ),
-    plain_or_default!(Configuration:
+    plain_or_default!(
+        Configuration,
         "max_closed_clients",
         options.max_closed_clients,
         COUNT,
@@ -165,38 +182,45 @@ pub(super) static LIMITS: &[Row<Configuration>] = &[
 ];
 
 pub(super) static CONNECTIONS: &[Row<Configuration>] = &[
-    plain_or_default!(Configuration: 
+    plain_or_default!(
+        Configuration,
         "ping_interval",
         options.ping_interval,
         DURATION,
         "How often a quiet client is asked for a sign of life.",
     ),
-    plain_or_default!(Configuration: 
+    plain_or_default!(
+        Configuration,
         "ping_max",
         options.ping_max,
         COUNT_U32,
         "Unanswered PINGs after which a client counts as gone.",
     ),
-    plain_or_default!(Configuration: 
+    plain_or_default!(
+        Configuration,
         "write_deadline",
         options.write_deadline,
         DURATION,
         "How long a client's socket may take nothing before it is a slow consumer.",
     ),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "write_timeout",
         options.write_timeout,
         WRITE_TIMEOUT,
-        "What becomes of a client whose socket took nothing for write_deadline; by default it is closed.",
+        "What becomes of a client whose socket took nothing for write_deadline; by \
+         default it is closed.",
     )
     .restart(),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "no_fast_producer_stall",
         options.no_fast_producer_stall,
         SWITCH,
         "Drop messages for consumers that are behind instead of slowing their producers.",
     ),
-    plain!(Configuration: 
+    plain!(
+        Configuration,
         "no_header_support",
         options.no_header_support,
         SWITCH,
@@ -208,7 +232,10 @@ pub(super) static CONNECTIONS: &[Row<Configuration>] = &[
         &Custom::<Configuration>::shorthand("true or false", |_, data, reader| {
             if codec::switch(data, reader) == Some(true) {
                 reader
-                    .note("disable_sublist_cache has no effect: matches are cached in bounded memory here")
+                    .note(
+                        "disable_sublist_cache has no effect: matches are cached in \
+                           bounded memory here",
+                    )
                     .label("not needed");
             }
         }),

@@ -22,13 +22,14 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
     Row::new(
         "tls",
         &Block::<Configuration, _> {
-            field: field!(Configuration: options.tls),
+            field: field!(Configuration, options.tls),
             section: &TLS,
         },
         "TLS for clients.",
     )
     .restart(),
-    plain!(Configuration:
+    plain!(
+        Configuration,
         "allow_non_tls",
         options.allow_non_tls,
         SWITCH,
@@ -135,17 +136,24 @@ pub(super) static TLS: Section<Tls> = Section {
 };
 
 static TLS_ROWS: &[Row<Tls>] = &[
-    plain!(Tls: 
+    plain!(
+        Tls,
         "cert_file",
         cert_file,
         PATH,
         "Certificate of this server with its chain, PEM.",
     ),
-    plain!(Tls: "key_file", key_file, PATH, "Private key of the certificate, PEM."),
+    plain!(
+        Tls,
+        "key_file",
+        key_file,
+        PATH,
+        "Private key of the certificate, PEM."
+    ),
     Row::new(
         "certs",
         &Blocks::<Tls, _, _> {
-            field: field!(Tls: certs),
+            field: field!(Tls, certs),
             section: &PAIR,
             finish: |pair: Pair, reader| match (pair.cert_file, pair.key_file) {
                 (Some(cert_file), Some(key_file)) => Some(KeyPairFiles {
@@ -163,66 +171,79 @@ static TLS_ROWS: &[Row<Tls>] = &[
             },
             noun: "certificates",
         },
-        "Several certificates, chosen by the name that clients ask for; instead of cert_file and key_file.",
+        "Several certificates, chosen by the name that clients ask for; instead of \
+         cert_file and key_file.",
     )
     .alias(&["certificates"]),
-    plain!(Tls: 
+    plain!(
+        Tls,
         "ca_file",
         ca_files,
         PATHS,
-        "Authorities that certificates of clients and peers must come from, PEM; by default the system's.",
+        "Authorities that certificates of clients and peers must come from, PEM; by \
+         default the system's.",
     ),
-    plain!(Tls: 
+    plain!(
+        Tls,
         "verify",
         verify,
         SWITCH,
         "Clients must show a certificate.",
     ),
-    plain!(Tls: 
+    plain!(
+        Tls,
         "verify_and_map",
         verify_and_map,
         SWITCH,
         "Clients must show a certificate, which says which user they are.",
     )
     .restart(),
-    plain!(Tls: 
+    plain!(
+        Tls,
         "verify_cert_and_check_known_urls",
         verify_cert_and_check_known_urls,
         SWITCH,
         "Of a cluster: a peer's certificate must name a host of the routes.",
     ),
-    plain!(Tls: 
+    plain!(
+        Tls,
         "insecure",
         insecure,
         SWITCH,
         "Do not verify certificates of servers this one connects to.",
     ),
-    plain_or_default!(Tls: 
+    plain_or_default!(
+        Tls,
         "timeout",
         timeout,
         SECONDS,
         "How long a handshake may take.",
     ),
-    plain!(Tls: 
+    plain!(
+        Tls,
         "connection_rate_limit",
         connection_rate_limit,
         RATE,
         "Handshakes begun per second; 0 for no bound.",
     )
     .restart(),
-    plain!(Tls: 
+    plain!(
+        Tls,
         "pinned_certs",
         pinned_certs,
         FINGERPRINTS,
         "SHA-256 of the public keys that are let in, in hexadecimal; none: any.",
     ),
-    plain!(Tls: 
+    plain!(
+        Tls,
         "cipher_suites",
         cipher_suites,
         NAMES,
-        "Cipher suites in the order of preference, by their names in Go; by default all there are.",
+        "Cipher suites in the order of preference, by their names in Go; by default all \
+         there are.",
     ),
-    plain!(Tls: 
+    plain!(
+        Tls,
         "curve_preferences",
         curve_preferences,
         NAMES,
@@ -233,37 +254,50 @@ static TLS_ROWS: &[Row<Tls>] = &[
         &Custom::<Tls>::shorthand("true or false", |_, data, reader| {
             if codec::switch(data, reader) == Some(true) {
                 reader
-                    .note("allow_insecure_cipher_suites has no effect: there are no insecure cipher suites here")
+                    .note(
+                        "allow_insecure_cipher_suites has no effect: there are no \
+                           insecure cipher suites here",
+                    )
                     .label("has no effect");
             }
         }),
         "Accepted without effect: there are no insecure cipher suites.",
     ),
-    plain!(Tls: 
+    plain!(
+        Tls,
         "min_version",
         min_version,
         VERSION,
         "The oldest version of TLS that is spoken.",
     ),
-    plain!(Tls: 
+    plain!(
+        Tls,
         "handshake_first",
         handshake_first,
         HANDSHAKE_FIRST,
-        "Begin with the handshake, before INFO: always, never, or for clients that begin it within a time.",
+        "Begin with the handshake, before INFO: always, never, or for clients that begin \
+         it within a time.",
     )
     .alias(&["first", "immediate"]),
-    plain!(Tls: 
+    plain!(
+        Tls,
         "watch_files",
         watch_files,
         SWITCH,
         "Load certificates again when their files change.",
     )
     .ours(),
-    unsupported("ocsp_peer", "Proofs that clients' certificates are not revoked."),
+    unsupported(
+        "ocsp_peer",
+        "Proofs that clients' certificates are not revoked.",
+    ),
     unsupported("cert_store", "Certificates of the Windows store."),
     unsupported("cert_match", "Which of them."),
     unsupported("cert_match_by", "By what it is found."),
-    unsupported("cert_match_skip_invalid", "Whether outdated ones are passed over."),
+    unsupported(
+        "cert_match_skip_invalid",
+        "Whether outdated ones are passed over.",
+    ),
     unsupported("ca_certs_match", "Authorities of the Windows store."),
 ];
 
@@ -289,13 +323,20 @@ static PAIR: Section<Pair> = Section {
     groups: &[Group {
         title: "",
         rows: &[
-            plain!(Pair:
+            plain!(
+                Pair,
                 "cert_file",
                 cert_file,
                 PATH,
                 "Certificate of this server with its chain, PEM.",
             ),
-            plain!(Pair: "key_file", key_file, PATH, "Private key of the certificate, PEM."),
+            plain!(
+                Pair,
+                "key_file",
+                key_file,
+                PATH,
+                "Private key of the certificate, PEM."
+            ),
         ],
     }],
     settle: settled,
@@ -401,7 +442,8 @@ static HANDSHAKE_FIRST: Codec<HandshakeFirst> = Codec {
                     let name = reader.name().to_owned();
                     reader
                         .error(format!(
-                            "{name} must be true, false, auto or a duration, which {text:?} is not"
+                            "{name} must be true, false, auto or a duration, which \
+                             {text:?} is not"
                         ))
                         .help(problem.to_string());
                     None
