@@ -362,7 +362,9 @@ impl Connected {
             ServerOp::Pong => self.handle_pong(world, ledger),
             ServerOp::Err(text) => {
                 let text = error_text(text).escape_ascii().to_string();
-                if text != "Stale Connection" {
+                let is_full =
+                    text == "maximum connections exceeded" && world.scenario.may_be_full();
+                if text != "Stale Connection" && !is_full {
                     world.fail(
                         "nobody is told of an error",
                         format!("connection {connection}: {text}"),

@@ -37,6 +37,8 @@ pub struct Scenario {
     pub interleaved_percent: u8,
     /// Whether clients die and come back.
     pub mortal: bool,
+    /// Whether the server is given other limits as it runs, and with mortal clients sometimes fewer connections.
+    pub reconfigures: bool,
     /// Whether the server may drop a client that is slow. If not, doing so is a failure.
     pub drops: bool,
 }
@@ -58,6 +60,7 @@ impl Scenario {
             pace: Duration::from_millis(1),
             interleaved_percent: 25,
             mortal: false,
+            reconfigures: false,
             drops: false,
         }
     }
@@ -99,6 +102,11 @@ impl Scenario {
         }
     }
 
+    /// Whether clients may find the server full, or be closed because there are too many.
+    pub(crate) fn may_be_full(&self) -> bool {
+        self.reconfigures && self.mortal
+    }
+
     /// The scenario that a seed stands for, so that one number is all it takes to run it again.
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
@@ -119,6 +127,7 @@ impl Scenario {
         if !scenario.drops {
             scenario.mortal = rng.u8(..3) == 0;
         }
+        scenario.reconfigures = rng.bool();
         scenario
     }
 }

@@ -163,6 +163,7 @@ impl Simulation {
                 format!("{connections} connections, {subscriptions} subscriptions"),
             );
         }
+        world.check_counts();
         // The server's socket is closed only when everybody in the engine has let go of it.
         self.clients.clear();
         let held = world.held_links();
@@ -197,6 +198,9 @@ impl Simulation {
             .min();
         let Some(next) = next else { return };
         world.pass_to(next);
+        if world.chance(|rng| rng.u8(..30)) == 0 {
+            world.reconfigure();
+        }
         let everybody_published = self.clients.iter().all(Client::has_published);
         let now = world.now();
         for client in &mut self.clients {

@@ -77,6 +77,7 @@ impl Task {
         let link = &connection.link;
         let waker = Waker::from(Arc::clone(&link.task));
         for _ in 0..BATCHES_PER_TURN {
+            self.session.adapt(world.now());
             let status = self.session.outbox().status();
             if let Some(reason) = status.closed {
                 return self.end(world, connection, reason);

@@ -12,6 +12,10 @@ const KEPT: usize = 80;
 /// One thing that happened. Connections have numbers of their own here, which are never used again.
 #[derive(Clone, Debug, Hash)]
 pub(crate) enum Event {
+    Reconfigured {
+        generation: u64,
+        connections_max: usize,
+    },
     Opened {
         connection: usize,
     },

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use natterjack_engine::{
-    Authorization, CloseReason, Engine, Limits, Outbox, Peer, ServerInfo, Settings, Worker,
+    Access, CloseReason, Engine, Limits, Outbox, Peer, ServerInfo, Settings, Worker,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -18,6 +18,9 @@ use crate::trace::{Event, Trace};
 
 /// Tasks that run at one time besides the first: each has stopped the one before in the middle of a write.
 const DEPTH_MAX: usize = 2;
+
+/// Reconfigured bounds on pending bytes are at most this many times the first ones.
+const PENDING_FACTOR_MAX: usize = 4;
 
 /// Turns without anything else happening after which tasks count as running in circles.
 const IDLE_TURNS_MAX: u64 = 20_000;
@@ -54,6 +57,8 @@ pub(crate) struct World {
     depth: AtomicUsize,
     pub(crate) interleavings: AtomicU64,
     is_healed: Mutex<bool>,
+    /// Held while the server is given a configuration; the number of the last.
+    generation: Mutex<u64>,
     trace: Mutex<Trace>,
     violation: Mutex<Option<Violation>>,
 }
@@ -67,7 +72,7 @@ impl World {
                 ..ServerInfo::default()
             },
             limits: scenario.limits.clone(),
-            authorization: Authorization::Open,
+            access: Access::open(),
             seed,
         });
         #[expect(
@@ -92,6 +97,7 @@ impl World {
             depth: AtomicUsize::new(0),
             interleavings: AtomicU64::new(0),
             is_healed: Mutex::new(false),
+            generation: Mutex::new(0),
             trace: Mutex::default(),
             violation: Mutex::default(),
         })
@@ -166,8 +172,18 @@ impl World {
         self.violation.lock().is_some()
     }
 
+    /// The bounds clients know of. Reconfigured ones are no tighter.
     pub(crate) fn limits(&self) -> &Limits {
         &self.scenario.limits
+    }
+
+    fn pending_bytes_max(&self) -> usize {
+        let factor = if self.scenario.reconfigures {
+            PENDING_FACTOR_MAX
+        } else {
+            1
+        };
+        self.limits().pending_bytes_max * factor
     }
 
     /// A client comes.
@@ -175,9 +191,9 @@ impl World {
         let id = self.opened.fetch_add(1, Ordering::Relaxed);
         let now = self.now();
         let link = Arc::new(Link::new(id, Arc::downgrade(self), now));
-        let session =
-            self.engine
-                .open_client(Peer { address: None }, Arc::clone(&link) as Arc<_>, now);
+        let session = self
+            .engine
+            .open_client(Peer::default(), Arc::clone(&link) as Arc<_>, now);
         let connection = Arc::new(Connection {
             id,
             link,
@@ -284,6 +300,9 @@ impl World {
         if self.chance(Rng::bool) {
             self.shift_some_link();
         }
+        if self.chance(|rng| rng.u8(..50)) == 0 {
+            self.reconfigure();
+        }
         for _ in 0..self.chance(|rng| rng.u8(..4)) {
             self.run_some_task();
         }
@@ -343,13 +362,71 @@ impl World {
         self.note(event);
     }
 
+    /// If the scenario has it so, gives the server another configuration, under which no client does wrong.
+    pub(crate) fn reconfigure(&self) {
+        let Some(mut generation) = self
+            .generation
+            .try_lock()
+            .filter(|_| self.scenario.reconfigures)
+        else {
+            return;
+        };
+        let base = self.limits();
+        let is_full = self.scenario.may_be_full() && !*self.is_healed.lock();
+        let mut new = self.engine.configuration();
+        let limits = &mut new.limits;
+        self.chance(|rng| {
+            limits.payload_bytes_max = base.payload_bytes_max * rng.usize(1..=2);
+            limits.pending_bytes_max = base.pending_bytes_max * rng.usize(1..=PENDING_FACTOR_MAX);
+            limits.write_deadline = base.write_deadline * rng.u32(1..=3);
+            limits.ping_interval = base.ping_interval * rng.u32(1..=4) / 2;
+            limits.connections_max = if is_full && rng.bool() {
+                rng.usize(1..=self.scenario.clients)
+            } else {
+                base.connections_max
+            };
+        });
+        let connections_max = new.limits.connections_max;
+        let adaptation = self.engine.reconfigure(new, self.now());
+        *generation = adaptation.generation();
+        self.note(Event::Reconfigured {
+            generation: *generation,
+            connections_max,
+        });
+    }
+
+    /// What must have been counted when all connections are closed.
+    pub(crate) fn check_counts(&self) {
+        let totals = self.engine.totals();
+        let (mut messages_in, mut messages_out) = (0, 0);
+        let closed = self.engine.closed_connection_snapshots();
+        for snapshot in &closed {
+            messages_in += snapshot.messages_in;
+            messages_out += snapshot.messages_out;
+        }
+        let of_connections = (closed.len() as u64, messages_in, messages_out);
+        let of_server = (totals.connections, totals.messages_in, totals.messages_out);
+        let open: usize = self
+            .engine
+            .account_snapshots()
+            .iter()
+            .map(|account| account.connections)
+            .sum();
+        if of_connections != of_server || open > 0 {
+            self.fail(
+                "connections, messages in and out are counted once",
+                format!("by connection {of_connections:?}, for all {of_server:?}, {open} open"),
+            );
+        }
+    }
+
     /// What must hold whenever no engine call is under way.
     pub(crate) fn check_bounds(&self) {
         for connection in self.connections() {
             let Some(outbox) = connection.outbox.upgrade() else {
                 continue;
             };
-            let (status, pending_bytes_max) = (outbox.status(), self.limits().pending_bytes_max);
+            let (status, pending_bytes_max) = (outbox.status(), self.pending_bytes_max());
             if status.pending_bytes > pending_bytes_max && status.closed.is_none() {
                 self.fail(
                     "pending bytes are bounded",
@@ -364,6 +441,13 @@ impl World {
 
     /// What must hold when no task has a reason to run: nothing may be left that only a lost wake-up explains.
     pub(crate) fn check_rest(&self) {
+        let generation = *self.generation.lock();
+        if !self.engine.is_adapted(generation) {
+            self.fail(
+                "quiet sessions change over too",
+                format!("not all to configuration {generation}"),
+            );
+        }
         let connections = self.connections();
         let is_anything_pending = connections
             .iter()
@@ -420,6 +504,7 @@ impl World {
                 connection.link.is_hung_up()
             }
             CloseReason::ServerShutdown => *self.is_healed.lock(),
+            CloseReason::ConnectionsExceeded => scenario.may_be_full(),
             CloseReason::SlowConsumerPendingBytes | CloseReason::StaleConnection => scenario.drops,
             // A task that is late by what passed during writes still goes by the time it took before.
             CloseReason::SlowConsumerWriteDeadline => {

@@ -11,7 +11,8 @@ use std::task::{Context, Poll};
 
 use natterjack_wire::client::ServerInfo;
 
-use crate::auth::Authorization;
+use crate::access::{Access, AccountLimits, Directory};
+use crate::account::{Account, GLOBAL_ACCOUNT};
 use crate::delivery::outbox::{Outbox, OutboxLimits};
 use crate::limits::{Limits, WriteTimeout};
 
@@ -24,7 +25,7 @@ pub struct Reconfiguration {
     /// Bounds.
     pub limits: Limits,
     /// Who may connect.
-    pub authorization: Authorization,
+    pub access: Access,
 }
 
 /// What sessions go by.
@@ -33,24 +34,70 @@ pub(crate) struct Config {
     pub(crate) generation: u64,
     pub(crate) info: ServerInfo,
     pub(crate) limits: Limits,
-    pub(crate) authorization: Authorization,
+    pub(crate) access: Access,
+    /// `access`, compiled.
+    pub(crate) directory: Directory,
+    /// The accounts there are: the global one first, the others by name.
+    pub(crate) accounts: Vec<Arc<Account>>,
 }
 
 impl Config {
-    pub(crate) fn new(generation: u64, reconfiguration: Reconfiguration) -> Self {
+    /// Accounts that were there `before` stay the same.
+    pub(crate) fn new(
+        generation: u64,
+        reconfiguration: Reconfiguration,
+        before: &[Arc<Account>],
+    ) -> Self {
         let Reconfiguration {
             mut info,
             limits,
-            authorization,
+            access,
         } = reconfiguration;
+        let directory = Directory::new(&access);
         info.max_payload = limits.payload_bytes_max as i64;
-        info.auth_required = authorization.is_required();
+        info.auth_required = directory.announces_authentication();
+        let mut names: Vec<&str> = access
+            .accounts
+            .iter()
+            .map(|account| account.name.as_str())
+            .collect();
+        names.push(directory.system_account());
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|&name| name != GLOBAL_ACCOUNT);
+        let account = |name: &str| {
+            let known = before.iter().find(|account| account.name() == name);
+            known.map_or_else(|| Arc::new(Account::new(name)), Arc::clone)
+        };
+        let accounts = core::iter::once(GLOBAL_ACCOUNT)
+            .chain(names)
+            .map(account)
+            .collect();
         Self {
             generation,
             info,
             limits,
-            authorization,
+            access,
+            directory,
+            accounts,
         }
+    }
+
+    /// An account and its bounds.
+    pub(crate) fn account(&self, name: &str) -> Option<(&Arc<Account>, AccountLimits)> {
+        let account = self
+            .accounts
+            .iter()
+            .find(|account| account.name() == name)?;
+        let configured = self
+            .access
+            .accounts
+            .iter()
+            .find(|account| account.name == name);
+        Some((
+            account,
+            configured.map(|account| account.limits).unwrap_or_default(),
+        ))
     }
 
     pub(crate) fn outbox_limits(&self) -> OutboxLimits {

@@ -9,8 +9,8 @@ use natterjack_wire::client::{self, ServerInfo};
 use natterjack_wire::error::ErrorReply;
 use parking_lot::{Mutex, RwLock};
 
-use crate::account::{Account, GLOBAL_ACCOUNT};
-use crate::auth::Authorization;
+use crate::access::Access;
+use crate::account::Account;
 use crate::close_reason::CloseReason;
 use crate::config::{Adaptation, Config, Reconfiguration};
 use crate::delivery::outbox::Outbox;
@@ -19,7 +19,8 @@ use crate::delivery::worker::Worker;
 use crate::limits::Limits;
 use crate::monitor::closed::ClosedConnections;
 use crate::monitor::connections::Connections;
-use crate::monitor::counters::{ServerCounters, add, load};
+use crate::monitor::counters::{ServerCounters, Traffic, add, load};
+use crate::monitor::departed::DepartedAccounts;
 use crate::monitor::record::Record;
 use crate::monitor::{
     AccountSnapshot, ByKind, ClientFacts, ConnectionSnapshot, IndexCounters, Stop, Totals,
@@ -34,16 +35,65 @@ pub struct Settings {
     /// Bounds.
     pub limits: Limits,
     /// Who may connect.
-    pub authorization: Authorization,
+    pub access: Access,
     /// Where all chance comes from: queue groups' choices, timers' jitter, hash seeds.
     pub seed: u64,
 }
 
 /// What the shell knows of a new connection.
-#[derive(Clone, Copy, Debug)]
+///
+/// [`Default`] is a connection inside the process that has to log in like any other.
+#[derive(Clone, Debug, Default)]
 pub struct Peer {
     /// Where it comes from; `None` inside the process.
     pub address: Option<SocketAddr>,
+    /// What a user with a key has to sign. Without, no such user can come in.
+    pub nonce: Nonce,
+    /// Whether it has to log in.
+    pub trust: Trust,
+}
+
+/// A text to be signed: new for each connection and not to be foreseen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nonce([u8; Self::LEN]);
+
+impl Nonce {
+    /// Bytes of chance in it, as in nats-server's.
+    pub const RANDOM_BYTES: usize = 11;
+    const LEN: usize = 15;
+
+    /// From bytes that nobody can foresee: the operating system's, never a seeded generator's.
+    #[must_use]
+    pub fn new(random: [u8; Self::RANDOM_BYTES]) -> Self {
+        let mut text = [0; Self::LEN];
+        data_encoding::BASE64URL_NOPAD.encode_mut(&random, &mut text);
+        Self(text)
+    }
+
+    /// The text; empty if there is none.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        let has_text = self.0[0] != 0;
+        let text = if has_text { &self.0[..] } else { &[] };
+        core::str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+/// Whether a connection has to log in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Like any other.
+    #[default]
+    None,
+    /// It is the embedder's own, inside the process: it is this user without having to prove it, or somebody in the
+    /// account `$G` who may do everything. What its CONNECT says does not count.
+    Embedder(Option<Arc<str>>),
+}
+
+impl Trust {
+    pub(crate) fn is_trusted(&self) -> bool {
+        *self != Self::None
+    }
 }
 
 /// One server's core.
@@ -55,6 +105,7 @@ pub struct Engine {
     /// Reconfigurations come one after another.
     reconfiguring: Mutex<()>,
     global: Arc<Account>,
+    departed: DepartedAccounts,
     connections: Connections,
     closed: ClosedConnections,
     /// Of a client that has not said anything; shared by all of them.
@@ -62,6 +113,7 @@ pub struct Engine {
     next_id: AtomicU64,
     seeds: Mutex<fastrand::Rng>,
     lame_duck: AtomicBool,
+    refusals: Mutex<RefusalLog>,
 }
 
 impl Engine {
@@ -71,19 +123,20 @@ impl Engine {
         let Settings {
             info,
             limits,
-            authorization,
+            access,
             seed,
         } = settings;
-        let global = Arc::new(Account::new(GLOBAL_ACCOUNT));
         let closed = ClosedConnections::new(limits.closed_connections_max);
         let config = Config::new(
             1,
             Reconfiguration {
                 info,
                 limits,
-                authorization,
+                access,
             },
+            &[],
         );
+        let global = Arc::clone(&config.accounts[0]);
         Arc::new(Self {
             counters: ServerCounters::default(),
             generation: AtomicU64::new(config.generation),
@@ -94,11 +147,13 @@ impl Engine {
                 ..ClientFacts::default()
             }),
             global,
+            departed: DepartedAccounts::default(),
             connections: Connections::new(),
             closed,
             next_id: AtomicU64::new(1),
             seeds: Mutex::new(fastrand::Rng::with_seed(seed)),
             lame_duck: AtomicBool::new(false),
+            refusals: Mutex::new(RefusalLog::default()),
         })
     }
 
@@ -121,12 +176,12 @@ impl Engine {
         let outbox = Arc::new(Outbox::new(id, self.config().outbox_limits(), transport));
         add(&self.counters.connections, 1);
         let client = Arc::clone(&self.unknown_client);
-        let record = Arc::new(Record::new(outbox, peer, client, now));
+        let record = Arc::new(Record::new(outbox, peer.address, client, now));
         // In the list first: whoever reconfigures after the session took its configuration finds it there.
         let open_before = self.connections.insert(Arc::clone(&record));
         let config = self.config();
         let is_full = open_before >= config.limits.connections_max;
-        let session = ClientSession::new(Arc::clone(self), config, record, now);
+        let session = ClientSession::new(Arc::clone(self), config, record, peer, now);
         session.greet(is_full, now);
         session
     }
@@ -138,10 +193,22 @@ impl Engine {
     /// is a future that waits for all to have changed over; it need not be awaited.
     pub fn reconfigure(&self, reconfiguration: Reconfiguration, now: Instant) -> Adaptation {
         let _one_after_another = self.reconfiguring.lock();
-        let config = Arc::new(Config::new(self.generation() + 1, reconfiguration));
+        let config = Arc::new(Config::new(
+            self.generation() + 1,
+            reconfiguration,
+            &self.config().accounts,
+        ));
         let (generation, connections_max) = (config.generation, config.limits.connections_max);
         self.closed.set_max(config.limits.closed_connections_max);
-        *self.config.write() = config;
+        let former = std::mem::replace(&mut *self.config.write(), Arc::clone(&config));
+        let is_gone = |account: &&Arc<Account>| {
+            !config
+                .accounts
+                .iter()
+                .any(|kept| Arc::ptr_eq(kept, account))
+        };
+        self.departed
+            .add(former.accounts.iter().filter(is_gone).map(Arc::clone));
         self.generation.store(generation, Ordering::Relaxed);
         let mut outboxes = self.open_outboxes();
         let surplus = outboxes.split_off(connections_max.min(outboxes.len()));
@@ -163,7 +230,7 @@ impl Engine {
         Reconfiguration {
             info: config.info.clone(),
             limits: config.limits.clone(),
-            authorization: config.authorization.clone(),
+            access: config.access.clone(),
         }
     }
 
@@ -194,10 +261,23 @@ impl Engine {
         &self.global
     }
 
+    /// The account of this name.
+    #[must_use]
+    pub fn account(&self, name: &str) -> Option<Arc<Account>> {
+        let config = self.config();
+        config.account(name).map(|(account, _)| Arc::clone(account))
+    }
+
+    /// Whether there is a user of this name, or with this public key.
+    #[must_use]
+    pub fn has_user(&self, name: &str) -> bool {
+        self.config().directory.admit_trusted(Some(name)).is_some()
+    }
+
     /// All accounts, the global one first.
     #[must_use]
     pub fn accounts(&self) -> Vec<Arc<Account>> {
-        vec![Arc::clone(&self.global)]
+        self.config().accounts.clone()
     }
 
     /// What is known of each account.
@@ -224,7 +304,7 @@ impl Engine {
     pub fn totals(&self) -> Totals {
         let slow_consumers = load(&self.counters.slow_consumers);
         let stale_connections = load(&self.counters.stale_connections);
-        let mut totals = Totals {
+        let totals = Totals {
             connections: load(&self.counters.connections),
             slow_consumers,
             slow_consumers_by_kind: ByKind::of_clients(slow_consumers),
@@ -234,13 +314,16 @@ impl Engine {
             messages_dropped: load(&self.counters.messages_dropped),
             ..Totals::default()
         };
-        for account in self.accounts() {
-            totals.messages_in += load(&account.counters.messages_in);
-            totals.bytes_in += load(&account.counters.bytes_in);
-            totals.messages_out += load(&account.counters.messages_out);
-            totals.bytes_out += load(&account.counters.bytes_out);
+        let accounts = self.accounts();
+        let of_accounts = accounts.iter().map(|account| account.counters.traffic());
+        let traffic = of_accounts.fold(self.departed.traffic(), Traffic::plus);
+        Totals {
+            messages_in: traffic.messages_in,
+            bytes_in: traffic.bytes_in,
+            messages_out: traffic.messages_out,
+            bytes_out: traffic.bytes_out,
+            ..totals
         }
-        totals
     }
 
     /// The open connections one after another, in no particular order. Each is copied when the iterator comes to
@@ -288,10 +371,7 @@ impl Engine {
             let outbox = open.outbox();
             if outbox.accepts_info() {
                 let mut text = Vec::new();
-                let peer = Peer {
-                    address: open.address(),
-                };
-                client::info(&mut text, &self.info(&config, outbox.id(), peer));
+                client::info(&mut text, &self.info(&config, outbox.id(), open.address()));
                 outbox.append(&text);
                 outbox.flush(now);
             }
@@ -337,16 +417,20 @@ impl Engine {
     }
 
     /// INFO for one client.
-    pub(crate) fn info(&self, config: &Config, client_id: u64, peer: Peer) -> ServerInfo {
+    pub(crate) fn info(
+        &self,
+        config: &Config,
+        client_id: u64,
+        address: Option<SocketAddr>,
+    ) -> ServerInfo {
         // There is no wire to be tapped within a process.
-        let has_wire = peer.address.is_some();
+        let has_wire = address.is_some();
         ServerInfo {
             client_id,
             tls_required: config.info.tls_required && has_wire,
             tls_available: config.info.tls_available && has_wire,
             tls_verify: config.info.tls_verify && has_wire,
-            client_ip: peer
-                .address
+            client_ip: address
                 .map(|address| address.ip().to_string())
                 .unwrap_or_default(),
             ldm: self.lame_duck.load(Ordering::Relaxed),
@@ -366,7 +450,72 @@ impl Engine {
         self.closed.push(record.snapshot(Some(Stop { at, reason })));
     }
 
+    /// Whether one more refused client is worth a line in the log, after how many that were not.
+    pub(crate) fn may_log_refusal(&self, now: Instant) -> Option<u64> {
+        self.refusals.lock().note(now)
+    }
+
     pub(crate) fn seed(&self) -> u64 {
         self.seeds.lock().u64(..)
+    }
+}
+
+/// Keeps clients that are refused again and again from filling the log.
+#[derive(Default)]
+struct RefusalLog {
+    second: Option<Instant>,
+    logged: u64,
+    suppressed: u64,
+}
+
+/// Refused clients that are logged in one second.
+const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
+
+impl RefusalLog {
+    /// Counts a refused client; if it is to be logged, returns how many were not since the last one.
+    fn note(&mut self, now: Instant) -> Option<u64> {
+        let is_new = self
+            .second
+            .is_none_or(|second| now.saturating_duration_since(second) >= Duration::from_secs(1));
+        if is_new {
+            self.second = Some(now);
+            self.logged = 0;
+        }
+        if self.logged == REFUSALS_LOGGED_PER_SECOND {
+            self.suppressed += 1;
+            return None;
+        }
+        self.logged += 1;
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonces_are_text() {
+        assert_eq!(Nonce::new([0xFF; 11]).text(), "______________8");
+        assert_eq!(Nonce::new([0; 11]).text().len(), 15);
+        assert_eq!(Nonce::default().text(), "");
+    }
+
+    #[test]
+    fn refusals_are_logged_ten_a_second() {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs some instant to start from"
+        )]
+        let start = Instant::now();
+        let mut log = RefusalLog::default();
+        for _ in 0..10 {
+            assert_eq!(log.note(start), Some(0));
+        }
+        for _ in 0..7 {
+            assert_eq!(log.note(start), None);
+        }
+        let later = start + Duration::from_secs(1);
+        assert_eq!((log.note(later), log.note(later)), (Some(7), Some(0)));
     }
 }

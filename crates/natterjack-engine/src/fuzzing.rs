@@ -10,7 +10,7 @@ use natterjack_wire::client::{self, ClientOp, Decoded, ServerInfo, ServerOp};
 use parking_lot::Mutex;
 
 use crate::{
-    Authorization, ClientSession, CloseReason, Engine, Limits, Peer, Settings, Transport, Worker,
+    Access, ClientSession, CloseReason, Engine, Limits, Peer, Settings, Transport, Worker,
 };
 
 /// Any bytes, in any pieces, to one of three sessions of an engine with tiny limits: nothing panics, everybody is
@@ -66,10 +66,10 @@ fn play(input: &[u8], choices: u64, pieces: Option<&mut fastrand::Rng>, now: Ins
             ..ServerInfo::default()
         },
         limits: limits(choices),
-        authorization: if choices & 1 == 1 {
-            Authorization::Token("t".to_owned())
+        access: if choices & 1 == 1 {
+            Access::token("t")
         } else {
-            Authorization::Open
+            Access::open()
         },
         seed: 1,
     });
@@ -198,7 +198,7 @@ impl Client {
         let peer = Arc::<Memory>::default();
         let transport = Arc::clone(&peer) as Arc<dyn Transport>;
         Self {
-            session: engine.open_client(Peer { address: None }, transport, now),
+            session: engine.open_client(Peer::default(), transport, now),
             peer,
         }
     }
@@ -231,6 +231,10 @@ impl Client {
             }
             self.session.handle_read(count, worker, now);
             while self.session.retire_step() {}
+            while let Some(check) = self.session.pending_check() {
+                self.session.finish_check(check.run(), worker, now);
+                while self.session.retire_step() {}
+            }
         }
     }
 

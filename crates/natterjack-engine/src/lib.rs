@@ -14,7 +14,6 @@ mod engine;
 
 pub mod access;
 mod account;
-mod auth;
 mod certificate_names;
 mod close_reason;
 mod config;
@@ -25,15 +24,18 @@ mod limits;
 mod monitor;
 mod session;
 
+pub use access::{
+    Access, AccessProblem, AccountAccess, AccountLimits, ConnectionType, Credential, Login,
+    PasswordCheck, Permissions, ResponseLimit, Secret, SubjectRules, User,
+};
 pub use account::{Account, GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
-pub use auth::Authorization;
 pub use certificate_names::{CertificateNames, SubjectAttribute};
 pub use close_reason::CloseReason;
 pub use config::{Adaptation, Reconfiguration};
 pub use delivery::outbox::{Outbox, Status};
 pub use delivery::transport::Transport;
 pub use delivery::worker::Worker;
-pub use engine::{Engine, Peer, Settings};
+pub use engine::{Engine, Nonce, Peer, Settings, Trust};
 pub use limits::{
     CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BUFFER_BYTES, STALL_MAX, UNRESPONSIVE_AFTER,
     WriteTimeout,

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use natterjack_engine::{
-    Authorization, ClientSession, Engine, Limits, Peer, ServerInfo, Settings, Transport, Worker,
+    Access, ClientSession, Engine, Limits, Peer, ServerInfo, Settings, Transport, Worker,
 };
 
 struct Counting;
@@ -64,7 +64,7 @@ impl Bench {
         let engine = Engine::new(Settings {
             info: ServerInfo::default(),
             limits: Limits::default(),
-            authorization: Authorization::Open,
+            access: Access::open(),
             seed: 1,
         });
         #[expect(
@@ -82,7 +82,7 @@ impl Bench {
     fn client(&mut self, subscriptions: &str) -> ClientSession {
         let mut session = self
             .engine
-            .open_client(Peer { address: None }, Arc::new(Sink), self.now);
+            .open_client(Peer::default(), Arc::new(Sink), self.now);
         let connect = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n";
         self.feed(&mut session, connect.as_bytes());
         self.feed(&mut session, subscriptions.as_bytes());

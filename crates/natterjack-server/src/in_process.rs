@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
-use natterjack_engine::Authorization;
 use natterjack_wire::client::{self, ConnectOptions, Decoded, Limits, ServerOp, decode_server};
 use natterjack_wire::headers::Headers;
 use parking_lot::Mutex;
@@ -57,6 +56,9 @@ pub enum ClientError {
     /// The server has stopped or closed this connection.
     #[error("the embedded server has stopped")]
     ServerStopped,
+    /// The server has no such user.
+    #[error("there is no user {0:?}")]
+    UnknownUser(String),
     /// A subject is empty, or has a blank or line end in it.
     #[error("invalid subject {0:?}: it must not be empty or contain blanks or line ends")]
     InvalidSubject(String),
@@ -155,7 +157,7 @@ impl InProcessClient {
     ) -> Self {
         let (reader, writer) = connection.0.split();
         let mut greeting = Vec::new();
-        client::connect(&mut greeting, &connect_options(&options.authorization));
+        client::connect(&mut greeting, &connect_options());
         let inner = Arc::new(Inner {
             writer,
             outgoing: Mutex::new(greeting),
@@ -521,8 +523,8 @@ fn owned(message: &client::Message<'_>) -> Message {
     }
 }
 
-fn connect_options(authorization: &Authorization) -> ConnectOptions {
-    let mut options = ConnectOptions {
+fn connect_options() -> ConnectOptions {
+    ConnectOptions {
         verbose: false,
         pedantic: false,
         echo: true,
@@ -533,9 +535,7 @@ fn connect_options(authorization: &Authorization) -> ConnectOptions {
         lang: "rust".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..ConnectOptions::default()
-    };
-    authorization.present(&mut options);
-    options
+    }
 }
 
 fn check_subject(subject: &str) -> Result<(), ClientError> {

@@ -24,7 +24,9 @@
 //! never contain payloads or secrets.
 #![forbid(unsafe_code)]
 
+pub mod configuration;
 mod options;
+mod password_checks;
 mod server;
 
 mod clock;
@@ -33,15 +35,17 @@ mod in_process;
 mod lifecycle;
 pub mod monitoring;
 mod net;
+mod reload;
 pub mod tls;
 mod workers;
 
 pub use in_process::{
     ClientError, InProcessClient, InProcessConnection, Message, MessageHeaders, Subscription,
 };
-pub use natterjack_engine::Authorization;
+pub use natterjack_engine::{Access, access};
 pub use options::{
     Cluster, Compression, Endpoint, HandshakeFirst, InvalidOption, KeyPairFiles, Monitoring,
     Options, RouteUrl, Tls, TlsVersion, WriteTimeout,
 };
+pub use reload::ReloadError;
 pub use server::{Listeners, Server, StartError};

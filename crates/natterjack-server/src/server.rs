@@ -5,19 +5,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use natterjack_engine::{CloseReason, Engine, Peer, Settings, Totals};
+use natterjack_engine::{CloseReason, Engine, Peer, Settings, Totals, Trust};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::clock::now;
-use crate::identity::server_info;
+use crate::identity::{nonce, server_id, server_info};
 use crate::in_process::{ClientError, InProcessClient, InProcessConnection};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::monitoring::{self, Monitor};
 use crate::net::secured::Scratch;
 use crate::net::{connection, listener, pipe};
 use crate::options::{InvalidOption, Options};
+use crate::password_checks::PasswordChecks;
 use crate::tls;
 use crate::workers::Workers;
 
@@ -37,9 +38,6 @@ pub enum StartError {
     /// Options that cannot work; all of them.
     #[error("invalid options: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Options(Vec<InvalidOption>),
-    /// TLS cannot work with these options and files; all that is wrong with them.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Tls(Vec<tls::TlsProblem>),
     /// The client listener's address is not to be had.
     #[error("cannot listen for clients on {host}:{port}: {source}")]
     Bind {
@@ -50,6 +48,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// TLS cannot work with these options and files; all that is wrong with them.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Tls(Vec<tls::TlsProblem>),
     /// A monitoring listener's address is not to be had.
     #[error("cannot listen for monitoring on {host}:{port}: {source}")]
     BindMonitoring {
@@ -77,6 +78,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) workers: Workers,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) password_checks: PasswordChecks,
     /// What new connections are encrypted with.
     pub(crate) tls: tls::Acceptor,
     /// Buffers for what comes in encrypted.
@@ -89,7 +91,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub struct Server {
     pub(crate) shared: Arc<Shared>,
-    options: Options,
+    /// One reload after another.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
     addresses: Vec<SocketAddr>,
     server_id: String,
     runtime: Handle,
@@ -147,20 +150,21 @@ impl Server {
             .collect::<io::Result<Vec<_>>>()
             .map_err(bind_error)?;
         let monitoring = monitoring::Bound::new(&options.monitoring, open.monitoring).await?;
-        let info = server_info(&options, addresses[0].port());
-        let server_id = info.server_id.clone();
+        let server_id = server_id();
+        let info = server_info(&options, &server_id, addresses[0].port());
         tracing::info!("  Name:     {}", info.server_name);
         tracing::info!("  ID:       {server_id}");
         let engine = Engine::new(Settings {
             info,
             limits: options.limits(),
-            authorization: options.authorization.clone(),
+            access: options.authorization.clone(),
             seed: fastrand::u64(..),
         });
         let shared = Arc::new(Shared {
             workers: Workers::new(Arc::clone(&engine)),
             engine,
             lifecycle: Lifecycle::new(),
+            password_checks: PasswordChecks::new(),
             tls,
             scratch: Arc::default(),
             monitor: Monitor::new(Arc::new(options.clone()), monitoring.addresses()),
@@ -180,7 +184,7 @@ impl Server {
         tracing::info!("Server is ready");
         Ok(Self {
             shared,
-            options,
+            reloading: tokio::sync::Mutex::default(),
             addresses,
             server_id,
             runtime: Handle::current(),
@@ -222,10 +226,10 @@ impl Server {
         &self.server_id
     }
 
-    /// The options the server was started with.
+    /// The options in force: those of the start, or of the last [`reload`](Self::reload).
     #[must_use]
-    pub fn options(&self) -> &Options {
-        &self.options
+    pub fn options(&self) -> Arc<Options> {
+        self.shared.monitor.options()
     }
 
     /// Connections that are open, in-process ones included.
@@ -237,7 +241,8 @@ impl Server {
     /// Subscriptions of all clients.
     #[must_use]
     pub fn subscriptions(&self) -> usize {
-        self.shared.engine.global_account().subscriptions()
+        let accounts = self.shared.engine.accounts();
+        accounts.iter().map(|account| account.subscriptions()).sum()
     }
 
     /// Messages, bytes and incidents since the start.
@@ -246,30 +251,56 @@ impl Server {
         self.shared.engine.totals()
     }
 
-    /// A client of this server without a socket, under the same rules as any other.
+    /// A client of this server without a socket, in the account `$G`. It is the embedder's own and trusted: whoever
+    /// may log in and whatever they may do, it needs no credentials and may publish and subscribe everywhere in its
+    /// account. All other rules hold for it as for any other client.
     ///
     /// # Errors
     /// If the server has stopped.
     pub fn in_process_client(&self) -> Result<InProcessClient, ClientError> {
-        let connection = self.in_process_connection()?;
+        self.trusted_client(None)
+    }
+
+    /// The same, but as a user of the server's: in this user's account and with this user's permissions. It needs no
+    /// credentials.
+    ///
+    /// # Errors
+    /// If there is no such user, or the server has stopped.
+    pub fn in_process_client_as(&self, user: &str) -> Result<InProcessClient, ClientError> {
+        if !self.shared.engine.has_user(user) {
+            return Err(ClientError::UnknownUser(user.to_owned()));
+        }
+        self.trusted_client(Some(user.into()))
+    }
+
+    fn trusted_client(&self, user: Option<Arc<str>>) -> Result<InProcessClient, ClientError> {
+        let connection = self.connect_inside(Trust::Embedder(user))?;
         Ok(InProcessClient::new(
             connection,
-            &self.options,
+            &self.options(),
             &self.runtime,
         ))
     }
 
     /// A raw connection to this server without a socket, for a client library that brings its own protocol.
-    /// The server sends INFO first, as on a socket.
+    /// The server sends INFO first, as on a socket, and the client has to log in as on a socket.
     ///
     /// # Errors
     /// If the server has stopped.
     pub fn in_process_connection(&self) -> Result<InProcessConnection, ClientError> {
+        self.connect_inside(Trust::None)
+    }
+
+    fn connect_inside(&self, trust: Trust) -> Result<InProcessConnection, ClientError> {
         if self.shared.lifecycle.phase() != Phase::Running {
             return Err(ClientError::ServerStopped);
         }
         let (server, client) = pipe::pipe();
-        let peer = Peer { address: None };
+        let peer = Peer {
+            address: None,
+            nonce: nonce(),
+            trust,
+        };
         self.runtime.spawn(connection::serve(
             Arc::clone(&self.shared),
             server,
@@ -301,10 +332,11 @@ impl Server {
     }
 
     async fn close_one_by_one(&self) {
-        let grace = self.options.lame_duck_grace_period;
+        let options = self.options();
+        let grace = options.lame_duck_grace_period;
         pause(grace).await;
         let open = self.shared.engine.open_outboxes();
-        let step = (self.options.lame_duck_duration - grace) / open.len().max(1) as u32;
+        let step = (options.lame_duck_duration - grace) / open.len().max(1) as u32;
         for outbox in open {
             outbox.close(CloseReason::ServerShutdown);
             pause(step.min(LAME_DUCK_STEP_MAX)).await;

@@ -8,8 +8,10 @@ mod nkey;
 mod password;
 mod permissions;
 mod problems;
+mod responses;
 mod secret;
 mod users;
+mod verdicts;
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,8 +20,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::password::{PasswordCheck, is_bcrypt};
-pub use self::problems::AccessProblem;
+pub(crate) use self::permissions::CompiledPermissions;
+pub use self::problems::{AccessProblem, Owner, Place, Side};
+pub(crate) use self::responses::Responses;
 pub use self::secret::Secret;
+pub(crate) use self::users::{Admission, Directory, Facts, Refusal, UserName, Verdict};
+pub(crate) use self::verdicts::Verdicts;
 
 /// Who may connect, and what each may do.
 ///

@@ -47,6 +47,11 @@ impl PasswordCheck {
         }
     }
 
+    /// Whether it is more than a waste of time on purpose.
+    pub(crate) fn counts(&self) -> bool {
+        self.counts
+    }
+
     /// Compares; takes up to seconds of one processor, by the cost the hash was made with.
     #[must_use]
     pub fn run(&self) -> bool {

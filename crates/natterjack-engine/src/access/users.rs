@@ -58,6 +58,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) certificate: Option<&'a CertificateNames>,
     /// What a user with a key has to sign; empty if nothing was sent.
     pub(crate) nonce: &'a str,
+    /// A secret the client has shown to know before; it need not be checked again.
+    pub(crate) proven: Option<&'a Secret>,
 }
 
 /// Whether a client may come in.
@@ -105,6 +107,7 @@ pub(crate) enum Refusal {
     NoCertificate,
     UnknownCertificate,
     NeedsCertificate,
+    NamesAccount,
 }
 
 impl Directory {
@@ -236,7 +239,35 @@ impl Directory {
                 return self.authorize_user(connect, facts);
             }
         }
-        self.authorize_single(connect)
+        self.authorize_single(connect, facts.proven)
+    }
+
+    /// What a client with these credentials has to know, if it is a secret.
+    pub(crate) fn secret_for(&self, connect: &ConnectOptions) -> Option<&Secret> {
+        if let Some(member) = self.users.get(&connect.user) {
+            return match &member.credential {
+                Credential::Password(secret) => Some(secret),
+                Credential::None | Credential::Nkey => None,
+            };
+        }
+        match (&self.token, &self.user) {
+            (Some(token), _) => Some(token),
+            (None, Some(login)) if login.name == connect.user => Some(&login.password),
+            _ => None,
+        }
+    }
+
+    /// Whether the user that is named exists, or none is named.
+    pub(crate) fn knows(&self, connect: &ConnectOptions) -> bool {
+        if !connect.nkey.is_empty() {
+            return self.nkeys.contains_key(&connect.nkey);
+        }
+        connect.user.is_empty()
+            || self.users.contains_key(&connect.user)
+            || self
+                .user
+                .as_ref()
+                .is_some_and(|login| login.name == connect.user)
     }
 
     /// Who an in-process client of the embedder's is: this user, or somebody in `$G` who may do everything. Nobody
@@ -333,6 +364,7 @@ impl Directory {
                 &connect.pass,
                 member.admission(),
                 Refusal::WrongPassword,
+                facts.proven,
             ),
             // Where certificates name users, their names alone are no proof.
             _ if self.verify_and_map => self.refuse(Refusal::NeedsCertificate, &connect.pass),
@@ -342,11 +374,12 @@ impl Directory {
                 &connect.pass,
                 member.admission(),
                 Refusal::WrongPassword,
+                facts.proven,
             ),
         }
     }
 
-    fn authorize_single(&self, connect: &ConnectOptions) -> Verdict {
+    fn authorize_single(&self, connect: &ConnectOptions, proven: Option<&Secret>) -> Verdict {
         let admission = |user| Admission {
             user: Some(user),
             ..Admission::default()
@@ -357,12 +390,19 @@ impl Directory {
                 &connect.auth_token,
                 admission(UserName::Token),
                 Refusal::WrongToken,
+                proven,
             );
         }
         if let Some(Login { name, password }) = &self.user {
             let is_known: bool = name.as_bytes().ct_eq(connect.user.as_bytes()).into();
             let admission = admission(UserName::Name(name.as_str().into()));
-            return match self.compare(password, &connect.pass, admission, Refusal::WrongPassword) {
+            return match self.compare(
+                password,
+                &connect.pass,
+                admission,
+                Refusal::WrongPassword,
+                proven,
+            ) {
                 Verdict::Pending(..) if !is_known => {
                     self.refuse(Refusal::UnknownUser, &connect.pass)
                 }
@@ -387,8 +427,11 @@ impl Directory {
         given: &str,
         admission: Admission,
         refusal: Refusal,
+        proven: Option<&Secret>,
     ) -> Verdict {
-        if is_bcrypt(stored.expose()) {
+        if proven == Some(stored) {
+            Verdict::Admitted(admission)
+        } else if is_bcrypt(stored.expose()) {
             Verdict::Pending(PasswordCheck::new(stored, given), admission)
         } else if same(stored, given) {
             Verdict::Admitted(admission)
@@ -443,6 +486,17 @@ impl Group {
     }
 }
 
+impl UserName {
+    /// With its kind, as nats-server's log has it.
+    pub(crate) fn described(&self) -> String {
+        match self {
+            Self::Name(name) => format!("User {name:?}"),
+            Self::Nkey(nkey) => format!("Nkey {nkey:?}"),
+            Self::Token => "Token \"[REDACTED]\"".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for UserName {
     /// In a form fit to be shown.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -471,6 +525,7 @@ impl fmt::Display for Refusal {
             Self::NoCertificate => "user required in certificate, but there is none",
             Self::UnknownCertificate => "the certificate names no user",
             Self::NeedsCertificate => "the user requires a client certificate",
+            Self::NamesAccount => "CONNECT names an account, which is for operators' servers",
         })
     }
 }

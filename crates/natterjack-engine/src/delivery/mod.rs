@@ -11,6 +11,7 @@ pub(crate) mod outbox;
 pub(crate) mod queue;
 pub(crate) mod receivers;
 pub(crate) mod rendering;
+pub(crate) mod restrictions;
 pub(crate) mod subscription;
 pub(crate) mod transport;
 

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::queue::Queue;
 use super::rendering::Rendering;
+use super::restrictions::Restrictions;
 use super::subscription::Subscription;
 use super::transport::{Transport, Written, write_slices};
 use crate::close_reason::CloseReason;
@@ -85,6 +86,7 @@ pub struct Outbox {
     accepts_info: AtomicBool,
     /// Set with `State::closed`, for those who choose among connections without locking each.
     closed: AtomicBool,
+    restrictions: Restrictions,
     state: Mutex<State>,
 }
 
@@ -143,6 +145,7 @@ impl Outbox {
             headers: AtomicBool::new(false),
             accepts_info: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            restrictions: Restrictions::default(),
             state: Mutex::new(State {
                 limits,
                 generation: 0,
@@ -172,6 +175,11 @@ impl Outbox {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// What the user may receive and answer.
+    pub(crate) fn restrictions(&self) -> &Restrictions {
+        &self.restrictions
     }
 
     pub(crate) fn headers(&self) -> bool {

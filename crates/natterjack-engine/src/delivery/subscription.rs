@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use smallvec::SmallVec;
 
 use super::outbox::Outbox;
+use crate::access::CompiledPermissions;
 
 /// Most clients number their subscriptions, so an id rarely needs the heap.
 pub(crate) type Sid = SmallVec<[u8; 16]>;
@@ -22,6 +23,8 @@ pub(crate) struct Subscription {
     /// Messages after which the subscription ends; 0 sets no end.
     max: AtomicU64,
     closed: AtomicBool,
+    /// Whether messages must be looked at before they are delivered.
+    restricted: AtomicBool,
 }
 
 impl Subscription {
@@ -39,6 +42,7 @@ impl Subscription {
             delivered: AtomicU64::new(0),
             max: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            restricted: AtomicBool::new(false),
         }
     }
 
@@ -65,6 +69,20 @@ impl Subscription {
     /// Whether a message can be expected to get through, as far as this thread has heard.
     pub(crate) fn is_open(&self) -> bool {
         !self.is_closed() && !self.outbox.is_closed()
+    }
+
+    /// Whether its outbox's [`Restrictions`](super::restrictions::Restrictions) must be asked about each message.
+    #[inline]
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.restricted.load(Ordering::Relaxed)
+    }
+
+    /// Goes by these permissions from now on.
+    pub(crate) fn restrict(&self, permissions: Option<&CompiledPermissions>) {
+        let is_restricted = permissions.is_some_and(|rules| {
+            rules.responses().is_some() || rules.must_filter(&self.subject, self.queue())
+        });
+        self.restricted.store(is_restricted, Ordering::Relaxed);
     }
 
     pub(crate) fn close(&self) {

@@ -13,6 +13,7 @@ use super::outbox::{Offered, Outbox};
 use super::rendering::{Renderer, Source};
 use super::run::Run;
 use super::subscription::{Subscriber, Subscription};
+use crate::access::Verdicts;
 use crate::account::Account;
 use crate::limits::READ_BUFFER_BYTES;
 
@@ -20,6 +21,7 @@ use crate::limits::READ_BUFFER_BYTES;
 pub struct Worker {
     pub(crate) buffer: Vec<u8>,
     pub(crate) cache: RouteCache,
+    pub(crate) verdicts: Verdicts,
     pub(crate) run: Run,
     pub(crate) deliverer: Deliverer,
     /// A large frame's buffer that nobody refers to any more.
@@ -66,6 +68,7 @@ impl Worker {
         Self {
             buffer: vec![0; READ_BUFFER_BYTES],
             cache: RouteCache::new(seed),
+            verdicts: Verdicts::new(seed),
             run: Run::new(),
             deliverer: Deliverer {
                 renderer: Renderer::default(),
@@ -102,8 +105,11 @@ impl Deliverer {
         let plain_len = run.receivers.plain_len();
         // Those who take part of a run take its first frames.
         let mut reached_first = 0;
+        let mut is_restricted = false;
         for subscriber in run.receivers.plain() {
-            if publisher.may_reach(&subscriber.0) {
+            if subscriber.0.is_restricted() {
+                is_restricted = true;
+            } else if publisher.may_reach(&subscriber.0) {
                 let reached = self.deliver_all(
                     run,
                     source,
@@ -121,6 +127,9 @@ impl Deliverer {
             self.reached.clear();
             self.reached.resize(run.frames.len(), false);
             self.reached[..reached_first].fill(true);
+        }
+        if is_restricted {
+            self.deliver_to_restricted(run, source, publisher, track, direct, now);
         }
         for group in run.receivers.groups() {
             self.deliver_to_group(run, source, group, publisher, track, direct, now);
@@ -248,6 +257,42 @@ impl Deliverer {
         taken
     }
 
+    /// Delivers to plain subscriptions whose user may not receive everything, or may answer what it receives.
+    fn deliver_to_restricted(
+        &mut self,
+        run: &Run,
+        source: Source<'_>,
+        publisher: &Publisher<'_>,
+        track: bool,
+        direct: bool,
+        now: Instant,
+    ) {
+        let mut picks = std::mem::take(&mut self.picks);
+        for Subscriber(subscription) in run.receivers.plain() {
+            if !subscription.is_restricted() || !publisher.may_reach(subscription) {
+                continue;
+            }
+            picks.clear();
+            let frames = 0..run.frames.len();
+            let admitted = frames.filter(|&frame| admits(subscription, run, source, frame, now));
+            picks.extend(admitted.map(|frame| Pick { member: 0, frame }));
+            if picks.is_empty() {
+                continue;
+            }
+            let is_taken = subscription.max() == 0
+                && self.deliver_picked(run, source, subscription, &picks, direct, now);
+            for &Pick { frame, .. } in &picks {
+                let frames = frame..frame + 1;
+                let reached = is_taken
+                    || self.deliver_counted(run, source, subscription, publisher, frames, now) == 1;
+                if track && reached {
+                    self.reached[frame] = true;
+                }
+            }
+        }
+        self.picks = picks;
+    }
+
     /// Delivers each frame to one member of the group. Each member gets its frames in order.
     #[expect(
         clippy::too_many_arguments,
@@ -269,9 +314,11 @@ impl Deliverer {
             let chosen = self.rng.usize(0..group.len());
             let member = after(chosen, group.len()).find(|&member| {
                 let subscription = &group.member(member).0;
-                publisher.may_reach(subscription) && subscription.is_open()
+                publisher.may_reach(subscription)
+                    && subscription.is_open()
+                    && may_receive(subscription, run, source, frame)
             });
-            let Some(member) = member else { break };
+            let Some(member) = member else { continue };
             picks.push(Pick { member, frame });
         }
         // Members that count their messages hand over to others in the middle of a run; then frames go one
@@ -322,6 +369,12 @@ impl Deliverer {
         let mut refused = Vec::new();
         for share in picks.chunk_by(|a, b| a.member == b.member) {
             let subscription = &group.member(share[0].member).0;
+            if subscription.is_restricted() {
+                // They may, as was found when it was picked; this notes what it may answer.
+                for pick in share {
+                    admits(subscription, run, source, pick.frame, now);
+                }
+            }
             if !self.deliver_picked(run, source, subscription, share, direct, now) {
                 refused.extend_from_slice(share);
             } else if track {
@@ -367,6 +420,7 @@ impl Deliverer {
     ) -> bool {
         let frame = pick.frame;
         publisher.may_reach(subscription)
+            && admits(subscription, run, source, frame, now)
             && self.deliver_counted(run, source, subscription, publisher, frame..frame + 1, now)
                 == 1
     }
@@ -404,6 +458,35 @@ impl Deliverer {
         self.bytes_out += bytes as u64;
         true
     }
+}
+
+/// Whether a frame may be delivered to a subscription.
+fn may_receive(subscription: &Subscription, run: &Run, source: Source<'_>, frame: usize) -> bool {
+    if !subscription.is_restricted() {
+        return true;
+    }
+    let subject = run.frames[frame].subject.of_bytes(source.input);
+    let restrictions = subscription.outbox().restrictions();
+    restrictions.may_receive(subscription, subject)
+}
+
+/// Whether a frame may be delivered to a subscription, which is about to happen: if it is a request, it may be
+/// answered from now on.
+fn admits(
+    subscription: &Subscription,
+    run: &Run,
+    source: Source<'_>,
+    frame: usize,
+    now: Instant,
+) -> bool {
+    if !subscription.is_restricted() {
+        return true;
+    }
+    let frame = &run.frames[frame];
+    let subject = frame.subject.of_bytes(source.input);
+    let reply = frame.reply.of_bytes(source.input);
+    let restrictions = subscription.outbox().restrictions();
+    restrictions.admit(subscription, subject, reply, now)
 }
 
 /// Logs what is offered to a client, without payloads.

@@ -148,6 +148,26 @@ pub(crate) struct AccountCounters {
     cached: AtomicUsize,
 }
 
+/// Messages and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) messages_in: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) messages_out: u64,
+    pub(crate) bytes_out: u64,
+}
+
+impl Traffic {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            messages_in: self.messages_in + other.messages_in,
+            bytes_in: self.bytes_in + other.bytes_in,
+            messages_out: self.messages_out + other.messages_out,
+            bytes_out: self.bytes_out + other.bytes_out,
+        }
+    }
+}
+
 /// Adds to a counter; nothing costs nothing.
 pub(crate) fn add(counter: &AtomicU64, count: u64) {
     if count > 0 {
@@ -183,7 +203,7 @@ impl AccountCounters {
         let (subscriptions, removes) = (index.len(), index.removals());
         AccountSnapshot {
             name: Arc::clone(name),
-            connections: self.connections.load(Ordering::Relaxed),
+            connections: self.connections(),
             connections_total: load(&self.connections_total),
             subscriptions,
             messages_in: load(&self.messages_in),
@@ -204,6 +224,21 @@ impl AccountCounters {
         }
     }
 
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic {
+            messages_in: load(&self.messages_in),
+            bytes_in: load(&self.bytes_in),
+            messages_out: load(&self.messages_out),
+            bytes_out: load(&self.bytes_out),
+        }
+    }
+
+    /// Connections that are in the account now.
+    pub(crate) fn connections(&self) -> usize {
+        // The end of the release that a session leaves with, so that its last counts are seen.
+        self.connections.load(Ordering::Acquire)
+    }
+
     pub(crate) fn cached_more(&self) {
         self.cached.fetch_add(1, Ordering::Relaxed);
     }
@@ -218,9 +253,21 @@ impl AccountCounters {
         add(&self.connections_total, 1);
     }
 
+    /// A connection came in, unless there are as many as there may be.
+    pub(crate) fn entered_within(&self, connections_max: usize) -> bool {
+        let has_room = self
+            .connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |connections| {
+                (connections < connections_max).then_some(connections + 1)
+            })
+            .is_ok();
+        add(&self.connections_total, u64::from(has_room));
+        has_room
+    }
+
     /// A connection ended or went to another account.
     pub(crate) fn left(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.connections.fetch_sub(1, Ordering::Release);
     }
 
     /// Adds what a batch came to.

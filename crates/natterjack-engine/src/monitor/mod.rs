@@ -15,6 +15,7 @@ mod snapshot;
 pub(crate) mod closed;
 pub(crate) mod connections;
 pub(crate) mod counters;
+pub(crate) mod departed;
 mod subscriptions;
 
 pub use counters::{ByKind, IndexCounters, Totals};

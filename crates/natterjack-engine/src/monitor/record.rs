@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 
 use super::snapshot::{ClientFacts, ConnectionKind, ConnectionSnapshot, Stop};
 use crate::delivery::outbox::Outbox;
-use crate::engine::Peer;
 
 /// The facts of one open connection.
 ///
@@ -43,13 +42,13 @@ pub(crate) struct Noted {
 impl Record {
     pub(crate) fn new(
         outbox: Arc<Outbox>,
-        peer: Peer,
+        address: Option<SocketAddr>,
         client: Arc<ClientFacts>,
         now: Instant,
     ) -> Self {
         Self {
             outbox,
-            address: peer.address,
+            address,
             started: now,
             client: Mutex::new(client),
             active_after: AtomicU64::new(0),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use natterjack_engine::{Authorization, CloseReason, Limits, STALL_MAX, UNRESPONSIVE_AFTER};
+use natterjack_engine::{Access, CloseReason, Limits, STALL_MAX, UNRESPONSIVE_AFTER};
 
 use crate::harness::Harness;
 
@@ -48,7 +48,7 @@ fn a_consumer_beyond_its_bound_is_dropped_and_counted() {
         pending_bytes_max: 100_000,
         ..Limits::default()
     };
-    let mut harness = Harness::with(limits, Authorization::Open);
+    let mut harness = Harness::with(limits, Access::open());
     let mut publisher = harness.connect("");
     let mut dead = harness.connect("");
     let mut alive = harness.connect("");

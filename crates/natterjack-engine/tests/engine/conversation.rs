@@ -1,6 +1,6 @@
 //! What one client is told.
 
-use natterjack_engine::{Authorization, CloseReason, Limits};
+use natterjack_engine::{Access, CloseReason, Limits};
 
 use crate::harness::Harness;
 
@@ -258,7 +258,7 @@ fn limits_are_told() {
         connections_max: 2,
         ..Limits::default()
     };
-    let mut harness = Harness::with(limits, Authorization::Open);
+    let mut harness = Harness::with(limits, Access::open());
     let mut client = harness.connect("");
     harness.send(&mut client, b"SUB a 1\r\nSUB b 2\r\nUNSUB 1\r\nSUB b 3\r\n");
     assert_eq!(client.take(), "-ERR 'maximum subscriptions exceeded'\r\n");
@@ -292,7 +292,7 @@ fn a_second_connect_drops_the_subscriptions() {
 
 #[test]
 fn credentials() {
-    let token = || Authorization::Token("s3cret".to_owned());
+    let token = || Access::token("s3cret");
     let mut harness = Harness::with(Limits::default(), token());
     let mut early = harness.open();
     assert!(early.take().contains("\"auth_required\":true"));

@@ -7,8 +7,8 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use natterjack_engine::{
-    Authorization, ClientSession, CloseReason, Engine, Limits, Peer, ServerInfo, Settings,
-    Transport, Worker,
+    Access, ClientSession, CloseReason, Engine, Limits, Peer, ServerInfo, Settings, Transport,
+    Worker,
 };
 
 /// The peer's side of a connection.
@@ -62,10 +62,10 @@ pub(crate) struct Client {
 
 impl Harness {
     pub(crate) fn new() -> Self {
-        Self::with(Limits::default(), Authorization::Open)
+        Self::with(Limits::default(), Access::open())
     }
 
-    pub(crate) fn with(limits: Limits, authorization: Authorization) -> Self {
+    pub(crate) fn with(limits: Limits, access: Access) -> Self {
         let info = ServerInfo {
             server_id: "TEST".to_owned(),
             headers: true,
@@ -74,7 +74,7 @@ impl Harness {
         let engine = Engine::new(Settings {
             info,
             limits,
-            authorization,
+            access,
             seed: 7,
         });
         #[expect(
@@ -100,7 +100,7 @@ impl Harness {
         let transport = Arc::clone(&peer) as Arc<dyn Transport>;
         let session = self
             .engine
-            .open_client(Peer { address: None }, transport, self.now);
+            .open_client(Peer::default(), transport, self.now);
         Client { session, peer }
     }
 
@@ -129,7 +129,27 @@ impl Harness {
                 .session
                 .handle_read(count, &mut self.worker, self.now);
             while client.session.retire_step() {}
+            while let Some(check) = client.session.pending_check() {
+                self.finish_check(client, check.run());
+            }
         }
+    }
+
+    /// Tells the client's session how a check of a password came out.
+    pub(crate) fn finish_check(&mut self, client: &mut Client, is_right: bool) {
+        client
+            .session
+            .finish_check(is_right, &mut self.worker, self.now);
+        while client.session.retire_step() {}
+    }
+
+    /// Lets the client's bytes arrive, all at once, and leaves a check of a password pending.
+    pub(crate) fn send_unchecked(&mut self, client: &mut Client, bytes: &[u8]) {
+        let [_, buffer] = &mut client.session.read_slices(&mut self.worker);
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        client
+            .session
+            .handle_read(bytes.len(), &mut self.worker, self.now);
     }
 
     /// Moves the clock, and has the client's session do what falls due.

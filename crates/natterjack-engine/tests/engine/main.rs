@@ -5,4 +5,6 @@ mod backpressure;
 mod conversation;
 mod delivery;
 mod harness;
+mod monitoring;
+mod reconfiguration;
 mod time;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use natterjack_engine::{Authorization, CloseReason, Limits};
+use natterjack_engine::{Access, CloseReason, Limits};
 
 use crate::harness::Harness;
 
 #[test]
 fn a_client_that_does_not_log_in_is_told_and_closed() {
-    let mut harness = Harness::with(Limits::default(), Authorization::Token("t".to_owned()));
+    let mut harness = Harness::with(Limits::default(), Access::token("t"));
     let mut silent = harness.open();
     silent.take();
     harness.pass(&mut silent, Duration::from_millis(1900));
@@ -33,7 +33,7 @@ fn a_client_that_answers_no_ping_is_stale() {
         ping_interval: Duration::from_secs(1),
         ..Limits::default()
     };
-    let mut harness = Harness::with(limits, Authorization::Open);
+    let mut harness = Harness::with(limits, Access::open());
     let mut client = harness.connect("");
     harness.pass(&mut client, Duration::from_millis(1250));
     assert_eq!(client.take(), "PING\r\n");

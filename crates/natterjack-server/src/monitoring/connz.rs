@@ -296,10 +296,7 @@ pub(super) fn connz(
         }
         _ => {}
     }
-    let (total, mut chosen) = match options.cid {
-        None => choose(engine, options),
-        Some(id) => find(engine, options, id),
-    };
+    let (total, mut chosen) = choose(engine, options);
     sort(&mut chosen, options.sort, facts);
     let limit = match (options.cid, options.limit) {
         (Some(_), _) => 1,
@@ -337,7 +334,7 @@ fn choose(engine: &Engine, options: &ConnzOptions) -> (usize, Vec<ConnectionSnap
     let mut add = |connection: ConnectionSnapshot| {
         if is_in_account(&connection, options) {
             total += 1;
-            if is_of_client(&connection, options) {
+            if is_wanted(&connection, options) {
                 chosen.push(connection);
             }
         }
@@ -354,23 +351,6 @@ fn choose(engine: &Engine, options: &ConnzOptions) -> (usize, Vec<ConnectionSnap
     (total, chosen)
 }
 
-/// How many there are, and the one with the number asked for. As in nats-server the account and the user are not
-/// asked for if it is open.
-fn find(engine: &Engine, options: &ConnzOptions, id: u64) -> (usize, Vec<ConnectionSnapshot>) {
-    let (total, mut chosen) = choose(engine, options);
-    let open = match options.state {
-        ConnectionState::Closed => None,
-        ConnectionState::Open | ConnectionState::All => engine.connection_snapshot(id),
-    };
-    match open {
-        Some(open) => (total, vec![open]),
-        None => {
-            chosen.retain(|connection| connection.id == id && connection.stop.is_some());
-            (total, chosen)
-        }
-    }
-}
-
 fn is_in_account(connection: &ConnectionSnapshot, options: &ConnzOptions) -> bool {
     options
         .account
@@ -378,13 +358,15 @@ fn is_in_account(connection: &ConnectionSnapshot, options: &ConnzOptions) -> boo
         .is_none_or(|account| **account == *connection.client.account)
 }
 
-fn is_of_client(connection: &ConnectionSnapshot, options: &ConnzOptions) -> bool {
+fn is_wanted(connection: &ConnectionSnapshot, options: &ConnzOptions) -> bool {
     let user = connection.client.user.as_deref();
+    let is_of_user = options
+        .user
+        .as_deref()
+        .is_none_or(|wanted| user == Some(wanted));
     options.mqtt_client.is_none()
-        && options
-            .user
-            .as_deref()
-            .is_none_or(|wanted| user == Some(wanted))
+        && is_of_user
+        && options.cid.is_none_or(|wanted| wanted == connection.id)
 }
 
 fn sort(connections: &mut [ConnectionSnapshot], sort: ConnzSort, facts: &ServerFacts) {

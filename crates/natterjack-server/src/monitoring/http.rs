@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use super::router::{self, Answer};
 use crate::clock::now;
@@ -82,6 +83,21 @@ impl Wrap for Clear {
 
     async fn wrap(&self, socket: tokio::net::TcpStream) -> io::Result<Self::Stream> {
         Ok(socket)
+    }
+}
+
+/// HTTP within TLS, with the certificates that clients are shown; nobody is asked for one.
+pub(crate) struct Encrypted(pub(super) Arc<Shared>);
+
+impl Wrap for Encrypted {
+    type Stream = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+
+    async fn wrap(&self, socket: tokio::net::TcpStream) -> io::Result<Self::Stream> {
+        let Some(context) = self.0.tls.current() else {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        };
+        let acceptor = TlsAcceptor::from(Arc::clone(context.monitoring()));
+        acceptor.accept(socket).await
     }
 }
 

@@ -6,7 +6,9 @@
 
 mod router;
 
+mod absent;
 mod accountz;
+mod accstatz;
 mod connz;
 mod healthz;
 mod root;
@@ -24,13 +26,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+pub use self::absent::Absent;
 pub use self::accountz::{AccountDetail, Accountz, UnknownAccount};
+pub use self::accstatz::{AccountStats, Accstatz, Messages, Traffic};
 pub use self::connz::{
     ConnectionInfo, ConnectionState, Connz, ConnzError, ConnzOptions, ConnzSort,
     PeerCertificateInfo, Subscriptions, UnknownSort, UnknownState,
@@ -39,12 +43,12 @@ pub(crate) use self::facts::Configuration;
 use self::facts::{Load, ServerFacts, SharedCalendar};
 pub use self::format::{RoundTrip, Time, Uptime};
 pub use self::healthz::{Healthz, HealthzFault};
-use self::http::{CONNECTIONS_MAX, Clear};
+use self::http::{CONNECTIONS_MAX, Clear, Encrypted};
 use self::process::ProcessorShare;
 use self::router::NAMES;
 pub use self::routez::{Route, Routez};
 pub use self::subsz::{IndexStats, InvalidTestSubject, SubscriptionDetail, Subsz, SubszOptions};
-pub use self::varz::{Absent, ClusterVarz, DiskWaits, KindCounts, Varz};
+pub use self::varz::{ClusterVarz, DiskWaits, KindCounts, Varz};
 use crate::clock::{calendar_now, now};
 use crate::lifecycle::{Gate, Phase};
 use crate::net::listener;
@@ -117,6 +121,11 @@ impl Monitor {
         }
     }
 
+    /// The options in force.
+    pub(crate) fn options(&self) -> Arc<Options> {
+        Arc::clone(&self.current.lock().options)
+    }
+
     /// Shows other options from now on, loaded now.
     pub(crate) fn set_options(&self, options: Arc<Options>) {
         let mut current = self.current.lock();
@@ -124,9 +133,9 @@ impl Monitor {
         current.configuration.loaded = calendar_now();
     }
 
-    fn set_configuration(&self, loaded: SystemTime, digest: String) {
+    fn set_configuration_digest(&self, digest: String) {
         let mut current = self.current.lock();
-        current.configuration.loaded = loaded;
+        current.configuration.loaded = calendar_now();
         current.configuration.digest = digest;
     }
 
@@ -203,7 +212,10 @@ impl Bound {
         }
         if let Some(bind) = self.encrypted {
             tracing::info!("Starting https monitor on {}", bind.shown());
-            drop(bind);
+            for listener in bind.listeners {
+                let wrap = Encrypted(Arc::clone(shared));
+                tokio::spawn(http::accept(Arc::clone(shared), listener, wrap));
+            }
         }
     }
 }
@@ -251,13 +263,13 @@ impl Shared {
             options,
             configuration,
         } = self.monitor.current.lock().clone();
-        let system_account: Option<&str> = None;
+        let system_account = options.authorization.system_account.as_deref();
         ServerFacts {
             info: self.engine.configuration().info,
             system_account: system_account.unwrap_or(SYSTEM_ACCOUNT).to_owned(),
             options,
             configuration,
-            certificate_not_after: None,
+            certificate_not_after: self.tls.current().and_then(|context| context.not_after()),
             started: self.monitor.started,
             now,
             calendar: self.monitor.calendar.observed(now, time),
@@ -303,9 +315,9 @@ impl Server {
         self.shared.monitor.addresses.encrypted
     }
 
-    /// Has monitoring show where the options come from: when their files were read, and the files' digest.
-    pub fn set_configuration(&self, loaded: SystemTime, digest: String) {
-        self.shared.monitor.set_configuration(loaded, digest);
+    /// Has monitoring show that the options came from files with this digest, just now. Without files it is empty.
+    pub fn set_configuration_digest(&self, digest: impl Into<String>) {
+        self.shared.monitor.set_configuration_digest(digest.into());
     }
 
     /// The server as a whole. Cheap.
@@ -343,6 +355,12 @@ impl Server {
     /// If there is no account of that name.
     pub fn accountz(&self, account: Option<&str>) -> Result<Accountz, UnknownAccount> {
         accountz::accountz(&self.shared.facts(), &self.shared.engine, account)
+    }
+
+    /// What the accounts are doing: those that have connections, or all. Linear in their number.
+    #[must_use]
+    pub fn accstatz(&self, with_unused: bool) -> Accstatz {
+        accstatz::accstatz(&self.shared.facts(), &self.shared.engine, with_unused)
     }
 
     /// Whether the server takes connections. Cheap.

@@ -3,10 +3,11 @@
 use super::facts::ServerFacts;
 
 /// The pages, in the order they are shown.
-const LINKS: [(&str, &str); 6] = [
+const LINKS: [(&str, &str); 7] = [
     ("varz", "Server"),
     ("connz", "Connections"),
     ("accountz", "Accounts"),
+    ("accstatz", "Account statistics"),
     ("subsz", "Subscriptions"),
     ("routez", "Routes"),
     ("healthz", "Health"),

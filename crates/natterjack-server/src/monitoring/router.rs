@@ -5,7 +5,9 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use serde::Serialize;
 
+use super::absent::{gatewayz, jsz, leafz};
 use super::accountz::accountz;
+use super::accstatz::accstatz;
 use super::connz::{ConnzOptions, Subscriptions, connz};
 use super::format::{compact_json, indented_json};
 use super::healthz::{HealthzOptions, healthz};
@@ -26,17 +28,25 @@ enum Page {
     Routez,
     Subsz,
     Accountz,
+    Accstatz,
+    Gatewayz,
+    Leafz,
+    Jsz,
     Healthz,
 }
 
 /// The names pages are counted by, in the order of [`Page`].
-pub(super) const NAMES: [&str; 7] = [
+pub(super) const NAMES: [&str; 11] = [
     "/",
     "/varz",
     "/connz",
     "/routez",
     "/subsz",
     "/accountz",
+    "/accstatz",
+    "/gatewayz",
+    "/leafz",
+    "/jsz",
     "/healthz",
 ];
 
@@ -131,7 +141,7 @@ pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str) -> Answ
         return Answer::not_found();
     };
     let query = Query::parse(query);
-    let is_listing = matches!(page, Page::Connz | Page::Subsz | Page::Accountz);
+    let is_listing = matches!(page, Page::Connz | Page::Subsz);
     let engine = &shared.engine;
     let size = engine.connections() + engine.closed_connections() + shared.subscriptions();
     if !is_listing || size < LARGE {
@@ -199,6 +209,27 @@ fn build(shared: &Shared, page: Page, query: &Query) -> Result<Answer, Refusal> 
             let page = accountz(&shared.facts(), engine, account.as_deref())?;
             Ok(Answer::page(&page))
         }
+        Page::Accstatz => {
+            count();
+            let with_unused = query.boolean("unused")?;
+            Ok(Answer::page(&accstatz(&shared.facts(), engine, with_unused)))
+        }
+        Page::Gatewayz => {
+            count();
+            subscriptions(query)?;
+            query.boolean("accs")?;
+            Ok(Answer::page(&gatewayz(&shared.facts())))
+        }
+        Page::Leafz => {
+            count();
+            query.boolean("subs")?;
+            Ok(Answer::page(&leafz(&shared.facts())))
+        }
+        Page::Jsz => {
+            count();
+            check_jsz(query)?;
+            Ok(Answer::page(&jsz(&shared.facts())))
+        }
         Page::Healthz => {
             count();
             let options = healthz_options(query)?;
@@ -259,6 +290,28 @@ fn healthz_options(query: &Query) -> Result<HealthzOptions, BadValue> {
     })
 }
 
+/// Without JetStream parameters make no difference, but they must be readable.
+fn check_jsz(query: &Query) -> Result<(), Refusal> {
+    for name in [
+        "accounts",
+        "streams",
+        "consumers",
+        "direct-consumers",
+        "config",
+    ] {
+        query.boolean(name)?;
+    }
+    query.integer("offset")?;
+    query.integer("limit")?;
+    let is_for_leader = query.boolean("leader-only")?;
+    query.boolean("raft")?;
+    query.boolean("stream-leader-only")?;
+    if is_for_leader {
+        return Err(Refusal("filtered response: not leader".to_owned()));
+    }
+    Ok(())
+}
+
 fn subscriptions(query: &Query) -> Result<Subscriptions, BadValue> {
     if query.text("subs").to_lowercase() == "detail" {
         return Ok(Subscriptions::Detail);
@@ -292,6 +345,10 @@ fn page_at(base: &str, path: &str) -> Option<Page> {
         "/routez" => Page::Routez,
         "/subsz" | "/subscriptionsz" => Page::Subsz,
         "/accountz" => Page::Accountz,
+        "/accstatz" => Page::Accstatz,
+        "/gatewayz" => Page::Gatewayz,
+        "/leafz" => Page::Leafz,
+        "/jsz" => Page::Jsz,
         "/healthz" => Page::Healthz,
         _ => return None,
     })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use natterjack_engine::ByKind;
 use serde::Serialize;
 
+use super::absent::Absent;
 use super::facts::{Load, ServerFacts};
 use super::format::{Time, Uptime, is_default, nanoseconds};
 use crate::options::{Cluster, Endpoint, Options, Tls, WriteTimeout};
@@ -165,10 +166,6 @@ pub struct Varz {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_cert_not_after: Option<Time>,
 }
-
-/// A feature that is not there; `{}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Absent {}
 
 /// How the server is to be a member of a cluster; `{}` if it is not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use natterjack_engine::{ClientSession, CloseReason, Peer, Transport};
@@ -16,6 +16,7 @@ use super::handshake;
 use super::stream::Stream;
 use crate::clock::now;
 use crate::lifecycle::{Pass, Phase};
+use crate::password_checks::Outcome;
 use crate::server::Shared;
 use crate::tls;
 
@@ -98,6 +99,7 @@ pub(crate) async fn serve<S: Stream>(
                 wire: &wire,
                 session,
                 timer: None,
+                check: None,
             };
             let reason = poll_fn(|context| driver.poll_end(context)).await;
             session = driver.session;
@@ -167,6 +169,8 @@ struct Driver<'a, S> {
     wire: &'a Wire<S>,
     session: ClientSession,
     timer: Option<Pin<Box<Sleep>>>,
+    /// A check of a password that is under way.
+    check: Option<Outcome>,
     /// Held as long as this connection may read.
     reading: Option<Pass<'a>>,
 }
@@ -196,6 +200,12 @@ impl<S: Stream> Driver<'_, S> {
             if !self.may_read(context, time) {
                 return self.poll_phase();
             }
+            if self.session.is_checking() {
+                match self.poll_check(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(()) => continue,
+                }
+            }
             match self.wire.stream.poll_readable(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::ReadError),
@@ -218,6 +228,25 @@ impl<S: Stream> Driver<'_, S> {
             return false;
         }
         !self.session.is_stalled(context.waker(), time)
+    }
+
+    /// Has a password checked where that holds up nobody, and tells the session the outcome.
+    fn poll_check(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(check) = self.session.pending_check() {
+            self.check = Some(self.shared.password_checks.run(check));
+        }
+        let is_right = match &mut self.check {
+            Some(check) => ready!(check.as_mut().poll(context)),
+            None => false,
+        };
+        self.check = None;
+        let Self {
+            shared, session, ..
+        } = self;
+        shared
+            .workers
+            .with(|worker| session.finish_check(is_right, worker, now()));
+        Poll::Ready(())
     }
 
     fn poll_phase(&self) -> Poll<CloseReason> {

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
 use super::socket::Socket;
 use super::{connection, handshake};
+use crate::identity;
 use crate::lifecycle::Phase;
 use crate::server::Shared;
 
@@ -83,6 +84,8 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
                 }
                 let peer = Peer {
                     address: Some(address),
+                    nonce: identity::nonce(),
+                    ..Peer::default()
                 };
                 let tls = shared.tls.current();
                 let is_held = tls

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use natterjack_server::{Authorization, ClientError, Options, Server};
+use natterjack_server::{Access, ClientError, Options, Server};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
@@ -204,7 +204,7 @@ async fn a_client_that_is_dropped_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_logs_in_at_once_and_refuses_endless_subjects() {
     let server = Server::start(Options {
-        authorization: Authorization::Token("s3cret".to_owned()),
+        authorization: Access::token("s3cret"),
         auth_timeout: Duration::from_millis(50),
         ..options()
     })

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use natterjack_server::{Authorization, Options, Server, StartError};
+use natterjack_server::{Access, Options, Server, StartError};
 use testkit::Peer;
 use tokio::time::timeout;
 
@@ -196,7 +196,7 @@ async fn a_client_that_vanishes_leaves_no_subscription() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_are_asked_for() {
     let server = Server::start(Options {
-        authorization: Authorization::Token("s3cret".to_owned()),
+        authorization: Access::token("s3cret"),
         auth_timeout: Duration::from_millis(300),
         ..options()
     })

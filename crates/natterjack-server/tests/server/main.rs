@@ -3,6 +3,7 @@
 mod in_process;
 mod lifecycle;
 mod monitoring;
+mod reload;
 mod slow_consumers;
 mod support;
 mod tls;

@@ -37,6 +37,7 @@ fn facts() -> Facts<'static> {
         connection_type: ConnectionType::Standard,
         certificate: None,
         nonce: "nonce-of-15-chr",
+        proven: None,
     }
 }
 

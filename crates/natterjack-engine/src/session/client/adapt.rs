@@ -8,7 +8,6 @@ use natterjack_wire::client::{self, ConnectOptions};
 use super::ClientSession;
 use super::input::Partial;
 use crate::account::Account;
-use crate::config::Config;
 use crate::monitor::record::Noted;
 use crate::monitor::{ClientFacts, TlsFacts};
 
@@ -45,14 +44,6 @@ impl ClientSession {
         self.note();
     }
 
-    /// What a new configuration means for who this client is and what it may do.
-    #[expect(
-        clippy::unused_self,
-        clippy::needless_pass_by_ref_mut,
-        reason = "filled in with users, permissions and accounts"
-    )]
-    fn change_access(&mut self, _former: &Config, _now: Instant) {}
-
     /// The connection is encrypted; for monitoring.
     pub fn set_tls(&self, facts: TlsFacts) {
         self.record.change_client(|client| ClientFacts {
@@ -73,11 +64,13 @@ impl ClientSession {
         });
     }
 
-    /// Puts the client into another account. It has no subscriptions in the former one any more.
-    #[expect(dead_code, reason = "for logins that choose an account")]
+    /// Puts the client into another account, which has counted it already. Its subscriptions in the former one are
+    /// closed.
     pub(super) fn enter(&mut self, account: Arc<Account>) {
-        account.counters.entered();
         self.account.counters.left();
+        if !self.retired.is_empty() {
+            self.retired_from = Some(Arc::clone(&self.account));
+        }
         self.record.change_client(|client| ClientFacts {
             account: Arc::clone(account.shared_name()),
             ..client.clone()

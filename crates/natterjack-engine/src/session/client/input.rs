@@ -94,6 +94,17 @@ impl ClientSession {
         let buffer = std::mem::take(&mut worker.buffer);
         let halt = self.read_operations(&buffer, count, worker, now).err();
         worker.buffer = buffer;
+        self.end_read(halt, messages_before, bytes_before, worker, now);
+    }
+
+    fn end_read(
+        &mut self,
+        halt: Option<Halt>,
+        messages_before: u64,
+        bytes_before: u64,
+        worker: &mut Worker,
+        now: Instant,
+    ) {
         if let Some(halt) = halt {
             self.halt(halt, worker);
         }
@@ -102,6 +113,36 @@ impl ClientSession {
         counters::add(&counters.bytes_in, self.bytes_in - bytes_before);
         self.end_batch(worker, now);
         self.note();
+    }
+
+    /// Goes on after a wait, with what was read before it.
+    pub(super) fn resume(&mut self, outcome: Result<(), Halt>, worker: &mut Worker, now: Instant) {
+        self.adapt(now);
+        let (messages_before, bytes_before) = (self.messages_in, self.bytes_in);
+        let halt = outcome
+            .and_then(|()| self.carry_out_kept(worker, now))
+            .err();
+        self.end_read(halt, messages_before, bytes_before, worker, now);
+    }
+
+    fn carry_out_kept(&mut self, worker: &mut Worker, now: Instant) -> Result<(), Halt> {
+        if self.is_checking() || self.outbox.is_closed() {
+            return Ok(());
+        }
+        let kept = match std::mem::take(&mut self.partial) {
+            Partial::Small(kept) => kept,
+            other => {
+                self.partial = other;
+                return Ok(());
+            }
+        };
+        let source = Source {
+            input: &kept,
+            shared: None,
+        };
+        let carried = self.carry_out(source, worker, now)?;
+        self.partial = keep(&kept[carried.end..], carried.needed, false, worker);
+        Ok(())
     }
 
     fn read_operations(
@@ -190,7 +231,8 @@ impl ClientSession {
         let mut end = 0;
         while end < input.len() {
             if self.auth_deadline.is_some() && !input[end].eq_ignore_ascii_case(&b'C') {
-                return Err(authorization_violation());
+                self.skip_connect(now)?;
+                limits = self.input_limits();
             }
             if !trace && let Some((consumed, body_len)) = worker.run.repeat(input, end) {
                 self.messages_in += 1;
@@ -216,8 +258,11 @@ impl ClientSession {
                     // The operation may change who receives what comes next.
                     worker.run.forget_route();
                     self.handle_operation(&op, worker, now)?;
-                    limits.headers = self.rules.headers;
+                    limits = self.input_limits();
                     end += consumed;
+                    if self.is_checking() {
+                        return Ok(Carried { end, needed: 0 });
+                    }
                 }
                 Decoded::Incomplete { needed } => return Ok(Carried { end, needed }),
             }
@@ -236,7 +281,8 @@ impl ClientSession {
             control_line_bytes_max: limits
                 .control_line_bytes_max
                 .max(before.control_line_bytes_max),
-            payload_bytes_max: limits.payload_bytes_max.max(before.payload_bytes_max),
+            payload_bytes_max: self
+                .payload_bytes_max(limits.payload_bytes_max.max(before.payload_bytes_max)),
             headers: self.rules.headers,
         }
     }
@@ -305,11 +351,4 @@ fn keep(rest: &[u8], needed: usize, is_continued: bool, worker: &mut Worker) -> 
         filled: rest.len(),
         needed,
     })
-}
-
-pub(super) fn authorization_violation() -> Halt {
-    Halt::Tell(
-        ErrorReply::AuthorizationViolation,
-        CloseReason::AuthenticationViolation,
-    )
 }

@@ -6,22 +6,50 @@ use std::fmt;
 use natterjack_wire::client::ClientOp;
 
 use super::ClientSession;
+use crate::access::UserName;
 
-/// `address - cid:number`, and the client's name once it told one, in the layout of nats-server's log.
+/// `address - cid:number`, and once the client was let in `"version:language:name"` and `"account/user"`, in the layout
+/// of nats-server's log (auth reference, section 10).
 pub struct Label<'a>(pub(super) &'a ClientSession);
 
 impl fmt::Display for Label<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.address() {
+        let session = self.0;
+        match session.address() {
             Some(address) => write!(formatter, "{address}")?,
             None => formatter.write_str("in-process")?,
         }
-        write!(formatter, " - cid:{}", self.0.outbox.id())?;
-        match &self.0.connect {
-            // Debug quotes, so that a name cannot forge a line of the log.
-            Some(connect) if !connect.name.is_empty() => write!(formatter, " - {:?}", connect.name),
-            _ => Ok(()),
+        write!(formatter, " - cid:{}", session.outbox.id())?;
+        let Some(connect) = session
+            .connect
+            .as_deref()
+            .filter(|_| session.identity.is_admitted)
+        else {
+            return Ok(());
+        };
+        let version = match connect.version.as_str() {
+            "" => String::new(),
+            version => format!("v{version}"),
+        };
+        let mut told = [version.as_str(), &connect.lang, &connect.name]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .peekable();
+        // Debug quotes, so that a name cannot forge a line of the log.
+        if told.peek().is_some() {
+            write!(formatter, " - {:?}", told.collect::<Vec<_>>().join(":"))?;
         }
+        let user = match &session.identity.user {
+            Some(UserName::Name(name)) => format!("user:{name}"),
+            Some(UserName::Nkey(nkey)) => format!("nkey:{nkey}"),
+            Some(UserName::Token) => "token".to_owned(),
+            None => return Ok(()),
+        };
+        write!(
+            formatter,
+            " - {:?}",
+            format!("{}/{user}", session.account.name())
+        )
     }
 }
 

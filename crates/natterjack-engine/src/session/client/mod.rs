@@ -13,6 +13,7 @@
 mod adapt;
 mod input;
 mod log;
+mod login;
 mod operations;
 mod publish;
 mod secure;
@@ -28,6 +29,7 @@ use natterjack_wire::error::ErrorReply;
 
 use self::input::Partial;
 pub use self::log::Label;
+use self::login::Identity;
 use super::heartbeat::{Beat, Heartbeat};
 use crate::account::Account;
 use crate::certificate_names::CertificateNames;
@@ -52,6 +54,8 @@ pub struct ClientSession {
     subscriptions: Subscriptions,
     /// Subscriptions of before a second CONNECT: closed, and still to be taken out of the index.
     retired: Vec<Arc<Subscription>>,
+    /// The account they are in, if the client has left it since.
+    retired_from: Option<Arc<Account>>,
     partial: Partial,
     /// The configuration under which the operation began that is not all there yet, if there was a newer one since:
     /// what was within its bounds when it was announced is not refused for having been on its way.
@@ -59,10 +63,10 @@ pub struct ClientSession {
     /// What CONNECT said; absent before it.
     connect: Option<Box<ConnectOptions>>,
     rules: Rules,
+    identity: Identity,
     heartbeat: Heartbeat,
     auth_deadline: Option<Instant>,
     /// What the certificate says that the client has shown.
-    #[expect(dead_code, reason = "for users that are found by their certificate")]
     certificate_names: Option<Box<CertificateNames>>,
     /// Consumers this client must wait for before more is read from it, and since when.
     stalled: Option<Box<Stall>>,
@@ -101,12 +105,11 @@ impl ClientSession {
         engine: Arc<Engine>,
         config: Arc<Config>,
         record: Arc<Record>,
+        peer: Peer,
         now: Instant,
     ) -> Self {
-        let auth_deadline = config
-            .authorization
-            .is_required()
-            .then(|| now + config.limits.auth_timeout);
+        let must_log_in = config.directory.is_closed() && !peer.trust.is_trusted();
+        let auth_deadline = must_log_in.then(|| now + config.limits.auth_timeout);
         let defaults = ConnectOptions::default();
         let account = Arc::clone(engine.global_account());
         account.counters.entered();
@@ -121,10 +124,12 @@ impl ClientSession {
             record,
             subscriptions: HashMap::default(),
             retired: Vec::new(),
+            retired_from: None,
             partial: Partial::default(),
             began_under: None,
             connect: None,
             rules: Rules::of(&defaults),
+            identity: Identity::new(peer.nonce, peer.trust),
             auth_deadline,
             certificate_names: None,
             stalled: None,
@@ -142,7 +147,11 @@ impl ClientSession {
     /// Sends INFO, and refuses the connection if the server is full.
     pub(crate) fn greet(&self, is_full: bool, now: Instant) {
         let mut text = Vec::new();
-        client::info(&mut text, &self.info());
+        let mut info = self.info();
+        if self.config.directory.needs_nonce() {
+            self.identity.nonce.text().clone_into(&mut info.nonce);
+        }
+        client::info(&mut text, &info);
         if is_full {
             client::error(&mut text, &ErrorReply::ConnectionsExceeded);
         }
@@ -269,8 +278,12 @@ impl ClientSession {
     /// more; nothing is to be read until there are none.
     pub fn retire_step(&mut self) -> bool {
         let kept = self.retired.len().saturating_sub(CLOSE_STEP_SUBSCRIPTIONS);
+        let account = self.retired_from.as_ref().unwrap_or(&self.account);
         for subscription in self.retired.drain(kept..) {
-            remove_from_index(&self.account, &subscription);
+            remove_from_index(account, &subscription);
+        }
+        if self.retired.is_empty() {
+            self.retired_from = None;
         }
         !self.retired.is_empty()
     }
@@ -311,10 +324,12 @@ impl ClientSession {
     }
 
     pub(super) fn info(&self) -> client::ServerInfo {
-        let peer = Peer {
-            address: self.record.address(),
-        };
-        self.engine.info(&self.config, self.outbox.id(), peer)
+        let address = self.record.address();
+        let info = self.engine.info(&self.config, self.outbox.id(), address);
+        client::ServerInfo {
+            max_payload: self.payload_bytes_max(self.config.limits.payload_bytes_max) as i64,
+            ..info
+        }
     }
 
     /// Sends the batch's deliveries, and notes who is behind.
@@ -403,6 +418,8 @@ impl ClientSession {
 
     /// Ends all subscriptions at once; [`retire_step`](Self::retire_step) does the long part.
     fn drop_subscriptions(&mut self) {
+        // Those of an account before the last one are waited for: two accounts are enough to keep apart.
+        while self.retired_from.is_some() && self.retire_step() {}
         self.outbox
             .locked(|| self.subscriptions.values().for_each(|held| held.close()));
         self.retired

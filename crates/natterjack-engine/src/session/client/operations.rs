@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use natterjack_wire::client::{self, ClientOp, ConnectOptions, Subscribe, Unsubscribe};
+use natterjack_wire::client::{self, ClientOp, Subscribe, Unsubscribe};
 use natterjack_wire::error::ErrorReply;
 
-use super::input::{Halt, authorization_violation};
-use super::{ClientSession, Rules};
+use super::ClientSession;
+use super::input::Halt;
+use super::login::shown;
 use crate::close_reason::CloseReason;
 use crate::delivery::Subscriber;
 use crate::delivery::subscription::{Sid, Subscription};
@@ -47,53 +48,6 @@ impl ClientSession {
         Ok(())
     }
 
-    fn handle_connect(
-        &mut self,
-        json: &[u8],
-        worker: &mut Worker,
-        now: Instant,
-    ) -> Result<(), Halt> {
-        let is_first = self.connect.is_none();
-        let mut options = self.connect.take().unwrap_or_default();
-        if let Err(error) = options.merge_json(json) {
-            tracing::debug!("{} - CONNECT refused: {error}", self.label());
-            return Err(Halt::Silent(CloseReason::ProtocolViolation));
-        }
-        if !is_first {
-            self.drop_subscriptions();
-        }
-        self.auth_deadline = None;
-        self.introduce(&options, shown_user(&options));
-        let is_authorized = self.config.authorization.accepts(&options);
-        let names_account = options.new_account || !options.account.is_empty();
-        self.rules = Rules::of(&options);
-        // A server may know none, whatever the client knows.
-        self.rules.headers &= self.config.info.headers;
-        let protocol = options.protocol;
-        self.connect = Some(options);
-        if !is_authorized || names_account {
-            tracing::error!("{} - authentication error", self.label());
-            return Err(authorization_violation());
-        }
-        let jitter = fastrand::Rng::with_seed(self.engine.seed()).f64();
-        self.heartbeat.connected(&self.config.limits, jitter, now);
-        if !(0..=1).contains(&protocol) {
-            return Err(Halt::Tell(
-                ErrorReply::InvalidClientProtocol,
-                CloseReason::ClientProtocolVersion,
-            ));
-        }
-        if self.rules.no_responders && !self.rules.headers {
-            return Err(Halt::Tell(
-                ErrorReply::NoRespondersRequiresHeaders,
-                CloseReason::NoRespondersRequiresHeaders,
-            ));
-        }
-        self.outbox.set_headers(self.rules.headers);
-        self.acknowledge(worker);
-        Ok(())
-    }
-
     fn handle_ping(&mut self, worker: &mut Worker) {
         let mut text = Vec::new();
         client::pong(&mut text);
@@ -108,6 +62,7 @@ impl ClientSession {
             let info = client::ServerInfo {
                 connect_info: true,
                 remote_account: self.account.name().to_owned(),
+                acc_is_sys: self.account.name() == &**self.config.directory.system_account(),
                 ..self.info()
             };
             client::info(&mut text, &info);
@@ -130,16 +85,17 @@ impl ClientSession {
             sid,
         } = *subscribe;
         // nats-server keeps this queue group's name for its own use.
-        if let Some(queue @ b"_sys_") = queue {
-            return Err(ErrorReply::QueueSubscribeDenied { subject, queue });
+        let is_reserved = queue.is_some_and(|queue| queue == b"_sys_");
+        let permissions = self.identity.permissions.as_deref();
+        if is_reserved || permissions.is_some_and(|rules| !rules.may_subscribe(subject, queue)) {
+            return Err(self.subscription_violation(subscribe));
         }
         let tokens_max = self.config.limits.subscription_tokens_max;
         if tokens_max.is_some_and(|max| subject.split(|&byte| byte == b'.').count() > max) {
             return Err(ErrorReply::TooManyTokens { subject });
         }
         self.forget_finished();
-        let subscriptions_max = self.config.limits.subscriptions_max;
-        if subscriptions_max.is_some_and(|max| self.subscriptions.len() >= max) {
+        if self.subscriptions.len() >= self.subscriptions_max() {
             return Err(ErrorReply::SubscriptionsExceeded);
         }
         let hashbrown::hash_map::Entry::Vacant(vacant) =
@@ -153,12 +109,36 @@ impl ClientSession {
             subject,
             queue,
         ));
+        subscription.restrict(self.identity.permissions.as_deref());
         self.account
             .index()
             .insert(subject, queue, Subscriber(Arc::clone(&subscription)))
             .map_err(|_| ErrorReply::InvalidSubject)?;
         vacant.insert(subscription);
         Ok(())
+    }
+
+    fn subscription_violation<'a>(&self, subscribe: &Subscribe<'a>) -> ErrorReply<'a> {
+        let Subscribe {
+            subject,
+            queue,
+            sid,
+        } = *subscribe;
+        let (label, shown_subject, sid) = (self.label(), shown(subject), shown(sid));
+        if let Some(queue) = queue {
+            tracing::error!(
+                "{label} - Subscription Violation - Subject {shown_subject:?}, Queue: {:?}, SID {}",
+                shown(queue),
+                sid.escape_debug(),
+            );
+            ErrorReply::QueueSubscribeDenied { subject, queue }
+        } else {
+            tracing::error!(
+                "{label} - Subscription Violation - Subject {shown_subject:?}, SID {}",
+                sid.escape_debug(),
+            );
+            ErrorReply::SubscribeDenied { subject }
+        }
     }
 
     fn handle_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, worker: &mut Worker) {
@@ -201,14 +181,4 @@ impl ClientSession {
             worker.deliverer.touch(&self.outbox);
         }
     }
-}
-
-/// What is shown of the credentials in a CONNECT, as nats-server does.
-fn shown_user(options: &ConnectOptions) -> Option<&str> {
-    let shown = [
-        (!options.nkey.is_empty()).then_some(options.nkey.as_str()),
-        (!options.user.is_empty()).then_some(options.user.as_str()),
-        (!options.auth_token.is_empty()).then_some("[REDACTED]"),
-    ];
-    shown.into_iter().flatten().next()
 }

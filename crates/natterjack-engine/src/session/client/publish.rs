@@ -6,7 +6,9 @@ use std::time::Instant;
 use natterjack_wire::client::{self, Publish};
 use natterjack_wire::error::ErrorReply;
 
+use super::login::shown;
 use super::{ClientSession, Rules};
+use crate::access::CompiledPermissions;
 use crate::delivery::rendering::Source;
 use crate::delivery::run::Run;
 use crate::delivery::subscription::Subscription;
@@ -27,10 +29,13 @@ impl ClientSession {
         self.messages_in += 1;
         self.bytes_in += publish.body.len() as u64;
         let same_subject = worker.run.is_last_subject(publish.subject, source.input);
-        if (!same_subject || publish.reply.is_some() || self.rules.need_care())
-            && !self.prepare_publish(publish, same_subject, source, worker, now)
-        {
-            return;
+        let mut is_answer = false;
+        if !same_subject || publish.reply.is_some() || self.rules.need_care() {
+            match self.prepare_publish(publish, same_subject, source, worker, now) {
+                Prepared::Refused => return,
+                Prepared::Permitted => {}
+                Prepared::Answer => is_answer = true,
+            }
         }
         if worker.run.receivers.is_empty() && publish.reply.is_some() {
             self.no_responders(publish, worker, source, now);
@@ -39,14 +44,17 @@ impl ClientSession {
         worker
             .run
             .push(publish, start, source.input, same_subject, may_repeat);
+        if is_answer {
+            // The next one with this subject is another answer, and they are counted.
+            worker.run.forget_route();
+        }
         // In verbose mode the acknowledgement has been sent, and what it acknowledges follows before the next.
         if self.rules.verbose || worker.run.receivers.share_connections() {
             self.finish_run(worker, source, false, now);
         }
     }
 
-    /// Everything about a message that is not the same as for the one before it. Returns whether the message
-    /// goes on.
+    /// Everything about a message that is not the same as for the one before it.
     fn prepare_publish(
         &mut self,
         publish: &Publish<'_>,
@@ -54,16 +62,28 @@ impl ClientSession {
         source: Source<'_>,
         worker: &mut Worker,
         now: Instant,
-    ) -> bool {
+    ) -> Prepared {
         self.heartbeat.active(now);
         if self.rules.pedantic && !natterjack_subject::is_valid_publish_subject(publish.subject) {
             self.finish_run(worker, source, false, now);
             self.reply_error(&ErrorReply::InvalidPublishSubject, worker);
         }
-        if let Some(reply) = refusal(publish) {
+        // The same subject in the same batch was permitted before, and not as an answer.
+        let permitted = match &self.identity.permissions {
+            Some(permissions) if !same_subject => self.permit(permissions, publish, worker, now),
+            _ => Prepared::Permitted,
+        };
+        let is_system = || self.account.name() == &**self.config.directory.system_account();
+        let subject = publish.subject;
+        let reply = match permitted {
+            Prepared::Refused => Some(ErrorReply::PublishDenied { subject }),
+            Prepared::Permitted | Prepared::Answer => refusal(publish, is_system),
+        };
+        if let Some(reply) = reply {
             self.finish_run(worker, source, false, now);
+            self.publish_violation(&reply);
             self.reply_error(&reply, worker);
-            return false;
+            return Prepared::Refused;
         }
         if self.rules.verbose {
             self.finish_run(worker, source, false, now);
@@ -79,7 +99,40 @@ impl ClientSession {
             }
             worker.run.routed(publish.subject, source.input);
         }
-        true
+        permitted
+    }
+
+    fn permit(
+        &self,
+        permissions: &CompiledPermissions,
+        publish: &Publish<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Prepared {
+        let subject = publish.subject;
+        if !permissions.restricts_publishing() || worker.verdicts.may_publish(permissions, subject)
+        {
+            Prepared::Permitted
+        } else if permissions.responses().is_some()
+            && self.outbox.restrictions().take_response(subject, now)
+        {
+            Prepared::Answer
+        } else {
+            Prepared::Refused
+        }
+    }
+
+    fn publish_violation(&self, reply: &ErrorReply<'_>) {
+        let label = self.label();
+        match reply {
+            ErrorReply::PublishDenied { subject } => {
+                tracing::error!("{label} - Publish Violation - Subject {:?}", shown(subject));
+            }
+            ErrorReply::ReplyDenied { reply } => {
+                tracing::error!("{label} - Publish Violation - Reply {:?}", shown(reply));
+            }
+            _ => {}
+        }
     }
 
     fn no_responders(
@@ -146,6 +199,17 @@ impl ClientSession {
     }
 }
 
+/// What becomes of a message.
+#[derive(Clone, Copy)]
+enum Prepared {
+    /// It is dropped.
+    Refused,
+    /// It goes on.
+    Permitted,
+    /// It goes on, because it answers a request.
+    Answer,
+}
+
 impl Rules {
     /// Whether every message needs more than the one before it with the same subject.
     #[inline]
@@ -156,9 +220,10 @@ impl Rules {
 
 /// Subjects that only servers publish to (client protocol, section 7). Some are reserved only with something
 /// behind the prefix, as nats-server has it.
-fn refusal<'a>(publish: &Publish<'a>) -> Option<ErrorReply<'a>> {
+fn refusal<'a>(publish: &Publish<'a>, is_system: impl Fn() -> bool) -> Option<ErrorReply<'a>> {
     let subject = publish.subject;
-    if is_below(subject, b"_GR_.") || is_below(subject, b"$GR.") || subject.starts_with(b"$NRG.") {
+    let is_consensus = subject.starts_with(b"$NRG.") && !is_system();
+    if is_below(subject, b"_GR_.") || is_below(subject, b"$GR.") || is_consensus {
         return Some(ErrorReply::PublishDenied { subject });
     }
     let reply = publish.reply?;

@@ -175,8 +175,7 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         Logging,
         Number,
         "Begin a new log file after so many bytes (default 0: never)"
-    ))
-    .restart(),
+    )),
     plain!(
         Configuration,
         "log_max_num",
@@ -184,8 +183,7 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         COUNT,
         "Log files that are kept when a new one is begun; 0 for all.",
     )
-    .alias(&["logfile_max_num"])
-    .restart(),
+    .alias(&["logfile_max_num"]),
     plain!(
         Configuration,
         "log_format",
@@ -194,7 +192,13 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         "What log lines look like: as nats-server's, or a JSON object each.",
     )
     .ours()
-    .restart(),
+    .flag(flag!(
+        ["log_format"],
+        "text|json",
+        Logging,
+        Text,
+        "What log lines look like: as nats-server's, or a JSON object each"
+    )),
     plain!(
         Configuration,
         "syslog",

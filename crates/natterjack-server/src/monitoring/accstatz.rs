@@ -1,0 +1,102 @@
+//! `/accstatz`: what the accounts are doing.
+
+use natterjack_engine::{AccountSnapshot, Engine};
+use serde::Serialize;
+
+use super::facts::ServerFacts;
+use super::format::Time;
+
+/// What the accounts are doing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Accstatz {
+    /// The server's id.
+    pub server_id: String,
+    /// When this was written.
+    pub now: Time,
+    /// The accounts, by name.
+    pub account_statz: Vec<AccountStats>,
+}
+
+/// What one account is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AccountStats {
+    /// Its name.
+    pub acc: String,
+    /// Its tag, which is its name.
+    pub name: String,
+    /// Connections in it.
+    pub conns: usize,
+    /// Leaf nodes in it.
+    pub leafnodes: usize,
+    /// Both together.
+    pub total_conns: usize,
+    /// Subscriptions in it.
+    pub num_subscriptions: usize,
+    /// Delivered to its clients.
+    pub sent: Traffic,
+    /// Published by its clients.
+    pub received: Traffic,
+    /// Its connections that were closed because they could not keep up.
+    pub slow_consumers: u64,
+}
+
+/// Messages, and those of them that were exchanged with other servers: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// How many.
+    pub msgs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// With gateways.
+    pub gateways: Messages,
+    /// With routes.
+    pub routes: Messages,
+    /// With leaf nodes.
+    pub leafs: Messages,
+}
+
+/// Messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Messages {
+    /// How many.
+    pub msgs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+pub(super) fn accstatz(facts: &ServerFacts, engine: &Engine, with_unused: bool) -> Accstatz {
+    let mut snapshots = engine.account_snapshots();
+    snapshots.retain(|account| with_unused || account.connections > 0);
+    snapshots.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+    Accstatz {
+        server_id: facts.info.server_id.clone(),
+        now: facts.time_of(facts.now),
+        account_statz: snapshots.iter().map(stats).collect(),
+    }
+}
+
+fn stats(account: &AccountSnapshot) -> AccountStats {
+    AccountStats {
+        acc: account.name.to_string(),
+        name: account.name.to_string(),
+        conns: account.connections,
+        leafnodes: 0,
+        total_conns: account.connections,
+        num_subscriptions: account.subscriptions,
+        sent: Traffic {
+            msgs: account.messages_out,
+            bytes: account.bytes_out,
+            ..Traffic::default()
+        },
+        received: Traffic {
+            msgs: account.messages_in,
+            bytes: account.bytes_in,
+            ..Traffic::default()
+        },
+        slow_consumers: account.slow_consumers,
+    }
+}

@@ -1,0 +1,88 @@
+//! Exchanging the options of a running server: first everything that could go wrong, then everything at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use natterjack_engine::Reconfiguration;
+use thiserror::Error;
+use tokio::time::timeout;
+
+use crate::clock::now;
+use crate::configuration::{Change, Changes, Configuration};
+use crate::identity::server_info;
+use crate::options::{InvalidOption, Options};
+use crate::server::Server;
+use crate::tls::TlsProblem;
+
+/// How long a reload waits for the connections to go by the new options. They do so between two batches; only one
+/// that waits for a slow consumer or for a password to be checked takes longer, and it changes over afterwards.
+const CHANGE_OVER_MAX: Duration = Duration::from_secs(5);
+
+/// Why a reload was refused. Nothing has changed then.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// Options that cannot work; all of them.
+    #[error("invalid options: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Options(Vec<InvalidOption>),
+    /// Options that only a new server can have; all of them.
+    #[error("config reload not supported for {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    NotLive(Vec<Change>),
+    /// TLS cannot work with the new options and files; all that is wrong with them.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Tls(Vec<TlsProblem>),
+}
+
+impl Server {
+    /// Replaces the options of the running server, and returns what has changed.
+    ///
+    /// Connections stay, with their subscriptions, and no message is lost. Closed are those whose user is gone or has
+    /// another password, and the latest ones beyond a lower `max_connections`; subscriptions that are no longer allowed end.
+    /// When this returns, connections go by the new options; one that waits for a slow consumer may follow later.
+    /// [docs/options.md] tells which options can change.
+    ///
+    /// [docs/options.md]: https://github.com/natterjack/natterjack/blob/main/docs/options.md
+    ///
+    /// # Errors
+    /// If any of the options cannot work or cannot change while the server runs; then everything stays as it was.
+    pub async fn reload(&self, new: Options) -> Result<Changes, ReloadError> {
+        let _one_after_another = self.reloading.lock().await;
+        let problems = new.problems();
+        if !problems.is_empty() {
+            return Err(ReloadError::Options(problems));
+        }
+        let old = self.options();
+        let changes = changes(&old, &new);
+        if !changes.refused.is_empty() {
+            return Err(ReloadError::NotLive(changes.refused));
+        }
+        // Also if no option has changed: a reload reads the files again.
+        self.shared
+            .tls
+            .reload(new.tls.as_ref())
+            .map_err(ReloadError::Tls)?;
+        let new = Arc::new(new);
+        let adaptation = self.shared.engine.reconfigure(
+            Reconfiguration {
+                info: server_info(&new, self.server_id(), self.client_addr().port()),
+                limits: new.limits(),
+                access: new.authorization.clone(),
+            },
+            now(),
+        );
+        self.shared.monitor.set_options(new);
+        let remaining = adaptation.remaining();
+        if remaining > 0 && timeout(CHANGE_OVER_MAX, adaptation).await.is_err() {
+            tracing::warn!("some connections are busy and will go by the new options later");
+        }
+        Ok(changes)
+    }
+}
+
+fn changes(old: &Options, new: &Options) -> Changes {
+    let whole = |options: &Options| Configuration {
+        options: options.clone(),
+        ..Configuration::default()
+    };
+    whole(old).changes(&whole(new))
+}
