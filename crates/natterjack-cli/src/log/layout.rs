@@ -252,8 +252,9 @@ fn write_time(line: &mut String, time: &Zoned) -> fmt::Result {
     )
 }
 
-/// The name this program was started by, without folders: syslog's tag, as in nats-server.
-pub(super) fn program() -> String {
+/// The name this program was started by, without folders: what nats-server puts into syslog's tag and into file names.
+#[must_use]
+pub fn program() -> String {
     std::env::args_os()
         .next()
         .and_then(|path| {

@@ -20,8 +20,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-pub use self::layout::Format;
 use self::layout::{Content, Layout, Severity};
+pub use self::layout::{Format, program};
 use self::sink::Sink;
 pub use self::syslog::AddressError;
 use self::writer::{Bounds, Writer};

@@ -1,6 +1,6 @@
 //! `natterjackd`: flags, log, process id file, signals, exit codes.
 
-use crate::process::{Daemon, NATTERJACK, NATTERJACKD, Running, run};
+use crate::process::{Daemon, NATTERJACK, NATTERJACKD, Running, run, wait_for_text};
 
 #[test]
 fn it_logs_its_start_and_its_end_as_nats_server_does() {
@@ -106,18 +106,6 @@ fn the_log_file_is_opened_anew_on_demand() {
     );
 }
 
-/// Files announce nothing, so this looks again and again, with a bound.
-#[track_caller]
-fn wait_for_text(path: &std::path::Path, text: &str) {
-    for _ in 0..30_000 {
-        if std::fs::read_to_string(path).is_ok_and(|contents| contents.contains(text)) {
-            return;
-        }
-        std::thread::park_timeout(std::time::Duration::from_millis(1));
-    }
-    panic!("no `{text}` in {}", path.display());
-}
-
 #[test]
 fn mistakes_on_the_command_line_end_it() {
     let check = |arguments: &[&str], expected: &str, wants_usage: bool| {
@@ -146,23 +134,29 @@ fn mistakes_on_the_command_line_end_it() {
     );
     check(&["-p"], "flag needs an argument: -p\n", true);
     check(&["-p=x"], "invalid value \"x\" for flag -p", true);
-    check(
-        &["-m", "8222"],
-        "-m is not supported yet: monitoring is not served",
-        false,
-    );
-    check(&["--config", "x"], "-config is not supported yet\n", false);
     check(&["serve"], "unrecognized command: \"serve\"\n", false);
-    check(
-        &["-n", "a b"],
-        "server name \"a b\" cannot contain spaces",
-        false,
-    );
     check(
         &["-l", "/nonexistent/log"],
         "cannot open the log file /nonexistent/log",
         false,
     );
+}
+
+#[test]
+fn flags_of_nats_server_that_are_not_there_yet_say_so() {
+    for (flags, text) in [
+        (&["--profile", "6060"][..], "--profile"),
+        (&["-js"][..], "-js"),
+        (&["-sd", "x"][..], "-sd"),
+    ] {
+        let ended = run(NATTERJACKD, flags, "");
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+        assert!(
+            ended.stderr.contains(text) && ended.stderr.contains("is not supported yet"),
+            "{ended:?}"
+        );
+        assert!(!ended.stderr.contains("Starting"), "{ended:?}");
+    }
 }
 
 #[test]

@@ -3,5 +3,10 @@
 mod bench;
 mod bus;
 mod daemon;
+mod daemon_files;
+mod daemon_log;
+mod daemon_reload;
+mod daemon_signals;
+mod daemon_systemd;
 mod messages;
 mod process;

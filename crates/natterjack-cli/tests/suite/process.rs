@@ -3,13 +3,14 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// No wait in these tests takes longer.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) const NATTERJACK: &str = env!("CARGO_BIN_EXE_natterjack");
 pub(crate) const NATTERJACKD: &str = env!("CARGO_BIN_EXE_natterjackd");
@@ -49,14 +50,18 @@ pub(crate) fn run(program: &str, arguments: &[&str], input: impl Into<Vec<u8>>) 
 impl Running {
     pub(crate) fn start(program: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped());
+        Self::spawn(command)
+    }
+
+    /// Starts a command with an environment or an input of its own.
+    pub(crate) fn spawn(mut command: Command) -> Self {
         // What the person who runs the tests has set is for other servers.
         let nats = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"NATS_");
         for (name, _) in std::env::vars_os().filter(|(name, _)| nats(name)) {
             command.env_remove(name);
         }
         let mut child = command
-            .args(arguments)
-            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -195,14 +200,48 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let all = [&["-a", "127.0.0.1", "-p", "-1"], arguments].concat();
-        let mut running = Running::start(NATTERJACKD, &all);
+        Self::start_with(arguments, &[])
+    }
+
+    /// With these variables in its environment.
+    pub(crate) fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(NATTERJACKD);
+        command
+            .args(["-a", "127.0.0.1", "-p", "-1"])
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null());
+        let mut running = Running::spawn(command);
         let line = running.stderr_line("Listening for client connections on ");
         let address = line.rsplit(' ').next().expect("an address");
         let url = format!("nats://{address}");
         running.stderr_line("Server is ready");
         Self { running, url }
     }
+}
+
+/// Waits until a file has this text in it, and returns all of it. Files announce nothing, so this looks again and again,
+/// with a bound.
+#[track_caller]
+pub(crate) fn wait_for_text(path: &Path, text: &str) -> String {
+    let mut contents = String::new();
+    wait_until(&format!("`{text}` in {}", path.display()), || {
+        contents = std::fs::read_to_string(path).unwrap_or_default();
+        contents.contains(text)
+    });
+    contents
+}
+
+/// Waits until something has come about that announces itself to nobody.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..DEADLINE.as_millis() {
+        if is_so() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    panic!("no {what}");
 }
 
 /// A port that was free a moment ago, for settings that must name one.

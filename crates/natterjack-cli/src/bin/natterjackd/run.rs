@@ -1,47 +1,28 @@
-//! One server from start to end: log, process id file, signals, exit code.
+//! One server from start to end: log, files, sockets, signals, exit code.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use natterjack_cli::{log, open_files};
-use natterjack_server::{Access, Options, Server};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use natterjack_cli::log::{self, Log};
+use natterjack_cli::open_files;
+use natterjack_server::configuration::flags::CommandLine;
+use natterjack_server::{Server, StartError};
 
-use crate::flags::Flags;
-use crate::pid_file::PidFile;
+use crate::files::Files;
+use crate::pid_file::PidFileError;
+use crate::settings::Settings;
+use crate::signals::{Request, Signals};
+use crate::state::State;
+use crate::systemd::{self, ActivationError, Notifier};
+use crate::{check, complain, settings, watchdog};
 
-/// Runs a server until a signal ends it. The exit code is nats-server's: 0 after an orderly end, 1 if it cannot start.
-pub(crate) fn run(flags: Flags) -> ExitCode {
-    let settings = log::Settings {
-        debug: flags.debug,
-        trace: flags.trace,
-        time: flags.log_time.unwrap_or(true),
-        utc: flags.log_utc,
-        target: match flags.log_file.clone() {
-            None => log::Target::Stderr,
-            Some(path) => log::Target::File {
-                path,
-                bytes_max: 0,
-                files_max: 0,
-            },
-        },
-        ..log::Settings::default()
-    };
-    let log = match log::start(&settings) {
-        Ok(log) => log,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "natterjackd: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match serve(&flags, &log) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            tracing::error!(target: log::FATAL, "{reason}");
-            ExitCode::FAILURE
-        }
-    }
-}
+/// What nats-server's process ends with after SIGQUIT.
+const QUIT: u8 = 2;
+
+/// A server closes its connections within this time.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
 /// Why the daemon did not get to serving.
 #[derive(Debug, thiserror::Error)]
@@ -50,21 +31,61 @@ enum Failure {
     Runtime(io::Error),
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
-    #[error("cannot write the process id to {path}: {error}", path = path.display())]
-    PidFile {
-        path: std::path::PathBuf,
-        error: io::Error,
+    #[error("{0}")]
+    PidFile(#[from] PidFileError),
+    #[error("{0}")]
+    Activation(#[from] ActivationError),
+    // As nats-server says it: there are alarms that look for this.
+    #[error("Error listening on port: {host}:{port}, \"{source}\"")]
+    Port {
+        host: String,
+        port: u16,
+        source: io::Error,
     },
     #[error("{0}")]
-    Server(#[from] natterjack_server::StartError),
+    Server(StartError),
 }
 
-fn serve(flags: &Flags, log: &log::Log) -> Result<(), Failure> {
-    tracing::info!("Starting natterjackd");
-    tracing::info!("  Version:  {}", env!("CARGO_PKG_VERSION"));
-    if let Some(limit) = open_files::raise_limit() {
-        tracing::debug!("  Open files: at most {limit}");
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Bind { host, port, source } => Self::Port { host, port, source },
+            error => Self::Server(error),
+        }
     }
+}
+
+/// Runs a server until a signal ends it. The exit code is nats-server's: 0 after an orderly end, 1 if it cannot start,
+/// 2 after SIGQUIT.
+pub(crate) fn run(line: CommandLine) -> ExitCode {
+    let settings = match settings::load(&line) {
+        Ok(settings) => settings,
+        Err(problems) => return check::refuse(&line, &problems),
+    };
+    let log = match log::start(&settings.log()) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&format!("natterjackd: {error}\n"));
+            return ExitCode::FAILURE;
+        }
+    };
+    log_panics();
+    let outcome = serve(line, settings, &log);
+    outcome.unwrap_or_else(|reason| {
+        tracing::error!(target: log::FATAL, "{reason}");
+        ExitCode::FAILURE
+    })
+}
+
+/// A panic ends the task it happens in, not the server; its text belongs where everything else is.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!("A bug in natterjackd, please report it: {panic}");
+    }));
+}
+
+fn serve(line: CommandLine, settings: Settings, log: &Log) -> Result<ExitCode, Failure> {
+    greet(&settings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -72,124 +93,140 @@ fn serve(flags: &Flags, log: &log::Log) -> Result<(), Failure> {
     runtime.block_on(async {
         // Before the server is ready: whoever reads that line may signal at once.
         let mut signals = Signals::watch().map_err(Failure::Signals)?;
-        let _pid_file = match &flags.pid_file {
-            None => None,
-            Some(path) => Some(PidFile::write(path).map_err(|error| Failure::PidFile {
-                path: path.clone(),
-                error,
-            })?),
-        };
-        let server = Server::start(options(flags)).await?;
-        signals.obey(&server, log).await;
-        Ok(())
+        let daemon = Daemon::start(line, settings, log).await?;
+        Ok(daemon.obey(&mut signals).await)
     })
 }
 
-fn options(flags: &Flags) -> Options {
-    let defaults = Options::default();
-    let port = match flags.port {
-        // As in nats-server, 0 means the default here, and -1 any free port.
-        None | Some(0) => defaults.port,
-        Some(port) => u16::try_from(port).unwrap_or(0),
-    };
-    Options {
-        server_name: flags.server_name.clone(),
-        host: flags.host.clone().unwrap_or_else(|| defaults.host.clone()),
-        port,
-        authorization: authorization(flags),
-        ..defaults
+/// The lines nats-server begins with, as far as the server does not log them itself.
+fn greet(settings: &Settings) {
+    tracing::info!("Starting natterjackd");
+    tracing::info!("  Version:  {}", env!("CARGO_PKG_VERSION"));
+    let revision = option_env!("NATTERJACK_GIT_COMMIT").unwrap_or("not set");
+    tracing::info!("  Git:      [{revision}]");
+    if let Some(limit) = open_files::raise_limit() {
+        tracing::debug!("  Open files: at most {limit}");
     }
-}
-
-/// The flags are checked already: a user has a password, and excludes a token.
-fn authorization(flags: &Flags) -> Access {
-    match (&flags.user, &flags.password, &flags.token) {
-        (Some(name), Some(password), _) => Access::user(name.clone(), password.as_str()),
-        (_, _, Some(token)) => Access::token(token.as_str()),
-        _ => Access::open(),
+    if let Some((path, digest)) = settings.file() {
+        tracing::info!("Using configuration file: {} ({digest})", path.display());
     }
+    settings.log_problems();
 }
 
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
-    reopen: Signal,
-    lame_duck: Signal,
+/// A server and all that is around it.
+pub(crate) struct Daemon<'a> {
+    pub(crate) line: CommandLine,
+    pub(crate) settings: Settings,
+    pub(crate) log: &'a Log,
+    pub(crate) files: Files,
+    pub(crate) notifier: Arc<Notifier>,
+    pub(crate) server: Arc<Server>,
+    state: State,
 }
 
-impl Signals {
-    fn watch() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-            reopen: signal(SignalKind::user_defined1())?,
-            lame_duck: signal(SignalKind::user_defined2())?,
-        })
+impl<'a> Daemon<'a> {
+    /// What has been done is undone if the rest fails: files are removed when they are dropped.
+    async fn start(line: CommandLine, settings: Settings, log: &'a Log) -> Result<Self, Failure> {
+        let notifier = Arc::new(Notifier::from_environment());
+        let mut files = Files::default();
+        files.claim_pid_file(settings.daemon().pid_file.as_deref())?;
+        let listeners = systemd::sockets()?;
+        let server = Server::start_with(settings.options().clone(), listeners).await?;
+        if let Some((_, digest)) = settings.file() {
+            server.set_configuration_digest(digest);
+        }
+        let server = Arc::new(server);
+        files.write_ports(settings.daemon().ports_file_dir.as_deref(), &server);
+        watchdog::start(Arc::clone(&notifier), Arc::clone(&server));
+        let daemon = Self {
+            line,
+            settings,
+            log,
+            files,
+            notifier,
+            server,
+            state: State::start(),
+        };
+        daemon.notifier.ready(&daemon.status());
+        Ok(daemon)
+    }
+
+    pub(crate) fn status(&self) -> String {
+        format!("Serving clients on {}", self.server.client_addr())
     }
 
     /// Returns when the server has stopped.
-    async fn obey(&mut self, server: &Server, log: &log::Log) {
+    async fn obey(mut self, signals: &mut Signals) -> ExitCode {
         loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => {
-                    trapped("interrupt");
-                    return server.shutdown().await;
+            match signals.next().await {
+                Request::Interrupt | Request::Terminate => {
+                    self.notifier.stopping("Shutting down", SHUTDOWN_MAX);
+                    return self.shut_down(signals).await;
                 }
-                _ = self.terminate.recv() => {
-                    trapped("terminated");
-                    return server.shutdown().await;
+                Request::LameDuck => return self.lame_duck(signals).await,
+                Request::Reload => self.reload().await,
+                Request::Reopen => self.reopen(),
+                Request::Quit => return self.quit(),
+            }
+        }
+    }
+
+    /// Another interrupt hurries: what is still under way is cut off.
+    async fn shut_down(&self, signals: &mut Signals) -> ExitCode {
+        let stopping = self.server.shutdown();
+        tokio::pin!(stopping);
+        loop {
+            let request = tokio::select! {
+                () = &mut stopping => return ExitCode::SUCCESS,
+                request = signals.next() => request,
+            };
+            match request {
+                Request::Interrupt => {
+                    tracing::warn!("Interrupted once more: ending at once");
+                    return ExitCode::SUCCESS;
                 }
-                _ = self.lame_duck.recv() => {
-                    trapped("user defined signal 2");
-                    return self.obey_lame_duck(server, log).await;
-                }
-                _ = self.hang_up.recv() => refuse_reload(),
-                _ = self.reopen.recv() => reopen(log),
+                Request::Quit => return self.quit(),
+                Request::Reopen => self.reopen(),
+                Request::Terminate | Request::Reload | Request::LameDuck => {}
             }
         }
     }
 
     /// While clients are leaving, only an interrupt hurries; a service manager's second TERM must not (as in
     /// nats-server).
-    async fn obey_lame_duck(&mut self, server: &Server, log: &log::Log) {
+    async fn lame_duck(&mut self, signals: &mut Signals) -> ExitCode {
+        let time_max = self.settings.options().lame_duck_duration + SHUTDOWN_MAX;
+        self.notifier.stopping("Lame duck mode", time_max);
+        let server = Arc::clone(&self.server);
         let leaving = server.lame_duck();
         tokio::pin!(leaving);
         loop {
-            tokio::select! {
-                () = &mut leaving => return,
-                _ = self.interrupt.recv() => {
-                    trapped("interrupt");
-                    return server.shutdown().await;
-                }
-                _ = self.terminate.recv() => trapped("terminated"),
-                _ = self.lame_duck.recv() => trapped("user defined signal 2"),
-                _ = self.hang_up.recv() => refuse_reload(),
-                _ = self.reopen.recv() => reopen(log),
+            let request = tokio::select! {
+                () = &mut leaving => return ExitCode::SUCCESS,
+                request = signals.next() => request,
+            };
+            match request {
+                Request::Interrupt => return self.shut_down(signals).await,
+                Request::Quit => return self.quit(),
+                Request::Reopen => self.reopen(),
+                Request::Reload => self.reload().await,
+                Request::Terminate | Request::LameDuck => {}
             }
         }
     }
-}
 
-fn trapped(name: &str) {
-    tracing::info!("Trapped \"{name}\" signal");
-}
+    /// nats-server's runtime prints the stacks of all goroutines and ends the process; ours has what the server is doing
+    /// to tell.
+    fn quit(&self) -> ExitCode {
+        self.state.log(&self.server);
+        ExitCode::from(QUIT)
+    }
 
-fn refuse_reload() {
-    trapped("hangup");
-    tracing::error!(
-        "Failed to reload server configuration: there is no configuration file to reload"
-    );
-}
-
-fn reopen(log: &log::Log) {
-    trapped("user defined signal 1");
-    match log.reopen() {
-        Ok(true) => tracing::info!("File log re-opened"),
-        Ok(false) => tracing::info!("File log re-open ignored, not a file logger"),
-        Err(error) => {
-            tracing::error!("{error}; going on with the one that is open")
+    fn reopen(&self) {
+        match self.log.reopen() {
+            Ok(true) => tracing::info!("File log re-opened"),
+            Ok(false) => tracing::info!("File log re-open ignored, not a file logger"),
+            Err(error) => tracing::error!("{error}; going on with the one that is open"),
         }
     }
 }

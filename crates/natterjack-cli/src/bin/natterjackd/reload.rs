@@ -1,0 +1,87 @@
+//! SIGHUP: the configuration is read anew, and put in force as a whole or not at all.
+
+use natterjack_server::configuration::Change;
+
+use crate::run::Daemon;
+use crate::settings::{self, Settings};
+
+/// Why the configuration stays as it is.
+#[derive(Debug, thiserror::Error)]
+enum ReloadFailure {
+    #[error("can only reload config when a file is provided using -c or --config")]
+    NoFile,
+    /// All that is wrong has been logged.
+    #[error("the configuration is not valid: {0}")]
+    Invalid(String),
+    #[error("config reload not supported for {}; the process must be restarted for that", list(.0))]
+    Refused(Vec<Change>),
+    #[error("{0}")]
+    Log(#[from] natterjack_cli::log::LogError),
+    #[error("{0}")]
+    Server(#[from] natterjack_server::ReloadError),
+}
+
+fn list(changes: &[Change]) -> String {
+    let one =
+        |change: &Change| format!("{}: old={}, new={}", change.option, change.old, change.new);
+    changes.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+impl Daemon<'_> {
+    /// Reads the configuration anew, and tells log and service manager what became of it.
+    pub(crate) async fn reload(&mut self) {
+        self.notifier.reloading();
+        let status = match self.try_reload().await {
+            Ok(()) => self.status(),
+            Err(error) => {
+                tracing::error!("Failed to reload server configuration: {error}");
+                format!("{}; the last reload failed, see the log", self.status())
+            }
+        };
+        self.notifier.ready(&status);
+    }
+
+    async fn try_reload(&mut self) -> Result<(), ReloadFailure> {
+        if self.line.config.is_none() {
+            return Err(ReloadFailure::NoFile);
+        }
+        let new = settings::load(&self.line).map_err(|problems| {
+            for error in &problems.errors {
+                tracing::error!("{error}");
+            }
+            ReloadFailure::Invalid(problems.summary)
+        })?;
+        let changes = self.settings.changes(&new);
+        if !changes.refused.is_empty() {
+            return Err(ReloadFailure::Refused(changes.refused));
+        }
+        // What can fail goes first: the log, which can be put back, then the server.
+        self.log.reconfigure(&new.log())?;
+        if let Err(error) = self.server.reload(new.options().clone()).await {
+            if let Err(error) = self.log.reconfigure(&self.settings.log()) {
+                tracing::error!("the log stays as the new configuration has it: {error}");
+            }
+            return Err(error.into());
+        }
+        self.change_files(&new);
+        new.log_problems();
+        for change in &changes.live {
+            tracing::info!("Reloaded: {} = {}", change.option, change.new);
+        }
+        let digest = new.file().map_or("", |(_, digest)| digest);
+        self.server.set_configuration_digest(digest);
+        tracing::info!("Reloaded server configuration ({digest})");
+        self.settings = new;
+        Ok(())
+    }
+
+    /// As in nats-server, a file that cannot be written is logged and nothing more.
+    fn change_files(&mut self, new: &Settings) {
+        let pid_file = new.daemon().pid_file.as_deref();
+        if let Err(error) = self.files.claim_pid_file(pid_file) {
+            tracing::error!("{error}");
+        }
+        let folder = new.daemon().ports_file_dir.as_deref();
+        self.files.write_ports(folder, &self.server);
+    }
+}

@@ -1,0 +1,141 @@
+//! The configuration this process runs with, and how what is wrong with it is told.
+
+use std::path::Path;
+
+use natterjack_cli::log;
+use natterjack_conf::{Diagnostic, ProcessEnvironment};
+use natterjack_server::Options;
+use natterjack_server::configuration::flags::CommandLine;
+use natterjack_server::configuration::{Changes, Configuration, Daemon, Loaded, LogFormat};
+
+/// A configuration without errors.
+pub(crate) struct Settings {
+    loaded: Loaded,
+}
+
+/// Reads the file, if the command line names one, and the flags.
+///
+/// # Errors
+/// If it cannot be used; with all that is wrong.
+pub(crate) fn load(line: &CommandLine) -> Result<Settings, Problems> {
+    let path = line.config.as_deref();
+    let loaded = Configuration::load(path, &line.flags, &ProcessEnvironment);
+    if loaded.is_valid() {
+        Ok(Settings { loaded })
+    } else {
+        Err(Problems::of(&loaded))
+    }
+}
+
+impl Settings {
+    pub(crate) fn options(&self) -> &Options {
+        &self.loaded.configuration.options
+    }
+
+    pub(crate) fn daemon(&self) -> &Daemon {
+        &self.loaded.configuration.daemon
+    }
+
+    /// The file and its digest.
+    pub(crate) fn file(&self) -> Option<(&Path, &str)> {
+        let configuration = &self.loaded.configuration;
+        Some((
+            configuration.path.as_deref()?,
+            configuration.digest.as_deref()?,
+        ))
+    }
+
+    pub(crate) fn changes(&self, new: &Self) -> Changes {
+        self.loaded.configuration.changes(&new.loaded.configuration)
+    }
+
+    /// What does not keep the server from running.
+    pub(crate) fn problems(&self) -> Problems {
+        Problems::of(&self.loaded)
+    }
+
+    /// Logs what does not keep the server from running.
+    pub(crate) fn log_problems(&self) {
+        for warning in self.loaded.warnings() {
+            tracing::warn!("{}", short(&self.loaded, warning));
+        }
+        for note in self.loaded.notes() {
+            tracing::info!("{}", short(&self.loaded, note));
+        }
+    }
+
+    /// The log as it is configured. As in nats-server a file goes before another machine's syslog, and that before this
+    /// one's.
+    pub(crate) fn log(&self) -> log::Settings {
+        let daemon = self.daemon();
+        let target = if let Some(path) = &daemon.log_file {
+            log::Target::File {
+                path: path.clone(),
+                bytes_max: daemon.log_size_limit,
+                files_max: daemon.log_max_num as u64,
+            }
+        } else if let Some(address) = &daemon.remote_syslog {
+            log::Target::RemoteSyslog(address.clone())
+        } else if daemon.syslog {
+            log::Target::Syslog
+        } else {
+            log::Target::Stderr
+        };
+        log::Settings {
+            info: true,
+            debug: daemon.debug,
+            trace: daemon.trace,
+            trace_verbose: daemon.trace_verbose,
+            time: daemon.logtime,
+            utc: daemon.logtime_utc,
+            format: match daemon.log_format {
+                LogFormat::Text => log::Format::Text,
+                LogFormat::Json => log::Format::Json,
+            },
+            target,
+        }
+    }
+}
+
+/// What was found about a configuration.
+pub(crate) struct Problems {
+    /// For a terminal, over several lines each.
+    pub(crate) text: String,
+    /// A line each, for a log.
+    pub(crate) errors: Vec<String>,
+    /// Whether there are warnings, which `-t` does not let pass.
+    pub(crate) has_warnings: bool,
+    /// `2 errors, 1 warning`.
+    pub(crate) summary: String,
+}
+
+impl Problems {
+    fn of(loaded: &Loaded) -> Self {
+        let count = |number: usize, name: &str| match number {
+            0 => None,
+            1 => Some(format!("1 {name}")),
+            _ => Some(format!("{number} {name}s")),
+        };
+        let (errors, warnings) = (loaded.errors().count(), loaded.warnings().count());
+        let counts = [count(errors, "error"), count(warnings, "warning")];
+        Self {
+            text: loaded
+                .diagnostics
+                .iter()
+                .map(|diagnostic| loaded.render(diagnostic))
+                .collect(),
+            errors: loaded.errors().map(|error| short(loaded, error)).collect(),
+            has_warnings: warnings > 0,
+            summary: counts.into_iter().flatten().collect::<Vec<_>>().join(", "),
+        }
+    }
+}
+
+/// `file:line:column: message`, and what to do about it.
+fn short(loaded: &Loaded, diagnostic: &Diagnostic) -> String {
+    let text = loaded.render_short(diagnostic);
+    match &diagnostic.help {
+        Some(help) => format!("{text} ({help})"),
+        None => text,
+    }
+}
