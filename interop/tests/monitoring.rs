@@ -50,6 +50,7 @@ const OWN: &[&str] = &[
     "account_detail/update_time",
     "account_detail/subscriptions",
     "account_detail/sublist_stats/*",
+    "account_statz/*/num_subscriptions",
 ];
 
 /// What may differ: a page's beginning, a path, and why. One that no longer makes a difference fails the test.
@@ -134,6 +135,11 @@ const PAGES: &[&str] = &[
     "/subsz?acc=nobody&subs=1",
     "/accountz",
     "/accountz?acc=$G",
+    "/accstatz",
+    "/gatewayz?accs=1&subs=detail",
+    "/leafz?subs=1",
+    "/jsz",
+    "/jsz?accounts=1&streams=1&limit=5&offset=4",
     "/healthz",
     "/healthz?details=1",
     "/healthz?js-enabled-only=1",
@@ -170,6 +176,14 @@ const REFUSED: &[&str] = &[
     "/subsz?test=foo..bar",
     "/subsz?test=foo.*",
     "/accountz?acc=nobody",
+    "/accstatz?unused=x",
+    "/gatewayz?subs=x&accs=x",
+    "/gatewayz?accs=x",
+    "/leafz?subs=x",
+    "/jsz?config=x",
+    "/jsz?offset=x",
+    "/jsz?stream-leader-only=x",
+    "/jsz?leader-only=1",
     "/healthz?details=x",
     "/healthz?js-enabled=x",
     "/healthz?js-server-only=x",
@@ -259,6 +273,8 @@ fn accounts_and_users() {
         "/nats/connz?acc=A&user=b&auth=1",
         "/nats/subsz?subs=1&test=foo.x",
         "/nats/accountz",
+        "/nats/accstatz",
+        "/nats/accstatz?unused=1",
     ] {
         let [expected, found] = servers
             .each_ref()
@@ -441,7 +457,10 @@ fn add_leaves(path: String, value: Value, leaves: &mut BTreeMap<String, Value>) 
         Value::Array(mut values) if !values.is_empty() => {
             let name = path.rsplit('/').next().unwrap_or_default();
             match name {
-                "accounts" | "subscriptions_list" | "subscriptions_list_detail" => {
+                "accounts"
+                | "account_statz"
+                | "subscriptions_list"
+                | "subscriptions_list_detail" => {
                     values.sort_by_key(|value| match &value["subject"] {
                         Value::Null => value.to_string(),
                         subject => format!("{subject} {} {}", value["account"], value["sid"]),

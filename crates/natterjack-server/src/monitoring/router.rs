@@ -212,7 +212,11 @@ fn build(shared: &Shared, page: Page, query: &Query) -> Result<Answer, Refusal> 
         Page::Accstatz => {
             count();
             let with_unused = query.boolean("unused")?;
-            Ok(Answer::page(&accstatz(&shared.facts(), engine, with_unused)))
+            Ok(Answer::page(&accstatz(
+                &shared.facts(),
+                engine,
+                with_unused,
+            )))
         }
         Page::Gatewayz => {
             count();
