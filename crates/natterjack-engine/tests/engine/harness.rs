@@ -82,6 +82,11 @@ impl Harness {
             reason = "a test needs some instant to start from"
         )]
         let now = Instant::now();
+        Self::of(engine, now)
+    }
+
+    /// One more thread of the same server.
+    pub(crate) fn of(engine: Arc<Engine>, now: Instant) -> Self {
         Self {
             worker: engine.worker(),
             engine,

@@ -1,11 +1,13 @@
 //! What can be known of connections, subscriptions, accounts and the server.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use natterjack_engine::{
-    Access, CloseReason, ConnectionKind, ConnectionSnapshot, IndexCounters, Limits,
-    PeerCertificate, SubscriptionFilter, TlsFacts,
+    Access, ClientSession, CloseReason, ConnectionKind, ConnectionSnapshot, IndexCounters, Limits,
+    Outbox, PeerCertificate, SubscriptionFilter, TlsFacts,
 };
 
 use crate::harness::{Client, Harness};
@@ -172,6 +174,26 @@ fn the_connections_that_ended_last_are_remembered() {
 }
 
 #[test]
+fn who_did_not_get_in_is_remembered_too() {
+    let mut harness = Harness::with(Limits::default(), Access::user("u", "right"));
+    let mut client = harness.open();
+    harness.send(
+        &mut client,
+        br#"CONNECT {"user":"u","pass":"wrong","name":"n"}"#,
+    );
+    harness.send(&mut client, b"\r\n");
+    client.close();
+    let closed = harness.engine.closed_connection_snapshots();
+    let facts = &closed[0].client;
+    assert_eq!(
+        (facts.user.as_deref(), &*facts.name, &*facts.account),
+        (Some("u"), "n", "$G")
+    );
+    let reason = closed[0].stop.map(|stop| stop.reason);
+    assert_eq!(reason, Some(CloseReason::AuthenticationViolation));
+}
+
+#[test]
 fn long_names_are_cut_when_they_are_only_remembered() {
     let mut harness = Harness::new();
     let name = "é".repeat(1000);
@@ -286,4 +308,64 @@ fn stale_connections_are_counted() {
     let totals = harness.engine.totals();
     assert_eq!((totals.stale_connections, totals.slow_consumers), (1, 0));
     assert_eq!(totals.stale_connections_by_kind.clients, 1);
+}
+
+#[test]
+fn what_a_quiet_connection_owns_is_small() {
+    // The budget of an idle connection is 4 KiB with its socket, its task and the allocator's share; what else
+    // there is, is bounded by what the client told of itself.
+    let owned = [
+        size_of::<ClientSession>(),
+        size_of::<Outbox>(),
+        size_of::<ConnectionSnapshot>(),
+    ];
+    assert!(owned.iter().all(|&bytes| bytes <= 512), "{owned:?}");
+}
+
+#[test]
+fn facts_are_taken_while_connections_come_and_go() {
+    const THREADS: usize = 4;
+    const CONNECTIONS: usize = 200;
+    let harness = Harness::new();
+    let (engine, now) = (&harness.engine, harness.now);
+    let running = AtomicUsize::new(THREADS);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut harness = Harness::of(Arc::clone(engine), now);
+                for _ in 0..CONNECTIONS {
+                    let mut client = harness.connect("");
+                    harness.send(&mut client, b"SUB a.* 1\r\nPUB a.b 2\r\nhi\r\n");
+                    client.close();
+                }
+                running.fetch_sub(1, Ordering::Release);
+            });
+        }
+        while running.load(Ordering::Acquire) > 0 {
+            for snapshot in engine.connection_snapshots() {
+                assert!(snapshot.subscriptions <= 1);
+                assert!(snapshot.stop.is_none());
+            }
+            engine.for_each_subscription(SubscriptionFilter::default(), |held| {
+                assert_eq!(held.subject, b"a.*");
+            });
+            let mut new = engine.configuration();
+            new.limits.payload_bytes_max ^= 1;
+            let adaptation = engine.reconfigure(new, now);
+            assert!(adaptation.remaining() <= THREADS);
+        }
+    });
+    let totals = engine.totals();
+    let connections = (THREADS * CONNECTIONS) as u64;
+    assert_eq!(
+        (totals.connections, totals.messages_in),
+        (connections, connections)
+    );
+    assert_eq!(engine.connections(), 0);
+    let account = engine.global_account().snapshot();
+    assert_eq!(
+        (account.connections, account.index.removes),
+        (0, connections)
+    );
+    assert_eq!(engine.closed_connections() as u64, connections);
 }
