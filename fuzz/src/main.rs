@@ -14,6 +14,7 @@
 
 mod canary;
 mod command;
+mod conf;
 mod engine;
 mod mutate;
 mod run;
@@ -59,6 +60,11 @@ const TARGETS: &[Target] = &[
         name: "subject_index",
         generate: mutate::noise,
         check: natterjack_subject::fuzzing::subject_index,
+    },
+    Target {
+        name: "conf",
+        generate: conf::configuration,
+        check: natterjack_conf::fuzzing::conf,
     },
     Target {
         name: "engine_session",
