@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::absent::Absent;
 use super::facts::{Load, ServerFacts};
 use super::format::{Time, Uptime, is_default, nanoseconds};
-use crate::options::{Cluster, Endpoint, Options, Tls, WriteTimeout};
+use crate::options::{Cluster, Endpoint, Options, RouteUrl, Tls, WriteTimeout};
 
 /// The server: identity, options, load. Field by field what nats-server 2.15.1 shows; what belongs to features
 /// that are not there is empty or 0, as it is there without them.
@@ -198,6 +198,12 @@ pub struct ClusterVarz {
     /// Connections per peer; -1 without pooling.
     #[serde(skip_serializing_if = "is_default")]
     pub pool_size: i32,
+    /// How long a peer's socket may take nothing, if that is not the default.
+    #[serde(skip_serializing_if = "is_default", serialize_with = "nanoseconds")]
+    pub write_deadline: Duration,
+    /// What becomes of it then, if that is not the default.
+    #[serde(skip_serializing_if = "is_default")]
+    pub write_timeout: &'static str,
 }
 
 /// A count for each kind of connection.
@@ -263,11 +269,7 @@ pub(super) fn varz(facts: &ServerFacts, load: Load) -> Varz {
         jetstream: Absent {},
         tls_timeout: tls_timeout(options.tls.as_ref()),
         write_deadline: options.write_deadline,
-        write_timeout: match options.write_timeout {
-            WriteTimeout::Default => "",
-            WriteTimeout::Close => "close",
-            WriteTimeout::Retry => "retry",
-        },
+        write_timeout: write_timeout(options.write_timeout),
         start: facts.time_of(facts.started),
         now: facts.time_of(facts.now),
         uptime: facts.since(facts.started),
@@ -323,26 +325,52 @@ fn port(endpoint: Option<&Endpoint>) -> i32 {
 
 fn cluster(cluster: &Cluster) -> ClusterVarz {
     let listen = cluster.listen.as_ref();
-    ClusterVarz {
+    let default = Cluster::default();
+    let pool_size = |cluster: &Cluster| cluster.pool_size.map_or(-1, i32::from);
+    let mut shown = ClusterVarz {
         name: cluster.name.clone().unwrap_or_default(),
         addr: listen.map(|listen| listen.host.clone()).unwrap_or_default(),
         cluster_port: listen.map_or(0, |listen| listen.port),
         auth_timeout: cluster.auth_timeout.as_secs_f64(),
-        urls: cluster
-            .routes
-            .iter()
-            .map(|route| {
-                if route.host.contains(':') {
-                    format!("[{}]:{}", route.host, route.port)
-                } else {
-                    format!("{}:{}", route.host, route.port)
-                }
-            })
-            .collect(),
+        urls: cluster.routes.iter().map(host_and_port).collect(),
         tls_timeout: tls_timeout(cluster.tls.as_ref()),
         tls_required: cluster.tls.is_some(),
         tls_verify: cluster.tls.is_some(),
-        pool_size: cluster.pool_size.map_or(-1, i32::from),
+        pool_size: pool_size(cluster),
+        write_deadline: unless_default(cluster.write_deadline, default.write_deadline),
+        write_timeout: write_timeout(cluster.write_timeout),
+    };
+    if listen.is_none() {
+        // nats-server fills in defaults only where it listens.
+        shown.auth_timeout = unless_default(shown.auth_timeout, default.auth_timeout.as_secs_f64());
+        shown.tls_timeout = unless_default(shown.tls_timeout, tls_timeout(None));
+        shown.pool_size = unless_default(shown.pool_size, pool_size(&default));
+    }
+    shown
+}
+
+/// The value, or nothing if it is the default.
+fn unless_default<T: PartialEq + Default>(value: T, default: T) -> T {
+    if value == default {
+        T::default()
+    } else {
+        value
+    }
+}
+
+fn host_and_port(route: &RouteUrl) -> String {
+    if route.host.contains(':') {
+        format!("[{}]:{}", route.host, route.port)
+    } else {
+        format!("{}:{}", route.host, route.port)
+    }
+}
+
+fn write_timeout(what: WriteTimeout) -> &'static str {
+    match what {
+        WriteTimeout::Default => "",
+        WriteTimeout::Close => "close",
+        WriteTimeout::Retry => "retry",
     }
 }
 

@@ -1,7 +1,7 @@
 //! The monitoring pages over HTTP and through the API: what HTTP itself does, bounds, pages of many. That each field
 //! is nats-server's is tested beside it, in `interop`.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use natterjack_server::monitoring::{
 };
 use natterjack_server::{Endpoint, Monitoring, Options, Server, StartError};
 use serde_json::Value;
-use testkit::{HttpAnswer, Peer};
+use testkit::{Deadline, HttpAnswer, Peer};
 
 use crate::support::{PATIENCE, beside, options, quiet_peer, until};
 
@@ -154,20 +154,51 @@ async fn what_is_no_request_is_refused() {
 #[tokio::test]
 async fn who_does_not_finish_a_request_is_dropped() {
     let (_server, address) = start_with(monitored()).await;
-    for start in ["", "GET /varz HTT"] {
-        let ended = beside(move || {
+    beside(move || {
+        let waiting = ["", "GET /varz HTT"].map(|start| {
             let mut stream = TcpStream::connect(address).expect("connected");
             stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
             stream.write_all(start.as_bytes()).expect("sent");
-            stream.read(&mut [0; 100])
-        })
-        .await;
+            stream
+        });
         // The time is five seconds; the test only waits for its end.
-        assert!(!matches!(ended, Ok(1..)), "{start:?}: {ended:?}");
-        if let Err(error) = ended {
-            assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "{start:?}");
+        for mut stream in waiting {
+            match stream.read(&mut [0; 100]) {
+                Ok(0) => {}
+                Ok(count) => panic!("{count} bytes for no request"),
+                Err(error) => assert_ne!(error.kind(), ErrorKind::WouldBlock),
+            }
         }
-    }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_take_an_answer_is_dropped() {
+    const PAGES: usize = 300;
+    let (server, address) = start_with(monitored()).await;
+    // Some 80 KB on each page, together more than sockets hold.
+    let connections: Vec<_> = (0..200)
+        .map(|_| server.in_process_connection().expect("it runs"))
+        .collect();
+    until("all are there", || {
+        server.connections() == connections.len()
+    })
+    .await;
+    beside(move || {
+        let mut stream = TcpStream::connect(address).expect("connected");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        let request = "GET /connz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(PAGES);
+        stream.write_all(request.as_bytes()).expect("sent");
+        // Once the server has given up, what it gets is answered with a reset.
+        let deadline = Deadline::after(PATIENCE);
+        while stream.write_all(b"\n").is_ok() {
+            assert!(deadline.left().is_some(), "it still waits");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    })
+    .await;
+    drop(connections);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ mod client;
 
 mod certificates;
 mod handshakes;
+mod monitoring;
 mod traffic;
 
 use natterjack_server::{Options, Server, Tls};
