@@ -23,6 +23,8 @@ mod info;
 
 mod monitoring;
 
+mod options;
+
 mod reload;
 
 mod servers;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         configuration::trials(),
         info::trials(),
         monitoring::trials(),
+        options::trials(),
         reload::trials(),
         servers::trials(),
     ];

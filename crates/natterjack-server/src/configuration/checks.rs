@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use natterjack_conf::{Diagnostic, Severity, Sources};
 use natterjack_engine::access::{AccessProblem, Owner, Permissions, Side};
 
+use super::flags;
 use super::origin::Origin;
 use super::reader::{Advise, join};
 use super::{Configuration, Loaded};
@@ -57,20 +58,23 @@ impl Checker<'_> {
         message: impl Into<String>,
     ) -> &mut Diagnostic {
         let mut message = message.into();
-        let mut span = None;
+        let first = options
+            .iter()
+            .position(|option| self.is_given(option))
+            .unwrap_or(0);
+        let place = options.get(first);
+        let origin = place.and_then(|option| self.nearest_origin(option));
+        let span = origin.and_then(Origin::span);
         let mut others = Vec::new();
         for option in options {
-            match self.nearest_origin(option) {
-                Some(origin) => match (origin.span(), span) {
-                    (Some(place), None) => span = Some(place),
-                    (Some(_), Some(_)) => {
-                        others.push(format!("{option} is at {}", origin.text(self.sources)));
-                    }
-                    (None, _) => {
-                        others.push(format!("{option} comes from {}", origin.text(self.sources)));
-                    }
-                },
-                None => continue,
+            match self.origins.get(*option) {
+                Some(Origin::Flag(name)) if !message.contains("comes from") => {
+                    others.push(format!("{option} comes from {}", flags::dashed(name)));
+                }
+                Some(other) if Some(other) != origin && other.span() != span => {
+                    others.push(format!("{option} is at {}", other.text(self.sources)));
+                }
+                _ => {}
             }
         }
         if !others.is_empty() {
@@ -248,6 +252,11 @@ impl Checker<'_> {
         ];
         for (path, tls) in blocks {
             let Some(tls) = tls else { continue };
+            // Authorities that nobody is asked about are not read by the server, but had better be there.
+            let tls = &Tls {
+                verify: tls.verify || !tls.ca_files.is_empty(),
+                ..tls.clone()
+            };
             #[expect(
                 clippy::disallowed_methods,
                 reason = "whether a certificate is outdated depends on the time of checking"

@@ -7,7 +7,7 @@ mod tls;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use natterjack_engine::access::AccessProblem;
+use natterjack_engine::access::{AccessProblem, Permissions};
 use natterjack_engine::{Access, Limits};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -123,6 +123,9 @@ pub enum InvalidOption {
         /// The whole time.
         duration: Duration,
     },
+    /// What is exchanged with peers is about something that is no subject; queue groups are not among them.
+    #[error("{0:?} in permissions of the cluster is not a valid subject")]
+    ClusterSubject(String),
     /// Who may come in contradicts itself.
     #[error(transparent)]
     Access(#[from] AccessProblem),
@@ -185,6 +188,7 @@ impl InvalidOption {
             }
             Self::ZeroDuration(_) | Self::EndlessDuration(_) => &["lame_duck_duration"],
             Self::GraceOverDuration { .. } => &["lame_duck_grace_period", "lame_duck_duration"],
+            Self::ClusterSubject(_) => &["cluster.permissions"],
             Self::Access(_) => &["authorization", "accounts"],
         }
     }
@@ -233,6 +237,9 @@ impl Options {
                 duration: self.lame_duck_duration,
             });
         }
+        if let Some(permissions) = self.cluster.as_ref().and_then(|it| it.permissions.as_ref()) {
+            problems.extend(cluster_subjects(permissions));
+        }
         problems.extend(
             self.authorization
                 .problems()
@@ -264,6 +271,26 @@ impl Options {
             closed_connections_max: self.max_closed_clients,
         }
     }
+}
+
+/// What is no subject in permissions of a cluster. The rules for publishing hold for both directions.
+fn cluster_subjects(permissions: &Permissions) -> impl Iterator<Item = InvalidOption> {
+    let rules = [&permissions.publish, &permissions.subscribe].map(|rules| Access {
+        default_permissions: Some(Permissions {
+            publish: rules.clone(),
+            ..Permissions::default()
+        }),
+        ..Access::default()
+    });
+    rules
+        .into_iter()
+        .flat_map(|access| access.problems())
+        .filter_map(|problem| match problem {
+            AccessProblem::InvalidSubject { subject, .. } => {
+                Some(InvalidOption::ClusterSubject(subject))
+            }
+            _ => None,
+        })
 }
 
 #[cfg(test)]

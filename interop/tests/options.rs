@@ -1,0 +1,200 @@
+//! Options: the cases of `options/`, each judged by nats-server (`-t`) and by our reader of configurations. Both must accept
+//! or refuse it; where we judge differently on purpose the case says so with the reason, and both judgements are checked.
+//! And the files of `examples/nats-conf/`, which both must accept.
+//!
+//! ```text
+//! == a name                          begins a case
+//! accepted                           both accept
+//! refused                            both refuse
+//! warned                             both refuse because of a warning; without -t both would start
+//! only nats-server accepts: reason
+//! only natterjack accepts: reason
+//! says: text                         what our first complaint says
+//! ```
+//!
+//! Everything else is the file. `$DIR` in it stands for a folder with `cert.pem`, `key.pem` and `ca.pem`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use natterjack_conf::EmptyEnvironment;
+use natterjack_server::configuration::{Configuration, Flags, Loaded};
+use testkit::Program;
+use testkit::programs;
+
+use crate::trial;
+
+/// For a verdict. It takes some hundredths of a second.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut trials = Vec::new();
+    for file in files(&root.join("options")) {
+        let text = fs::read_to_string(&file).expect("a listed file can be read");
+        let theme = stem(&file);
+        for case in Case::parse_all(&text) {
+            let name = format!("options::{theme}::{}", case.name.replace(' ', "_"));
+            trials.push(trial(name, [programs::nats_server().map(drop)], move || {
+                judge(&case);
+            }));
+        }
+    }
+    for file in files(&root.join("../examples/nats-conf")) {
+        let name = format!("options::example::{}", stem(&file));
+        trials.push(trial(name, [programs::nats_server().map(drop)], move || {
+            let text = fs::read_to_string(&file).expect("a listed file can be read");
+            let folder = folder();
+            let written = write(folder.path(), &text);
+            let (accepts, output) = reference(&written);
+            assert!(accepts, "nats-server refuses: {output}");
+            let ours = ours(&written);
+            assert!(complaints(&ours).is_empty(), "{}", complaints(&ours).concat());
+        }));
+    }
+    trials
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.expect("the folder can be listed").path())
+        .filter(|path| path.extension().is_some_and(|end| end == "txt" || end == "conf"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn stem(path: &Path) -> String {
+    let stem = path.file_stem().expect("listed files have names");
+    stem.to_string_lossy().into_owned()
+}
+
+struct Case {
+    name: String,
+    text: String,
+    expected: Expected,
+    says: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    Accepted,
+    Refused,
+    Warned,
+    OnlyReference,
+    OnlyOurs,
+}
+
+impl Case {
+    fn parse_all(text: &str) -> Vec<Self> {
+        let text = format!("\n{text}");
+        let blocks = text.split("\n== ").skip(1);
+        blocks.map(Self::parse).collect()
+    }
+
+    fn parse(block: &str) -> Self {
+        let mut lines = block.lines();
+        let name = lines.next().unwrap_or_default().to_owned();
+        let verdict = lines.next().unwrap_or_default();
+        let expected = match verdict {
+            "accepted" => Expected::Accepted,
+            "refused" => Expected::Refused,
+            "warned" => Expected::Warned,
+            other => match other.split_once(": ") {
+                Some(("only nats-server accepts", _)) => Expected::OnlyReference,
+                Some(("only natterjack accepts", _)) => Expected::OnlyOurs,
+                _ => panic!("{name}: {other:?} is no verdict, or gives no reason"),
+            },
+        };
+        let mut says = None;
+        let mut text = String::new();
+        for line in lines {
+            match line.strip_prefix("says: ") {
+                Some(expected) => says = Some(expected.to_owned()),
+                None => {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
+        Self {
+            name,
+            text,
+            expected,
+            says,
+        }
+    }
+}
+
+fn judge(case: &Case) {
+    let folder = folder();
+    let file = write(folder.path(), &case.text);
+    let (reference, output) = reference(&file);
+    let ours = ours(&file);
+    let complaints = complaints(&ours);
+    let found = match (reference, complaints.is_empty(), ours.is_valid()) {
+        (true, true, _) => Expected::Accepted,
+        (true, false, _) => Expected::OnlyReference,
+        (false, true, _) => Expected::OnlyOurs,
+        (false, false, true) => Expected::Warned,
+        (false, false, false) => Expected::Refused,
+    };
+    let complaints = complaints.concat();
+    assert_eq!(
+        found, case.expected,
+        "nats-server: {output}\nours: {complaints}"
+    );
+    if let Some(says) = &case.says {
+        assert!(complaints.contains(says), "{says:?} is not in: {complaints}");
+    }
+}
+
+/// What refuses a configuration under `-t`.
+fn complaints(loaded: &Loaded) -> Vec<String> {
+    let complaints = loaded.errors().chain(loaded.warnings());
+    complaints.map(|complaint| loaded.render(complaint)).collect()
+}
+
+fn reference(file: &Path) -> (bool, String) {
+    let program = programs::nats_server().expect("this test needs it");
+    let mut command = Command::new(program);
+    command.arg("-t").arg("-c").arg(file).env_clear();
+    let mut running = Program::spawn(&mut command).expect("the reference starts");
+    let status = running
+        .wait_for_exit(PATIENCE)
+        .expect("the reference gives a verdict");
+    (status.code() == Some(0), running.output())
+}
+
+fn ours(file: &Path) -> Loaded {
+    Configuration::load(Some(file), &Flags::default(), &EmptyEnvironment)
+}
+
+fn write(folder: &Path, text: &str) -> PathBuf {
+    let file = folder.join("case.conf");
+    let folder = folder.to_str().expect("temporary folders have plain names");
+    fs::write(&file, text.replace("$DIR", folder)).expect("a file in a folder of ours");
+    file
+}
+
+/// A folder with a certificate that vouches for itself.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder for a test");
+    let key = rcgen::KeyPair::generate().expect("a key can be made");
+    let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .expect("localhost is a name");
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = parameters.self_signed(&key).expect("it can sign");
+    for (name, text) in [
+        ("cert.pem", certificate.pem()),
+        ("key.pem", key.serialize_pem()),
+        ("ca.pem", certificate.pem()),
+    ] {
+        fs::write(folder.path().join(name), text).expect("a file in a folder of ours");
+    }
+    folder
+}
