@@ -79,12 +79,22 @@ fn what_is_no_process_id_file_is_not_overwritten() {
 #[test]
 fn the_ports_file_says_where_it_listens_and_goes_with_the_server() {
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&["--ports_file_dir", folder.path().to_str().unwrap()]);
+    let daemon = Daemon::start(&[
+        "-m",
+        "-1",
+        "--ports_file_dir",
+        folder.path().to_str().unwrap(),
+    ]);
     let path = folder
         .path()
         .join(format!("natterjackd_{}.ports", daemon.running.pid()));
     let ports: Value = serde_json::from_str(&wait_for_text(&path, "}")).unwrap();
-    assert_eq!(ports, json!({ "nats": [daemon.url] }));
+    let monitoring = ports["monitoring"][0].as_str().unwrap();
+    assert!(monitoring.starts_with("http://127.0.0.1:"), "{ports}");
+    assert_eq!(
+        ports,
+        json!({ "nats": [daemon.url], "monitoring": [monitoring] })
+    );
     daemon.running.signal("TERM");
     daemon.running.end();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

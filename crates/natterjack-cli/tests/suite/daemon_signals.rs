@@ -14,13 +14,17 @@ fn connect(daemon: &Daemon) -> TcpStream {
     stream
         .write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n")
         .unwrap();
-    let mut lines = BufReader::new(stream.try_clone().unwrap());
+    wait_for_pong(&stream);
+    stream
+}
+
+fn wait_for_pong(stream: &TcpStream) {
+    let mut lines = BufReader::new(stream);
     let mut line = String::new();
     while line != "PONG\r\n" {
         line.clear();
         assert!(lines.read_line(&mut line).unwrap() > 0);
     }
-    stream
 }
 
 #[test]
@@ -35,6 +39,7 @@ fn quit_tells_what_the_server_is_doing() {
         "Uptime: ",
         "Connections: 1\n",
         "Subscriptions: 0\n",
+        "Connection: {\"cid\":",
     ] {
         assert!(ended.stderr.contains(text), "no {text} in {ended:?}");
     }
@@ -57,6 +62,32 @@ fn in_lame_duck_mode_only_an_interrupt_hurries() {
     let ended = daemon.running.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stderr.contains("Server Exiting.."), "{ended:?}");
+}
+
+/// A client that takes nothing is waited for, but not if somebody is in a hurry.
+#[test]
+fn another_interrupt_hurries() {
+    let mut daemon = Daemon::start(&[]);
+    let (mut reader, mut writer) = (connect(&daemon), connect(&daemon));
+    reader.write_all(b"SUB s 1\r\nPING\r\n").unwrap();
+    wait_for_pong(&reader);
+    let mut message = b"PUB s 1000000\r\n".to_vec();
+    message.resize(message.len() + 1_000_000, b'x');
+    message.extend_from_slice(b"\r\n");
+    for _ in 0..30 {
+        writer.write_all(&message).unwrap();
+    }
+    writer.write_all(b"PING\r\n").unwrap();
+    wait_for_pong(&writer);
+    daemon.running.signal("INT");
+    daemon.running.stderr_line("Initiating Shutdown...");
+    daemon.running.signal("INT");
+    daemon
+        .running
+        .stderr_line("[WRN] Interrupted once more: ending at once");
+    let ended = daemon.running.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.stderr.contains("Server Exiting.."), "{ended:?}");
 }
 
 #[test]

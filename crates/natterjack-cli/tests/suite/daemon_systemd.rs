@@ -1,6 +1,7 @@
 //! `natterjackd` under a service manager: what it is told, and sockets it has opened.
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -81,8 +82,7 @@ fn the_watchdog_hears_from_it_again_and_again() {
 
 /// Sockets start at number 3, and say for which process they are: a shell sees to both, and becomes the daemon.
 fn start_with_socket(listener: TcpListener, names: &str) -> Running {
-    let script =
-        r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES="$1" exec "$0""#;
+    let script = r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES="$1" exec "$0" -a 127.0.0.1 -p -1"#;
     let mut command = Command::new("sh");
     command
         .args(["-c", script, NATTERJACKD, names])
@@ -101,6 +101,28 @@ fn it_serves_on_the_socket_it_is_given() {
     let url = format!("nats://{address}");
     let ended = run(NATTERJACK, &["pub", "s", "x", "-s", &url], "");
     assert_eq!(ended.code, Some(0), "{ended:?}");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, Some(0));
+}
+
+#[test]
+fn a_socket_may_be_for_the_monitoring_pages() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut daemon = start_with_socket(listener, "monitor");
+    let line = daemon.stderr_line("Starting http monitor on ");
+    assert!(line.ends_with(&address.to_string()), "{line}");
+    let line = daemon.stderr_line("Listening for client connections on ");
+    assert!(!line.ends_with(&address.to_string()), "{line}");
+    daemon.stderr_line("Server is ready");
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, Some(0));
 }

@@ -44,13 +44,18 @@ impl Files {
 }
 
 fn ports(server: &Server) -> Ports {
-    let scheme = |is_tls: bool, with: &'static str, without| if is_tls { with } else { without };
-    let options = server.options();
+    let clients = if server.options().tls.is_some() {
+        "tls"
+    } else {
+        "nats"
+    };
     Ports {
-        nats: urls(
-            scheme(options.tls.is_some(), "tls", "nats"),
-            server.client_addrs(),
-        ),
+        nats: urls(clients, server.client_addrs()),
+        monitoring: [
+            urls("http", server.monitoring_addr().as_slice()),
+            urls("https", server.monitoring_tls_addr().as_slice()),
+        ]
+        .concat(),
         ..Ports::default()
     }
 }

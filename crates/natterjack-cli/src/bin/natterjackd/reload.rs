@@ -31,14 +31,22 @@ impl Daemon<'_> {
     /// Reads the configuration anew, and tells log and service manager what became of it.
     pub(crate) async fn reload(&mut self) {
         self.notifier.reloading();
-        let status = match self.try_reload().await {
-            Ok(()) => self.status(),
-            Err(error) => {
-                tracing::error!("Failed to reload server configuration: {error}");
-                format!("{}; the last reload failed, see the log", self.status())
-            }
+        let status = if self.reload_unannounced().await {
+            self.status()
+        } else {
+            format!("{}; the last reload failed, see the log", self.status())
         };
         self.notifier.ready(&status);
+    }
+
+    /// The same for a server that is leaving: to the service manager it must not look as if it came back. Whether the
+    /// new configuration is in force.
+    pub(crate) async fn reload_unannounced(&mut self) -> bool {
+        let outcome = self.try_reload().await;
+        if let Err(error) = &outcome {
+            tracing::error!("Failed to reload server configuration: {error}");
+        }
+        outcome.is_ok()
     }
 
     async fn try_reload(&mut self) -> Result<(), ReloadFailure> {
@@ -72,6 +80,7 @@ impl Daemon<'_> {
         self.server.set_configuration_digest(digest);
         tracing::info!("Reloaded server configuration ({digest})");
         self.settings = new;
+        self.show_digest();
         Ok(())
     }
 

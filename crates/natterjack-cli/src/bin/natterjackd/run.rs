@@ -14,9 +14,8 @@ use crate::files::Files;
 use crate::pid_file::PidFileError;
 use crate::settings::Settings;
 use crate::signals::{Request, Signals};
-use crate::state::State;
 use crate::systemd::{self, ActivationError, Notifier};
-use crate::{check, complain, settings, watchdog};
+use crate::{check, complain, settings, state, watchdog};
 
 /// What nats-server's process ends with after SIGQUIT.
 const QUIT: u8 = 2;
@@ -90,12 +89,15 @@ fn serve(line: CommandLine, settings: Settings, log: &Log) -> Result<ExitCode, F
         .enable_all()
         .build()
         .map_err(Failure::Runtime)?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         // Before the server is ready: whoever reads that line may signal at once.
         let mut signals = Signals::watch().map_err(Failure::Signals)?;
         let daemon = Daemon::start(line, settings, log).await?;
         Ok(daemon.obey(&mut signals).await)
-    })
+    });
+    // Tasks that are still there have had their time, or have come to a standstill.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// The lines nats-server begins with, as far as the server does not log them itself.
@@ -104,6 +106,10 @@ fn greet(settings: &Settings) {
     tracing::info!("  Version:  {}", env!("CARGO_PKG_VERSION"));
     let revision = option_env!("NATTERJACK_GIT_COMMIT").unwrap_or("not set");
     tracing::info!("  Git:      [{revision}]");
+    let cluster = settings.options().cluster.as_ref();
+    if let Some(name) = cluster.and_then(|cluster| cluster.name.as_ref()) {
+        tracing::info!("  Cluster:  {name}");
+    }
     if let Some(limit) = open_files::raise_limit() {
         tracing::debug!("  Open files: at most {limit}");
     }
@@ -111,6 +117,11 @@ fn greet(settings: &Settings) {
         tracing::info!("Using configuration file: {} ({digest})", path.display());
     }
     settings.log_problems();
+    if settings.options().cluster.is_some() {
+        tracing::warn!(
+            "This server does not join its cluster: the block cluster is checked, but routes are not supported yet"
+        );
+    }
 }
 
 /// A server and all that is around it.
@@ -121,7 +132,6 @@ pub(crate) struct Daemon<'a> {
     pub(crate) files: Files,
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) server: Arc<Server>,
-    state: State,
 }
 
 impl<'a> Daemon<'a> {
@@ -145,10 +155,17 @@ impl<'a> Daemon<'a> {
             files,
             notifier,
             server,
-            state: State::start(),
         };
+        daemon.show_digest();
         daemon.notifier.ready(&daemon.status());
         Ok(daemon)
+    }
+
+    /// Monitoring shows which configuration is in force.
+    pub(crate) fn show_digest(&self) {
+        if let Some((_, digest)) = self.settings.file() {
+            self.server.set_configuration_digest(digest);
+        }
     }
 
     pub(crate) fn status(&self) -> String {
@@ -209,7 +226,9 @@ impl<'a> Daemon<'a> {
                 Request::Interrupt => return self.shut_down(signals).await,
                 Request::Quit => return self.quit(),
                 Request::Reopen => self.reopen(),
-                Request::Reload => self.reload().await,
+                Request::Reload => {
+                    self.reload_unannounced().await;
+                }
                 Request::Terminate | Request::LameDuck => {}
             }
         }
@@ -218,7 +237,7 @@ impl<'a> Daemon<'a> {
     /// nats-server's runtime prints the stacks of all goroutines and ends the process; ours has what the server is doing
     /// to tell.
     fn quit(&self) -> ExitCode {
-        self.state.log(&self.server);
+        state::log(&self.server);
         ExitCode::from(QUIT)
     }
 

@@ -24,7 +24,8 @@ impl Notifier {
         Self::new(|name| std::env::var_os(name))
     }
 
-    fn new(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+    /// With variables from elsewhere.
+    pub(crate) fn new(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let socket = variable("NOTIFY_SOCKET").and_then(|address| match connect(&address) {
             Ok(socket) => Some(socket),
             Err(error) => {
