@@ -3,7 +3,7 @@
 use natterjack_engine::{Nonce, ServerInfo};
 use nkeys::KeyPair;
 
-use crate::options::Options;
+use crate::options::{HandshakeFirst, Options};
 
 /// The nats-server version whose behaviour clients can rely on. Client libraries compare it to decide which
 /// features they may use, so it is not our own version.
@@ -32,7 +32,8 @@ pub(crate) fn nonce() -> Nonce {
 /// INFO as far as it is the same for all clients. `port` is the one that was really bound.
 pub(crate) fn server_info(options: &Options, server_id: &str, port: u16) -> ServerInfo {
     let (host, port) = advertised(options, port);
-    let (tls, is_optional) = (options.tls.as_ref(), options.allow_non_tls);
+    let tls = options.tls.as_ref();
+    let is_first = tls.is_some_and(|tls| tls.handshake_first == HandshakeFirst::Yes);
     ServerInfo {
         server_id: server_id.to_owned(),
         server_name: options
@@ -45,8 +46,9 @@ pub(crate) fn server_info(options: &Options, server_id: &str, port: u16) -> Serv
         host,
         port,
         headers: !options.no_header_support,
-        tls_required: tls.is_some() && !is_optional,
-        tls_available: tls.is_some() && is_optional,
+        // Who has come as far as to read this with the handshake first cannot go on without.
+        tls_required: tls.is_some() && (is_first || !options.allow_non_tls),
+        tls_available: tls.is_some() && options.allow_non_tls,
         tls_verify: tls.is_some_and(|tls| tls.verify || tls.verify_and_map),
         api_lvl: COMPATIBLE_API_LEVEL,
         ..ServerInfo::default()

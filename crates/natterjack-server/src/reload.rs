@@ -66,7 +66,7 @@ impl Server {
             Reconfiguration {
                 info: server_info(&new, self.server_id(), self.client_addr().port()),
                 limits: new.limits(),
-                access: new.authorization.clone(),
+                access: new.access(),
             },
             now(),
         );

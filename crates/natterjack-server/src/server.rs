@@ -157,7 +157,7 @@ impl Server {
         let engine = Engine::new(Settings {
             info,
             limits: options.limits(),
-            access: options.authorization.clone(),
+            access: options.access(),
             seed: fastrand::u64(..),
         });
         let shared = Arc::new(Shared {
@@ -181,6 +181,7 @@ impl Server {
             tracing::info!("Listening for client connections on {address}");
             tokio::spawn(listener::accept(Arc::clone(&shared), listener));
         }
+        shared.tls.announce();
         tracing::info!("Server is ready");
         Ok(Self {
             shared,
@@ -213,9 +214,10 @@ impl Server {
                 IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             });
         }
-        let scheme = match self.shared.tls.current() {
-            Some(_) if !self.shared.tls.is_optional() => "tls",
-            _ => "nats",
+        let scheme = if self.shared.tls.is_required() {
+            "tls"
+        } else {
+            "nats"
         };
         format!("{scheme}://{address}")
     }

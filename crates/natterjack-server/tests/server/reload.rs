@@ -26,6 +26,7 @@ async fn what_changes_is_told_and_holds_for_open_connections() {
     assert_eq!(*server.options(), new);
     assert_eq!(server.varz().max_payload, 10);
     beside(move || {
+        assert_eq!(peer.expect_info()["max_payload"], 10);
         peer.send("PUB a 11\r\n");
         peer.expect_error("Maximum Payload Violation");
         peer.expect_closed();
@@ -54,7 +55,7 @@ async fn what_cannot_change_refuses_everything_and_is_named() {
         "{text}"
     );
     assert_eq!(*server.options(), options());
-    assert_eq!(server.varz().max_payload, options().max_payload as i64);
+    assert_eq!(server.varz().max_payload, options().max_payload);
     server.shutdown().await;
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use natterjack_wire::client::{self, ConnectOptions};
+use natterjack_wire::client::{self, ConnectOptions, ServerInfo};
 
 use super::ClientSession;
 use super::input::Partial;
@@ -32,7 +32,7 @@ impl ClientSession {
         }
         self.heartbeat.adapt(&self.config.limits, now);
         self.change_access(&former, now);
-        if self.config.info != former.info && self.outbox.accepts_info() {
+        if concerns_clients(&former.info, &self.config.info) && self.outbox.accepts_info() {
             let mut text = Vec::new();
             client::info(&mut text, &self.info());
             self.outbox.append(&text);
@@ -88,4 +88,10 @@ impl ClientSession {
             subscriptions: self.subscriptions.len(),
         });
     }
+}
+
+/// Whether clients that are connected go by what is different: how much they may send, and where else they may
+/// go. The rest of INFO is about how to connect.
+fn concerns_clients(former: &ServerInfo, new: &ServerInfo) -> bool {
+    former.max_payload != new.max_payload || former.connect_urls != new.connect_urls
 }
