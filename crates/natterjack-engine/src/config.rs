@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use hashbrown::HashMap;
 use natterjack_wire::client::ServerInfo;
 
 use crate::access::{Access, AccountLimits, Directory};
@@ -19,8 +20,8 @@ use crate::limits::{Limits, WriteTimeout};
 /// Everything about an engine that can change while it runs.
 #[derive(Clone, Debug)]
 pub struct Reconfiguration {
-    /// What clients are told of the server; `max_payload` and `auth_required` follow from the rest. When it
-    /// changes, clients that listen are sent it anew.
+    /// What clients are told of the server; `max_payload` and `auth_required` follow from the rest. When
+    /// `max_payload` or `connect_urls` changes, clients that listen are sent it anew.
     pub info: ServerInfo,
     /// Bounds.
     pub limits: Limits,
@@ -35,25 +36,33 @@ pub(crate) struct Config {
     pub(crate) info: ServerInfo,
     pub(crate) limits: Limits,
     pub(crate) access: Access,
+    /// The generation that brought `access`; as long as it is the same, nobody's rights have changed.
+    pub(crate) access_generation: u64,
     /// `access`, compiled.
-    pub(crate) directory: Directory,
+    pub(crate) directory: Arc<Directory>,
     /// The accounts there are: the global one first, the others by name.
     pub(crate) accounts: Vec<Arc<Account>>,
+    /// The same by name, with their bounds.
+    by_name: HashMap<Arc<str>, (Arc<Account>, AccountLimits)>,
 }
 
 impl Config {
-    /// Accounts that were there `before` stay the same.
+    /// The configuration that follows `before`. Accounts that were there stay the same, with all that is in them.
     pub(crate) fn new(
         generation: u64,
         reconfiguration: Reconfiguration,
-        before: &[Arc<Account>],
+        before: Option<&Self>,
     ) -> Self {
         let Reconfiguration {
             mut info,
             limits,
             access,
         } = reconfiguration;
-        let directory = Directory::new(&access);
+        let unchanged = before.filter(|before| before.access == access);
+        let directory = unchanged.map_or_else(
+            || Arc::new(Directory::new(&access)),
+            |before| Arc::clone(&before.directory),
+        );
         info.max_payload = limits.payload_bytes_max as i64;
         info.auth_required = directory.announces_authentication();
         let mut names: Vec<&str> = access
@@ -66,38 +75,46 @@ impl Config {
         names.dedup();
         names.retain(|&name| name != GLOBAL_ACCOUNT);
         let account = |name: &str| {
-            let known = before.iter().find(|account| account.name() == name);
-            known.map_or_else(|| Arc::new(Account::new(name)), Arc::clone)
+            let known = before.and_then(|before| before.by_name.get(name));
+            known.map_or_else(
+                || Arc::new(Account::new(name)),
+                |(account, _)| Arc::clone(account),
+            )
         };
-        let accounts = core::iter::once(GLOBAL_ACCOUNT)
+        let accounts: Vec<Arc<Account>> = core::iter::once(GLOBAL_ACCOUNT)
             .chain(names)
             .map(account)
             .collect();
+        let bounds = access
+            .accounts
+            .iter()
+            .map(|account| (account.name.as_str(), account.limits));
+        let bounds: HashMap<&str, AccountLimits> = bounds.collect();
+        let by_name: HashMap<_, _> = accounts
+            .iter()
+            .map(|account| {
+                let bounds = bounds.get(account.name()).copied().unwrap_or_default();
+                let name = Arc::clone(account.shared_name());
+                (name, (Arc::clone(account), bounds))
+            })
+            .collect();
+        drop(bounds);
         Self {
             generation,
+            access_generation: unchanged.map_or(generation, |before| before.access_generation),
+            by_name,
             info,
             limits,
-            access,
             directory,
             accounts,
+            access,
         }
     }
 
     /// An account and its bounds.
     pub(crate) fn account(&self, name: &str) -> Option<(&Arc<Account>, AccountLimits)> {
-        let account = self
-            .accounts
-            .iter()
-            .find(|account| account.name() == name)?;
-        let configured = self
-            .access
-            .accounts
-            .iter()
-            .find(|account| account.name == name);
-        Some((
-            account,
-            configured.map(|account| account.limits).unwrap_or_default(),
-        ))
+        let (account, limits) = self.by_name.get(name)?;
+        Some((account, *limits))
     }
 
     pub(crate) fn outbox_limits(&self) -> OutboxLimits {

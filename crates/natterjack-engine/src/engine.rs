@@ -134,7 +134,7 @@ impl Engine {
                 limits,
                 access,
             },
-            &[],
+            None,
         );
         let global = Arc::clone(&config.accounts[0]);
         Arc::new(Self {
@@ -196,7 +196,7 @@ impl Engine {
         let config = Arc::new(Config::new(
             self.generation() + 1,
             reconfiguration,
-            &self.config().accounts,
+            Some(&self.config()),
         ));
         let (generation, connections_max) = (config.generation, config.limits.connections_max);
         self.closed.set_max(config.limits.closed_connections_max);

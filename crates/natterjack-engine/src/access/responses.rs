@@ -73,6 +73,22 @@ impl Responses {
         self.forget(now);
     }
 
+    /// The request that was noted last for `reply` did not arrive after all.
+    pub(crate) fn retract(&mut self, reply: &[u8]) {
+        let granted = u64::try_from(self.limit.messages_max).unwrap_or(u64::MAX);
+        let left = self.open.get(reply).and_then(|open| open.left);
+        match left.map(|left| left.saturating_sub(granted)) {
+            Some(left) if left > 0 => {
+                if let Some(open) = self.open.get_mut(reply) {
+                    open.left = Some(left);
+                }
+            }
+            _ => {
+                self.open.remove(reply);
+            }
+        }
+    }
+
     /// Whether an answer to `reply` may be published now; if so, it is counted.
     pub(crate) fn take(&mut self, reply: &[u8], now: Instant) -> bool {
         let Some(open) = self.open.get(reply) else {
@@ -155,6 +171,22 @@ mod tests {
         responses.requested(b"r", now);
         responses.requested(b"r", now);
         assert!(responses.take(b"r", now) && responses.take(b"r", now));
+        assert!(!responses.take(b"r", now));
+    }
+
+    #[test]
+    fn what_did_not_arrive_cannot_be_answered() {
+        let now = start();
+        let mut responses = responses(2);
+        responses.requested(b"r", now);
+        responses.retract(b"r");
+        assert!(!responses.take(b"r", now));
+        responses.requested(b"r", now);
+        responses.requested(b"r", now);
+        responses.retract(b"r");
+        assert!(responses.take(b"r", now) && responses.take(b"r", now));
+        assert!(!responses.take(b"r", now));
+        responses.retract(b"r");
         assert!(!responses.take(b"r", now));
     }
 

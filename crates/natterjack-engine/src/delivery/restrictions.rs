@@ -68,6 +68,17 @@ impl Restrictions {
         true
     }
 
+    /// A message that was [admitted](Self::admit) was not delivered.
+    pub(crate) fn retract(&self, reply: &[u8]) {
+        let mut restricted = self.0.lock();
+        if let Some(restricted) = &mut *restricted
+            && let Some(responses) = &mut restricted.responses
+            && !reply.is_empty()
+        {
+            responses.retract(reply);
+        }
+    }
+
     /// Whether publishing to `subject` is an answer that may be given; if so, it is counted.
     pub(crate) fn take_response(&self, subject: &[u8], now: Instant) -> bool {
         let mut restricted = self.0.lock();

@@ -282,9 +282,8 @@ impl Deliverer {
             let is_taken = subscription.max() == 0
                 && self.deliver_picked(run, source, subscription, &picks, direct, now);
             for &Pick { frame, .. } in &picks {
-                let frames = frame..frame + 1;
                 let reached = is_taken
-                    || self.deliver_counted(run, source, subscription, publisher, frames, now) == 1;
+                    || self.deliver_admitted(run, source, subscription, publisher, frame, now);
                 if track && reached {
                     self.reached[frame] = true;
                 }
@@ -376,6 +375,9 @@ impl Deliverer {
                 }
             }
             if !self.deliver_picked(run, source, subscription, share, direct, now) {
+                share
+                    .iter()
+                    .for_each(|pick| retract(subscription, run, source, pick.frame));
                 refused.extend_from_slice(share);
             } else if track {
                 share
@@ -421,8 +423,25 @@ impl Deliverer {
         let frame = pick.frame;
         publisher.may_reach(subscription)
             && admits(subscription, run, source, frame, now)
-            && self.deliver_counted(run, source, subscription, publisher, frame..frame + 1, now)
-                == 1
+            && self.deliver_admitted(run, source, subscription, publisher, frame, now)
+    }
+
+    /// Delivers one frame that has just been [admitted](admits). Returns whether it was taken.
+    fn deliver_admitted(
+        &mut self,
+        run: &Run,
+        source: Source<'_>,
+        subscription: &Arc<Subscription>,
+        publisher: &Publisher<'_>,
+        frame: usize,
+        now: Instant,
+    ) -> bool {
+        let frames = frame..frame + 1;
+        let is_taken = self.deliver_counted(run, source, subscription, publisher, frames, now) == 1;
+        if !is_taken {
+            retract(subscription, run, source, frame);
+        }
+        is_taken
     }
 
     /// Books what an offer came to. Returns whether the messages were accepted.
@@ -487,6 +506,14 @@ fn admits(
     let reply = frame.reply.of_bytes(source.input);
     let restrictions = subscription.outbox().restrictions();
     restrictions.admit(subscription, subject, reply, now)
+}
+
+/// A frame that was [admitted](admits) was not delivered: it cannot be answered.
+fn retract(subscription: &Subscription, run: &Run, source: Source<'_>, frame: usize) {
+    if subscription.is_restricted() {
+        let reply = run.frames[frame].reply.of_bytes(source.input);
+        subscription.outbox().restrictions().retract(reply);
+    }
 }
 
 /// Logs what is offered to a client, without payloads.

@@ -96,17 +96,23 @@ impl Harness {
 
     /// A connection that was sent INFO and nothing else.
     pub(crate) fn open(&self) -> Client {
-        let peer = Arc::new(Memory {
+        self.open_as(Peer::default())
+    }
+
+    /// The same for a peer of which more is known.
+    pub(crate) fn open_as(&self, peer: Peer) -> Client {
+        let memory = Arc::new(Memory {
             written: Mutex::default(),
             room: AtomicUsize::new(usize::MAX),
             writes: AtomicUsize::new(0),
             wakes: AtomicUsize::new(0),
         });
-        let transport = Arc::clone(&peer) as Arc<dyn Transport>;
-        let session = self
-            .engine
-            .open_client(Peer::default(), transport, self.now);
-        Client { session, peer }
+        let transport = Arc::clone(&memory) as Arc<dyn Transport>;
+        let session = self.engine.open_client(peer, transport, self.now);
+        Client {
+            session,
+            peer: memory,
+        }
     }
 
     /// A connection that said CONNECT with these options besides `verbose:false, pedantic:false`.

@@ -1,6 +1,7 @@
 //! The engine through its public API: sessions fed with bytes, transports that remember what was written, and
 //! a clock that moves when told.
 
+mod access;
 mod backpressure;
 mod conversation;
 mod delivery;

@@ -330,7 +330,8 @@ impl ClientSession {
 
     /// What a new configuration means for who this client is and what it may do (options reference, section 9).
     pub(super) fn change_access(&mut self, former: &Config, now: Instant) {
-        if self.config.access == former.access || self.outbox.is_closed() {
+        let is_same = self.config.access_generation == former.access_generation;
+        if is_same || self.outbox.is_closed() {
             return;
         }
         if let Some(checking) = &mut self.identity.checking {

@@ -61,6 +61,8 @@ impl ClientSession {
             self.outbox.set_accepts_info();
             let info = client::ServerInfo {
                 connect_info: true,
+                // Here nats-server says so even if there is a user for those without credentials.
+                auth_required: self.config.directory.is_closed(),
                 remote_account: self.account.name().to_owned(),
                 acc_is_sys: self.account.name() == &**self.config.directory.system_account(),
                 ..self.info()

@@ -1,0 +1,794 @@
+//! Who may do what, as clients see it: logging in, accounts, permissions, and all of it changing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use natterjack_engine::{
+    Access, AccountAccess, AccountLimits, CloseReason, ConnectionType, Credential, Limits, Nonce,
+    Peer, Permissions, ResponseLimit, SubjectRules, Trust, User,
+};
+
+use crate::harness::{Client, Harness};
+
+/// `s3cret` with cost 4.
+const HASH: &str = "$2a$04$BmSaDe1cdKljxg0nnPDwaunlfgNA2wGdlA9qCctDVN.f82Cq6au1m";
+
+const VIOLATION: &str = "-ERR 'Authorization Violation'\r\n";
+
+fn user(name: &str, permissions: Option<Permissions>) -> User {
+    User {
+        name: name.to_owned(),
+        credential: Credential::Password(name.into()),
+        permissions,
+        ..User::default()
+    }
+}
+
+fn account(name: &str, users: &[&str], limits: AccountLimits) -> AccountAccess {
+    AccountAccess {
+        name: name.to_owned(),
+        users: users.iter().map(|name| user(name, None)).collect(),
+        limits,
+        ..AccountAccess::default()
+    }
+}
+
+fn rules(allow: Option<&[&str]>, deny: &[&str]) -> SubjectRules {
+    let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    SubjectRules {
+        allow: allow.map(owned),
+        deny: owned(deny),
+    }
+}
+
+fn publish(allow: Option<&[&str]>, deny: &[&str]) -> Option<Permissions> {
+    Some(Permissions {
+        publish: rules(allow, deny),
+        ..Permissions::default()
+    })
+}
+
+fn subscribe(allow: Option<&[&str]>, deny: &[&str]) -> Option<Permissions> {
+    Some(Permissions {
+        subscribe: rules(allow, deny),
+        ..Permissions::default()
+    })
+}
+
+fn users(users: Vec<User>) -> Access {
+    Access {
+        users,
+        ..Access::default()
+    }
+}
+
+fn harness(access: Access) -> Harness {
+    assert_eq!(access.problems(), []);
+    Harness::with(Limits::default(), access)
+}
+
+fn login(harness: &mut Harness, name: &str) -> Client {
+    let client = harness.connect(&format!("\"user\":\"{name}\",\"pass\":\"{name}\""));
+    assert_eq!(client.closed(), None, "{name}");
+    client
+}
+
+#[track_caller]
+fn exchange(harness: &mut Harness, client: &mut Client, sent: &str, expected: &str) {
+    harness.send(client, sent.as_bytes());
+    assert_eq!(client.take(), expected, "after {sent:?}");
+}
+
+#[test]
+fn credentials_of_every_form_let_in_and_wrong_ones_do_not() {
+    for (access, right, wrong) in [
+        (
+            Access::token("t"),
+            r#""auth_token":"t""#,
+            r#""auth_token":"x""#,
+        ),
+        (
+            Access::user("u", HASH),
+            r#""user":"u","pass":"s3cret""#,
+            r#""user":"u","pass":"x""#,
+        ),
+        (
+            users(vec![user("a", None)]),
+            r#""user":"a","pass":"a""#,
+            r#""user":"b","pass":"a""#,
+        ),
+    ] {
+        let mut harness = harness(access);
+        let mut client = harness.connect(right);
+        exchange(&mut harness, &mut client, "PING\r\n", "PONG\r\n");
+        let client = harness.connect(wrong);
+        assert_eq!(client.take(), VIOLATION);
+        assert_eq!(client.closed(), Some(CloseReason::AuthenticationViolation));
+        let mut silent = harness.open();
+        assert!(silent.take().contains("\"auth_required\":true"));
+        exchange(&mut harness, &mut silent, "PING\r\n", VIOLATION);
+    }
+}
+
+#[test]
+fn while_a_password_is_checked_nothing_else_happens() {
+    let mut harness = harness(Access::user("u", HASH));
+    let connect = |password: &str| {
+        format!(
+            "CONNECT {{\"verbose\":false,\"user\":\"u\",\"pass\":\"{password}\"}}\r\nPING\r\nSUB a 1\r\nPU"
+        )
+    };
+    let mut client = harness.open();
+    client.take();
+    harness.send_unchecked(&mut client, connect("s3cret").as_bytes());
+    assert!(client.session.is_checking());
+    let check = client.session.pending_check().expect("a check");
+    assert!(client.session.pending_check().is_none(), "handed out once");
+    assert_eq!(client.take(), "");
+    assert!(check.run());
+    harness.finish_check(&mut client, true);
+    assert!(!client.session.is_checking());
+    assert_eq!(client.take(), "PONG\r\n");
+    // The operation that had begun goes on.
+    exchange(
+        &mut harness,
+        &mut client,
+        "B a 1\r\nx\r\n",
+        "MSG a 1 1\r\nx\r\n",
+    );
+
+    let mut wrong = harness.open();
+    wrong.take();
+    harness.send_unchecked(&mut wrong, connect("wrong").as_bytes());
+    let check = wrong.session.pending_check().expect("a check");
+    harness.finish_check(&mut wrong, check.run());
+    assert_eq!(wrong.take(), VIOLATION);
+
+    // The time to log in runs on, and an outcome that comes later changes nothing.
+    let mut late = harness.open();
+    late.take();
+    harness.send_unchecked(&mut late, connect("s3cret").as_bytes());
+    harness.pass(&mut late, Duration::from_secs(3));
+    assert_eq!(late.closed(), Some(CloseReason::AuthenticationTimeout));
+    assert_eq!(late.take(), "-ERR 'Authentication Timeout'\r\n");
+    harness.finish_check(&mut late, true);
+    assert_eq!(late.take(), "");
+}
+
+#[test]
+fn accounts_do_not_hear_each_other() {
+    let mut harness = harness(Access {
+        users: vec![user("g", None)],
+        accounts: ["A", "B"]
+            .map(|name| account(name, &[&name.to_lowercase()], AccountLimits::default()))
+            .to_vec(),
+        ..Access::default()
+    });
+    let mut clients = ["g", "a", "b"].map(|name| login(&mut harness, name));
+    for client in &mut clients {
+        exchange(&mut harness, client, "SUB > 1\r\n", "");
+    }
+    let mut other = login(&mut harness, "a");
+    exchange(&mut harness, &mut other, "PUB x 1\r\nm\r\n", "");
+    let heard: Vec<String> = clients.iter().map(Client::take).collect();
+    assert_eq!(heard, ["", "MSG x 1 1\r\nm\r\n", ""]);
+    let subscriptions = |name: &str| {
+        harness
+            .engine
+            .account(name)
+            .map(|account| account.subscriptions())
+    };
+    assert_eq!(
+        ["$G", "A", "B", "$SYS", "C"].map(subscriptions),
+        [Some(1), Some(1), Some(1), Some(0), None]
+    );
+    for client in clients {
+        client.close();
+    }
+    assert_eq!(
+        harness
+            .engine
+            .account("A")
+            .expect("an account")
+            .subscriptions(),
+        0
+    );
+}
+
+#[test]
+fn a_client_learns_its_account_and_its_bounds() {
+    let limits = AccountLimits {
+        payload_bytes_max: Some(5),
+        subscriptions_max: Some(1),
+        connections_max: Some(2),
+    };
+    let mut harness = harness(Access {
+        accounts: vec![
+            account("A", &["a"], limits),
+            account("$SYS", &["s"], AccountLimits::default()),
+        ],
+        ..Access::default()
+    });
+    let mut client = harness.connect(r#""user":"a","pass":"a","protocol":1"#);
+    harness.send(&mut client, b"PING\r\n");
+    let info = client.take();
+    assert!(
+        info.contains("\"remote_account\":\"A\"") && info.contains("\"max_payload\":5,"),
+        "{info}"
+    );
+    assert!(!info.contains("acc_is_sys"));
+    exchange(
+        &mut harness,
+        &mut client,
+        "SUB a 1\r\nSUB b 2\r\n",
+        "-ERR 'maximum subscriptions exceeded'\r\n",
+    );
+    exchange(
+        &mut harness,
+        &mut client,
+        "PUB a 5\r\n12345\r\n",
+        "MSG a 1 5\r\n12345\r\n",
+    );
+    exchange(
+        &mut harness,
+        &mut client,
+        "PUB a 6\r\n",
+        "-ERR 'Maximum Payload Violation'\r\n",
+    );
+
+    let mut system = harness.connect(r#""user":"s","pass":"s","protocol":1"#);
+    harness.send(&mut system, b"PING\r\n");
+    assert!(system.take().contains("\"acc_is_sys\":true"));
+
+    client.close();
+    let first = login(&mut harness, "a");
+    let _second = login(&mut harness, "a");
+    let third = harness.connect(r#""user":"a","pass":"a""#);
+    assert_eq!(
+        third.take(),
+        "-ERR 'maximum account active connections exceeded'\r\n"
+    );
+    assert_eq!(
+        third.closed(),
+        Some(CloseReason::AccountConnectionsExceeded)
+    );
+    third.close();
+    first.close();
+    login(&mut harness, "a");
+}
+
+#[test]
+fn a_second_connect_moves_to_another_account() {
+    let mut harness = harness(Access {
+        accounts: ["A", "B"]
+            .map(|name| account(name, &[&name.to_lowercase()], AccountLimits::default()))
+            .to_vec(),
+        ..Access::default()
+    });
+    let mut client = login(&mut harness, "a");
+    let many: String = (0..3000)
+        .map(|sid| format!("SUB s.{sid} {sid}\r\n"))
+        .collect();
+    exchange(&mut harness, &mut client, &many, "");
+    exchange(
+        &mut harness,
+        &mut client,
+        "CONNECT {\"user\":\"b\",\"pass\":\"b\"}\r\nSUB x 1\r\nCONNECT {\"user\":\"a\",\"pass\":\"a\"}\r\nSUB y 1\r\n",
+        "",
+    );
+    let mut publisher = login(&mut harness, "a");
+    exchange(
+        &mut harness,
+        &mut publisher,
+        "PUB s.7 0\r\n\r\nPUB x 0\r\n\r\nPUB y 0\r\n\r\n",
+        "",
+    );
+    assert_eq!(client.take(), "MSG y 1 0\r\n\r\n");
+    let subscriptions = |name: &str| {
+        harness
+            .engine
+            .account(name)
+            .expect("an account")
+            .subscriptions()
+    };
+    assert_eq!((subscriptions("A"), subscriptions("B")), (1, 0));
+}
+
+#[test]
+fn a_user_for_those_without_credentials() {
+    let access = Access {
+        accounts: vec![account("A", &["guest", "other"], AccountLimits::default())],
+        no_auth_user: Some("guest".to_owned()),
+        ..Access::default()
+    };
+    let mut harness = harness(access);
+    let mut silent = harness.open();
+    assert!(!silent.take().contains("auth_required"));
+    exchange(&mut harness, &mut silent, "SUB x 1\r\n", "+OK\r\n");
+    let mut bare = harness.connect("");
+    exchange(&mut harness, &mut bare, "PUB x 0\r\n\r\n", "");
+    assert_eq!(silent.take(), "MSG x 1 0\r\n\r\n");
+    let wrong = harness.connect(r#""user":"guest","pass":"wrong""#);
+    assert_eq!(wrong.take(), VIOLATION);
+    // Who stays silent altogether is let go all the same.
+    let mut idle = harness.open();
+    idle.take();
+    harness.pass(&mut idle, Duration::from_secs(3));
+    assert_eq!(idle.take(), "-ERR 'Authentication Timeout'\r\n");
+}
+
+#[test]
+fn users_may_be_bound_to_kinds_of_connections() {
+    let bound = |kind| User {
+        connection_types: vec![kind],
+        ..user("a", None)
+    };
+    let socket = || Peer {
+        address: Some(([127, 0, 0, 1], 1).into()),
+        ..Peer::default()
+    };
+    for (kind, peer, is_let_in) in [
+        (ConnectionType::Standard, socket(), true),
+        (ConnectionType::InProcess, socket(), false),
+        (ConnectionType::Standard, Peer::default(), false),
+        (ConnectionType::InProcess, Peer::default(), true),
+    ] {
+        // Neither CONNECT nor its absence leads around it.
+        for first in [
+            "CONNECT {\"user\":\"a\",\"pass\":\"a\"}\r\n",
+            "CONNECT {}\r\n",
+            "PING\r\n",
+        ] {
+            let mut harness = harness(Access {
+                no_auth_user: Some("a".to_owned()),
+                ..users(vec![bound(kind)])
+            });
+            let mut client = harness.open_as(peer.clone());
+            harness.send(&mut client, first.as_bytes());
+            assert_eq!(client.closed().is_none(), is_let_in, "{kind} {first}");
+        }
+    }
+}
+
+#[test]
+fn the_embedders_own_clients_need_no_credentials() {
+    let mut harness = harness(users(vec![user("a", publish(Some(&["a"]), &[]))]));
+    let trusted = |user: Option<&str>| Peer {
+        trust: Trust::Embedder(user.map(Arc::from)),
+        ..Peer::default()
+    };
+    let mut own = harness.open_as(trusted(None));
+    own.take();
+    exchange(
+        &mut harness,
+        &mut own,
+        "CONNECT {\"verbose\":false}\r\nSUB > 1\r\nPUB x 0\r\n\r\n",
+        "MSG x 1 0\r\n\r\n",
+    );
+    let mut as_user = harness.open_as(trusted(Some("a")));
+    as_user.take();
+    exchange(
+        &mut harness,
+        &mut as_user,
+        "CONNECT {\"verbose\":false}\r\nPUB x 0\r\n\r\n",
+        "-ERR 'Permissions Violation for Publish to \"x\"'\r\n",
+    );
+    let mut nobody = harness.open_as(trusted(Some("b")));
+    nobody.take();
+    exchange(&mut harness, &mut nobody, "CONNECT {}\r\n", VIOLATION);
+}
+
+#[test]
+fn a_nonce_is_sent_where_there_is_somebody_to_sign_it() {
+    let key = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+    let signing = User {
+        name: key.to_owned(),
+        credential: Credential::Nkey,
+        ..User::default()
+    };
+    let peer = || Peer {
+        nonce: Nonce::new([1; 11]),
+        ..Peer::default()
+    };
+    let mut harness = harness(users(vec![signing]));
+    let mut client = harness.open_as(peer());
+    assert!(client.take().contains("\"nonce\":\"AQEBAQEBAQEBAQE\""));
+    let connect = format!("CONNECT {{\"nkey\":\"{key}\",\"sig\":\"AAAA\"}}\r\n");
+    exchange(&mut harness, &mut client, &connect, VIOLATION);
+    let harness = Harness::new();
+    assert!(!harness.open_as(peer()).take().contains("nonce"));
+}
+
+#[test]
+fn publishing_where_it_is_not_allowed_is_refused_and_the_connection_stays() {
+    let mut harness = harness(users(vec![
+        user("a", publish(Some(&["p.*"]), &["p.no"])),
+        user("b", None),
+    ]));
+    let mut listener = login(&mut harness, "b");
+    exchange(&mut harness, &mut listener, "SUB > 1\r\n", "");
+    let mut client = login(&mut harness, "a");
+    // In one batch, each refused between two of the same subject that are not.
+    exchange(
+        &mut harness,
+        &mut client,
+        "PUB p.a 1\r\n1\r\nPUB p.no 1\r\n2\r\nPUB p.a 1\r\n3\r\nPUB x r 1\r\n4\r\nPUB p.a 1\r\n5\r\n",
+        "-ERR 'Permissions Violation for Publish to \"p.no\"'\r\n-ERR 'Permissions Violation for Publish to \"x\"'\r\n",
+    );
+    assert_eq!(
+        listener.take(),
+        "MSG p.a 1 1\r\n1\r\nMSG p.a 1 1\r\n3\r\nMSG p.a 1 1\r\n5\r\n"
+    );
+    // The same subject again and again, over batches: no verdict is mistaken for another.
+    for _ in 0..3 {
+        exchange(
+            &mut harness,
+            &mut client,
+            "PUB p.no 0\r\n\r\nPUB p.no 0\r\n\r\n",
+            &"-ERR 'Permissions Violation for Publish to \"p.no\"'\r\n".repeat(2),
+        );
+    }
+    assert_eq!(listener.take(), "");
+    // Another user on the same worker is judged by its own.
+    let mut other = login(&mut harness, "b");
+    exchange(&mut harness, &mut other, "PUB p.no 0\r\n\r\n", "");
+    assert_eq!(listener.take(), "MSG p.no 1 0\r\n\r\n");
+}
+
+#[test]
+fn a_refused_publish_is_not_acknowledged() {
+    let mut harness = harness(users(vec![user("a", publish(Some(&["p"]), &[]))]));
+    let mut client = harness.connect(r#""user":"a","pass":"a","verbose":true"#);
+    client.take();
+    exchange(
+        &mut harness,
+        &mut client,
+        "PUB x 0\r\n\r\nPUB p 0\r\n\r\nSUB a 1\r\n",
+        "-ERR 'Permissions Violation for Publish to \"x\"'\r\n+OK\r\n+OK\r\n",
+    );
+}
+
+#[test]
+fn subscribing_where_it_is_not_allowed_is_refused() {
+    let permissions = subscribe(Some(&["foo.*", "q v1.*"]), &["foo.no"]);
+    let mut harness = harness(users(vec![user("a", permissions)]));
+    let mut client = login(&mut harness, "a");
+    let denied = |subject: &str| {
+        format!("-ERR 'Permissions Violation for Subscription to \"{subject}\"'\r\n")
+    };
+    exchange(
+        &mut harness,
+        &mut client,
+        "SUB foo.a 1\r\nSUB foo.* 2\r\nSUB q v1.x 3\r\n",
+        "",
+    );
+    for subject in ["foo.>", ">", "foo.no", "q", "foo..a"] {
+        exchange(
+            &mut harness,
+            &mut client,
+            &format!("SUB {subject} 9\r\n"),
+            &denied(subject),
+        );
+    }
+    exchange(
+        &mut harness,
+        &mut client,
+        "SUB q v2 9\r\n",
+        "-ERR 'Permissions Violation for Subscription to \"q\" using queue \"v2\"'\r\n",
+    );
+    assert_eq!(harness.engine.global_account().subscriptions(), 3);
+}
+
+#[test]
+fn what_is_denied_is_withheld_from_wildcard_subscriptions() {
+    let permissions = subscribe(None, &["s.no", "s.*.x", "t v2"]);
+    let mut harness = harness(users(vec![user("a", permissions), user("b", None)]));
+    let mut client = login(&mut harness, "a");
+    exchange(
+        &mut harness,
+        &mut client,
+        "SUB s.> 1\r\nSUB t v1 2\r\nSUB * q 3\r\n",
+        "",
+    );
+    let mut publisher =
+        harness.connect(r#""user":"b","pass":"b","headers":true,"no_responders":true"#);
+    // One batch, whose messages all have the same receivers.
+    exchange(
+        &mut harness,
+        &mut publisher,
+        "PUB s.a 1\r\n1\r\nPUB s.no 1\r\n2\r\nPUB s.no 1\r\n3\r\nPUB s.b.x 1\r\n4\r\nPUB s.b.y 1\r\n5\r\n",
+        "",
+    );
+    assert_eq!(client.take(), "MSG s.a 1 1\r\n1\r\nMSG s.b.y 1 1\r\n5\r\n");
+    // What is withheld was heard by nobody.
+    exchange(
+        &mut harness,
+        &mut publisher,
+        "SUB r 1\r\nPUB s.no r 0\r\n\r\n",
+        "HMSG r 1 36 36\r\nNATS/1.0 503\r\nNats-Subject: s.no\r\n\r\n\r\n",
+    );
+    exchange(&mut harness, &mut publisher, "PUB s.yes r 0\r\n\r\n", "");
+    assert_eq!(client.take(), "MSG s.yes 1 r 0\r\n\r\n");
+    // A subscription that ends after a number of messages counts only those it got.
+    exchange(
+        &mut harness,
+        &mut client,
+        "UNSUB 1\r\nSUB s.* 4\r\nUNSUB 4 2\r\n",
+        "",
+    );
+    exchange(
+        &mut harness,
+        &mut publisher,
+        "PUB s.no 0\r\n\r\nPUB s.1 0\r\n\r\nPUB s.no 0\r\n\r\nPUB s.2 0\r\n\r\nPUB s.3 0\r\n\r\n",
+        "",
+    );
+    assert_eq!(client.take(), "MSG s.1 4 0\r\n\r\nMSG s.2 4 0\r\n\r\n");
+}
+
+#[test]
+fn a_queue_group_gives_what_is_denied_to_one_member_to_another() {
+    let mut harness = harness(users(vec![
+        user("a", subscribe(None, &["s.no"])),
+        user("b", None),
+    ]));
+    let mut denied = login(&mut harness, "a");
+    exchange(&mut harness, &mut denied, "SUB s.* q 1\r\n", "");
+    let mut free = login(&mut harness, "b");
+    exchange(&mut harness, &mut free, "SUB s.* q 2\r\n", "");
+    let mut publisher = login(&mut harness, "b");
+    let batch = "PUB s.no 1\r\nx\r\nPUB s.a 1\r\ny\r\n".repeat(20);
+    exchange(&mut harness, &mut publisher, &batch, "");
+    let (by_denied, by_free) = (denied.take(), free.take());
+    assert_eq!(by_free.matches("MSG s.no 2 1").count(), 20);
+    assert!(!by_denied.contains("s.no"));
+    let count = |text: &str| text.matches("MSG s.a").count();
+    assert_eq!(count(&by_denied) + count(&by_free), 20);
+    assert!(count(&by_denied) > 0 && count(&by_free) > 0);
+    // If it is denied to all, nobody gets it.
+    free.close();
+    exchange(&mut harness, &mut publisher, &batch, "");
+    assert_eq!(denied.take().matches("MSG s.a 1 1").count(), 20);
+}
+
+#[test]
+fn requests_may_be_answered_as_often_and_as_long_as_allowed() {
+    let answering = Some(Permissions {
+        subscribe: rules(Some(&["req.>"]), &[]),
+        responses: Some(ResponseLimit {
+            messages_max: 2,
+            expires: Duration::from_secs(1),
+            never_expires: false,
+        }),
+        ..Permissions::default()
+    });
+    let mut harness = harness(users(vec![user("r", answering), user("b", None)]));
+    let mut responder = login(&mut harness, "r");
+    let mut client = login(&mut harness, "b");
+    exchange(&mut harness, &mut client, "SUB i.* 1\r\n", "");
+    let violation = "-ERR 'Permissions Violation for Publish to \"i.1\"'\r\n";
+    exchange(
+        &mut harness,
+        &mut responder,
+        "SUB req.* 1\r\nPUB i.1 0\r\n\r\n",
+        violation,
+    );
+    let request = |harness: &mut Harness, client: &mut Client, responder: &Client| {
+        harness.send(client, b"PUB req.a i.1 0\r\n\r\n");
+        assert_eq!(responder.take(), "MSG req.a 1 i.1 0\r\n\r\n");
+    };
+    request(&mut harness, &mut client, &responder);
+    // Three answers in one batch, of which two are allowed.
+    exchange(
+        &mut harness,
+        &mut responder,
+        &"PUB i.1 1\r\nx\r\n".repeat(3),
+        violation,
+    );
+    assert_eq!(client.take(), "MSG i.1 1 1\r\nx\r\n".repeat(2));
+    request(&mut harness, &mut client, &responder);
+    harness.pass(&mut responder, Duration::from_millis(1100));
+    exchange(&mut harness, &mut responder, "PUB i.1 0\r\n\r\n", violation);
+    // Members of a queue group answer what they were chosen for, and nothing else.
+    exchange(
+        &mut harness,
+        &mut responder,
+        "UNSUB 1\r\nSUB req.q q 2\r\nUNSUB 2 1\r\n",
+        "",
+    );
+    exchange(
+        &mut harness,
+        &mut client,
+        "PUB req.q i.2 0\r\n\r\nPUB req.q i.3 0\r\n\r\n",
+        "",
+    );
+    responder.take();
+    exchange(
+        &mut harness,
+        &mut responder,
+        &"PUB i.2 0\r\n\r\n".repeat(2),
+        "",
+    );
+    exchange(
+        &mut harness,
+        &mut responder,
+        "PUB i.2 0\r\n\r\nPUB i.3 0\r\n\r\n",
+        "-ERR 'Permissions Violation for Publish to \"i.2\"'\r\n-ERR 'Permissions Violation for Publish to \"i.3\"'\r\n",
+    );
+}
+
+/// Puts another [`Access`] in force and has the client's session adapt.
+fn change(harness: &mut Harness, client: &mut Client, access: Access) {
+    let mut new = harness.engine.configuration();
+    new.access = access;
+    let _adaptation = harness.engine.reconfigure(new, harness.now);
+    client.session.adapt(harness.now);
+    while let Some(check) = client.session.pending_check() {
+        harness.finish_check(client, check.run());
+    }
+}
+
+#[test]
+fn a_changed_password_ends_the_connection_with_a_word_and_a_removed_user_without() {
+    let with = |name: &str, password: &str| {
+        users(vec![
+            User {
+                credential: Credential::Password(password.into()),
+                ..user(name, None)
+            },
+            user("other", None),
+        ])
+    };
+    for (after, word, reason) in [
+        (
+            with("a", "new"),
+            VIOLATION,
+            CloseReason::AuthenticationViolation,
+        ),
+        (
+            with("a", HASH),
+            VIOLATION,
+            CloseReason::AuthenticationViolation,
+        ),
+        (with("b", "a"), "", CloseReason::ClientClosed),
+        (Access::token("t"), "", CloseReason::ClientClosed),
+    ] {
+        let mut harness = harness(with("a", "a"));
+        let mut client = login(&mut harness, "a");
+        change(&mut harness, &mut client, after);
+        assert_eq!(client.take(), word);
+        assert_eq!(client.closed(), Some(reason));
+    }
+}
+
+#[test]
+fn a_reload_that_leaves_a_user_alone_disturbs_nobody() {
+    let hashed = |more: &[&str]| {
+        let mut all = vec![User {
+            credential: Credential::Password(HASH.into()),
+            ..user("h", None)
+        }];
+        all.extend(more.iter().map(|name| user(name, None)));
+        users(all)
+    };
+    let mut harness = harness(hashed(&[]));
+    let mut client = harness.connect(r#""user":"h","pass":"s3cret""#);
+    exchange(&mut harness, &mut client, "SUB a 1\r\n", "");
+    let mut new = harness.engine.configuration();
+    new.access = hashed(&["b"]);
+    let _adaptation = harness.engine.reconfigure(new, harness.now);
+    client.session.adapt(harness.now);
+    // What it knows already is not checked again, which would take long for many.
+    assert!(!client.session.is_checking());
+    exchange(
+        &mut harness,
+        &mut client,
+        "PUB a 0\r\n\r\n",
+        "MSG a 1 0\r\n\r\n",
+    );
+    // From clear text to the hash of the same password: checked, and welcome.
+    for access in [
+        Access::user("h", "s3cret"),
+        Access::user("h", HASH),
+        Access::open(),
+    ] {
+        change(&mut harness, &mut client, access);
+        exchange(
+            &mut harness,
+            &mut client,
+            "PUB a 0\r\n\r\n",
+            "MSG a 1 0\r\n\r\n",
+        );
+    }
+    // And closed again: it has shown no credentials that count now.
+    change(&mut harness, &mut client, Access::token("t"));
+    assert!(client.closed().is_some());
+}
+
+#[test]
+fn subscriptions_that_are_not_permitted_any_more_are_removed() {
+    let with = |permissions| users(vec![user("a", permissions), user("b", None)]);
+    let mut harness = harness(with(None));
+    let mut client = login(&mut harness, "a");
+    exchange(
+        &mut harness,
+        &mut client,
+        "SUB foo 1\r\nSUB foo q 2\r\nSUB bar 3\r\nSUB s.> 4\r\n",
+        "",
+    );
+    change(
+        &mut harness,
+        &mut client,
+        with(subscribe(None, &["foo", "s.no"])),
+    );
+    assert_eq!(
+        client.take(),
+        "-ERR 'Permissions Violation for Subscription to \"foo\" (sid \"1\")'\r\n\
+         -ERR 'Permissions Violation for Subscription to \"foo\" using queue \"q\" (sid \"2\")'\r\n"
+    );
+    assert_eq!(harness.engine.global_account().subscriptions(), 2);
+    let mut publisher = login(&mut harness, "b");
+    let all = "PUB foo 0\r\n\r\nPUB bar 0\r\n\r\nPUB s.no 0\r\n\r\nPUB s.a 0\r\n\r\n";
+    exchange(&mut harness, &mut publisher, all, "");
+    assert_eq!(client.take(), "MSG bar 3 0\r\n\r\nMSG s.a 4 0\r\n\r\n");
+    // Nor may it publish where it just could.
+    exchange(&mut harness, &mut client, "PUB p 0\r\n\r\n", "");
+    change(&mut harness, &mut client, with(publish(None, &["p"])));
+    exchange(
+        &mut harness,
+        &mut client,
+        "PUB p 0\r\n\r\n",
+        "-ERR 'Permissions Violation for Publish to \"p\"'\r\n",
+    );
+    exchange(&mut harness, &mut publisher, "PUB s.no 0\r\n\r\n", "");
+    assert_eq!(client.take(), "MSG s.no 4 0\r\n\r\n");
+}
+
+#[test]
+fn a_user_that_moves_to_another_account_has_to_come_back() {
+    let in_account = |name: &str| Access {
+        accounts: vec![account(name, &["a"], AccountLimits::default())],
+        ..Access::default()
+    };
+    let mut harness = harness(in_account("A"));
+    let mut client = login(&mut harness, "a");
+    change(&mut harness, &mut client, in_account("B"));
+    assert_eq!(client.take(), "");
+    assert_eq!(client.closed(), Some(CloseReason::ClientClosed));
+    client.close();
+    let accounts = harness.engine.accounts();
+    let names: Vec<&str> = accounts.iter().map(|account| account.name()).collect();
+    assert_eq!(names, ["$G", "$SYS", "B"]);
+}
+
+#[test]
+fn accounts_outlive_a_reload_with_all_that_is_in_them() {
+    let with = |password: &str| Access {
+        accounts: vec![account("A", &["a", password], AccountLimits::default())],
+        ..Access::default()
+    };
+    let mut harness = harness(with("x"));
+    let mut early = login(&mut harness, "a");
+    exchange(&mut harness, &mut early, "SUB s 1\r\n", "");
+    change(&mut harness, &mut early, with("y"));
+    let mut late = login(&mut harness, "a");
+    exchange(&mut harness, &mut late, "PUB s 0\r\n\r\n", "");
+    assert_eq!(early.take(), "MSG s 1 0\r\n\r\n");
+}
+
+#[test]
+fn a_reload_while_a_password_is_checked_asks_again() {
+    let mut harness = harness(Access::user("u", HASH));
+    let mut client = harness.open();
+    client.take();
+    harness.send_unchecked(
+        &mut client,
+        b"CONNECT {\"user\":\"u\",\"pass\":\"s3cret\",\"verbose\":false}\r\nPING\r\n",
+    );
+    let check = client.session.pending_check().expect("a check");
+    let mut new = harness.engine.configuration();
+    new.access = Access::user("u", "other");
+    let _adaptation = harness.engine.reconfigure(new, harness.now);
+    client.session.adapt(harness.now);
+    harness.finish_check(&mut client, check.run());
+    assert_eq!(client.take(), VIOLATION);
+}
