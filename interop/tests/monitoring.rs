@@ -23,8 +23,9 @@ const OWN: &[&str] = &[
     "mem",
     "cpu",
     "config_load_time",
-    // This page is asked for until connections are closed.
+    // These pages are asked for until something has happened.
     "http_req_stats//connz",
+    "http_req_stats//varz",
     // connz
     "connections/*/cid",
     "connections/*/port",
@@ -53,8 +54,11 @@ const OWN: &[&str] = &[
     "account_statz/*/num_subscriptions",
 ];
 
+/// A page's beginning, a path in it, and a reason.
+type Allowance = (&'static str, &'static str, &'static str);
+
 /// What may differ: a page's beginning, a path, and why. One that no longer makes a difference fails the test.
-const DIFFERENT: &[(&str, &str, &str)] = &[
+const DIFFERENT: &[Allowance] = &[
     (
         "/varz",
         "git_commit",
@@ -192,10 +196,11 @@ const REFUSED: &[&str] = &[
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 3] = [
+    let tests: [(&str, fn()); 4] = [
         ("pages_say_the_same", pages_say_the_same),
         ("refusals_say_the_same", refusals_say_the_same),
         ("accounts_and_users_say_the_same", accounts_and_users),
+        ("options_are_shown_the_same", options_are_shown_the_same),
     ];
     let both = || Kind::ALL.map(|kind| kind.program().map(drop));
     tests
@@ -287,6 +292,59 @@ fn accounts_and_users() {
         .map(|&(_, path, why)| ("/nats/varz", path, why))
         .collect();
     differences.finish(&different);
+}
+
+fn options_are_shown_the_same() {
+    const CONFIGS: &[&str] = &[
+        "server_metadata { a: b, c: \"d<\" }
+         client_advertise: \"192.0.2.1:99\"
+         write_deadline: \"3s\", write_timeout: close
+         max_connections: 5, max_pending: 2MB, max_control_line: 1KB, ping_max: 5
+         authorization { token: secret, timeout: 1.5 }",
+        "max_subs: 7, max_payload: 64KB, http_base_path: \"//nats/../\"",
+        "tls { cert_file: server.pem, key_file: key.pem }",
+        "tls { cert_file: server.pem, key_file: key.pem, ca_file: server.pem, verify: true, timeout: 5 }",
+        "tls { cert_file: server.pem, key_file: key.pem }, allow_non_tls: true",
+        "cluster { name: c }",
+        "cluster { name: c, pool_size: 5, authorization { timeout: 3 } }",
+        "cluster { name: c, pool_size: -1
+         tls { cert_file: server.pem, key_file: key.pem, ca_file: server.pem } }",
+    ];
+    const ROUTES: Allowance = (
+        "/varz",
+        "cluster/tls_cert_not_after",
+        "there are no routes yet, and nobody reads their certificates",
+    );
+    let identity =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let allowed = [DIFFERENT, &[ROUTES]].concat();
+    let mut problems = Vec::new();
+    for config in CONFIGS {
+        let [expected, found] = Kind::ALL.map(|kind| {
+            let config = Config::file(format!("http: 127.0.0.1:-1\n{config}\n"))
+                .side_file("server.pem", identity.cert.pem())
+                .side_file("key.pem", identity.signing_key.serialize_pem());
+            let server = ServerUnderTest::start(kind, &config);
+            configured(server.listener(Listener::Monitor))
+        });
+        let mut differences = Differences::default();
+        differences.compare("/varz", &expected, &found);
+        let (unexpected, _) = differences.sorted_out(&allowed);
+        problems.extend(unexpected.iter().map(|what| format!("{config}: {what}")));
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// `/varz`, once it tells of the configuration: our daemon adds that when the server has started.
+fn configured(monitor: SocketAddr) -> HttpAnswer {
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        let answer = HttpAnswer::get(monitor, "/varz");
+        if answer.json()["config_digest"] != "" {
+            return answer;
+        }
+        assert!(deadline.left().is_some(), "no digest: {answer:?}");
+    }
 }
 
 /// Clients on a server.
@@ -413,18 +471,8 @@ impl Differences {
         self.found.push((page.to_owned(), path.to_owned(), what));
     }
 
-    fn finish(self, allowed: &[(&str, &str, &str)]) {
-        let mut unused: BTreeSet<_> = allowed.iter().collect();
-        let mut text = Vec::new();
-        for (page, path, what) in self.found {
-            let rule = allowed
-                .iter()
-                .find(|(start, pattern, _)| page.starts_with(start) && is_like(pattern, &path));
-            match rule {
-                Some(rule) => drop(unused.remove(rule)),
-                None => text.push(format!("{page}: {path}: {what}")),
-            }
-        }
+    fn finish(self, allowed: &[Allowance]) {
+        let (mut text, unused) = self.sorted_out(allowed);
         for (page, path, why) in unused {
             text.push(format!("{page}: {path} does not differ, though {why}"));
         }
@@ -433,6 +481,22 @@ impl Differences {
             "expected … but found …:\n{}",
             text.join("\n")
         );
+    }
+
+    /// What is not allowed, and allowances nobody needs.
+    fn sorted_out<'a>(&self, allowed: &'a [Allowance]) -> (Vec<String>, BTreeSet<&'a Allowance>) {
+        let mut unused: BTreeSet<_> = allowed.iter().collect();
+        let mut unexpected = Vec::new();
+        for (page, path, what) in &self.found {
+            let rule = allowed
+                .iter()
+                .find(|(start, pattern, _)| page.starts_with(start) && is_like(pattern, path));
+            match rule {
+                Some(rule) => drop(unused.remove(rule)),
+                None => unexpected.push(format!("{page}: {path}: {what}")),
+            }
+        }
+        (unexpected, unused)
     }
 }
 

@@ -341,8 +341,12 @@ fn cluster(cluster: &Cluster) -> ClusterVarz {
         write_timeout: write_timeout(cluster.write_timeout),
     };
     if listen.is_none() {
-        // nats-server fills in defaults only where it listens.
-        shown.auth_timeout = unless_default(shown.auth_timeout, default.auth_timeout.as_secs_f64());
+        // nats-server fills in defaults only where it listens. With TLS a peer has a second more to log in.
+        let auth_timeout = match &cluster.tls {
+            Some(tls) => tls.timeout + Duration::from_secs(1),
+            None => default.auth_timeout,
+        };
+        shown.auth_timeout = unless_default(shown.auth_timeout, auth_timeout.as_secs_f64());
         shown.tls_timeout = unless_default(shown.tls_timeout, tls_timeout(None));
         shown.pool_size = unless_default(shown.pool_size, pool_size(&default));
     }
