@@ -255,7 +255,7 @@ struct Events {
 
 impl<S: Subscriber> Layer<S> for Events {
     fn enabled(&self, metadata: &Metadata<'_>, _context: Context<'_, S>) -> bool {
-        let settings = &self.running.read().settings;
+        let settings = &self.running.read_recursive().settings;
         let wanted = match *metadata.level() {
             Level::ERROR | Level::WARN => true,
             Level::INFO => settings.info,
@@ -269,7 +269,7 @@ impl<S: Subscriber> Layer<S> for Events {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        let settings = &self.running.read().settings;
+        let settings = &self.running.read_recursive().settings;
         Some(match settings {
             Settings { trace: true, .. } => LevelFilter::TRACE,
             Settings { debug: true, .. } => LevelFilter::DEBUG,
@@ -279,7 +279,8 @@ impl<S: Subscriber> Layer<S> for Events {
     }
 
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let running = self.running.read();
+        // Recursive, as what is shown may log something while it is: a bug's last words, for instance.
+        let running = self.running.read_recursive();
         let content = Content::of(event, running.settings.format);
         let line = running
             .layout

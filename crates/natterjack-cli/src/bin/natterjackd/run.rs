@@ -84,14 +84,14 @@ fn log_panics() {
 }
 
 fn serve(line: CommandLine, settings: Settings, log: &Log) -> Result<ExitCode, Failure> {
-    greet(&settings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(async {
-        // Before the server is ready: whoever reads that line may signal at once.
+        // Before the first line of the log: whoever reads it may signal at once.
         let mut signals = Signals::watch().map_err(Failure::Signals)?;
+        greet(&settings);
         let daemon = Daemon::start(line, settings, log).await?;
         Ok(daemon.obey(&mut signals).await)
     });
