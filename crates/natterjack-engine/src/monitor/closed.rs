@@ -107,3 +107,80 @@ fn shortened(facts: Arc<ClientFacts>) -> Arc<ClientFacts> {
 fn cut(text: &str) -> Box<str> {
     text[..text.floor_char_boundary(TEXT_BYTES_MAX)].into()
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test needs some instant to start from"
+)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::close_reason::CloseReason;
+    use crate::monitor::{ConnectionKind, Stop};
+
+    fn ended(id: u64) -> ConnectionSnapshot {
+        let now = Instant::now();
+        ConnectionSnapshot {
+            id,
+            kind: ConnectionKind::Client,
+            address: None,
+            client: Arc::default(),
+            started: now,
+            last_activity: now,
+            stop: Some(Stop {
+                at: now,
+                reason: CloseReason::ClientClosed,
+            }),
+            round_trip: None,
+            pending_bytes: 7,
+            messages_in: 0,
+            bytes_in: 0,
+            messages_out: 0,
+            bytes_out: 0,
+            stalls: 0,
+            subscriptions: 0,
+        }
+    }
+
+    fn ids(closed: &ClosedConnections) -> Vec<u64> {
+        closed.list().iter().map(|entry| entry.id).collect()
+    }
+
+    #[test]
+    fn the_latest_are_listed_in_order_over_many_chunks() {
+        let closed = ClosedConnections::new(3 * CHUNK + 1);
+        (0..2000).for_each(|id| closed.push(ended(id)));
+        let first = 2000 - (3 * CHUNK as u64 + 1);
+        assert!(ids(&closed).into_iter().eq(first..2000));
+        assert!(closed.list().iter().all(|entry| entry.pending_bytes == 0));
+    }
+
+    #[test]
+    fn fewer_are_kept_when_fewer_are_wanted_and_none_at_all() {
+        let closed = ClosedConnections::new(10);
+        (0..10).for_each(|id| closed.push(ended(id)));
+        closed.set_max(2);
+        assert_eq!(ids(&closed), [8, 9]);
+        closed.set_max(4);
+        (10..13).for_each(|id| closed.push(ended(id)));
+        assert_eq!(ids(&closed), [9, 10, 11, 12]);
+        closed.set_max(0);
+        closed.push(ended(13));
+        assert_eq!((ids(&closed).len(), closed.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_list_taken_while_connections_end_is_in_order_and_repeats_none() {
+        let closed = ClosedConnections::new(1000);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| (0..50_000).for_each(|id| closed.push(ended(id))));
+            while !writer.is_finished() {
+                let ids = ids(&closed);
+                assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+            }
+        });
+        assert_eq!(ids(&closed).len(), 1000);
+    }
+}

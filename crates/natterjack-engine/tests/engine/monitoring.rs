@@ -27,7 +27,7 @@ fn subscriptions(harness: &Harness, filter: SubscriptionFilter<'_>) -> Vec<Strin
             "{} {} {} {} {}/{} @{}",
             held.account,
             text(held.subject),
-            held.queue.map_or("-".to_owned(), text),
+            held.queue.map_or_else(|| "-".to_owned(), text),
             text(held.sid),
             held.delivered,
             held.max.unwrap_or(0),

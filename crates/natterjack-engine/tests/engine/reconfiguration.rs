@@ -37,7 +37,9 @@ fn who_waits_is_woken_when_all_have_adapted() {
     let mut harness = Harness::new();
     let mut clients = [(); 3].map(|()| harness.connect(""));
     let leaving = harness.connect("");
-    clients.iter().for_each(|client| drop(client.wakes()));
+    for client in &clients {
+        client.wakes();
+    }
     let adaptation = change(&harness, |new| new.limits.payload_bytes_max = 10);
     let generation = adaptation.generation();
     assert_eq!(adaptation.remaining(), 4);
@@ -140,7 +142,7 @@ fn surplus_connections_are_told_and_closed_the_latest_first() {
         };
         assert_eq!((client.take().as_str(), client.closed()), expected);
     }
-    clients.map(Client::close);
+    clients.into_iter().for_each(Client::close);
     let reasons: Vec<_> = harness
         .engine
         .closed_connection_snapshots()
