@@ -32,8 +32,11 @@ impl Sources {
             gutter = position.line.to_string().len();
             let place = harmless(&position.to_string());
             let _ = writeln!(text, "{:gutter$}--> {place}", "");
-            let _ = writeln!(text, "{:gutter$} |", "");
+        }
+        if let Some(span) = diagnostic.span.filter(|&span| !self.is_secret(span)) {
+            let position = self.position(span);
             let (line, carets) = self.excerpt(span);
+            let _ = writeln!(text, "{:gutter$} |", "");
             let _ = writeln!(text, "{} | {line}", position.line);
             let label = diagnostic.label.as_deref().unwrap_or_default();
             let carets = format!("{:gutter$} | {carets} {}", "", harmless(label));
@@ -62,6 +65,11 @@ impl Sources {
             ),
             None => message,
         }
+    }
+
+    /// Variables of the environment hold passwords more often than not, so their text is not shown.
+    fn is_secret(&self, span: Span) -> bool {
+        matches!(self.origin(span.source), Origin::Environment(_))
     }
 
     /// How the text of this span came to be read, from the inside out.

@@ -49,6 +49,7 @@ impl Machine<'_, '_> {
         let place = self.span(start, path_span.end as usize);
         if let Err(error) = self.include_file(&path, path_span, place) {
             self.reading.report(error);
+            self.reading.is_stopped |= self.reading.includes >= INCLUDES_MAX;
             // Any variable may have been defined there.
             self.reading.is_incomplete = true;
         }
@@ -72,7 +73,6 @@ impl Machine<'_, '_> {
             return Err(error("a variable of the environment cannot include files"));
         }
         if self.reading.includes >= INCLUDES_MAX {
-            self.reading.is_stopped = true;
             let message = format!("more than {INCLUDES_MAX} files are included");
             return Err(Diagnostic::error(span, message));
         }

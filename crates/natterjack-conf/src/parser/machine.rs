@@ -644,7 +644,13 @@ impl<'r, 'e> Machine<'r, 'e> {
     }
 
     /// The text ends inside a block or list.
-    pub(super) fn unclosed(&mut self) -> Expects {
+    fn unclosed(&mut self) -> Expects {
+        self.report_unclosed(None);
+        Expects::Nothing
+    }
+
+    /// Complains that the innermost block or list has no closing bracket, which belongs `place`, if that is known.
+    pub(super) fn report_unclosed(&mut self, place: Option<String>) {
         let frame = self.frame();
         let (what, bracket) = match frame.content {
             Content::List(_) => ("list", ']'),
@@ -654,6 +660,7 @@ impl<'r, 'e> Machine<'r, 'e> {
         let of_key = name.map_or_else(String::new, |name| format!(" of {name}"));
         let sources = &self.reading.sources;
         let help = match (&self.misaligned, frame.outdented) {
+            _ if let Some(place) = place => format!("add a `{bracket}` {place}"),
             (Some(misaligned), _) if misaligned.close.start > frame.open.start => {
                 let close_line = sources.position(misaligned.close).line;
                 let open_line = sources.position(misaligned.open).line;
@@ -673,7 +680,6 @@ impl<'r, 'e> Machine<'r, 'e> {
             .with_label("opened here")
             .with_help(help);
         self.reading.report(error);
-        Expects::Nothing
     }
 
     // ---- reading ----
@@ -750,7 +756,7 @@ impl<'r, 'e> Machine<'r, 'e> {
     }
 
     /// How far a place is indented, if it is the first on its line.
-    fn indentation(&self, at: usize) -> Option<usize> {
+    pub(super) fn indentation(&self, at: usize) -> Option<usize> {
         let (start, _) = self.reading.sources.line(self.source, at as u32);
         let before = &self.text.as_bytes()[start as usize..at];
         let is_blank = before.len() <= INDENTATION_MAX

@@ -68,8 +68,8 @@ struct Reading<'e> {
     files_open: Vec<PathBuf>,
     /// What variables of the environment mean; none for those that have been complained about.
     environment_values: HashMap<String, Option<Value>>,
-    /// The variables of the environment being read, outermost first.
-    environment_open: Vec<String>,
+    /// The variables of the environment being read, outermost first, and where they are used.
+    environment_open: Vec<(String, Span)>,
     variable_values: usize,
     variable_bytes: usize,
     /// Keys whose value could not be read. What uses them as variables is not to blame.

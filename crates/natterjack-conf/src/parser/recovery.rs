@@ -1,7 +1,7 @@
 //! What to say when something unexpected follows a value, and where to go on reading so that one mistake gives one
 //! complaint.
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::render::quoted;
 use crate::source::Span;
 
@@ -26,6 +26,9 @@ impl Machine<'_, '_> {
                 return expects;
             }
             if let Some(expects) = self.quote_was_missing(value) {
+                return expects;
+            }
+            if let Some(expects) = self.element_was_a_key(value) {
                 return expects;
             }
         }
@@ -54,7 +57,8 @@ impl Machine<'_, '_> {
                 None => self.drop_key(),
             }
         }
-        self.unclosed();
+        let line = self.reading.sources.position(self.here()).line;
+        self.report_unclosed(Some(format!("before the `{bracket}` in line {line}")));
         self.close_frame();
         Some(Expects::End)
     }
@@ -81,6 +85,12 @@ impl Machine<'_, '_> {
             return None;
         }
         let quote = &text[..1];
+        // Advice about what was wrongly taken for the rest of the line.
+        let given = &mut self.reading.diagnostics;
+        let is_behind = |last: &mut Diagnostic| {
+            last.severity == Severity::Note && last.span.is_some_and(|span| span >= value.span)
+        };
+        while given.pop_if(is_behind).is_some() {}
         let line = self.reading.sources.position(self.here()).line;
         let error = Diagnostic::error(
             self.span(start, start + 1),
@@ -93,6 +103,23 @@ impl Machine<'_, '_> {
         self.at = start;
         self.skip_to_line_end();
         Some(Expects::End)
+    }
+
+    /// `key: value` on a line of its own inside a list: the list should have ended above.
+    fn element_was_a_key(&mut self, value: &PendingValue) -> Option<Expects> {
+        let start = value.span.start as usize;
+        let is_list = matches!(self.frame().content, Content::List(_));
+        let text = self.reading.sources.text(value.span);
+        let is_key = text.ends_with(':') || matches!(self.peek(), Some(':' | '='));
+        if !is_list || !is_key || value.style != Style::Bare || self.indentation(start).is_none() {
+            return None;
+        }
+        let line = self.reading.sources.position(value.span).line;
+        let place = format!("before {} in line {line}", quoted(text));
+        self.report_unclosed(Some(place));
+        self.close_frame();
+        self.at = start;
+        Some(Expects::Entry)
     }
 
     fn unexpected(&self, pending: Option<&PendingValue>) -> Diagnostic {
@@ -130,6 +157,9 @@ impl Machine<'_, '_> {
             (_, false, Some('=' | ':')) => {
                 Some("put a `,` between two settings on one line".to_owned())
             }
+            (_, false, _) if self.another_setting_follows() => {
+                Some("put a `,` between two settings on one line".to_owned())
+            }
             (Style::Bare | Style::Number | Style::Apostrophe, ..) => {
                 let is_list = matches!(self.frame().content, Content::List(_));
                 let words = self.rest_of_value(value.span.start as usize);
@@ -147,6 +177,16 @@ impl Machine<'_, '_> {
             }
             _ => None,
         }
+    }
+
+    /// Whether a word and a separator come next, in a block.
+    fn another_setting_follows(&self) -> bool {
+        let is_list = matches!(self.frame().content, Content::List(_));
+        let rest = self.text[self.at..].bytes().take(SUGGESTION_BYTES_MAX);
+        let is_word =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'"' | b'.');
+        let mut behind = rest.skip_while(is_word).skip_while(|byte| *byte == b' ');
+        !is_list && matches!(behind.next(), Some(b':' | b'=' | b'{'))
     }
 
     /// All words from here to where the value was probably meant to end.
@@ -183,31 +223,25 @@ impl Machine<'_, '_> {
         };
         let mut depth = 0_usize;
         let mut at = start;
+        let mut end_of_line = start;
         while let Some(&byte) = bytes.get(at) {
+            if at >= end_of_line {
+                end_of_line = line_end(bytes, at + 1);
+            }
             match byte {
                 b'\n' | b'\r' if depth == 0 => return Some(at),
                 b',' if depth == 0 && closing.is_some() => return Some(at),
                 b'{' | b'[' => depth += 1,
                 b'}' | b']' if depth > 0 => depth -= 1,
                 _ if depth == 0 && Some(byte) == closing => return Some(at),
-                b'"' | b'\'' => at = self.quote_end(at),
-                b'#' => at = line_end(bytes, at) - 1,
-                b'/' if bytes.get(at + 1) == Some(&b'/') => at = line_end(bytes, at) - 1,
+                b'"' | b'\'' => at = quote_end(bytes, at, end_of_line),
+                b'#' => at = end_of_line - 1,
+                b'/' if bytes.get(at + 1) == Some(&b'/') => at = end_of_line - 1,
                 _ => {}
             }
             at += 1;
         }
         (depth == 0).then_some(bytes.len())
-    }
-
-    /// The other quote of a text that ends on its line, or this one.
-    fn quote_end(&self, at: usize) -> usize {
-        let bytes = self.text.as_bytes();
-        let line = &bytes[at + 1..line_end(bytes, at)];
-        match line.iter().position(|&byte| byte == bytes[at]) {
-            Some(length) => at + 1 + length,
-            None => at,
-        }
     }
 
     pub(super) fn skip_to_line_end(&mut self) {
@@ -216,8 +250,18 @@ impl Machine<'_, '_> {
 }
 
 fn line_end(bytes: &[u8], at: usize) -> usize {
+    let at = at.min(bytes.len());
     let length = bytes[at..]
         .iter()
         .position(|byte| matches!(byte, b'\n' | b'\r'));
     at + length.unwrap_or(bytes.len() - at)
+}
+
+/// The other quote of a text that ends on its line, or this one.
+fn quote_end(bytes: &[u8], at: usize, end_of_line: usize) -> usize {
+    let line = &bytes[at + 1..end_of_line.max(at + 1)];
+    match line.iter().position(|&byte| byte == bytes[at]) {
+        Some(length) => at + 1 + length,
+        None => at,
+    }
 }

@@ -6,13 +6,13 @@
 
 use std::path::PathBuf;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::limits::{
     CANDIDATES_MAX, DEPTH_MAX, ENVIRONMENT_DEPTH_MAX, VARIABLE_BYTES_MAX, VARIABLE_VALUES_MAX,
 };
 use crate::nearest::nearest;
 use crate::render::quoted;
-use crate::source::{Origin, Span};
+use crate::source::{Origin, SourceId, Span};
 use crate::value::{Data, Key, Value, Variable, VariableSource};
 
 use super::Reading;
@@ -69,13 +69,14 @@ impl Machine<'_, '_> {
             return value.clone();
         }
         let open = &self.reading.environment_open;
-        if open.iter().any(|open| open == name) || open.len() >= ENVIRONMENT_DEPTH_MAX {
-            let chain = open.iter().map(|open| format!("${open} -> "));
+        if open.iter().any(|(open, _)| open == name) || open.len() >= ENVIRONMENT_DEPTH_MAX {
+            let chain = open.iter().map(|(open, _)| format!("${open} -> "));
             let message = format!(
                 "the environment variables refer to each other: {}${name}",
                 chain.collect::<String>()
             );
-            self.reading.report(Diagnostic::error(span, message));
+            let place = self.reading.place_in_file(span);
+            self.reading.report(Diagnostic::error(place, message));
             return None;
         }
         let Some(text) = self.reading.environment.variable(name) else {
@@ -86,15 +87,19 @@ impl Machine<'_, '_> {
         let path = PathBuf::from(&shown);
         let origin = Origin::Environment(span);
         let text = self.reading.add(path, text.as_bytes(), origin);
+        let depth = self.depth();
         let value = text.and_then(|text| {
-            self.reading.environment_open.push(name.to_owned());
-            let depth = self.depth();
+            let place = self.reading.place_in_file(span);
+            self.reading.environment_open.push((name.to_owned(), span));
+            let before = self.reading.diagnostics.len();
+            let source = text.source;
             let key = Key {
                 text: shown.clone(),
-                span: Span::new(text.source, 0, 0),
+                span: Span::new(source, 0, 0),
             };
             let map = Machine::new(self.reading, text, depth).run_value(key);
             self.reading.environment_open.pop();
+            self.reading.hide_environment(name, source, before, place);
             map.get(&shown).map(|entry| entry.value.clone())
         });
         self.reading
@@ -109,7 +114,10 @@ impl Machine<'_, '_> {
         if is_excused && self.reading.errors > 0 {
             return;
         }
-        let message = format!("the variable {} is not defined", quoted(name));
+        let message = match name {
+            "" => "a name must follow the `$`".to_owned(),
+            _ => format!("the variable {} is not defined", quoted(name)),
+        };
         let error = Diagnostic::error(span, message).with_label("not found");
         let maps = self
             .frames
@@ -126,7 +134,7 @@ impl Machine<'_, '_> {
             _ if name.starts_with("2b$") || name.starts_with("2y$") => {
                 "this looks like a bcrypt hash; put it between quotes".to_owned()
             }
-            _ if name.is_empty() => "a name follows the `$`; put a text between quotes".to_owned(),
+            _ if name.is_empty() => "put a text between quotes".to_owned(),
             Some(near) => format!("did you mean `${near}`?"),
             None => format!(
                 "define {} above, or set the environment variable of that name",
@@ -145,6 +153,43 @@ impl Machine<'_, '_> {
 }
 
 impl Reading<'_> {
+    /// Where the file stands that a place in the environment is about.
+    fn place_in_file(&self, span: Span) -> Span {
+        self.environment_open
+            .first()
+            .map_or(span, |&(_, place)| place)
+    }
+
+    /// Says in one sentence what was said about the text of a variable of the environment since `before`. It may be a
+    /// password, so nothing of it is shown.
+    fn hide_environment(&mut self, name: &str, source: SourceId, before: usize, place: Span) {
+        let mut mistake = None;
+        for diagnostic in self.diagnostics.split_off(before) {
+            match diagnostic.span.filter(|span| span.source == source) {
+                Some(span) if diagnostic.severity == Severity::Error => {
+                    mistake = mistake.or(Some(span));
+                }
+                Some(_) => {}
+                None => self.diagnostics.push(diagnostic),
+            }
+        }
+        if let Some(mistake) = mistake {
+            let position = self.sources.position(mistake);
+            let line = match position.line {
+                1 => String::new(),
+                line => format!(" in line {line}"),
+            };
+            let message = format!("the environment variable {} is not a value", quoted(name));
+            let help = format!(
+                "its text is read like a value in a file, and character {}{line} of it makes no sense; a text with blanks \
+                 or marks needs quotes inside: {name}='\"…\"'",
+                position.column
+            );
+            let error = Diagnostic::error(place, message).with_label("used here");
+            self.report(error.with_help(help));
+        }
+    }
+
     /// The data of a value for another place, if that is not too much.
     fn copy(&mut self, value: &Value, span: Span, depth: usize) -> Option<Data> {
         let mut size = Size::default();
