@@ -1,5 +1,6 @@
 //! The server through its public API and over real sockets.
 
+mod access;
 mod in_process;
 mod lifecycle;
 mod monitoring;
