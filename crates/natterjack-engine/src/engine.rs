@@ -222,6 +222,10 @@ impl Engine {
             outbox.flush(now);
             outbox.close(CloseReason::ConnectionsExceeded);
         }
+        if !surplus.is_empty() {
+            let count = surplus.len();
+            tracing::info!("Closed {count} connections to fall within max_connections");
+        }
         outboxes.iter().for_each(|outbox| outbox.wake());
         Adaptation::new(generation, outboxes)
     }
