@@ -151,6 +151,24 @@ const PAGES: &[&str] = &[
     "/varz",
 ];
 
+/// Pages whose text has the same fields in the same order, with the same indentation.
+const LAID_OUT: &[&str] = &[
+    "/varz",
+    "/connz?auth=1",
+    "/connz?subs=detail&cid={alpha}",
+    "/connz?state=closed",
+    "/connz?offset=9",
+    "/routez",
+    "/subsz",
+    "/subsz?subs=1&test=later.x",
+    "/accountz",
+    "/accstatz",
+    "/gatewayz",
+    "/leafz",
+    "/jsz",
+    "/healthz",
+];
+
 /// Requests that are no good, and what else is answered without a page.
 const REFUSED: &[&str] = &[
     "/nope",
@@ -223,6 +241,12 @@ fn pages_say_the_same() {
         differences.compare(page, &expected, &found);
     }
     differences.finish(DIFFERENT);
+    for page in LAID_OUT {
+        let [expected, found] = servers
+            .each_ref()
+            .map(|(server, scene)| layout(&scene.get(server, page).body));
+        assert_eq!(expected, found, "{page}");
+    }
 }
 
 fn refusals_say_the_same() {
@@ -498,6 +522,24 @@ impl Differences {
         }
         (unexpected, unused)
     }
+}
+
+/// The fields of a page as they are indented, without those of the page's differences.
+fn layout(body: &str) -> Vec<String> {
+    let name = |line: &str| line.trim_start().split(':').next().map(str::to_owned);
+    let is_field = |line: &&str| line.contains("\":");
+    let is_common = |line: &&str| {
+        let name = name(line).unwrap_or_default();
+        name != "\"git_commit\"" && !name.starts_with("\"js_")
+    };
+    body.lines()
+        .filter(is_field)
+        .filter(is_common)
+        .map(|line| {
+            let indentation = line.len() - line.trim_start().len();
+            format!("{indentation} {}", name(line).unwrap_or_default())
+        })
+        .collect()
 }
 
 /// Every value with its path. Lists that nats-server writes in any order are sorted.
