@@ -18,6 +18,7 @@ mod conf;
 mod engine;
 mod mutate;
 mod run;
+mod s2;
 mod shrink;
 mod wire;
 
@@ -55,6 +56,16 @@ const TARGETS: &[Target] = &[
         name: "wire_json",
         generate: wire::json,
         check: natterjack_wire::fuzzing::fuzz_json,
+    },
+    Target {
+        name: "wire_route",
+        generate: wire::route_stream,
+        check: natterjack_wire::fuzzing::fuzz_route,
+    },
+    Target {
+        name: "s2",
+        generate: s2::stream,
+        check: natterjack_wire::fuzzing::fuzz_s2,
     },
     Target {
         name: "subject_index",

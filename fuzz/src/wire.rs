@@ -36,6 +36,39 @@ pub(crate) fn server_stream(rng: &mut Rng) -> Vec<u8> {
     out
 }
 
+/// What a server sends to another, behind the same eight bytes.
+pub(crate) fn route_stream(rng: &mut Rng) -> Vec<u8> {
+    let choices = rng.u64(..);
+    let mut out = choices.to_le_bytes().to_vec();
+    // As the target takes it: the second bit says that lines name no account, the third that `LS-` names no origin.
+    let account = usize::from(choices & 2 == 0);
+    let ended_origin = usize::from(choices & 4 == 0);
+    for _ in 0..rng.usize(..8) {
+        match rng.u8(..16) {
+            0..3 => routed_message(&mut out, rng, "RMSG", account + 1),
+            3..6 => routed_message(&mut out, rng, "HMSG", account + 1),
+            6..8 => routed_message(&mut out, rng, "LMSG", account + 2),
+            8 => line(&mut out, rng, "RS+", account + 1, account + 1),
+            9 => line(&mut out, rng, "RS-", account + 1, account + 2),
+            10 => interest(&mut out, rng, "RS+", account + 2),
+            11 => interest(&mut out, rng, "LS+", account + 3),
+            12 => {
+                let words = account + ended_origin;
+                line(&mut out, rng, "LS-", words + 1, words + 2);
+            }
+            13 => argument(&mut out, rng, "INFO", json),
+            14 => match rng.u8(..4) {
+                0 => argument(&mut out, rng, "CONNECT", json),
+                1 => argument(&mut out, rng, "-ERR", word),
+                2 => argument(&mut out, rng, "A+", word),
+                _ => argument(&mut out, rng, "A-", word),
+            },
+            _ => small(&mut out, rng),
+        }
+    }
+    out
+}
+
 /// A header block.
 pub(crate) fn header_block(rng: &mut Rng) -> Vec<u8> {
     let mut out = b"NATS/1.0".to_vec();
@@ -62,7 +95,7 @@ pub(crate) fn header_block(rng: &mut Rng) -> Vec<u8> {
 
 /// The text of a `CONNECT` or `INFO`.
 pub(crate) fn json(rng: &mut Rng) -> Vec<u8> {
-    const KEYS: [&str; 22] = [
+    const KEYS: [&str; 36] = [
         "verbose",
         "PEDANTIC",
         "echo",
@@ -84,9 +117,23 @@ pub(crate) fn json(rng: &mut Rng) -> Vec<u8> {
         "port",
         "max_payload",
         "connect_urls",
+        "proto",
+        "cluster",
+        "cluster_dynamic",
+        "compression",
+        "import",
+        "Export",
+        "lnoc",
+        "lnocu",
+        "route_pool_size",
+        "route_pool_idx",
+        "route_account",
+        "gossip_mode",
+        "leafnode_urls",
+        "gateway",
         "unknown",
     ];
-    const VALUES: [&str; 16] = [
+    const VALUES: [&str; 18] = [
         "true",
         "false",
         "null",
@@ -101,6 +148,8 @@ pub(crate) fn json(rng: &mut Rng) -> Vec<u8> {
         r#""\u00e4\n\"\ud800""#,
         r#"["a:1"]"#,
         "[]",
+        "2",
+        r#"{"allow":["a.>"],"deny":null}"#,
         r#"{"a":[null]}"#,
         "\"ä\"",
     ];
@@ -145,6 +194,65 @@ fn message(out: &mut Vec<u8>, rng: &mut Rng, operation: &str, words: usize) {
     out.extend_from_slice(&header.unwrap_or_default());
     out.extend_from_slice(&payload);
     out.extend_from_slice(b"\r\n");
+}
+
+/// A message with a reply, or a list of queue groups, or neither.
+fn routed_message(out: &mut Vec<u8>, rng: &mut Rng, operation: &str, words: usize) {
+    let header = match operation {
+        "RMSG" => None,
+        "LMSG" if rng.bool() => Some(Vec::new()),
+        _ => Some(body(rng)),
+    };
+    let payload = body(rng);
+    letters(out, rng, operation);
+    out.extend_from_slice(blanks(rng));
+    let mut put = |rng: &mut Rng, word: &[u8]| {
+        out.extend_from_slice(word);
+        out.extend_from_slice(blanks(rng));
+    };
+    for _ in 0..words {
+        let word = word(rng);
+        put(rng, &word);
+    }
+    let sign: &[u8] = if rng.bool() { b"+" } else { b"|" };
+    let groups = rng.usize(..5);
+    match rng.u8(..4) {
+        0 => {}
+        1 => {
+            let reply = word(rng);
+            put(rng, &reply);
+        }
+        _ => {
+            put(rng, sign);
+            for _ in 0..groups {
+                let group = word(rng);
+                put(rng, &group);
+            }
+        }
+    }
+    let header_bytes = header.as_ref().map_or(0, Vec::len);
+    if header.is_some() {
+        size(out, rng, header_bytes);
+        out.extend_from_slice(blanks(rng));
+    }
+    size(out, rng, header_bytes + payload.len());
+    out.extend_from_slice(line_end(rng));
+    out.extend_from_slice(&header.unwrap_or_default());
+    out.extend_from_slice(&payload);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Interest of a queue group, with its weight.
+fn interest(out: &mut Vec<u8>, rng: &mut Rng, operation: &str, words: usize) {
+    letters(out, rng, operation);
+    for _ in 0..words {
+        out.extend_from_slice(blanks(rng));
+        out.extend_from_slice(&word(rng));
+    }
+    out.extend_from_slice(blanks(rng));
+    let weight = rng.usize(..200);
+    size(out, rng, weight);
+    out.extend_from_slice(line_end(rng));
 }
 
 /// A line of some words.

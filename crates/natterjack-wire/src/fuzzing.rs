@@ -15,6 +15,7 @@ use crate::route::{
     self, MessageHead, RouteConnect, RouteInfo, RouteLimits, RouteMessage, RouteOp, decode_route,
     unusual_message,
 };
+use crate::s2::{Compressor, Decompressor, Effort, S2Error, decode_block};
 
 /// What a server may be sent by a client: [`decode_client`] does not depend on how bytes arrive, takes and
 /// asks for possible numbers of them, and reads what is written the same.
@@ -100,6 +101,143 @@ pub fn fuzz_route(data: &[u8]) {
         };
         assert_eq!(without_route_texts(again), without_route_texts(op));
         assert_eq!(consumed, bytes.len());
+    }
+}
+
+/// S2, both ways. As a stream: what is read does not depend on how the bytes arrive, and never is more than allowed. As
+/// content: it is read as it was written. As a block: it is read as by the slow and obvious way.
+pub fn fuzz_s2(data: &[u8]) {
+    let (choices, input) = choices(data);
+    let content_bytes_max = if choices.0 & 1 == 1 { 64 } else { 1 << 20 };
+    let mut content = Vec::new();
+    let read = decode_block(input, content_bytes_max, &mut content);
+    assert_eq!(
+        read.ok().map(|()| content),
+        block_content(input, content_bytes_max),
+        "both ways to read a block"
+    );
+    let whole = read_s2(input, content_bytes_max, || input.len());
+    let mut steps = choices;
+    let in_pieces = read_s2(input, content_bytes_max, || steps.next_step());
+    assert_eq!(in_pieces, whole, "another content when split");
+
+    let mut compressor = Compressor::new(if choices.0 & 2 == 2 {
+        Effort::Stored
+    } else {
+        Effort::Fast
+    });
+    let mut steps = choices;
+    let mut stream = Vec::new();
+    let mut rest = input;
+    while !rest.is_empty() {
+        // Pieces of up to half a kilobyte, among which there are some that shrink.
+        let (piece, behind) = rest.split_at(rest.len().min(8 * steps.next_step()));
+        compressor.write(piece, &mut stream);
+        rest = behind;
+    }
+    let (content, error) = read_s2(&stream, 1 << 20, || stream.len());
+    assert!(content == input && error.is_none(), "read as {error:?}");
+}
+
+/// What a block of S2 holds, byte by byte.
+fn block_content(block: &[u8], content_bytes_max: usize) -> Option<Vec<u8>> {
+    let mut bytes = block.iter().copied();
+    let mut number = |count: usize| {
+        let mut number = 0_u64;
+        for place in 0..count {
+            number |= u64::from(bytes.next()?) << (8 * place);
+        }
+        Some(number)
+    };
+    let mut length = 0;
+    for place in 0..5 {
+        let byte = number(1)?;
+        length |= (byte & 0x7F) << (7 * place);
+        if byte < 0x80 {
+            break;
+        }
+        if place == 4 {
+            return None;
+        }
+    }
+    if length > content_bytes_max as u64 {
+        return None;
+    }
+    let mut content = Vec::new();
+    let mut back = 0;
+    while let Some(tag) = number(1) {
+        let upper = tag >> 2;
+        let mut copied = 1 + upper;
+        match tag & 3 {
+            0 => {
+                let literal = match upper {
+                    60.. => 1 + number(upper as usize - 59)?,
+                    _ => 1 + upper,
+                };
+                for _ in 0..literal {
+                    content.push(number(1)? as u8);
+                }
+                continue;
+            }
+            1 => {
+                let low = number(1)?;
+                copied = 4 + upper % 8;
+                if upper / 8 == 0 && low == 0 {
+                    match upper {
+                        5 => copied = 8 + number(1)?,
+                        6 => copied = 4 + (1 << 8) + number(2)?,
+                        7 => copied = 4 + (1 << 16) + number(3)?,
+                        _ => {}
+                    }
+                } else {
+                    back = upper / 8 * 256 + low;
+                }
+            }
+            2 => back = number(2)?,
+            _ => back = number(4)?,
+        }
+        if back == 0 || content.len() as u64 + copied > length {
+            return None;
+        }
+        for _ in 0..copied {
+            let from = content.len().checked_sub(back as usize)?;
+            content.push(content[from]);
+        }
+    }
+    (content.len() as u64 == length).then_some(content)
+}
+
+/// Reads a stream of which `step` more bytes arrive at a time: its content, and how it ends.
+fn read_s2(
+    input: &[u8],
+    content_bytes_max: usize,
+    mut step: impl FnMut() -> usize,
+) -> (Vec<u8>, Option<S2Error>) {
+    let mut decompressor = Decompressor::new(content_bytes_max);
+    let mut out = Vec::new();
+    let (mut start, mut arrived) = (0, 0);
+    loop {
+        let before = out.len();
+        match decompressor.read(&input[start..arrived], &mut out) {
+            Ok(Decoded::Op { op, consumed }) => {
+                assert!(consumed > 0 && consumed <= arrived - start);
+                assert_eq!(out.len(), before + op);
+                assert!(op <= content_bytes_max, "{op} bytes at once");
+                start += consumed;
+            }
+            Ok(Decoded::Incomplete { needed }) => {
+                assert!(needed > arrived - start, "needed {needed}");
+                assert_eq!(out.len(), before);
+                if arrived == input.len() {
+                    return (out, None);
+                }
+                arrived = input.len().min(arrived + step());
+            }
+            Err(error) => {
+                assert_eq!(out.len(), before, "nothing of a chunk that is wrong");
+                return (out, Some(error));
+            }
+        }
     }
 }
 

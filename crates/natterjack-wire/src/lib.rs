@@ -6,6 +6,7 @@
 //!
 //! * [`client`]: what travels between a server and its clients, both directions.
 //! * [`route`]: what travels between the servers of a cluster.
+//! * [`s2`]: the compression that routes may agree on.
 //! * [`headers`]: the header block of `HPUB` and `HMSG`.
 //! * [`error`]: what can be wrong with input, and every `-ERR` a server answers with.
 //!
@@ -63,6 +64,7 @@ pub mod error;
 pub mod fuzzing;
 pub mod headers;
 pub mod route;
+pub mod s2;
 
 mod frame;
 mod json;

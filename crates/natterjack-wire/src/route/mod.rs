@@ -3,7 +3,7 @@
 //!
 //! * [`decode_route`] and the functions that write: lines, in both directions, since both sides say the same.
 //! * [`RouteInfo`], [`RouteConnect`]: what servers tell each other about themselves.
-//! * [`Compression`]: what two servers agree on.
+//! * [`Compression`]: what two servers agree on; the compression itself is [`s2`](crate::s2).
 
 mod compression;
 mod connect;

@@ -1,4 +1,5 @@
-//! What is written reads the same, in both directions, however the bytes are cut on their way.
+//! Between clients and servers, what is written reads the same, in both directions, however the bytes are cut on
+//! their way.
 
 use natterjack_wire::client::{
     ClientOp, ConnectOptions, Decoded, Limits, Message, ServerInfo, ServerOp, connect, decimal,
@@ -11,7 +12,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-type Bytes = Vec<u8>;
+use crate::stream::{Bytes, body, read_in_pieces, word};
 
 /// What a client says, with its own memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -215,32 +216,6 @@ impl FromServer {
     }
 }
 
-/// A reader as a session has one: bytes arrive in a buffer, whole operations are taken from its front.
-fn read_in_pieces<T>(
-    stream: &[u8],
-    cuts: &[prop::sample::Index],
-    take: impl Fn(&[u8]) -> Option<(T, usize)>,
-) -> Vec<T> {
-    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
-    cuts.sort_unstable();
-    cuts.push(stream.len());
-    let mut found = Vec::new();
-    let mut buffer = Vec::new();
-    let mut start = 0;
-    for cut in cuts {
-        buffer.extend_from_slice(&stream[start..cut]);
-        start = cut;
-        let mut taken = 0;
-        while let Some((op, consumed)) = take(&buffer[taken..]) {
-            found.push(op);
-            taken += consumed;
-        }
-        buffer.drain(..taken);
-    }
-    assert!(buffer.is_empty(), "all is read");
-    found
-}
-
 fn take_from_client(input: &[u8]) -> Option<(FromClient, usize)> {
     match decode_client(input, &Limits::default()).expect("valid") {
         Decoded::Op { op, consumed } => Some((FromClient::from_op(&op), consumed)),
@@ -253,23 +228,6 @@ fn take_from_server(input: &[u8]) -> Option<(FromServer, usize)> {
         Decoded::Op { op, consumed } => Some((FromServer::from_op(&op), consumed)),
         Decoded::Incomplete { .. } => None,
     }
-}
-
-fn word() -> impl Strategy<Value = Bytes> {
-    let byte = any::<u8>().prop_filter("no blank, no line end", |byte| !b" \t\r\n".contains(byte));
-    prop_oneof![
-        4 => "[a-z]{1,8}(\\.[a-z*>]{1,8}){0,3}".prop_map(String::into_bytes),
-        1 => "[0-9]{1,10}".prop_map(String::into_bytes),
-        2 => vec(byte, 1..40),
-    ]
-}
-
-fn body() -> impl Strategy<Value = Bytes> {
-    prop_oneof![
-        vec(any::<u8>(), 0..20),
-        vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b' ')], 0..6),
-        vec(any::<u8>(), 0..3000),
-    ]
 }
 
 fn from_client() -> impl Strategy<Value = FromClient> {

@@ -1,0 +1,246 @@
+//! Owns reading a block: its length, and instructions that append bytes or copy some that are there already.
+//!
+//! | low bits of the tag | instruction |
+//! | --- | --- |
+//! | 00 | the next bytes, as many as the upper six bits say plus one; 60 to 63: as the next 1 to 4 bytes say plus one |
+//! | 01 | copy 4 to 11 bytes from less than 2048 back; from 0 back means: from as far as the last time, and then the length may go on in 1 to 3 more bytes |
+//! | 10 | copy 1 to 64 bytes from less than 64 KiB back |
+//! | 11 | copy 1 to 64 bytes from less than 4 GiB back |
+
+use super::S2Error;
+
+/// Bytes a block of so much content can take: every byte on its own, with its tag, would be more, but nobody does
+/// that; this is what the format's libraries allow.
+pub(super) const fn encoded_bytes_max(content_bytes: usize) -> usize {
+    32 + content_bytes + content_bytes / 6
+}
+
+/// Appends the content of a block. On error, `out` is as it was.
+pub(crate) fn decode(
+    block: &[u8],
+    content_bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), S2Error> {
+    let (length, instructions) = take_length(block)?;
+    if length > content_bytes_max {
+        return Err(S2Error::ChunkTooLarge);
+    }
+    let start = out.len();
+    out.resize(start + length, 0);
+    if fill(&mut out[start..], instructions).is_none() {
+        out.truncate(start);
+        return Err(S2Error::Corrupt);
+    }
+    Ok(())
+}
+
+/// A number of up to 32 bits, seven to a byte, the lowest first.
+fn take_length(block: &[u8]) -> Result<(usize, &[u8]), S2Error> {
+    let mut value = 0_u64;
+    for (index, &byte) in block.iter().take(5).enumerate() {
+        value |= u64::from(byte & 0x7F) << (7 * index);
+        if byte < 0x80 {
+            let value = u32::try_from(value).map_err(|_| S2Error::Corrupt)?;
+            return Ok((value as usize, &block[index + 1..]));
+        }
+    }
+    Err(S2Error::Corrupt)
+}
+
+/// Follows the instructions; `None` if they do not fill the target exactly.
+fn fill(target: &mut [u8], instructions: &[u8]) -> Option<()> {
+    let mut rest = instructions;
+    let mut filled = 0;
+    // 0 until something was copied, which makes a repetition before that invalid like any copy from 0 back.
+    let mut offset = 0;
+    while let Some((&tag, behind)) = rest.split_first() {
+        let upper = usize::from(tag >> 2);
+        let length;
+        (length, rest) = match tag & 3 {
+            0 => {
+                let (length, behind) = literal_length(upper, behind)?;
+                rest = append(target, filled, length, behind)?;
+                filled += length;
+                continue;
+            }
+            1 => {
+                let (&[low], behind) = behind.split_first_chunk()?;
+                let back = (upper >> 3) << 8 | usize::from(low);
+                if back == 0 {
+                    repeat_length(upper & 7, behind)?
+                } else {
+                    offset = back;
+                    (4 + (upper & 7), behind)
+                }
+            }
+            2 => {
+                let (&bytes, behind) = behind.split_first_chunk()?;
+                offset = usize::from(u16::from_le_bytes(bytes));
+                (1 + upper, behind)
+            }
+            _ => {
+                let (&bytes, behind) = behind.split_first_chunk()?;
+                offset = u32::from_le_bytes(bytes) as usize;
+                (1 + upper, behind)
+            }
+        };
+        copy(target, filled, offset, length)?;
+        filled += length;
+    }
+    (filled == target.len()).then_some(())
+}
+
+/// How many bytes follow as they are.
+fn literal_length(upper: usize, rest: &[u8]) -> Option<(usize, &[u8])> {
+    if upper < 60 {
+        return Some((upper + 1, rest));
+    }
+    let (number, rest) = number(rest, upper - 59)?;
+    Some((number.checked_add(1)?, rest))
+}
+
+/// How many bytes to copy from as far as the last time.
+fn repeat_length(code: usize, rest: &[u8]) -> Option<(usize, &[u8])> {
+    let (bytes, least) = match code {
+        0..=4 => return Some((4 + code, rest)),
+        5 => (1, 4 + 4),
+        6 => (2, 4 + (1 << 8)),
+        _ => (3, 4 + (1 << 16)),
+    };
+    let (number, rest) = number(rest, bytes)?;
+    Some((number + least, rest))
+}
+
+/// A number of one to four bytes.
+fn number(rest: &[u8], bytes: usize) -> Option<(usize, &[u8])> {
+    let (text, rest) = rest.split_at_checked(bytes)?;
+    let mut number = [0; 4];
+    number[..bytes].copy_from_slice(text);
+    Some((u32::from_le_bytes(number) as usize, rest))
+}
+
+/// A short piece is copied as so many bytes, the surplus of which is overwritten later: that is two instructions
+/// instead of a call.
+const SHORT: usize = 16;
+
+/// Writes the first `length` bytes of `source` at `filled`, and returns what follows them.
+#[inline]
+fn append<'a>(
+    target: &mut [u8],
+    filled: usize,
+    length: usize,
+    source: &'a [u8],
+) -> Option<&'a [u8]> {
+    let place = &mut target[filled..];
+    if length <= SHORT
+        && let Some(source_chunk) = source.first_chunk::<SHORT>()
+        && let Some(chunk) = place.first_chunk_mut::<SHORT>()
+    {
+        *chunk = *source_chunk;
+        return Some(&source[length..]);
+    }
+    let (literal, behind) = source.split_at_checked(length)?;
+    place.get_mut(..length)?.copy_from_slice(literal);
+    Some(behind)
+}
+
+/// Copies `length` bytes to `filled` from `offset` bytes before. The two may overlap, and then what was copied is
+/// copied again.
+#[inline]
+fn copy(target: &mut [u8], filled: usize, offset: usize, length: usize) -> Option<()> {
+    if offset == 0 || offset > filled || length > target.len() - filled {
+        return None;
+    }
+    let from = filled - offset;
+    if offset >= SHORT
+        && length <= SHORT
+        && let Some(&source) = target[from..].first_chunk::<SHORT>()
+        && let Some(chunk) = target[filled..].first_chunk_mut::<SHORT>()
+    {
+        *chunk = source;
+        return Some(());
+    }
+    // What is there from `from` on repeats after `offset` bytes, so a multiple of that may be copied at once, and
+    // it doubles with every turn.
+    let mut done = 0;
+    while done < length {
+        let piece = (offset + done).min(length - done);
+        target.copy_within(from..from + piece, filled + done);
+        done += piece;
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(block: &[u8], expected: Result<&[u8], S2Error>) {
+        let mut out = b"before".to_vec();
+        let found = decode(block, 1 << 20, &mut out).map(|()| &out[6..]);
+        assert_eq!(found, expected, "{block:x?}");
+        if expected.is_err() {
+            assert_eq!(out, b"before");
+        }
+    }
+
+    #[test]
+    fn literals() {
+        check(b"\x00", Ok(b""));
+        check(b"\x03\x08abc", Ok(b"abc"));
+        check(b"\x03\xF0\x02abc", Ok(b"abc"));
+        check(b"\x03\xF4\x02\x00abc", Ok(b"abc"));
+        check(b"\x03\xF8\x02\x00\x00abc", Ok(b"abc"));
+        check(b"\x03\xFC\x02\x00\x00\x00abc", Ok(b"abc"));
+        check(b"\x83\x80\x00\x08abc", Ok(b"abc"));
+        check(b"\x02\x08abc", Err(S2Error::Corrupt));
+        check(b"\x04\x08abc", Err(S2Error::Corrupt));
+        check(b"\x03\x08ab", Err(S2Error::Corrupt));
+        check(b"\x03\xF0", Err(S2Error::Corrupt));
+        check(b"\x03\xFC\xFF\xFF\xFF\xFFabc", Err(S2Error::Corrupt));
+    }
+
+    #[test]
+    fn lengths() {
+        check(b"", Err(S2Error::Corrupt));
+        check(b"\x80", Err(S2Error::Corrupt));
+        check(b"\xFF\xFF\xFF\xFF\x1F", Err(S2Error::Corrupt));
+        check(b"\xFF\xFF\xFF\xFF\x0F", Err(S2Error::ChunkTooLarge));
+        check(b"\x81\x80\x40", Err(S2Error::ChunkTooLarge));
+        check(b"\x80\x80\x40", Err(S2Error::Corrupt));
+    }
+
+    #[test]
+    fn copies() {
+        check(b"\x08\x0Cabcd\x01\x04", Ok(b"abcdabcd"));
+        check(b"\x07\x08abc\x01\x03", Ok(b"abcabca"));
+        check(b"\x08\x00a\x0D\x01", Ok(b"aaaaaaaa"));
+        check(b"\x06\x0Cabcd\x06\x04\x00", Ok(b"abcdab"));
+        check(b"\x06\x0Cabcd\x07\x04\x00\x00\x00", Ok(b"abcdab"));
+        check(b"\x05\x0Cabcd\x02\x01\x00", Ok(b"abcdd"));
+        check(b"\x05\x0Cabcd\x02\x05\x00", Err(S2Error::Corrupt));
+        check(b"\x05\x0Cabcd\x02\x00\x00", Err(S2Error::Corrupt));
+        check(b"\x05\x0Cabcd\x03\x00\x00\x00\x00", Err(S2Error::Corrupt));
+        check(b"\x05\x0Cabcd\x03\x01\x00\x00\x80", Err(S2Error::Corrupt));
+        check(b"\x05\x0Cabcd\x06\x01\x00", Err(S2Error::Corrupt));
+        check(b"\x05\x0Cabcd\x02\x01", Err(S2Error::Corrupt));
+        check(b"\x05\x0Cabcd\x01", Err(S2Error::Corrupt));
+    }
+
+    #[test]
+    fn repetitions() {
+        check(b"\x0A\x08abc\x02\x03\x00\x08xyz\x01", Err(S2Error::Corrupt));
+        // abc, a from 3 back, then 6 more from 3 back.
+        check(b"\x0A\x08abc\x02\x03\x00\x09\x00", Ok(b"abcabcabca"));
+        check(b"\x08\x0Cabcd\x01\x00", Err(S2Error::Corrupt));
+        let long = |length: usize| b"ab".repeat(length)[..length].to_vec();
+        let start = b"\x04ab\x02\x02\x00";
+        let block = [&[3 + 8 + 7][..], start, b"\x15\x00\x07"].concat();
+        check(&block, Ok(&long(3 + 8 + 7)));
+        let block = [&b"\x87\x12"[..], start, b"\x19\x00\x00\x08"].concat();
+        check(&block, Ok(&long(3 + 260 + 0x800)));
+        let block = [&b"\x89\x80\x04"[..], start, b"\x1D\x00\x02\x00\x00"].concat();
+        check(&block, Ok(&long(3 + 4 + 65_536 + 2)));
+    }
+}

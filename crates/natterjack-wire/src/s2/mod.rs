@@ -1,0 +1,272 @@
+//! Owns S2, the compression of routes: a stream of bytes in chunks, each of which holds a block. Who compresses,
+//! and when, is agreed on elsewhere ([`Compression`](crate::route::Compression)); [`Decompressor`] and
+//! [`Compressor`] take bytes and give bytes.
+//!
+//! S2 is Snappy with larger blocks (4 MiB instead of 64 KiB) and one more way to copy: again from as far back as
+//! the last time, for up to 16 MiB. A stream that calls itself Snappy is read as well.
+//!
+//! | bytes | chunk |
+//! | --- | --- |
+//! | `ff 06 00 00` `S2sTwO` | start of a stream; may come again at any time |
+//! | `00`, length, checksum, block | compressed content |
+//! | `01`, length, checksum, content | content as it is |
+//! | `80` to `fe`, length | skipped |
+//!
+//! A length has three bytes, little-endian, and counts what stands behind it; the checksum is CRC-32C of the
+//! content, rotated by 15 bits and offset. Blocks do not refer to each other.
+//!
+//! What nats-server 2.15.1 does with this: it starts a stream anew with every write to the socket, header
+//! included, with blocks of up to 1 MiB, and it puts content that does not shrink into chunks of type `01`. It reads
+//! a stream that starts once and then goes on for good, which is what a [`Compressor`] writes.
+//!
+//! Our blocks are at most 64 KiB long, so that the encoder's table is small enough to be cleared for every write.
+//! There is one encoder, with the effort of `s2_fast`; modes that ask for more get the same.
+
+mod block;
+mod checksum;
+mod encoder;
+
+pub(crate) use block::decode as decode_block;
+
+use thiserror::Error;
+
+use crate::frame::Decoded;
+use checksum::masked_checksum;
+use encoder::Encoder;
+
+/// The content of a chunk as nats-server and its library bound it, at least.
+pub const CONTENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+const COMPRESSED: u8 = 0x00;
+const UNCOMPRESSED: u8 = 0x01;
+const IDENTIFIER: u8 = 0xFF;
+/// Types from here on may be skipped, apart from the identifier.
+const SKIPPABLE: u8 = 0x80;
+
+/// The chunk that starts a stream.
+const STREAM_START: &[u8; 10] = b"\xFF\x06\x00\x00S2sTwO";
+const NAMES: [&[u8]; 2] = [b"S2sTwO", b"sNaPpY"];
+
+/// Type and length.
+const HEAD_BYTES: usize = 4;
+const CHECKSUM_BYTES: usize = 4;
+
+/// Bytes that are no S2 stream. nothing that follows can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum S2Error {
+    /// The stream does not start with its identifier, or another one.
+    #[error("not an S2 stream")]
+    Identifier,
+    /// A chunk that is neither known nor to be skipped.
+    #[error("unknown kind of chunk in S2 stream: {kind:#04x}")]
+    UnknownChunk {
+        /// Its type.
+        kind: u8,
+    },
+    /// A chunk has more content than allowed.
+    #[error("chunk of S2 stream is too large")]
+    ChunkTooLarge,
+    /// A chunk is too short for its checksum, or a block is not what it says.
+    #[error("corrupt S2 stream")]
+    Corrupt,
+    /// The content is not what was written.
+    #[error("checksum of S2 stream does not match")]
+    Checksum,
+}
+
+/// Reads a stream.
+#[derive(Clone, Debug)]
+pub struct Decompressor {
+    content_bytes_max: usize,
+    /// The stream has said what it is.
+    is_identified: bool,
+    /// Bytes of a chunk that nobody wants and that have not arrived.
+    skip_bytes: usize,
+}
+
+impl Default for Decompressor {
+    fn default() -> Self {
+        Self::new(CONTENT_BYTES_MAX)
+    }
+}
+
+impl Decompressor {
+    /// `content_bytes_max` bounds the content of one chunk, which bounds memory in two ways: how much may have to be
+    /// buffered until the chunk is whole (a sixth more), and how much one call appends. Less than
+    /// [`CONTENT_BYTES_MAX`] refuses what a nats-server may send.
+    pub fn new(content_bytes_max: usize) -> Self {
+        Self {
+            content_bytes_max,
+            is_identified: false,
+            skip_bytes: 0,
+        }
+    }
+
+    /// Reads the chunk at the start of `input`, appends its content to `out` and says how many bytes it appended,
+    /// perhaps none.
+    ///
+    /// After [`Decoded::Incomplete`], call it again with the same bytes and more of them. Costs time linear in the
+    /// length of the chunk and of its content. After an error `out` is as it was.
+    ///
+    /// # Errors
+    /// When the stream is not what it should be; it is of no more use.
+    pub fn read(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Decoded<usize>, S2Error> {
+        if self.skip_bytes > 0 && !input.is_empty() {
+            let consumed = self.skip_bytes.min(input.len());
+            self.skip_bytes -= consumed;
+            return Ok(Decoded::Op { op: 0, consumed });
+        }
+        let Some((&[kind, low, middle, high], rest)) = input.split_first_chunk::<HEAD_BYTES>()
+        else {
+            let needed = if self.skip_bytes > 0 { 1 } else { HEAD_BYTES };
+            // Something else than a stream is refused at its first byte.
+            return match input.first() {
+                Some(&kind) if !self.is_identified && kind != IDENTIFIER => {
+                    Err(S2Error::Identifier)
+                }
+                _ => Ok(Decoded::Incomplete { needed }),
+            };
+        };
+        let length = u32::from_le_bytes([low, middle, high, 0]) as usize;
+        if kind == IDENTIFIER {
+            return self.identifier(rest, length);
+        }
+        if !self.is_identified {
+            return Err(S2Error::Identifier);
+        }
+        match kind {
+            COMPRESSED | UNCOMPRESSED => {}
+            SKIPPABLE.. => {
+                self.skip_bytes = length;
+                return Ok(Decoded::Op {
+                    op: 0,
+                    consumed: HEAD_BYTES,
+                });
+            }
+            _ => return Err(S2Error::UnknownChunk { kind }),
+        }
+        self.content(kind, rest, length, out)
+    }
+
+    fn identifier(&mut self, rest: &[u8], length: usize) -> Result<Decoded<usize>, S2Error> {
+        if length != NAMES[0].len() {
+            return Err(S2Error::Identifier);
+        }
+        let there = &rest[..rest.len().min(length)];
+        if !NAMES.iter().any(|name| name.starts_with(there)) {
+            return Err(S2Error::Identifier);
+        }
+        let whole = HEAD_BYTES + length;
+        if there.len() < length {
+            return Ok(Decoded::Incomplete { needed: whole });
+        }
+        self.is_identified = true;
+        Ok(Decoded::Op {
+            op: 0,
+            consumed: whole,
+        })
+    }
+
+    fn content(
+        &self,
+        kind: u8,
+        rest: &[u8],
+        length: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Decoded<usize>, S2Error> {
+        let bytes_max = match kind {
+            UNCOMPRESSED => self.content_bytes_max,
+            _ => block::encoded_bytes_max(self.content_bytes_max),
+        };
+        if length < CHECKSUM_BYTES {
+            return Err(S2Error::Corrupt);
+        }
+        if length - CHECKSUM_BYTES > bytes_max {
+            return Err(S2Error::ChunkTooLarge);
+        }
+        let whole = HEAD_BYTES + length;
+        let Some(chunk) = rest.get(..length) else {
+            return Ok(Decoded::Incomplete { needed: whole });
+        };
+        let (checksum, data) = chunk.split_at(CHECKSUM_BYTES);
+        let start = out.len();
+        match kind {
+            UNCOMPRESSED => out.extend_from_slice(data),
+            _ => block::decode(data, self.content_bytes_max, out)?,
+        }
+        if masked_checksum(&out[start..]).to_le_bytes() != checksum {
+            out.truncate(start);
+            return Err(S2Error::Checksum);
+        }
+        Ok(Decoded::Op {
+            op: out.len() - start,
+            consumed: whole,
+        })
+    }
+}
+
+/// What a [`Compressor`] tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Nothing: the format alone (`s2_uncompressed`).
+    Stored,
+    /// What can be done in passing.
+    Fast,
+}
+
+/// Writes a stream. Some 32 KiB large.
+#[derive(Clone, Debug)]
+pub struct Compressor {
+    effort: Effort,
+    is_started: bool,
+    encoder: Encoder,
+}
+
+impl Compressor {
+    /// The only place that allocates.
+    pub fn new(effort: Effort) -> Self {
+        Self {
+            effort,
+            is_started: false,
+            encoder: Encoder::new(),
+        }
+    }
+
+    /// From the next [`write`](Self::write) on.
+    pub fn set_effort(&mut self, effort: Effort) {
+        self.effort = effort;
+    }
+
+    /// Appends `input` as chunks that can be read as soon as they arrive: there is nothing to flush. The first call
+    /// starts the stream. Linear in the length of `input`.
+    ///
+    /// A call costs some eight bytes and the clearing of a table, so that many small pieces are better gathered
+    /// before.
+    pub fn write(&mut self, input: &[u8], out: &mut Vec<u8>) {
+        if !self.is_started {
+            self.is_started = true;
+            out.extend_from_slice(STREAM_START);
+        }
+        for content in input.chunks(encoder::CONTENT_BYTES_MAX) {
+            self.chunk(content, out);
+        }
+    }
+
+    fn chunk(&mut self, content: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEAD_BYTES]);
+        out.extend_from_slice(&masked_checksum(content).to_le_bytes());
+        let shrunk = self.effort == Effort::Fast && self.encoder.encode(content, out);
+        if !shrunk {
+            out.extend_from_slice(content);
+        }
+        let kind = if shrunk { COMPRESSED } else { UNCOMPRESSED };
+        let length = (out.len() - start - HEAD_BYTES) as u32;
+        let [low, middle, high, _] = length.to_le_bytes();
+        out[start..start + HEAD_BYTES].copy_from_slice(&[kind, low, middle, high]);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! Streams as a whole: our own, those of another implementation, and those that are none.
+
+use std::io::{Read, Write};
+
+use super::*;
+use crate::fuzzing::fuzz_s2;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// All content of a stream that is there whole.
+fn decompressed(stream: &[u8]) -> Result<Vec<u8>, S2Error> {
+    let mut decompressor = Decompressor::default();
+    let mut out = Vec::new();
+    let mut rest = stream;
+    while let Decoded::Op { op, consumed } = decompressor.read(rest, &mut out)? {
+        assert!(consumed > 0 && op <= out.len());
+        rest = &rest[consumed..];
+    }
+    assert!(rest.is_empty(), "{} bytes are left", rest.len());
+    Ok(out)
+}
+
+fn compressed(effort: Effort, pieces: &[&[u8]]) -> Vec<u8> {
+    let mut compressor = Compressor::new(effort);
+    let mut out = Vec::new();
+    for piece in pieces {
+        compressor.write(piece, &mut out);
+    }
+    out
+}
+
+/// Lines as they occur on routes, some of them large and some incompressible.
+fn lines(messages: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut noise = 1_u64;
+    for number in 0..messages {
+        let payload: Vec<u8> = (0..number % 90)
+            .map(|_| {
+                noise = noise
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                if number % 3 == 0 {
+                    (noise >> 56) as u8
+                } else {
+                    b'x'
+                }
+            })
+            .collect();
+        out.extend_from_slice(
+            format!("RMSG $G orders.{}.new {}\r\n", number % 7, payload.len()).as_bytes(),
+        );
+        out.extend_from_slice(&payload);
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+#[test]
+fn what_is_compressed_is_read() {
+    let text = lines(20_000);
+    for effort in [Effort::Stored, Effort::Fast] {
+        for piece in [1, 31, 32, 33, 1000, 65_535, 65_536, 65_537, text.len()] {
+            let text = &text[..text.len().min(piece * 200)];
+            let pieces: Vec<&[u8]> = text.chunks(piece).collect();
+            let stream = compressed(effort, &pieces);
+            assert!(
+                decompressed(&stream).as_deref() == Ok(text),
+                "{effort:?} {piece}"
+            );
+        }
+    }
+    assert_eq!(compressed(Effort::Fast, &[b""]), STREAM_START);
+}
+
+#[test]
+fn how_much_it_shrinks() {
+    #[track_caller]
+    fn check(content: &[u8], bytes_max: usize) {
+        let stream = compressed(Effort::Fast, &[content]);
+        assert!(
+            stream.len() <= bytes_max,
+            "{} of {}",
+            stream.len(),
+            content.len()
+        );
+    }
+    let overhead = STREAM_START.len() + HEAD_BYTES + CHECKSUM_BYTES;
+    check(b"PING\r\n", overhead + 6);
+    check(&[b'x'; 65_536], overhead + 12);
+    check(
+        &b"RS+ $G foo\r\nRS+ $G bar q1 1\r\nRS+ $G bar q1 2\r\n".repeat(20),
+        100,
+    );
+    let text = lines(2000);
+    check(&text, text.len() * 55 / 100);
+}
+
+/// Streams and blocks of the other implementation, whose output is that of nats-server's library byte for byte.
+#[test]
+fn agrees_with_another_implementation() {
+    let text = lines(40_000);
+    assert!(text.len() > 1 << 20);
+    for content in [
+        &b""[..],
+        b"a",
+        &text[..100],
+        &text[..70_000],
+        &text,
+        &[0; 300_000],
+    ] {
+        let mut stream = Vec::new();
+        let mut writer = minlz::s2::Writer::new(&mut stream);
+        writer.write_all(content).expect("into memory");
+        writer.flush().expect("into memory");
+        drop(writer);
+        assert!(
+            decompressed(&stream).as_deref() == Ok(content),
+            "{}",
+            content.len()
+        );
+        for block in [
+            minlz::s2::encode(content),
+            minlz::s2::encode_better(content),
+            minlz::s2::encode_best(content),
+            minlz::s2::encode_snappy(content),
+        ] {
+            let mut out = Vec::new();
+            block::decode(&block, CONTENT_BYTES_MAX, &mut out).expect("a block");
+            assert!(out == content, "{}", content.len());
+        }
+        let mut theirs = Vec::new();
+        let stream = compressed(Effort::Fast, &[content]);
+        minlz::s2::Reader::new(&stream[..])
+            .read_to_end(&mut theirs)
+            .expect("a stream");
+        assert!(theirs == content, "{}", content.len());
+    }
+}
+
+#[test]
+fn bytes_that_are_no_stream() {
+    #[track_caller]
+    fn check(stream: &[u8], expected: S2Error) {
+        assert_eq!(decompressed(stream), Err(expected), "{stream:x?}");
+    }
+    let after_start = |chunk: &[u8]| [STREAM_START, chunk].concat();
+    check(b"P", S2Error::Identifier);
+    check(
+        b"\x01\x0A\x00\x00\xAB\x90\xCC$PING\r\n",
+        S2Error::Identifier,
+    );
+    check(b"\xFE\x00\x00\x00", S2Error::Identifier);
+    check(b"\xFF\x07\x00\x00S2sTwO", S2Error::Identifier);
+    check(b"\xFF\x06\x00\x00S2sX", S2Error::Identifier);
+    check(
+        &after_start(b"\x02\x00\x00\x00"),
+        S2Error::UnknownChunk { kind: 2 },
+    );
+    check(
+        &after_start(b"\x7F\x00\x00\x00"),
+        S2Error::UnknownChunk { kind: 0x7F },
+    );
+    check(&after_start(b"\x01\x03\x00\x00"), S2Error::Corrupt);
+    check(&after_start(b"\x00\x04\x00\x00aaaa"), S2Error::Corrupt);
+    check(&after_start(b"\x01\x05\x00\x40"), S2Error::ChunkTooLarge);
+    check(
+        &after_start(b"\x01\x0A\x00\x00\xAB\x90\xCC$PONG\r\n"),
+        S2Error::Checksum,
+    );
+    check(
+        &after_start(b"\x00\x09\x00\x00aaaa\xFF\xFF\xFF\xFF\x0F"),
+        S2Error::ChunkTooLarge,
+    );
+}
+
+#[test]
+fn chunks_that_are_skipped() {
+    let mut stream = b"\xFF\x06\x00\x00sNaPpY".to_vec();
+    stream.extend_from_slice(b"\xFE\x05\x00\x00\x00\x00\x00\x00\x00");
+    stream.extend_from_slice(b"\x01\x0A\x00\x00\xAB\x90\xCC$PING\r\n");
+    stream.extend_from_slice(b"\x99\x00\x00\x00\x80\x01\x00\x00\xFF");
+    stream.extend_from_slice(STREAM_START);
+    stream.extend_from_slice(b"\x01\x0A\x00\x00\xF5o\x1B\xE4PONG\r\n");
+    assert_eq!(
+        decompressed(&stream).as_deref(),
+        Ok(&b"PING\r\nPONG\r\n"[..])
+    );
+    let mut data = vec![0; 8];
+    data.extend_from_slice(&stream);
+    fuzz_s2(&data);
+}
+
+#[test]
+fn a_bound_of_ones_own() {
+    let mut decompressor = Decompressor::new(1000);
+    let stream = compressed(Effort::Fast, &[&[b'x'; 1001]]);
+    let mut out = Vec::new();
+    decompressor.read(&stream, &mut out).expect("the start");
+    let found = decompressor.read(&stream[STREAM_START.len()..], &mut out);
+    assert_eq!(found, Err(S2Error::ChunkTooLarge));
+    assert!(out.is_empty() && out.capacity() < 1000);
+}
+
+proptest! {
+    #[test]
+    fn any_content_is_read_as_written(
+        content in vec(prop_oneof![4 => 0..4_u8, 1 => any::<u8>()], 0..3000),
+        repeats in 1..40_usize,
+        choices in any::<u64>(),
+    ) {
+        let content = content.repeat(repeats);
+        let stream = compressed(Effort::Fast, &[&content]);
+        let found = decompressed(&stream);
+        prop_assert_eq!(found.as_deref(), Ok(&content[..]));
+        let mut data = choices.to_le_bytes().to_vec();
+        data.extend_from_slice(&stream);
+        fuzz_s2(&data);
+    }
+
+    #[test]
+    fn noise_is_refused(noise in vec(any::<u8>(), 0..300), choices in any::<u64>()) {
+        let mut data = choices.to_le_bytes().to_vec();
+        data.extend_from_slice(STREAM_START);
+        data.extend_from_slice(&noise);
+        fuzz_s2(&data);
+    }
+}
