@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use natterjack_engine::{
-    Access, ClientSession, Engine, Limits, Peer, ServerInfo, Settings, Transport, Worker,
+    Access, ClientSession, Engine, Limits, Peer, Permissions, ServerInfo, Settings, SubjectRules,
+    Transport, User, Worker,
 };
 
 struct Counting;
@@ -61,10 +62,14 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(Access::open())
+    }
+
+    fn with(access: Access) -> Self {
         let engine = Engine::new(Settings {
             info: ServerInfo::default(),
             limits: Limits::default(),
-            access: Access::open(),
+            access,
             seed: 1,
         });
         #[expect(
@@ -109,6 +114,27 @@ impl Bench {
     }
 }
 
+/// Everybody is a user who may publish and receive nearly everything.
+fn restricted() -> Access {
+    let rules = |deny: &str| SubjectRules {
+        allow: Some(vec!["dev.>".to_owned()]),
+        deny: vec![deny.to_owned()],
+    };
+    Access {
+        users: vec![User {
+            name: "everybody".to_owned(),
+            permissions: Some(Permissions {
+                publish: rules("dev.no"),
+                subscribe: rules("dev.*.no"),
+                responses: None,
+            }),
+            ..User::default()
+        }],
+        no_auth_user: Some("everybody".to_owned()),
+        ..Access::default()
+    }
+}
+
 fn batch(subject: impl Fn(usize) -> String, size: usize) -> Vec<u8> {
     let payload = "x".repeat(size);
     let count = (60_000 / (size + 30)).clamp(1, 400);
@@ -141,6 +167,13 @@ fn publishing_allocates_nothing() {
         0,
         "changing subjects under one wildcard"
     );
+
+    // Permissions are asked at both ends: by the publisher for each subject, by the deliverer for each message.
+    let mut bench = Bench::with(restricted());
+    let _restricted = bench.client("SUB dev.> 1\r\n");
+    let count = bench.steady_allocations(&random);
+    assert_eq!(count, 0, "changing subjects under permissions");
+    let mut bench = Bench::new();
 
     // A queue group's members, and subjects that alternate between two connections, are queued before they
     // are flushed: each target's buffers cost two allocations or three for a batch of 400 messages.
