@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use natterjack_conf::{Data, Severity, Value};
+use natterjack_conf::{Data, Value};
 use natterjack_engine::access::Secret;
 
 use super::go_duration;
@@ -137,7 +137,7 @@ fn size<N: TryFrom<i64>>(data: &Data, bytes_max: i64, reader: &mut Reader<'_>) -
 /// With the largest unit that leaves a whole number.
 fn show_size(bytes: u64) -> String {
     for (unit, scale) in [("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)] {
-        if bytes > 0 && bytes % scale == 0 {
+        if bytes > 0 && bytes.is_multiple_of(scale) {
             return format!("{}{unit}", bytes / scale);
         }
     }
@@ -446,11 +446,4 @@ pub(crate) fn quote(text: &str) -> String {
     }
     quoted.push('"');
     quoted
-}
-
-/// Whether anything said since then is an error.
-pub(crate) fn has_errors_since(reader: &Reader<'_>, index: usize) -> bool {
-    reader.diagnostics[index..]
-        .iter()
-        .any(|diagnostic| diagnostic.severity == Severity::Error)
 }

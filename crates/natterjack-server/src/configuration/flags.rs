@@ -415,3 +415,121 @@ fn write_entry(usage: &mut String, head: &str, help: &str) {
     usage.push_str(line.trim_end());
     usage.push('\n');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<CommandLine, FlagError> {
+        parse(line.split_whitespace().map(String::from))
+    }
+
+    fn flags(line: &str) -> Flags {
+        match read(line) {
+            Ok(command) if command.action == Action::Run => command.flags,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn check(line: &str, expected: &str) {
+        assert_eq!(read(line).unwrap_err().to_string(), expected, "{line}");
+    }
+
+    #[test]
+    fn one_dash_or_two_and_equals_or_not() {
+        for line in ["-p 4333", "--p 4333", "-p=4333", "--p=4333"] {
+            let given = &flags(line).given[0];
+            assert!(
+                given.flag == "p" && given.value == FlagValue::Number(4333),
+                "{line}"
+            );
+        }
+        for line in ["-port=4333", "--port 4333"] {
+            assert_eq!(flags(line).given[0].flag, "p", "{line}");
+        }
+        assert!(flags("-l=a=b").given[0].value == FlagValue::Text("a=b".into()));
+        assert!(flags("-D").given[0].value == FlagValue::Switch(true));
+        assert!(flags("-T=0").given[0].value == FlagValue::Switch(false));
+        assert_eq!(read("-D false"), Err(FlagError::Command("false".into())));
+    }
+
+    #[test]
+    fn commands_of_the_daemon() {
+        let line = read("-c a.conf -t -p 1").unwrap();
+        assert_eq!(line.config, Some("a.conf".into()));
+        assert!(line.test && line.flags.names().eq(["p"]));
+        let line = read("--signal reload=/run/x.pid").unwrap();
+        assert_eq!(line.signal.as_deref(), Some("reload=/run/x.pid"));
+        for line in ["-h", "--help", "help", "-D -help", "-- help"] {
+            assert_eq!(read(line).unwrap().action, Action::Help, "{line}");
+        }
+        for line in ["-v", "--version", "version"] {
+            assert_eq!(read(line).unwrap().action, Action::Version, "{line}");
+        }
+        assert_eq!(read("--help_tls").unwrap().action, Action::TlsHelp);
+    }
+
+    #[test]
+    fn mistakes() {
+        check("--prot 1", "unknown flag: -prot; did you mean --port?");
+        check("-zzz", "unknown flag: -zzz");
+        check("-p", "flag needs an argument: -p");
+        check(
+            "-p abc",
+            "invalid value \"abc\" for flag -p: a whole number expected",
+        );
+        check(
+            "-D=maybe",
+            "invalid value \"maybe\" for flag -D: true or false expected",
+        );
+        check("serve", "unrecognized command: \"serve\"");
+        check(
+            "-t",
+            "must specify [-c, --config] option to check configuration file syntax",
+        );
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = all().iter().flat_map(|flag| flag.names).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    /// Section 8 of the real server's usage: every flag it has is known here, if only to be refused.
+    #[test]
+    fn the_flags_of_nats_server_are_known() {
+        let known: Vec<_> = all().iter().flat_map(|flag| flag.names).collect();
+        let theirs = "a addr net p port n name server_name P pid m http_port ms https_port c config t sl signal \
+            client_advertise ports_file_dir l log T logtime logtime_utc s syslog r remote_syslog D debug V trace VV DV \
+            DVV log_size_limit max_traced_msg_len js jetstream sd store_dir user pass auth tls tlsverify tlscert tlskey \
+            tlscacert routes cluster cluster_listen cluster_name no_advertise cluster_advertise connect_retries profile \
+            h help v version help_tls";
+        for name in theirs.split_whitespace() {
+            assert!(known.contains(&&name), "-{name}");
+        }
+    }
+
+    #[test]
+    fn usage_fits_a_terminal() {
+        let usage = usage();
+        assert!(
+            usage.contains("-p, --port <port>") && usage.contains("-DV"),
+            "{usage}"
+        );
+        assert!(
+            usage
+                .lines()
+                .all(|line| line.chars().count() <= LINE_WIDTH_MAX),
+            "{usage}"
+        );
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let shown = format!("{:?}", flags("--user a --pass s3cret --auth s3cret"));
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
+}

@@ -23,6 +23,7 @@ mod route_url;
 mod row;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use natterjack_conf::{Diagnostic, Environment, Map, Severity, Sources, Span};
@@ -51,7 +52,7 @@ pub struct Configuration {
 }
 
 /// A configuration, what was found about it, and where it came from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Loaded {
     /// What was read. Only to be used if [`is_valid`](Self::is_valid).
     pub configuration: Configuration,
@@ -97,9 +98,21 @@ impl Configuration {
     }
 }
 
+/// Without the sources, in which secrets stand as they were written.
+impl fmt::Debug for Loaded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Loaded")
+            .field("configuration", &self.configuration)
+            .field("diagnostics", &self.diagnostics)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Loaded {
     fn read(root: &Map, sources: Sources, mut diagnostics: Vec<Diagnostic>, flags: &Flags) -> Self {
         let mut configuration = Configuration::default();
+        render::hide_secrets(&mut diagnostics, &sources);
         let (mut origins, mut secrets) = (BTreeMap::new(), Vec::new());
         let mut reader = Reader::new(&mut diagnostics, &mut origins, &mut secrets);
         table::TOP.read(&mut configuration, root, &mut reader);
@@ -109,7 +122,7 @@ impl Loaded {
         for given in first.into_iter().chain(last) {
             table::TOP.read_flag(&mut configuration, given, &mut reader);
         }
-        table::settle(&mut configuration, &mut reader);
+        table::settle(&mut configuration, &reader);
         Self {
             configuration,
             diagnostics,
@@ -156,3 +169,6 @@ impl Loaded {
             .filter(move |diagnostic| diagnostic.severity == severity)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! Diagnostics as text, without the secrets that stand beside what they are about.
 
-use natterjack_conf::Diagnostic;
+use std::ops::Range;
+
+use natterjack_conf::{Diagnostic, Sources};
 
 use super::Loaded;
 
@@ -48,6 +50,41 @@ impl Loaded {
     }
 }
 
+/// Takes secrets out of what is said about the syntax of a file: it may repeat what stands in the line.
+pub(super) fn hide_secrets(diagnostics: &mut [Diagnostic], sources: &Sources) {
+    for diagnostic in diagnostics {
+        let Some(span) = diagnostic.span else {
+            continue;
+        };
+        let text = sources.whole(span.source);
+        let at = (span.start as usize).min(text.len());
+        let start = text.as_bytes()[..at]
+            .iter()
+            .rposition(|&byte| byte == b'\n');
+        let line = text[start.map_or(0, |feed| feed + 1)..].lines().next();
+        let line = line.unwrap_or_default();
+        let secrets = secrets_in(line);
+        for secret in &secrets {
+            diagnostic.message = without(&diagnostic.message, &line[secret.clone()]);
+        }
+        if !secrets.is_empty() {
+            diagnostic.help.take_if(|help| help.contains('"'));
+            diagnostic.label.take_if(|label| label.contains('"'));
+        }
+    }
+}
+
+/// The message with stars for what it repeats, between backquotes, of a secret.
+fn without(message: &str, secret: &str) -> String {
+    let parts = message.split('`').enumerate().map(|(index, part)| {
+        let cut = part.trim_end_matches('…');
+        // A single character gives nothing away, and may be what is wrong.
+        let is_repeated = index % 2 == 1 && cut.chars().count() > 1 && secret.contains(cut);
+        if is_repeated { "***" } else { part }
+    });
+    parts.collect::<Vec<_>>().join("`")
+}
+
 /// A line like `12 | password: x` in its gutter and what was in the file.
 fn source_line(line: &str) -> Option<(&str, &str)> {
     let (number, _) = line.split_once(" | ")?;
@@ -61,20 +98,30 @@ const SECRET_NAMES: [&str; 4] = ["password", "pass", "token", "seed"];
 
 fn mask_after_names(source: &str) -> String {
     let mut masked = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some((before, after)) = next_secret(rest) {
-        masked.push_str(before);
-        let end = end_of_value(after);
-        let (secret, following) = after.split_at(end);
-        if secret.starts_with('$') {
-            masked.push_str(secret);
-        } else {
-            masked.push_str(&"*".repeat(secret.chars().count()));
-        }
-        rest = following;
+    let mut end = 0;
+    for secret in secrets_in(source) {
+        masked.push_str(&source[end..secret.start]);
+        let stars = source[secret.clone()].chars().count();
+        masked.push_str(&"*".repeat(stars));
+        end = secret.end;
     }
-    masked.push_str(rest);
+    masked.push_str(&source[end..]);
     masked
+}
+
+/// Where the values of options with secrets stand in a line.
+fn secrets_in(source: &str) -> Vec<Range<usize>> {
+    let mut secrets = Vec::new();
+    let mut at = 0;
+    while let Some((_, after)) = next_secret(&source[at..]) {
+        let start = source.len() - after.len();
+        let end = start + end_of_value(after).max(1);
+        if !after.starts_with('$') {
+            secrets.push(start..end);
+        }
+        at = end;
+    }
+    secrets
 }
 
 /// Splits in front of the value of the first option with a secret.
@@ -110,7 +157,7 @@ fn end_of_value(text: &str) -> usize {
         // Up to the other quote, or to the end where it is missing.
         Some(quote) => text[1..]
             .find(quote)
-            .map_or(text.trim_end().len(), |at| at + 2),
+            .map_or_else(|| text.trim_end().len(), |at| at + 2),
         None => text
             .find([' ', '\t', ',', ';', '}', ']', '\n', '\r'])
             .unwrap_or(text.len()),
@@ -139,6 +186,15 @@ mod tests {
         ] {
             assert_eq!(mask_after_names(source), expected);
         }
+    }
+
+    #[test]
+    fn messages_do_not_repeat_secrets() {
+        assert_eq!(
+            without("`12s3` is neither a number nor a date", "12s3cret"),
+            "`***` is neither a number nor a date"
+        );
+        assert_eq!(without("found `t` of `x`", "tx"), "found `t` of `x`");
     }
 
     #[test]

@@ -273,11 +273,18 @@ impl<T: Default> Section<T> {
 
     fn refuse_unknown(&self, entry: &Entry, reader: &mut Reader<'_>) {
         let name = &entry.key.text;
-        let known = self
+        let known: Vec<&str> = self
             .rows()
             .filter(|row| !row.access.is_unsupported())
-            .flat_map(Row::names);
-        let help = match natterjack_conf::nearest(name, known) {
+            .flat_map(Row::names)
+            .collect();
+        // A part of a name is further away than a slip of the pen.
+        let longer = || {
+            let is_part = |known: &&&str| name.len() >= 5 && known.contains(name.as_str());
+            known.iter().find(is_part).copied()
+        };
+        let nearest = natterjack_conf::nearest(name, known.iter().copied()).or_else(longer);
+        let help = match nearest {
             Some(known) => Some(format!("did you mean {known}?")),
             None => table::home_of(name, reader.path()),
         };
@@ -317,7 +324,8 @@ impl<T: Default> Section<T> {
         let default = T::default();
         // nats-server refuses what only we know: it is shown where it matters.
         let shown = self.rows().filter(|row| {
-            !row.is_flag_only && !(row.is_ours && row.access.is_equal(target, &default))
+            let is_of_interest = !row.is_ours || !row.access.is_equal(target, &default);
+            is_of_interest && !row.is_flag_only
         });
         for row in shown {
             row.access.explain(row.key, target, printer);

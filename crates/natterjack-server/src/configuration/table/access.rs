@@ -273,7 +273,7 @@ static USER: Section<UserDraft> = Section {
                 UserDraft,
                 "nkey",
                 nkey,
-                TEXT,
+                PUBLIC_KEY,
                 "Public key of a user who signs; instead of user and password.",
             ),
             Row::new(
@@ -304,6 +304,24 @@ static USER: Section<UserDraft> = Section {
         ],
     }],
     settle: settled,
+};
+
+/// A public key, or what is mistaken for one. Seeds are secret: no diagnostic may repeat one.
+static PUBLIC_KEY: Codec<Option<String>> = Codec {
+    kind: "a public key",
+    read: |data, reader| {
+        let key = (TEXT.read)(data, reader)?;
+        if key.as_deref().is_some_and(|key| key.starts_with('S')) {
+            reader.secrets.extend(reader.span());
+            reader
+                .error("nkey must be a public key; this looks like a seed, which is secret")
+                .help("nk -pubout shows the public key of a seed; a user's begins with U");
+            return None;
+        }
+        Some(key)
+    },
+    show: TEXT.show,
+    is_secret: false,
 };
 
 fn finish_user(draft: UserDraft, reader: &mut Reader<'_>) -> Option<User> {
@@ -666,7 +684,7 @@ static ACCOUNT: Section<AccountAccess> = Section {
                 AccountAccess,
                 "nkey",
                 nkey,
-                TEXT,
+                PUBLIC_KEY,
                 "Public key of the account."
             ),
             Row::new(

@@ -109,18 +109,18 @@ pub(super) static SERVER: &[Row<Configuration>] = &[
         LAME_DUCK,
         "Over which time a server in lame duck mode closes its connections, grace period \
          included; at least 30s.",
-    )
-    .restart(),
+    ),
     plain_or_default!(
         Configuration,
         "lame_duck_grace_period",
         options.lame_duck_grace_period,
         STRICT_DURATION,
         "How long a server in lame duck mode waits before it closes the first connection.",
-    )
-    .restart(),
+    ),
 ];
 
+/// nats-server cannot change the number of subscriptions, their tokens, and pending bytes while it runs; sessions here go
+/// by new bounds at once.
 pub(super) static LIMITS: &[Row<Configuration>] = &[
     plain!(
         Configuration,
@@ -137,8 +137,7 @@ pub(super) static LIMITS: &[Row<Configuration>] = &[
         BOUND,
         "Subscriptions of one connection.",
     )
-    .alias(&["max_subs"])
-    .restart(),
+    .alias(&["max_subs"]),
     plain!(
         Configuration,
         "max_subscription_tokens",
@@ -146,8 +145,7 @@ pub(super) static LIMITS: &[Row<Configuration>] = &[
         TOKENS,
         "Tokens in the subject of a subscription.",
     )
-    .alias(&["max_sub_tokens"])
-    .restart(),
+    .alias(&["max_sub_tokens"]),
     plain_or_default!(
         Configuration,
         "max_payload",
@@ -162,8 +160,7 @@ pub(super) static LIMITS: &[Row<Configuration>] = &[
         BIG_SIZE,
         "Bytes that may wait for one client before it is dropped as a slow consumer.",
     )
-    .legacy(&["max_pending_size"])
-    .restart(),
+    .legacy(&["max_pending_size"]),
     plain_or_default!(
         Configuration,
         "max_control_line",
@@ -438,8 +435,11 @@ pub(super) fn address(data: &Data, reader: &mut Reader<'_>) -> Option<(Option<St
 }
 
 /// What follows from several options, once all are read: defaults that depend on others.
-pub(crate) fn settle(configuration: &mut Configuration, reader: &mut Reader<'_>) {
+pub(crate) fn settle(configuration: &mut Configuration, reader: &Reader<'_>) {
     let Configuration { options, .. } = configuration;
+    let access = &mut options.authorization;
+    access.verify_and_map = options.tls.as_ref().is_some_and(|tls| tls.verify_and_map);
+    access.open_besides_system = !reader.is_given("authorization");
     let second = std::time::Duration::from_secs(1);
     if !reader.is_given("authorization.timeout") || options.auth_timeout.is_zero() {
         options.auth_timeout = match &options.tls {

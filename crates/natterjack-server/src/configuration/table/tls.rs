@@ -26,8 +26,7 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
             section: &TLS,
         },
         "TLS for clients.",
-    )
-    .restart(),
+    ),
     plain!(
         Configuration,
         "allow_non_tls",
