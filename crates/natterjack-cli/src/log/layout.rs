@@ -133,6 +133,10 @@ impl Layout {
         }
     }
 
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
     /// A whole line, its end included. Without a time it is now.
     pub(super) fn line(
         &self,

@@ -39,6 +39,9 @@ const CLIENT_LIBRARY: &str = "async_nats";
 /// How long the end of a program waits for its last lines to be written.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
+/// A line whose making takes so long that the layout changes so often is written as it is.
+const LAYOUTS_MAX: usize = 4;
+
 /// What to log, how and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -255,7 +258,7 @@ struct Events {
 
 impl<S: Subscriber> Layer<S> for Events {
     fn enabled(&self, metadata: &Metadata<'_>, _context: Context<'_, S>) -> bool {
-        let settings = &self.running.read_recursive().settings;
+        let settings = &self.running.read().settings;
         let wanted = match *metadata.level() {
             Level::ERROR | Level::WARN => true,
             Level::INFO => settings.info,
@@ -269,7 +272,7 @@ impl<S: Subscriber> Layer<S> for Events {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        let settings = &self.running.read_recursive().settings;
+        let settings = &self.running.read().settings;
         Some(match settings {
             Settings { trace: true, .. } => LevelFilter::TRACE,
             Settings { debug: true, .. } => LevelFilter::DEBUG,
@@ -278,14 +281,19 @@ impl<S: Subscriber> Layer<S> for Events {
         })
     }
 
+    /// What is shown may itself log something while it is, a bug's last words for instance. So no lock is held then, and
+    /// if the layout has changed meanwhile, the line is made anew.
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        // Recursive, as what is shown may log something while it is: a bug's last words, for instance.
-        let running = self.running.read_recursive();
-        let content = Content::of(event, running.settings.format);
-        let line = running
-            .layout
-            .line(severity(event.metadata()), &content, None);
-        running.writer.push(line.as_bytes());
+        let severity = severity(event.metadata());
+        for attempt in 1..=LAYOUTS_MAX {
+            let layout = Arc::clone(&self.running.read().layout);
+            let content = Content::of(event, layout.format());
+            let line = layout.line(severity, &content, None);
+            let running = self.running.read();
+            if Arc::ptr_eq(&running.layout, &layout) || attempt == LAYOUTS_MAX {
+                return running.writer.push(line.as_bytes());
+            }
+        }
     }
 }
 

@@ -197,3 +197,29 @@ fn json_carries_the_fields() {
         })
     );
 }
+
+/// Somebody changes the log while a line is made, whose making logs another.
+#[test]
+fn what_logs_while_it_is_logged_stops_nothing() {
+    struct Talkative<'a>(&'a Log, Settings, std::cell::Cell<bool>);
+
+    impl std::fmt::Debug for Talkative<'_> {
+        fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            if !self.2.replace(true) {
+                self.0.reconfigure(&self.1).unwrap();
+            }
+            tracing::info!("inner");
+            formatter.write_str("outer")
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let paths = [folder.path().join("one"), folder.path().join("two")];
+    logged(&to_file(&paths[0]), |log| {
+        let other = to_file(&paths[1]);
+        tracing::info!("{:?}", Talkative(log, other, std::cell::Cell::new(false)));
+    });
+    assert_eq!(text(&paths[0]), "");
+    // `tracing` does not hand over what is logged while something is; the line itself is there once.
+    assert_eq!(text(&paths[1]).matches("outer").count(), 1);
+}
