@@ -4,7 +4,6 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::time::{ClockId, clock_gettime};
 
 /// Figures over less time than this say nothing.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -58,9 +57,16 @@ impl ProcessorShare {
     }
 }
 
+#[cfg(unix)]
 fn processor_time() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
+}
+
+#[cfg(not(unix))]
+fn processor_time() -> Duration {
+    Duration::ZERO
 }
 
 #[cfg(test)]
@@ -82,6 +88,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
     fn work_shows_in_the_share() {
         let start = now();
         let share = ProcessorShare::new(start);
