@@ -8,6 +8,8 @@ use natterjack_engine::{
     Peer, Permissions, ResponseLimit, SubjectRules, Trust, User,
 };
 
+use proptest::prelude::*;
+
 use crate::harness::{Client, Harness};
 
 /// `s3cret` with cost 4.
@@ -791,4 +793,99 @@ fn a_reload_while_a_password_is_checked_asks_again() {
     client.session.adapt(harness.now);
     harness.finish_check(&mut client, check.run());
     assert_eq!(client.take(), VIOLATION);
+}
+
+/// A pattern of up to three tokens.
+fn pattern() -> impl Strategy<Value = String> {
+    let token = prop_oneof![3 => "[ab]", 1 => Just("*".to_owned())];
+    (prop::collection::vec(token, 1..=3), any::<bool>()).prop_map(|(mut tokens, is_open)| {
+        if is_open {
+            *tokens.last_mut().expect("at least one") = ">".to_owned();
+        }
+        tokens.join(".")
+    })
+}
+
+#[derive(Clone, Debug)]
+struct Wish {
+    pattern: String,
+    queue: Option<String>,
+    max: Option<usize>,
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let queue = prop::option::weighted(0.3, "q[12]");
+    let max = prop::option::weighted(0.3, 1..4_usize);
+    (pattern(), queue, max).prop_map(|(pattern, queue, max)| Wish {
+        pattern,
+        queue,
+        max,
+    })
+}
+
+proptest! {
+    /// However a client subscribes, and however messages come: it gets what it wants as far as it may, and nothing
+    /// else. The rules are read here entry by entry and message by message.
+    #[test]
+    fn whatever_is_subscribed_to_nothing_arrives_that_is_denied(
+        allow in prop::option::of(prop::collection::vec(pattern(), 1..4)),
+        deny in prop::collection::vec((pattern(), prop::option::weighted(0.3, "q[12]")), 0..4),
+        wishes in prop::collection::vec(wish(), 1..5),
+        subjects in prop::collection::vec("[ab](\\.[ab]){0,2}", 1..30),
+        batch_len in 1..10_usize,
+    ) {
+        let matches = |pattern: &str, subject: &str| {
+            natterjack_subject::matches(pattern.as_bytes(), subject.as_bytes())
+        };
+        let deny_texts = deny.iter().map(|(pattern, queue)| match queue {
+            Some(queue) => format!("{pattern} {queue}"),
+            None => pattern.clone(),
+        });
+        let permissions = Permissions {
+            subscribe: SubjectRules { allow: allow.clone(), deny: deny_texts.collect() },
+            ..Permissions::default()
+        };
+        let mut harness = harness(users(vec![user("a", Some(permissions)), user("b", None)]));
+        let mut client = login(&mut harness, "a");
+        let mut accepted = Vec::new();
+        for (sid, wish) in wishes.iter().enumerate() {
+            let queue = wish.queue.as_deref().unwrap_or_default();
+            let mut text = format!("SUB {} {queue} {sid}\r\n", wish.pattern);
+            if let Some(max) = wish.max {
+                text += &format!("UNSUB {sid} {max}\r\n");
+            }
+            harness.send(&mut client, text.as_bytes());
+            accepted.push(client.take().is_empty());
+        }
+        let mut publisher = login(&mut harness, "b");
+        let messages: Vec<String> = subjects.iter().map(|subject| format!("PUB {subject} 0\r\n\r\n")).collect();
+        for batch in messages.chunks(batch_len) {
+            harness.send(&mut publisher, batch.concat().as_bytes());
+        }
+        let output = client.take();
+        for (sid, wish) in wishes.iter().enumerate() {
+            let ending = format!(" {sid} 0");
+            let lines = output.lines().filter_map(|line| line.strip_prefix("MSG "));
+            let got: Vec<&str> = lines.filter_map(|line| line.strip_suffix(ending.as_str())).collect();
+            if !accepted[sid] {
+                prop_assert!(got.is_empty());
+                continue;
+            }
+            let is_denied = |subject: &str| deny.iter().any(|(pattern, queue)| {
+                matches(pattern, subject) && (queue.is_none() || *queue == wish.queue)
+            });
+            let is_allowed = |subject: &str| allow.as_ref().is_none_or(|allow| {
+                allow.iter().any(|pattern| matches(pattern, subject))
+            });
+            prop_assert!(got.iter().all(|subject| is_allowed(subject) && !is_denied(subject)), "{sid}: {got:?}");
+            if wish.queue.is_none() {
+                let wanted = subjects.iter().map(String::as_str);
+                let expected: Vec<&str> = wanted
+                    .filter(|subject| matches(&wish.pattern, subject) && !is_denied(subject))
+                    .take(wish.max.unwrap_or(usize::MAX))
+                    .collect();
+                prop_assert_eq!(got, expected, "{}", sid);
+            }
+        }
+    }
 }
