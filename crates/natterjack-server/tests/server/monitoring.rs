@@ -418,3 +418,27 @@ async fn connections_that_ended_are_remembered() {
     assert_eq!(by_number["connections"][0], *connection);
     assert_eq!(json(address, "/connz").await["total"], 0);
 }
+
+#[tokio::test]
+async fn a_reload_shows() {
+    let (server, address) = start_with(monitored()).await;
+    let before = json(address, "/varz").await;
+    assert_eq!(
+        (&before["max_connections"], &before["config_digest"]),
+        (&65_536.into(), &"".into())
+    );
+    let new = Options {
+        max_connections: 7,
+        server_tags: vec!["a".to_owned()],
+        ..monitored()
+    };
+    server.reload(new).await.expect("both can change");
+    server.set_configuration_digest("sha256:abc");
+    let after = json(address, "/varz").await;
+    assert_eq!(after["max_connections"], 7);
+    assert_eq!(after["tags"], serde_json::json!(["a"]));
+    assert_eq!(after["config_digest"], "sha256:abc");
+    assert_eq!(after["start"], before["start"]);
+    let loaded = |page: &Value| page["config_load_time"].as_str().map(str::to_owned);
+    assert_ne!(loaded(&before), loaded(&after));
+}
