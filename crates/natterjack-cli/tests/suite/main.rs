@@ -2,6 +2,7 @@
 
 mod bench;
 mod bus;
+mod check;
 mod daemon;
 mod daemon_files;
 mod daemon_log;

@@ -42,7 +42,7 @@ pub struct Options {
     pub max_payload: usize,
     /// Longest argument list of one operation, in bytes.
     pub max_control_line: usize,
-    /// Connections open at one time.
+    /// Connections open at one time; 0 sets no bound.
     pub max_connections: usize,
     /// Subscriptions one connection may hold; 0 sets no bound.
     pub max_subscriptions: usize,
@@ -241,7 +241,7 @@ impl Options {
             problems.extend(cluster_subjects(permissions));
         }
         problems.extend(
-            self.authorization
+            self.access()
                 .problems()
                 .into_iter()
                 .map(InvalidOption::Access),
@@ -249,12 +249,21 @@ impl Options {
         problems
     }
 
+    /// Who may come in, with what `tls` says of it.
+    pub(crate) fn access(&self) -> Access {
+        let maps = self.tls.as_ref().is_some_and(|tls| tls.verify_and_map);
+        Access {
+            verify_and_map: self.authorization.verify_and_map || maps,
+            ..self.authorization.clone()
+        }
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         let some = |bound: usize| (bound > 0).then_some(bound);
         Limits {
             payload_bytes_max: self.max_payload,
             control_line_bytes_max: self.max_control_line,
-            connections_max: self.max_connections,
+            connections_max: some(self.max_connections).unwrap_or(usize::MAX),
             subscriptions_max: some(self.max_subscriptions),
             subscription_tokens_max: some(self.max_subscription_tokens),
             pending_bytes_max: self.max_pending,
