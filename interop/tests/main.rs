@@ -27,6 +27,8 @@ mod options;
 
 mod reload;
 
+mod route_compression;
+
 mod servers;
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         monitoring::trials(),
         options::trials(),
         reload::trials(),
+        route_compression::trials(),
         servers::trials(),
     ];
     libtest_mimic::run(&arguments, suites.into_iter().flatten().collect()).exit_code()
