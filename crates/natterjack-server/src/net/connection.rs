@@ -140,8 +140,11 @@ async fn settle_tls<S: Stream>(
         return Ok(());
     };
     let outbox = Arc::clone(session.outbox());
+    let label = session.label().to_string();
     let closed = poll_fn(|context| {
         wire.register(context);
+        // A new configuration does not wait for a client that takes its time.
+        session.adapt(now());
         match outbox.status().closed {
             Some(reason) => Poll::Ready(reason),
             None if shared.lifecycle.phase() >= Phase::Draining => {
@@ -150,18 +153,18 @@ async fn settle_tls<S: Stream>(
             None => Poll::Pending,
         }
     });
-    tokio::select! {
+    let settled = tokio::select! {
         biased;
-        // A server that is full says so in clear text.
         reason = closed => {
-            socket.let_clear();
+            // A server that is full says so in clear text.
+            if reason == CloseReason::ConnectionsExceeded {
+                socket.let_clear();
+            }
             return Err(reason);
         }
-        settled = handshake::settle(shared, socket, tls, session) => settled?,
-    }
-    session.begin(now());
-    outbox.flush_unblocked(now());
-    Ok(())
+        settled = handshake::settle(shared, socket, tls, &outbox, &label) => settled?,
+    };
+    settled.apply(shared, socket, tls, session)
 }
 
 struct Driver<'a, S> {

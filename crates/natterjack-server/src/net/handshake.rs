@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use natterjack_engine::{ClientSession, CloseReason, PeerCertificate, TlsFacts};
+use natterjack_engine::{ClientSession, CloseReason, Outbox, PeerCertificate, TlsFacts};
 use rustls::{AlertDescription, CertificateError, Error, ProtocolVersion, ServerConnection};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -38,13 +38,29 @@ pub(super) fn begins_held(context: &tls::Context) -> bool {
     context.handshake_first() != HandshakeFirst::No
 }
 
-/// Settles whether and how the connection is encrypted. Returns why it has ended, if it has.
+/// What was settled; [`apply`](Self::apply) makes it so.
+pub(super) enum Settled {
+    /// The client goes on in clear text.
+    Clear,
+    /// The handshake is done.
+    Encrypted {
+        done: Done,
+        /// Whether it came before INFO.
+        is_first: bool,
+    },
+    /// Too many others want a handshake.
+    Refused,
+}
+
+/// Settles whether and how the connection is encrypted. The session is left alone meanwhile, so that it can
+/// hear of other things. An error tells why the connection has ended.
 pub(super) async fn settle(
     shared: &Shared,
     socket: &Socket,
     context: &tls::Context,
-    session: &mut ClientSession,
-) -> Result<(), CloseReason> {
+    outbox: &Outbox,
+    label: &str,
+) -> Result<Settled, CloseReason> {
     let acceptor = &shared.tls;
     let is_first = match context.handshake_first() {
         HandshakeFirst::No => false,
@@ -54,11 +70,11 @@ pub(super) async fn settle(
     };
     if !is_first {
         socket.let_clear();
-        info_sent(socket, session, context.timeout()).await?;
+        info_sent(socket, outbox, context.timeout()).await?;
         if acceptor.is_optional() {
             let first = timeout(context.timeout(), first_byte(socket.tcp())).await;
             if first.ok().flatten() != Some(HANDSHAKE_RECORD) {
-                return Ok(());
+                return Ok(Settled::Clear);
             }
         }
         socket.hold();
@@ -69,21 +85,15 @@ pub(super) async fn settle(
         tracing::warn!("Rejected {count} connections due to TLS rate limiting");
     }
     if !is_admitted {
-        socket.let_clear();
-        session.refuse_handshake(now());
-        return Err(CloseReason::ConnectionsExceeded);
+        return Ok(Settled::Refused);
     }
-    tracing::debug!(
-        "{} - Starting TLS client connection handshake",
-        session.label()
-    );
+    tracing::debug!("{label} - Starting TLS client connection handshake");
     match shake_hands(socket.tcp(), context, acceptor.work()).await {
         Ok(done) => {
-            tracing::debug!("{} - TLS handshake complete", session.label());
-            finish(shared, socket, context, session, done, is_first)
+            tracing::debug!("{label} - TLS handshake complete");
+            Ok(Settled::Encrypted { done, is_first })
         }
         Err(fault) => {
-            let label = session.label();
             // Port scanners and load balancers that look whether somebody is there are nobody's error.
             if fault.is_probe() {
                 tracing::debug!("{label} - TLS handshake error: {fault}");
@@ -107,10 +117,9 @@ async fn first_byte(socket: &TcpStream) -> Option<u8> {
 /// Waits until INFO has left in clear text.
 async fn info_sent(
     socket: &Socket,
-    session: &ClientSession,
+    outbox: &Outbox,
     patience: Duration,
 ) -> Result<(), CloseReason> {
-    let outbox = session.outbox();
     let sent = async {
         outbox.flush_unblocked(now());
         while outbox.status().pending_bytes > 0 {
@@ -127,8 +136,34 @@ async fn info_sent(
     }
 }
 
+impl Settled {
+    /// Tells the session, and lets its bytes pass. Returns why the connection has ended, if it has.
+    pub(super) fn apply(
+        self,
+        shared: &Shared,
+        socket: &Socket,
+        context: &tls::Context,
+        session: &mut ClientSession,
+    ) -> Result<(), CloseReason> {
+        match self {
+            Self::Clear => {}
+            Self::Encrypted { done, is_first } => {
+                encrypt(shared, socket, context, session, done, is_first)?;
+            }
+            Self::Refused => {
+                socket.let_clear();
+                session.refuse_handshake(now());
+                return Err(CloseReason::ConnectionsExceeded);
+            }
+        }
+        session.begin(now());
+        session.outbox().flush_unblocked(now());
+        Ok(())
+    }
+}
+
 /// Checks what rustls does not, tells the session, and lets the bytes pass.
-fn finish(
+fn encrypt(
     shared: &Shared,
     socket: &Socket,
     context: &tls::Context,
@@ -200,7 +235,7 @@ fn finish(
 }
 
 /// A handshake that succeeded.
-struct Done {
+pub(super) struct Done {
     connection: Box<ServerConnection>,
     /// What was read after its end.
     unread: Vec<u8>,

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::problem::TlsProblem;
 use super::rate::Rate;
 use crate::clock::{calendar_now, now};
-use crate::options::Tls;
+use crate::options::{HandshakeFirst, Tls};
 
 /// How often the files are looked at. One `stat` each; a notification service of the system would have to be
 /// told of every directory on the way through symbolic links, which is how Kubernetes replaces secrets.
@@ -99,6 +99,31 @@ impl Acceptor {
             tracing::warn!("{problem}");
         }
         Ok(())
+    }
+
+    /// Says in the log what clients have to expect, in nats-server's words.
+    pub(crate) fn announce(&self) {
+        let Some(context) = self.current() else {
+            return;
+        };
+        if self.is_required() {
+            tracing::info!("TLS required for client connections");
+        } else {
+            tracing::info!("TLS available for client connections");
+        }
+        if context.handshake_first() == HandshakeFirst::Yes {
+            tracing::warn!(
+                "Clients that are not using \"TLS Handshake First\" option will fail to connect"
+            );
+        }
+    }
+
+    /// Whether every client must use TLS. Where the handshake comes first none can do without, whatever else
+    /// is allowed.
+    pub(crate) fn is_required(&self) -> bool {
+        self.current().is_some_and(|context| {
+            !self.is_optional || context.handshake_first() == HandshakeFirst::Yes
+        })
     }
 
     /// Whether clients may also connect in clear text.
@@ -237,4 +262,186 @@ fn inode(metadata: &std::fs::Metadata) -> u64 {
 #[cfg(not(unix))]
 fn inode(_metadata: &std::fs::Metadata) -> u64 {
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct Files {
+        folder: TempDir,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            let files = Self {
+                folder: TempDir::new().expect("a folder"),
+            };
+            let (certificate, key) = Self::pair();
+            files.write("cert.pem", &certificate);
+            files.write("key.pem", &key);
+            files
+        }
+
+        /// A certificate and its key.
+        fn pair() -> (String, String) {
+            Self::pair_until(4000)
+        }
+
+        fn pair_until(year: i32) -> (String, String) {
+            let key = KeyPair::generate().expect("a key");
+            let mut params = CertificateParams::default();
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let certificate = params.self_signed(&key).expect("a certificate");
+            (certificate.pem(), key.serialize_pem())
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.path(name), text).expect("written");
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn options(&self) -> Tls {
+            Tls {
+                cert_file: Some(self.path("cert.pem")),
+                key_file: Some(self.path("key.pem")),
+                ..Tls::default()
+            }
+        }
+    }
+
+    fn acceptor(options: &Tls) -> Acceptor {
+        Acceptor::new(Some(options), false).expect("a pair that fits")
+    }
+
+    /// Whether another context is in use than before `change`.
+    fn is_exchanged(acceptor: &Acceptor, change: impl FnOnce()) -> bool {
+        let before = acceptor.current().expect("a context");
+        change();
+        let told = acceptor.refresh();
+        let after = acceptor.current().expect("a context");
+        assert_eq!(told, !Arc::ptr_eq(&before, &after));
+        told
+    }
+
+    #[test]
+    fn a_new_pair_is_taken_once_it_is_complete() {
+        let files = Files::new();
+        let acceptor = acceptor(&files.options());
+        assert!(!is_exchanged(&acceptor, || {}), "nothing has changed");
+        let (certificate, key) = Files::pair();
+        let write = |name, text: &str| files.write(name, text);
+        assert!(!is_exchanged(&acceptor, || write(
+            "cert.pem",
+            &certificate[..99]
+        )));
+        assert!(!is_exchanged(&acceptor, || write("cert.pem", &certificate)));
+        assert!(!is_exchanged(&acceptor, || fs::remove_file(
+            files.path("key.pem")
+        )
+        .expect("removed")));
+        assert!(is_exchanged(&acceptor, || write("key.pem", &key)));
+        assert!(!is_exchanged(&acceptor, || {}), "nothing has changed");
+    }
+
+    #[test]
+    fn each_problem_is_told_once() {
+        let files = Files::new();
+        let acceptor = acceptor(&files.options());
+        files.write("cert.pem", "half");
+        acceptor.refresh();
+        let told = acceptor.files.lock().told.clone();
+        assert!(
+            matches!(told[..], [TlsProblem::NoCertificateInside { .. }]),
+            "{told:?}"
+        );
+        acceptor.refresh();
+        assert_eq!(acceptor.files.lock().told, told);
+    }
+
+    #[test]
+    fn a_certificate_that_has_ended_replaces_none_that_is_valid() {
+        let files = Files::new();
+        let acceptor = acceptor(&files.options());
+        let write = |(certificate, key): (String, String)| {
+            files.write("cert.pem", &certificate);
+            files.write("key.pem", &key);
+        };
+        assert!(!is_exchanged(&acceptor, || write(Files::pair_until(2020))));
+        assert!(is_exchanged(&acceptor, || write(Files::pair())));
+        // Asked for in so many words, it is taken.
+        write(Files::pair_until(2020));
+        acceptor
+            .reload(Some(&files.options()))
+            .expect("a warning only");
+        assert!(is_exchanged(&acceptor, || write(Files::pair_until(2021))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_are_turned_round_at_once_are_seen() {
+        // As Kubernetes mounts secrets: files link into `..data`, which links to a folder for each version.
+        use std::os::unix::fs::symlink;
+        let files = Files::new();
+        let folder = files.folder.path();
+        let version = |name: &str| {
+            let (certificate, key) = Files::pair();
+            fs::create_dir(folder.join(name)).expect("a folder");
+            files.write(&format!("{name}/tls.crt"), &certificate);
+            files.write(&format!("{name}/tls.key"), &key);
+            symlink(name, folder.join("..data_tmp")).expect("a link");
+            fs::rename(folder.join("..data_tmp"), folder.join("..data")).expect("turned");
+        };
+        version("1");
+        symlink("..data/tls.crt", folder.join("tls.crt")).expect("a link");
+        symlink("..data/tls.key", folder.join("tls.key")).expect("a link");
+        let acceptor = acceptor(&Tls {
+            cert_file: Some(folder.join("tls.crt")),
+            key_file: Some(folder.join("tls.key")),
+            ..Tls::default()
+        });
+        assert!(is_exchanged(&acceptor, || version("2")));
+    }
+
+    #[test]
+    fn files_that_are_not_watched_are_left_alone() {
+        let files = Files::new();
+        let acceptor = acceptor(&Tls {
+            watch_files: false,
+            ..files.options()
+        });
+        let (certificate, key) = Files::pair();
+        let write = || {
+            files.write("cert.pem", &certificate);
+            files.write("key.pem", &key);
+        };
+        assert!(!is_exchanged(&acceptor, write));
+    }
+
+    #[test]
+    fn a_reload_that_fails_leaves_everything_and_one_to_clear_text_ends_tls() {
+        let files = Files::new();
+        let acceptor = acceptor(&files.options());
+        let before = acceptor.current().expect("a context");
+        let broken = Tls {
+            key_file: None,
+            ..files.options()
+        };
+        acceptor.reload(Some(&broken)).expect_err("no key");
+        assert!(Arc::ptr_eq(
+            &before,
+            &acceptor.current().expect("a context")
+        ));
+        acceptor.reload(None).expect("clear text");
+        assert!(acceptor.current().is_none());
+        assert!(!acceptor.refresh());
+    }
 }

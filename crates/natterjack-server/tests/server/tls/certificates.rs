@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::authority::Authority;
 use super::client::Setup;
-use super::server;
+use super::{Over, server};
 use crate::support::{beside, options};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,7 +52,7 @@ async fn a_replaced_certificate_is_taken_while_messages_flow() {
                 }
                 0
             });
-            // Only the key first: a pair that does not fit changes nothing.
+            let over = Over(&is_over);
             let files = authority.pair("server");
             let certificate = CertificateDer::from_pem_file(&files.cert_file).expect("the new one");
             let mut shown = before.clone();
@@ -62,7 +62,7 @@ async fn a_replaced_certificate_is_taken_while_messages_flow() {
                 shown = client.server_certificate();
                 assert!(shown == before || shown == certificate);
             }
-            is_over.store(true, Ordering::Relaxed);
+            drop(over);
             let sent = sending.join().expect("all sent");
             assert_eq!(receiving.join().expect("all received"), sent);
         });
