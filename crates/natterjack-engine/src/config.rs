@@ -63,6 +63,9 @@ impl Config {
             || Arc::new(Directory::new(&access)),
             |before| Arc::clone(&before.directory),
         );
+        if unchanged.is_none() && access.has_plain_text_passwords() {
+            tracing::warn!("Plaintext passwords detected, use nkeys or bcrypt");
+        }
         info.max_payload = limits.payload_bytes_max as i64;
         info.auth_required = directory.announces_authentication();
         let mut names: Vec<&str> = access
