@@ -184,14 +184,26 @@ fn help_and_version() {
 fn a_port_in_use_is_fatal() {
     let daemon = Daemon::start(&[]);
     let port = daemon.url.rsplit(':').next().unwrap();
-    let ended = run(NATTERJACKD, &["-a", "127.0.0.1", "-p", port], "");
-    assert_eq!(ended.code, Some(1));
-    let fatal = ended
-        .stderr
-        .lines()
-        .find(|line| line.contains("[FTL]"))
-        .expect("a fatal line");
-    assert!(fatal.contains(port) && fatal.contains("in use"), "{fatal}");
+    let check = |arguments: &[&str], expected: &str| {
+        let ended = run(NATTERJACKD, arguments, "");
+        assert_eq!(ended.code, Some(1));
+        let mut lines = ended.stderr.lines();
+        let fatal = lines.find(|line| line.contains("[FTL]"));
+        let fatal = fatal.expect("a fatal line");
+        assert!(
+            fatal.contains(expected) && fatal.contains("in use"),
+            "{fatal}"
+        );
+        assert!(!ended.stderr.contains("is ready"), "{ended:?}");
+    };
+    check(
+        &["-a", "127.0.0.1", "-p", port],
+        &format!("Error listening on port: 127.0.0.1:{port}, \"Address already"),
+    );
+    check(
+        &["-a", "127.0.0.1", "-p", "-1", "-m", port],
+        &format!("Can't start monitoring: can't listen to the monitor port: 127.0.0.1:{port}, \""),
+    );
 }
 
 #[test]

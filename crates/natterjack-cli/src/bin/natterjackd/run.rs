@@ -41,6 +41,14 @@ enum Failure {
         port: u16,
         source: io::Error,
     },
+    #[error(
+        "Can't start monitoring: can't listen to the monitor port: {host}:{port}, \"{source}\""
+    )]
+    MonitoringPort {
+        host: String,
+        port: u16,
+        source: io::Error,
+    },
     #[error("{0}")]
     Server(StartError),
 }
@@ -49,6 +57,9 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Bind { host, port, source } => Self::Port { host, port, source },
+            StartError::BindMonitoring { host, port, source } => {
+                Self::MonitoringPort { host, port, source }
+            }
             error => Self::Server(error),
         }
     }
