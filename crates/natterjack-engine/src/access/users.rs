@@ -257,17 +257,17 @@ impl Directory {
         }
     }
 
-    /// Whether the user that is named exists, or none is named.
-    pub(crate) fn knows(&self, connect: &ConnectOptions) -> bool {
-        if !connect.nkey.is_empty() {
-            return self.nkeys.contains_key(&connect.nkey);
+    /// Whether this user exists.
+    pub(crate) fn knows(&self, user: &UserName) -> bool {
+        match user {
+            UserName::Name(name) => {
+                let is_single = |login: &Login| *login.name == **name;
+                self.users.contains_key(&**name) || self.user.as_ref().is_some_and(is_single)
+            }
+            UserName::Nkey(nkey) => self.nkeys.contains_key(&**nkey),
+            // Whoever has the token is nobody in particular.
+            UserName::Token => true,
         }
-        connect.user.is_empty()
-            || self.users.contains_key(&connect.user)
-            || self
-                .user
-                .as_ref()
-                .is_some_and(|login| login.name == connect.user)
     }
 
     /// Who an in-process client of the embedder's is: this user, or somebody in `$G` who may do everything. Nobody

@@ -158,6 +158,15 @@ fn while_a_password_is_checked_nothing_else_happens() {
 }
 
 #[test]
+fn strangers_are_read_from_in_small_pieces() {
+    let mut harness = harness(Access::token("t"));
+    let mut client = harness.open();
+    assert!(harness.read_bytes(&mut client) <= 16 * 1024);
+    harness.send(&mut client, b"CONNECT {\"auth_token\":\"t\"}\r\n");
+    assert!(harness.read_bytes(&mut client) > 16 * 1024);
+}
+
+#[test]
 fn accounts_do_not_hear_each_other() {
     let mut harness = harness(Access {
         users: vec![user("g", None)],
@@ -660,6 +669,28 @@ fn a_changed_password_ends_the_connection_with_a_word_and_a_removed_user_without
         assert_eq!(client.take(), word);
         assert_eq!(client.closed(), Some(reason));
     }
+}
+
+#[test]
+fn a_guest_whose_user_is_removed_is_let_go_without_a_word() {
+    let with = |name: &str| Access {
+        no_auth_user: Some(name.to_owned()),
+        ..users(vec![user(name, None)])
+    };
+    let mut harness = harness(with("a"));
+    let mut client = harness.connect("");
+    let closed = Access {
+        no_auth_user: None,
+        ..with("b")
+    };
+    change(&mut harness, &mut client, closed);
+    assert_eq!(client.take(), "");
+    assert_eq!(client.closed(), Some(CloseReason::ClientClosed));
+    // Another guest takes its place.
+    let mut harness = Harness::with(Limits::default(), with("a"));
+    let mut client = harness.connect("");
+    change(&mut harness, &mut client, with("b"));
+    exchange(&mut harness, &mut client, "PING\r\n", "PONG\r\n");
 }
 
 #[test]

@@ -154,6 +154,12 @@ impl Harness {
         while client.session.retire_step() {}
     }
 
+    /// How many bytes would be read from the client at once.
+    pub(crate) fn read_bytes(&mut self, client: &mut Client) -> usize {
+        let slices = client.session.read_slices(&mut self.worker);
+        slices.iter().map(|slice| slice.len()).sum()
+    }
+
     /// Lets the client's bytes arrive, all at once, and leaves a check of a password pending.
     pub(crate) fn send_unchecked(&mut self, client: &mut Client, bytes: &[u8]) {
         let [_, buffer] = &mut client.session.read_slices(&mut self.worker);

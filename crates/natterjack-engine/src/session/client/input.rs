@@ -59,13 +59,21 @@ struct Carried {
     needed: usize,
 }
 
+/// Bytes read at once from a client that has not logged in. While its password is checked, what came with CONNECT waits
+/// in memory, and strangers are not to fill it.
+const LOGIN_READ_BYTES: usize = 16 * 1024;
+
 /// A message of which this much, but not all, came in more than one read gets a buffer of its own.
 const DRIPPING_BYTES: usize = 2 * 1024;
 
 impl ClientSession {
     /// Where to read to next: the rest of a large message, if one is on its way, and then the worker's buffer.
     pub fn read_slices<'a>(&'a mut self, worker: &'a mut Worker) -> [IoSliceMut<'a>; 2] {
-        let bytes_max = self.read_bytes_max;
+        let bytes_max = if self.auth_deadline.is_some() {
+            self.read_bytes_max.min(LOGIN_READ_BYTES)
+        } else {
+            self.read_bytes_max
+        };
         let buffer = &mut worker.buffer;
         match &mut self.partial {
             Partial::None => [

@@ -345,7 +345,8 @@ impl ClientSession {
         let options = self.connect.take().unwrap_or_default();
         let proven = former.directory.secret_for(&options);
         let verdict = self.authorize(&options, proven);
-        let is_known = self.config.directory.knows(&options);
+        let directory = &self.config.directory;
+        let is_known = (self.identity.user.as_ref()).is_none_or(|user| directory.knows(user));
         self.connect = Some(options);
         let outcome = match verdict {
             Verdict::Admitted(admission) => self.follow(admission, now),
