@@ -4,6 +4,7 @@ mod authority;
 mod client;
 
 mod certificates;
+mod client_library;
 mod handshakes;
 mod monitoring;
 mod traffic;

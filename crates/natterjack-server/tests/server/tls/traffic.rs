@@ -1,13 +1,14 @@
 //! What passes once a connection is encrypted: all of it, in order, however large and however slow.
 
 use std::thread;
+use std::time::Duration;
 
 use natterjack_server::Options;
 
 use super::authority::Authority;
 use super::client::{Client, Setup};
 use super::server;
-use crate::support::{beside, options, until};
+use crate::support::{PATIENCE, beside, options, until};
 
 /// Bytes that differ from position to position, so that nothing can be lost or swapped unseen.
 fn payload(seed: usize, size: usize) -> Vec<u8> {
@@ -126,8 +127,8 @@ async fn many_small_messages_fan_out_in_order() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_consumer_that_takes_nothing_is_dropped_over_tls_too() {
+/// Sends 40 MB to a consumer that reads nothing, and waits until it is dropped for it.
+async fn drop_the_dead(max_pending: usize, write_deadline: Duration) {
     let authority = Authority::new();
     let pair = authority.pair("server");
     let server = natterjack_server::Server::start(Options {
@@ -136,7 +137,8 @@ async fn a_consumer_that_takes_nothing_is_dropped_over_tls_too() {
             key_file: Some(pair.key_file),
             ..natterjack_server::Tls::default()
         }),
-        max_pending: 4 * 1024 * 1024,
+        max_pending,
+        write_deadline,
         ..options()
     })
     .await
@@ -162,6 +164,16 @@ async fn a_consumer_that_takes_nothing_is_dropped_over_tls_too() {
     })
     .await;
     drop(dead);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_takes_nothing_is_dropped_over_tls_too() {
+    drop_the_dead(4 * 1024 * 1024, PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_write_deadline_holds_over_tls_too() {
+    drop_the_dead(256 * 1024 * 1024, Duration::from_millis(500)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
