@@ -80,7 +80,6 @@ impl Daemon<'_> {
         self.server.set_configuration_digest(digest);
         tracing::info!("Reloaded server configuration ({digest})");
         self.settings = new;
-        self.show_digest();
         Ok(())
     }
 

@@ -153,6 +153,7 @@ impl<'a> Daemon<'a> {
         files.claim_pid_file(settings.daemon().pid_file.as_deref())?;
         let listeners = systemd::sockets()?;
         let server = Server::start_with(settings.options().clone(), listeners).await?;
+        // Monitoring shows which configuration is in force.
         if let Some((_, digest)) = settings.file() {
             server.set_configuration_digest(digest);
         }
@@ -167,16 +168,8 @@ impl<'a> Daemon<'a> {
             notifier,
             server,
         };
-        daemon.show_digest();
         daemon.notifier.ready(&daemon.status());
         Ok(daemon)
-    }
-
-    /// Monitoring shows which configuration is in force.
-    pub(crate) fn show_digest(&self) {
-        if let Some((_, digest)) = self.settings.file() {
-            self.server.set_configuration_digest(digest);
-        }
     }
 
     pub(crate) fn status(&self) -> String {
