@@ -1,5 +1,5 @@
-//! Makes up files: random trees in random styles of writing, valid or with a few characters changed. Keeps clear of what the
-//! corpus lists as judged differently: marks that nats-server swallows or takes for parts of keys, and `]` behind a number.
+//! Makes up files: random trees in random styles of writing, one in three with a mistake somewhere. Keeps clear of what the
+//! corpus lists as judged differently, above all of marks that nats-server takes for parts of keys.
 
 use fastrand::Rng;
 
@@ -41,7 +41,7 @@ const SCALARS: [&str; 38] = [
     "2m30s",
     "5s",
     "nats://x:1/y",
-    "#z",
+    "x#z",
     "<&>",
     "é世",
     "$a",
@@ -49,72 +49,112 @@ const SCALARS: [&str; 38] = [
     "$2a$11$xyz",
     "trueish",
 ];
-/// What a change puts in. None of them is what only nats-server accepts.
-const CHANGES: [&str; 12] = [
-    "", "", "", "x", " ", "\n", "1", "$a", "=", "k = v\n", ".", "true",
+/// What both refuse.
+const WRONG_SCALARS: [&str; 15] = [
+    ".5",
+    "5.",
+    "-",
+    "-x",
+    "12-3",
+    "1.5k",
+    "x y",
+    "it's",
+    "\"a\"b",
+    "\"\\q\"",
+    "a\\q",
+    "$nope",
+    "2006-13-02T15:04:05Z",
+    "9223372036854775808",
+    "= x",
 ];
+
+/// A file in the making.
+struct Writer<'r> {
+    random: &'r mut Rng,
+    text: String,
+    /// Whether there is a mistake still to be made.
+    has_mistake: bool,
+    /// Only a line end may follow.
+    needs_line_end: bool,
+}
 
 /// The text of a file.
 pub(super) fn file(random: &mut Rng) -> String {
-    let mut text = String::new();
+    let has_mistake = random.u8(..3) == 0;
+    let mut writer = Writer {
+        random,
+        text: String::new(),
+        has_mistake,
+        needs_line_end: false,
+    };
     // Something for variables to be.
-    if random.u8(..10) > 0 {
-        text.push_str("a = 1\nb { c: [x] }\n");
+    if writer.random.u8(..10) > 0 {
+        writer.text.push_str("a = 1\nb { c: [x] }\n");
     }
-    entries(random, DEPTH_MAX, &mut text);
-    text.push('\n');
-    if random.u8(..8) == 0 {
-        text = format!("{{\n{text}}}\n");
-    }
-    if random.u8(..3) == 0 {
-        change(random, &mut text);
-    }
-    text
-}
-
-fn entries(random: &mut Rng, depth: u32, text: &mut String) {
-    for _ in 0..random.usize(..=ENTRIES_MAX) {
-        text.push_str(one_of(random, &KEYS));
-        text.push_str(one_of(random, &SEPARATORS));
-        value(random, depth, text);
-        text.push_str(one_of(random, &ENDS));
+    writer.entries(DEPTH_MAX);
+    let Writer { random, text, .. } = writer;
+    match random.u8(..8) {
+        0 => format!("{{\n{text}\n}}\n"),
+        _ => format!("{text}\n"),
     }
 }
 
-fn value(random: &mut Rng, depth: u32, text: &mut String) {
-    match random.u8(..10) {
-        0 | 1 if depth > 0 => {
-            text.push_str(one_of(random, &["{", "{\n", "{ ", "{ # x\n"]));
-            entries(random, depth - 1, text);
-            text.push('}');
-        }
-        2 if depth > 0 => {
-            text.push_str(one_of(random, &["[", "[\n", "[ // x\n"]));
-            for _ in 0..random.usize(..=ENTRIES_MAX) {
-                value(random, depth - 1, text);
-                text.push_str(one_of(random, &[", ", ",\n", "\n", " , # x\n"]));
+impl Writer<'_> {
+    fn entries(&mut self, depth: u32) {
+        for _ in 0..self.random.usize(..=ENTRIES_MAX) {
+            self.one_of(&KEYS);
+            self.one_of(&SEPARATORS);
+            self.value(depth);
+            match !self.needs_line_end && self.mistake() {
+                // Nothing stands between this entry and what follows, if an entry follows.
+                true => self.text.push_str(" \"x\" = 1\n"),
+                false => self.end(&ENDS),
             }
-            text.push(']');
         }
-        // On a line of its own, because nothing may follow its end.
-        3 => text.push_str("(\nlines\n ) of \"text\"\n)\n#"),
-        _ => text.push_str(one_of(random, &SCALARS)),
     }
-}
 
-/// Replaces up to two characters somewhere.
-fn change(random: &mut Rng, text: &mut String) {
-    let characters: Vec<_> = text.char_indices().map(|(at, _)| at).collect();
-    let start = characters[random.usize(..characters.len())];
-    let replaced = text[start..].chars().take(random.usize(..=2));
-    // A mark that is taken away or doubled may be swallowed elsewhere.
-    let is_plain = |character: char| character.is_alphanumeric() || matches!(character, ' ' | '_');
-    if replaced.clone().all(is_plain) {
-        let end = start + replaced.map(char::len_utf8).sum::<usize>();
-        text.replace_range(start..end, one_of(random, &CHANGES));
+    fn value(&mut self, depth: u32) {
+        match self.random.u8(..10) {
+            0 | 1 if depth > 0 => {
+                self.one_of(&["{", "{\n", "{ ", "{ # x\n"]);
+                self.entries(depth - 1);
+                let closing = if self.mistake() { ']' } else { '}' };
+                self.text.push(closing);
+            }
+            2 if depth > 0 => {
+                self.one_of(&["[", "[\n", "[ // x\n"]);
+                for _ in 0..self.random.usize(..=ENTRIES_MAX) {
+                    self.value(depth - 1);
+                    self.end(&[", ", ",\n", "\n", " , # x\n"]);
+                }
+                self.text.push(']');
+            }
+            3 => {
+                self.text.push_str("(\nlines\n ) of \"text\"\n)");
+                self.needs_line_end = true;
+            }
+            _ if self.mistake() => self.one_of(&WRONG_SCALARS),
+            _ => self.one_of(&SCALARS),
+        }
     }
-}
 
-fn one_of<'a>(random: &mut Rng, choices: &[&'a str]) -> &'a str {
-    choices[random.usize(..choices.len())]
+    /// What stands between a value and the next.
+    fn end(&mut self, choices: &[&str]) {
+        match std::mem::take(&mut self.needs_line_end) {
+            true => self.text.push('\n'),
+            false => self.one_of(choices),
+        }
+    }
+
+    /// Whether to make the mistake here.
+    fn mistake(&mut self) -> bool {
+        let is_here = self.has_mistake && self.random.u8(..8) == 0;
+        self.has_mistake &= !is_here;
+        is_here
+    }
+
+    fn one_of(&mut self, choices: &[&str]) {
+        self.text
+            .push_str(choices[self.random.usize(..choices.len())]);
+    }
 }
