@@ -19,7 +19,7 @@ use super::stream::{self, Stream};
 use crate::clock::{calendar_now, now};
 use crate::options::HandshakeFirst;
 use crate::server::Shared;
-use crate::tls::{self, peer_facts, suite_name, take_refused};
+use crate::tls::{self, is_authority_shown, peer_facts, suite_name, take_refused};
 
 /// First byte of a TLS connection: a record of the handshake (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 0x16;
@@ -300,6 +300,9 @@ fn explain(error: &Error) -> String {
                 CertificateError::InvalidPurpose
                 | CertificateError::InvalidPurposeContext { .. } => {
                     "not made for clients (extended key usage clientAuth)".to_owned()
+                }
+                _ if is_authority_shown(error) => {
+                    "it is an authority's own (CA:TRUE) and not in ca_file".to_owned()
                 }
                 other => other.to_string(),
             };

@@ -10,8 +10,8 @@ use x509_cert::Certificate;
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::der::asn1::{BmpString, ObjectIdentifier};
 use x509_cert::der::{Decode, Encode, Tag, Tagged};
-use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
 use x509_cert::name::Name;
 
 /// What the server needs to know of a peer's certificates.
@@ -62,6 +62,25 @@ pub(super) fn validity(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
         validity.not_before.to_system_time(),
         validity.not_after.to_system_time(),
     ))
+}
+
+/// Whether a certificate may be shown by a client at `now`: it is within its time, and if it says what it is
+/// for, that is one of the things.
+pub(super) fn is_for_clients(der: &[u8], now: SystemTime) -> bool {
+    const PURPOSES: [ObjectIdentifier; 2] = [oid("1.3.6.1.5.5.7.3.2"), oid("2.5.29.37.0")];
+    let Ok(certificate) = Certificate::from_der(der) else {
+        return false;
+    };
+    let body = certificate.tbs_certificate();
+    let validity = body.validity();
+    let is_in_time =
+        (validity.not_before.to_system_time()..=validity.not_after.to_system_time()).contains(&now);
+    let is_meant = match body.get_extension::<ExtendedKeyUsage>() {
+        Ok(None) => true,
+        Ok(Some((_, usage))) => usage.0.iter().any(|purpose| PURPOSES.contains(purpose)),
+        Err(_) => false,
+    };
+    is_in_time && is_meant
 }
 
 /// `subject SHA-256: fingerprint`, as nats-server shows a certificate it refused.

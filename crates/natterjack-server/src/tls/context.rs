@@ -1,6 +1,6 @@
 //! What one set of options and files comes to: ready to accept connections with, never changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,7 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::certificate::validity;
 use super::files::{certificates, key_pair};
@@ -191,12 +191,17 @@ fn pairs<'a>(
     pairs
 }
 
-fn roots(options: &Tls, problems: &mut Vec<TlsProblem>) -> Option<RootCertStore> {
+/// Whom clients' certificates must come from, and those of them that are configured by name.
+type Authorities = (RootCertStore, HashSet<CertificateDer<'static>>);
+
+fn roots(options: &Tls, problems: &mut Vec<TlsProblem>) -> Option<Authorities> {
     let mut roots = RootCertStore::empty();
+    let mut configured = HashSet::new();
     for path in &options.ca_files {
         match certificates("ca_file", path) {
             Ok(found) => {
                 for (index, certificate) in found.into_iter().enumerate() {
+                    configured.insert(certificate.clone());
                     if roots.add(certificate).is_err() {
                         problems.push(TlsProblem::NoAuthority {
                             path: path.clone(),
@@ -215,7 +220,7 @@ fn roots(options: &Tls, problems: &mut Vec<TlsProblem>) -> Option<RootCertStore>
             problems.push(TlsProblem::NoAuthorities);
         }
     }
-    (!roots.is_empty()).then_some(roots)
+    (!roots.is_empty()).then_some((roots, configured))
 }
 
 fn pinned(options: &Tls, problems: &mut Vec<TlsProblem>) -> BTreeSet<String> {
@@ -235,15 +240,20 @@ fn pinned(options: &Tls, problems: &mut Vec<TlsProblem>) -> BTreeSet<String> {
 }
 
 fn verifier(
-    roots: Option<RootCertStore>,
+    authorities: Option<Authorities>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
-    let Some(roots) = roots else {
+    let Some((roots, authorities)) = authorities else {
         return Ok(Arc::new(NoClientAuth));
     };
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
-        .map(|verifier| Arc::new(Witness(verifier)) as Arc<dyn ClientCertVerifier>)
+        .map(|verifier| {
+            Arc::new(Witness {
+                verifier,
+                authorities,
+            }) as Arc<dyn ClientCertVerifier>
+        })
         .map_err(|error| rustls::Error::General(error.to_string()))
 }
 

@@ -16,7 +16,7 @@ pub(crate) use self::certificate::peer_facts;
 pub(crate) use self::context::Context;
 pub(crate) use self::names::suite_name;
 pub use self::problem::TlsProblem;
-pub(crate) use self::verifier::take_refused;
+pub(crate) use self::verifier::{is_authority_shown, take_refused};
 
 use crate::options::Tls;
 

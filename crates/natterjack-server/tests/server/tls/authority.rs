@@ -75,6 +75,24 @@ impl Authority {
         files
     }
 
+    /// A certificate that is an authority's itself, as `openssl req -x509` makes them, until some year.
+    pub(super) fn self_signed(&self, year: i32) -> KeyPairFiles {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let name = format!("self-signed until {year}");
+        params.distinguished_name.push(DnType::CommonName, &name);
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let files = KeyPairFiles {
+            cert_file: self.file(&format!("{name}.pem")),
+            key_file: self.file(&format!("{name}-key.pem")),
+        };
+        std::fs::write(&files.cert_file, certificate.pem()).expect("written");
+        std::fs::write(&files.key_file, key.serialize_pem()).expect("written");
+        files
+    }
+
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

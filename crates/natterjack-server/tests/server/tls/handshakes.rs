@@ -86,6 +86,30 @@ fn testkit_sha256(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_self_signed_certificate_gets_in_where_it_is_trusted_by_name() {
+    let authority = Authority::new();
+    let [trusted, other] = [2030, 4000].map(|year| authority.self_signed(year));
+    let expired = authority.self_signed(2020);
+    let server = server(&authority, |tls| {
+        tls.verify = true;
+        tls.ca_files = [&trusted, &expired]
+            .map(|pair| pair.cert_file.clone())
+            .to_vec();
+    })
+    .await;
+    let address = server.client_addr();
+    beside(move || {
+        for version in VERSIONS {
+            let connect = |pair| Setup::with(&authority, Some(pair), &[version]).connect(address);
+            connect(&trusted).expect("named in ca_file");
+            assert!(connect(&other).is_err(), "not named");
+            assert!(connect(&expired).is_err(), "its time is over");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn versions_are_those_allowed() {
     let authority = Authority::new();
     let new_only = server(&authority, |tls| tls.min_version = TlsVersion::V1_3).await;
