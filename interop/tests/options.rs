@@ -38,22 +38,35 @@ pub(crate) fn trials() -> Vec<Trial> {
         let theme = stem(&file);
         for case in Case::parse_all(&text) {
             let name = format!("options::{theme}::{}", case.name.replace(' ', "_"));
-            trials.push(trial(name, [programs::nats_server().map(drop)], move || {
-                judge(&case);
-            }));
+            trials.push(trial(
+                name,
+                [programs::nats_server().map(drop)],
+                move || {
+                    judge(&case);
+                },
+            ));
         }
     }
     for file in files(&root.join("../examples/nats-conf")) {
         let name = format!("options::example::{}", stem(&file));
-        trials.push(trial(name, [programs::nats_server().map(drop)], move || {
-            let text = fs::read_to_string(&file).expect("a listed file can be read");
-            let folder = folder();
-            let written = write(folder.path(), &text);
-            let (accepts, output) = reference(&written);
-            assert!(accepts, "nats-server refuses: {output}");
-            let ours = ours(&written);
-            assert!(complaints(&ours).is_empty(), "{}", complaints(&ours).concat());
-        }));
+        trials.push(trial(
+            name,
+            [programs::nats_server().map(drop)],
+            move || {
+                let text = fs::read_to_string(&file).expect("a listed file can be read");
+                let folder = folder();
+                let written = write(folder.path(), &text);
+                let (accepts, output) = reference(&written);
+                assert!(accepts, "nats-server refuses: {output}");
+                let ours = ours(&written);
+                assert!(
+                    complaints(&ours).is_empty(),
+                    "{}",
+                    complaints(&ours).concat()
+                );
+                explained(folder.path(), &ours);
+            },
+        ));
     }
     trials
 }
@@ -62,7 +75,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.expect("the folder can be listed").path())
-        .filter(|path| path.extension().is_some_and(|end| end == "txt" || end == "conf"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|end| end == "txt" || end == "conf")
+        })
         .collect();
     files.sort();
     files
@@ -144,19 +160,34 @@ fn judge(case: &Case) {
         (false, false, false) => Expected::Refused,
     };
     let complaints = complaints.concat();
+    if found == Expected::Accepted {
+        explained(folder.path(), &ours);
+    }
     assert_eq!(
         found, case.expected,
         "nats-server: {output}\nours: {complaints}"
     );
     if let Some(says) = &case.says {
-        assert!(complaints.contains(says), "{says:?} is not in: {complaints}");
+        assert!(
+            complaints.contains(says),
+            "{says:?} is not in: {complaints}"
+        );
     }
+}
+
+/// What is in force can be written into a file for either server.
+fn explained(folder: &Path, ours: &Loaded) {
+    let text = ours.explain();
+    let (accepts, output) = reference(&write(folder, &text));
+    assert!(accepts, "nats-server refuses: {output}\n{text}");
 }
 
 /// What refuses a configuration under `-t`.
 fn complaints(loaded: &Loaded) -> Vec<String> {
     let complaints = loaded.errors().chain(loaded.warnings());
-    complaints.map(|complaint| loaded.render(complaint)).collect()
+    complaints
+        .map(|complaint| loaded.render(complaint))
+        .collect()
 }
 
 fn reference(file: &Path) -> (bool, String) {
@@ -185,8 +216,8 @@ fn write(folder: &Path, text: &str) -> PathBuf {
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder for a test");
     let key = rcgen::KeyPair::generate().expect("a key can be made");
-    let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
-        .expect("localhost is a name");
+    let mut parameters =
+        rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("localhost is a name");
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let certificate = parameters.self_signed(&key).expect("it can sign");
     for (name, text) in [

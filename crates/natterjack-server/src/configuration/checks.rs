@@ -15,6 +15,9 @@ use super::{Configuration, Loaded};
 use crate::options::{Endpoint, InvalidOption, Tls};
 use crate::tls::{Context, TlsProblem};
 
+/// nats-server logs a warning above it (`MAX_PAYLOAD_MAX_SIZE`).
+const PAYLOAD_BYTES_USUAL_MAX: usize = 8 << 20;
+
 /// Adds to the diagnostics what does not fit together.
 pub(super) fn check(loaded: &mut Loaded) {
     let Loaded {
@@ -101,6 +104,13 @@ impl Checker<'_> {
     }
 
     fn options(&mut self, configuration: &Configuration, is_readable: bool) {
+        if configuration.options.max_payload > PAYLOAD_BYTES_USUAL_MAX {
+            self.say(
+                Severity::Note,
+                &["max_payload"],
+                "max_payload over 8MB is generally discouraged: large messages hold up small ones",
+            );
+        }
         for problem in configuration.options.problems() {
             match &problem {
                 InvalidOption::Access(access) => {
@@ -240,39 +250,55 @@ impl Checker<'_> {
     }
 
     /// What is wrong with the files and names in `tls`, that of the clients and that of the cluster.
-    fn certificates(&mut self, configuration: &Configuration) {
-        let options = &configuration.options;
-        let cluster = options.cluster.as_ref();
+    fn certificates(&mut self, configuration: &mut Configuration) {
+        let options = &mut configuration.options;
+        let cluster = options.cluster.as_mut();
         let blocks = [
-            ("tls", options.tls.as_ref()),
+            ("tls", options.tls.as_mut()),
             (
                 "cluster.tls",
-                cluster.and_then(|cluster| cluster.tls.as_ref()),
+                cluster.and_then(|cluster| cluster.tls.as_mut()),
             ),
         ];
         for (path, tls) in blocks {
             let Some(tls) = tls else { continue };
-            // Authorities that nobody is asked about are not read by the server, but had better be there.
-            let tls = &Tls {
-                verify: tls.verify || !tls.ca_files.is_empty(),
-                ..tls.clone()
-            };
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "whether a certificate is outdated depends on the time of checking"
-            )]
-            let (_, problems) = Context::load(tls, SystemTime::now());
-            for problem in problems {
+            let written = tls.clone();
+            for problem in problems_of(&written) {
                 let severity = if problem.is_warning() {
                     Severity::Note
                 } else {
                     Severity::Error
                 };
-                let place = join(path, &place_in_tls(&problem, tls));
+                let place = join(path, &place_in_tls(&problem, &written));
                 self.say(severity, &[&place], problem.to_string());
+                // So that what is shown is what is in force.
+                match problem {
+                    TlsProblem::CipherSuiteLeftOut(left_out) => {
+                        tls.cipher_suites.retain(|name| *name != left_out);
+                    }
+                    TlsProblem::CurveLeftOut(left_out) => {
+                        tls.curve_preferences.retain(|name| *name != left_out);
+                    }
+                    _ => {}
+                }
             }
         }
     }
+}
+
+fn problems_of(tls: &Tls) -> Vec<TlsProblem> {
+    // Authorities that nobody is asked about are not read by the server, but had better be there.
+    let tls = Tls {
+        verify: tls.verify || !tls.ca_files.is_empty(),
+        ..tls.clone()
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whether a certificate is outdated depends on the time of checking"
+    )]
+    let now = SystemTime::now();
+    let (_, problems) = Context::load(&tls, now);
+    problems
 }
 
 /// Whether two listeners would take each other's port: the same one, on the same address or on all.

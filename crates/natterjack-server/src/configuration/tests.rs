@@ -511,3 +511,27 @@ fn names_in_a_block_are_unique() {
         }
     }
 }
+
+/// Pieces of the rich example left out, doubled, and put elsewhere: whatever comes of it, it is read, checked, shown and
+/// compared without a panic.
+#[test]
+fn no_text_makes_it_panic() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let characters: Vec<char> = RICH.chars().collect();
+    for _ in 0..200 {
+        let mut text = characters.clone();
+        for _ in 0..random.usize(1..6) {
+            let start = random.usize(..text.len());
+            let end = (start + random.usize(..30)).min(text.len());
+            let piece: Vec<char> = text.drain(start..end).collect();
+            if random.bool() {
+                let at = random.usize(..=text.len());
+                text.splice(at..at, piece);
+            }
+        }
+        let loaded = load(&text.into_iter().collect::<String>());
+        let changes = Configuration::default().changes(&loaded.configuration);
+        let shown = [report(&loaded), loaded.explain(), changes.to_string()];
+        assert!(!shown.concat().is_empty());
+    }
+}

@@ -194,10 +194,10 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
     .ours()
     .flag(flag!(
         ["log_format"],
-        "text|json",
+        "<format>",
         Logging,
         Text,
-        "What log lines look like: as nats-server's, or a JSON object each"
+        "What log lines look like: text, as nats-server's (default), or json"
     )),
     plain!(
         Configuration,
