@@ -15,7 +15,7 @@ use crate::server::Server;
 use crate::tls::TlsProblem;
 
 /// How long a reload waits for the connections to go by the new options. They do so between two batches; only one
-/// that waits for a slow consumer or for a password to be checked takes longer, and it changes over afterwards.
+/// that is in its TLS handshake takes longer, and it changes over afterwards.
 const CHANGE_OVER_MAX: Duration = Duration::from_secs(5);
 
 /// Why a reload was refused. Nothing has changed then.
@@ -38,7 +38,7 @@ impl Server {
     ///
     /// Connections stay, with their subscriptions, and no message is lost. Closed are those whose user is gone or has
     /// another password, and the latest ones beyond a lower `max_connections`; subscriptions that are no longer allowed end.
-    /// When this returns, connections go by the new options; one that waits for a slow consumer may follow later.
+    /// When this returns, connections go by the new options; one in its TLS handshake may follow later.
     /// [docs/options.md] tells which options can change.
     ///
     /// [docs/options.md]: https://github.com/natterjack/natterjack/blob/main/docs/options.md
