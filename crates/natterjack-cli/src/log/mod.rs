@@ -99,6 +99,19 @@ impl Default for Settings {
     }
 }
 
+impl Target {
+    /// Finds what is wrong with it in itself, without opening anything.
+    ///
+    /// # Errors
+    /// If it can never be opened.
+    pub fn check(&self) -> Result<(), AddressError> {
+        match self {
+            Self::RemoteSyslog(address) => address.parse::<syslog::Address>().map(|_| ()),
+            Self::Stderr | Self::File { .. } | Self::Syslog => Ok(()),
+        }
+    }
+}
+
 /// Why a log cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -214,10 +214,10 @@ fn a_log_that_cannot_be_is_said_before_anything_starts() {
         &["-r", "unix:///nonexistent/log"],
         "cannot connect to the syslog at unix:///nonexistent/log: No such file or directory",
     );
-    check(
-        &["-r", "http://127.0.0.1:514"],
-        "remote_syslog: \"http://127.0.0.1:514\" must begin with udp://, tcp:// or unix://",
-    );
+    let ended = run(NATTERJACKD, &["-r", "http://127.0.0.1:514"], "");
+    assert_eq!(ended.code, Some(1));
+    let expected = "error: remote_syslog: \"http://127.0.0.1:514\" must begin with udp://, tcp:// or unix://\n";
+    assert!(ended.stderr.starts_with(expected), "{ended:?}");
 }
 
 /// Nobody reads standard error, and the trace of what a client sends fills the pipe many times over.

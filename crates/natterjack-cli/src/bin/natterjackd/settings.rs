@@ -20,10 +20,13 @@ pub(crate) struct Settings {
 pub(crate) fn load(line: &CommandLine) -> Result<Settings, Problems> {
     let path = line.config.as_deref();
     let loaded = Configuration::load(path, &line.flags, &ProcessEnvironment);
-    if loaded.is_valid() {
-        Ok(Settings { loaded })
-    } else {
-        Err(Problems::of(&loaded))
+    if !loaded.is_valid() {
+        return Err(Problems::of(&loaded));
+    }
+    let settings = Settings { loaded };
+    match settings.log().target.check() {
+        Ok(()) => Ok(settings),
+        Err(error) => Err(Problems::of_log(&error)),
     }
 }
 
@@ -127,6 +130,19 @@ impl Problems {
             errors: loaded.errors().map(|error| short(loaded, error)).collect(),
             has_warnings: warnings > 0,
             summary: counts.into_iter().flatten().collect::<Vec<_>>().join(", "),
+        }
+    }
+}
+
+impl Problems {
+    /// What the table of options leaves to the log.
+    fn of_log(error: &log::AddressError) -> Self {
+        let error = format!("remote_syslog: {error}");
+        Self {
+            text: format!("error: {error}\n"),
+            errors: vec![error],
+            has_warnings: false,
+            summary: "1 error".into(),
         }
     }
 }
