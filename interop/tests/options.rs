@@ -1,6 +1,7 @@
 //! Options: the cases of `options/`, each judged by nats-server (`-t`) and by our reader of configurations. Both must accept
 //! or refuse it; where we judge differently on purpose the case says so with the reason, and both judgements are checked.
-//! And the files of `examples/nats-conf/`, which both must accept.
+//! And the files of `examples/nats-conf/`, which both must accept. And options by their effect: both servers are started,
+//! and their monitoring must show the same values.
 //!
 //! ```text
 //! == a name                          begins a case
@@ -22,8 +23,8 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use natterjack_conf::EmptyEnvironment;
 use natterjack_server::configuration::{Configuration, Flags, Loaded};
-use testkit::Program;
 use testkit::programs;
+use testkit::{Config, HttpAnswer, Kind, Listener, Program, ServerUnderTest};
 
 use crate::trial;
 
@@ -68,7 +69,82 @@ pub(crate) fn trials() -> Vec<Trial> {
             },
         ));
     }
+    for (index, text) in VALUES.iter().enumerate() {
+        let needs = Kind::ALL.map(|kind| kind.program().map(drop));
+        trials.push(trial(format!("options::values::{index}"), needs, || {
+            compare_values(text);
+        }));
+    }
     trials
+}
+
+/// Configurations whose values must arrive. Aliases, units and zeros are what they are about.
+const VALUES: &[&str] = &[
+    "",
+    "max_payload: 0, max_pending: 0, max_control_line: 0, ping_max: 0, ping_interval: \"0s\"",
+    "max_conn: 12, max_payload: 64k, max_pending: 1MB, max_control_line: 2KB, ping_interval: \"1m30s\", ping_max: 5",
+    "max_subs: 7, write_deadline: 3, write_timeout: retry, ping_interval: 45",
+    "server_tags: \"a:b\", server_metadata { k: v }",
+    "SERVER_TAGS: [x, \"y:z\"], Max_Payload: 8MB, MAX_PENDING: 8MiB",
+    "authorization { token: t }",
+    "authorization { user: u, pass: p, timeout: 0.5 }",
+    "authorization { username: u, password: p, timeout: \"1m\" }",
+    "tls { cert_file: \"$DIR/cert.pem\", key_file: \"$DIR/key.pem\", timeout: \"4s\" }",
+    "tls { cert_file: \"$DIR/cert.pem\", key_file: \"$DIR/key.pem\", ca_file: \"$DIR/ca.pem\", verify: true }",
+    "tls { certs: [{cert_file: \"$DIR/cert.pem\", key_file: \"$DIR/key.pem\"}] }, allow_non_tls: true",
+    "cluster { name: c, port: -1, routes: [] }",
+    "cluster { name: c, listen: \"127.0.0.1:-1\", authorization { user: a, password: b, timeout: 1.5 }
+       pool_size: 5, ping_interval: \"10s\", ping_max: 4, write_deadline: \"3s\", write_timeout: close }",
+    "cluster { name: c, host: 127.0.0.1, port: -1, compression: true, no_advertise: true, connect_retries: 3 }",
+];
+
+/// What `/varz` shows of options. Times and addresses of a process are not among them.
+const SHOWN: &[&str] = &[
+    "proto",
+    "host",
+    "auth_required",
+    "tls_required",
+    "tls_verify",
+    "max_connections",
+    "max_subscriptions",
+    "ping_interval",
+    "ping_max",
+    "http_host",
+    "http_base_path",
+    "auth_timeout",
+    "max_control_line",
+    "max_payload",
+    "max_pending",
+    "tls_timeout",
+    "write_deadline",
+    "write_timeout",
+    "tags",
+    "metadata",
+    "system_account",
+];
+
+fn compare_values(text: &str) {
+    let folder = folder();
+    let folder = folder.path().to_str().expect("a plain path");
+    let text = format!("{}\nhttp: \"127.0.0.1:-1\"\n", text.replace("$DIR", folder));
+    let [reference, ours] = Kind::ALL.map(|kind| {
+        let server = ServerUnderTest::start(kind, &Config::file(text.as_str()));
+        HttpAnswer::get(server.listener(Listener::Monitor), "/varz").json()
+    });
+    for name in SHOWN {
+        assert_eq!(
+            ours[name], reference[name],
+            "{name}, nats-server's on the right; {text}"
+        );
+    }
+    let cluster = |varz: &serde_json::Value| {
+        let mut cluster = varz["cluster"].clone();
+        if let Some(fields) = cluster.as_object_mut() {
+            fields.remove("cluster_port");
+        }
+        cluster
+    };
+    assert_eq!(cluster(&ours), cluster(&reference), "cluster; {text}");
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
