@@ -10,7 +10,8 @@ use natterjack_wire::client::{self, ClientOp, Decoded, ServerInfo, ServerOp};
 use parking_lot::Mutex;
 
 use crate::{
-    Access, ClientSession, CloseReason, Engine, Limits, Peer, Settings, Transport, Worker,
+    Access, ClientSession, CloseReason, Credential, Engine, Limits, Peer, Permissions,
+    ResponseLimit, Settings, SubjectRules, Transport, User, Worker,
 };
 
 /// Any bytes, in any pieces, to one of three sessions of an engine with tiny limits: nothing panics, everybody is
@@ -18,8 +19,8 @@ use crate::{
 /// what it is sent does not depend on the pieces.
 ///
 /// An input is a `u64` of choices, little-endian, and then what the client sends. The lowest bit asks for
-/// credentials, the next makes the bound on pending bytes tiny, the third allows large payloads; all of it seeds the
-/// places where the bytes are split. `now` is any instant, since only the shell reads a clock.
+/// credentials, the next makes the bound on pending bytes tiny, the third allows large payloads, the fourth makes the
+/// client a guest with few permissions; all of it seeds the places where the bytes are split. `now` is any instant, since only the shell reads a clock.
 ///
 /// # Panics
 /// When a property does not hold.
@@ -46,6 +47,51 @@ pub fn engine_session(data: &[u8], now: Instant) {
     assert_eq!(pieces, whole, "in pieces and whole");
 }
 
+fn access(choices: u64) -> Access {
+    if choices & 8 == 0 {
+        return if choices & 1 == 1 {
+            Access::token("t")
+        } else {
+            Access::open()
+        };
+    }
+    let rules = |deny: &str| SubjectRules {
+        allow: None,
+        deny: vec![deny.to_owned()],
+    };
+    let guest = Permissions {
+        publish: rules("a"),
+        subscribe: rules("b q"),
+        responses: None,
+    };
+    let answering_guest = Permissions {
+        publish: SubjectRules {
+            allow: Some(vec!["b.>".to_owned(), "*".to_owned()]),
+            deny: Vec::new(),
+        },
+        subscribe: rules("*.b"),
+        responses: Some(ResponseLimit::default()),
+    };
+    let user = |name: &str, permissions| User {
+        name: name.to_owned(),
+        credential: Credential::Password("t".into()),
+        permissions,
+        ..User::default()
+    };
+    let is_answering = choices & 1 == 1;
+    Access {
+        users: vec![
+            user("host", None),
+            user(
+                "guest",
+                Some(if is_answering { answering_guest } else { guest }),
+            ),
+        ],
+        no_auth_user: Some("guest".to_owned()),
+        ..Access::default()
+    }
+}
+
 /// What a client was sent, as far as it may not depend on how its bytes arrived: messages by subscription and
 /// everything else, each in order.
 ///
@@ -66,25 +112,22 @@ fn play(input: &[u8], choices: u64, pieces: Option<&mut fastrand::Rng>, now: Ins
             ..ServerInfo::default()
         },
         limits: limits(choices),
-        access: if choices & 1 == 1 {
-            Access::token("t")
-        } else {
-            Access::open()
-        },
+        access: access(choices),
         seed: 1,
     });
     let mut worker = engine.worker();
     let mut client = Client::open(&engine, now);
     let mut with_headers = Client::open(&engine, now);
     let mut without_headers = Client::open(&engine, now);
-    let options = br#"CONNECT {"verbose":false,"auth_token":"t","headers":true}"#;
+    let options =
+        br#"CONNECT {"verbose":false,"user":"host","pass":"t","auth_token":"t","headers":true}"#;
     with_headers.feed(
         &[options, &b"\r\nSUB > 1\r\n"[..]].concat(),
         &mut worker,
         None,
         now,
     );
-    let options = br#"CONNECT {"verbose":false,"auth_token":"t"}"#;
+    let options = br#"CONNECT {"verbose":false,"user":"host","pass":"t","auth_token":"t"}"#;
     without_headers.feed(
         &[options, &b"\r\nSUB > 22\r\n"[..]].concat(),
         &mut worker,

@@ -2,6 +2,9 @@
 //!
 //! [`Access`] is plain data. Nothing here reads a clock, a file or the system's randomness, and nothing here
 //! knows a connection: a verdict is a function of credentials, facts about the peer, a nonce and this data.
+//!
+//! Suggested reading: the data here, `users` (who may come in), `permissions` (what a user may do), `responses` (what
+//! it may answer), and `problems` (what contradicts itself).
 
 mod distinguished_name;
 mod nkey;

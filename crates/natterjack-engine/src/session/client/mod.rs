@@ -7,8 +7,12 @@
 //! [`is_stalled`](ClientSession::is_stalled); [`close_step`](ClientSession::close_step) until it is done when the connection has ended.
 //! Everything a session sends, also to its own client, goes through outboxes; there is nothing to poll.
 //!
-//! Here is the life of a session; what comes in is taken apart in [`input`], carried out in [`operations`],
-//! and messages are handled in [`publish`].
+//! When [`is_checking`](ClientSession::is_checking) says so, a password has to be checked before anything more is read:
+//! [`pending_check`](ClientSession::pending_check) hands the check out, to be run where it holds up nobody, and
+//! [`finish_check`](ClientSession::finish_check) takes the outcome.
+//!
+//! Here is the life of a session; what comes in is taken apart in [`input`], carried out in [`operations`], who
+//! the client is in [`login`], and messages are handled in [`publish`].
 
 mod adapt;
 mod input;
