@@ -85,7 +85,7 @@ const VALUES: &[&str] = &[
     "max_conn: 12, max_payload: 64k, max_pending: 1MB, max_control_line: 2KB, ping_interval: \"1m30s\", ping_max: 5",
     "max_subs: 7, write_deadline: 3, write_timeout: retry, ping_interval: 45",
     "server_tags: \"a:b\", server_metadata { k: v }",
-    "SERVER_TAGS: [x, \"y:z\"], Max_Payload: 8MB, MAX_PENDING: 8MiB",
+    "SERVER_TAGS: [X, \" y:Z \", x, \"d,E\"], Max_Payload: 8MB, MAX_PENDING: 8MiB",
     "authorization { token: t }",
     "authorization { user: u, pass: p, timeout: 0.5 }",
     "authorization { username: u, password: p, timeout: \"1m\" }",

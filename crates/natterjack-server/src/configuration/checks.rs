@@ -111,6 +111,15 @@ impl Checker<'_> {
                 "max_payload over 8MB is generally discouraged: large messages hold up small ones",
             );
         }
+        let login = configuration.options.authorization.user.as_ref();
+        if login.is_some_and(|login| !login.name.is_empty() && login.password.is_empty()) {
+            self.say(
+                Severity::Note,
+                &["authorization.user"],
+                "without a password, whoever knows the name of the user comes in",
+            )
+            .help("add password, as a bcrypt hash or in clear text, or --pass");
+        }
         for problem in configuration.options.problems() {
             match &problem {
                 InvalidOption::Access(access) => {

@@ -397,6 +397,13 @@ fn advice() {
         &["note 1:1: host is given twice: as host here, and as net further down, which counts"],
     );
     check(
+        "authorization { user: a }",
+        &[
+            "note 1:23: without a password, whoever knows the name of the user comes in - \
+           add password, as a bcrypt hash or in clear text, or --pass",
+        ],
+    );
+    check(
         "allow_non_tls: true",
         &[
             "note 1:16: allow_non_tls says nothing without tls - add tls { cert_file: …, key_file: … }, or leave it out",

@@ -424,7 +424,8 @@ pub(super) static PERMISSIONS: Section<Permissions> = Section {
                 "allow_responses",
                 responses,
                 RESPONSES,
-                "Permission to answer requests: true, or a block with max and expires.",
+                "Permission to answer requests: true for one answer within 2m, or a block with max \
+                 (max_msgs, max_messages, max_responses) and expires (expiration, ttl), negative for no bound.",
             )
             .alias(&["publish_allow_responses"]),
         ],

@@ -92,7 +92,7 @@ pub(super) static SERVER: &[Row<Configuration>] = &[
         Configuration,
         "server_tags",
         options.server_tags,
-        TEXTS,
+        TAGS,
         "Labels, shown in monitoring and server events.",
     ),
     plain!(
@@ -282,6 +282,23 @@ static SERVER_NAME: Codec<Option<String>> = Codec {
         Some(name)
     },
     show: TEXT.show,
+    is_secret: false,
+};
+
+/// In lower case, without blanks around them, each once, as nats-server keeps them.
+static TAGS: Codec<Vec<String>> = Codec {
+    kind: TEXTS.kind,
+    read: |data, reader| {
+        let mut tags: Vec<String> = Vec::new();
+        for tag in codec::texts(data, reader)? {
+            let tag = tag.trim().to_lowercase();
+            if !tag.is_empty() && !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+        Some(tags)
+    },
+    show: TEXTS.show,
     is_secret: false,
 };
 
