@@ -41,7 +41,7 @@ async fn what_cannot_change_refuses_everything_and_is_named() {
     let new = Options {
         max_payload: 10,
         no_header_support: true,
-        max_subscriptions: 7,
+        max_closed_clients: 7,
         ..options()
     };
     let error = server.reload(new).await.expect_err("two cannot change");
@@ -51,7 +51,7 @@ async fn what_cannot_change_refuses_everything_and_is_named() {
     assert_eq!(refused.len(), 2);
     let text = error.to_string();
     assert!(
-        text.contains("max_subscriptions") && text.contains("no_header_support"),
+        text.contains("max_closed_clients") && text.contains("no_header_support"),
         "{text}"
     );
     assert_eq!(*server.options(), options());
@@ -88,6 +88,7 @@ async fn in_process_clients_outlive_a_change_of_credentials() {
     let server = start().await;
     let client = server.in_process_client().expect("the server runs");
     let mut messages = client.subscribe("a").await.expect("subscribed");
+    client.flush().await.expect("the server has handled it");
     let locked = Options {
         authorization: Access::token("t"),
         ..options()
