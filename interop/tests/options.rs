@@ -1,7 +1,7 @@
 //! Options: the cases of `options/`, each judged by nats-server (`-t`) and by our reader of configurations. Both must accept
 //! or refuse it; where we judge differently on purpose the case says so with the reason, and both judgements are checked.
 //! And the files of `examples/nats-conf/`, which both must accept. And options by their effect: both servers are started,
-//! and their monitoring must show the same values.
+//! and their monitoring must show the same values. And what a reload takes.
 //!
 //! ```text
 //! == a name                          begins a case
@@ -75,7 +75,159 @@ pub(crate) fn trials() -> Vec<Trial> {
             compare_values(text);
         }));
     }
+    for (old, new, expected) in RELOADS {
+        let needs = Kind::ALL.map(|kind| kind.program().map(drop));
+        let name = if new.is_empty() { "without_tls" } else { new };
+        let name: String = name
+            .chars()
+            .take(60)
+            .map(|letter| {
+                if letter.is_alphanumeric() {
+                    letter
+                } else {
+                    '_'
+                }
+            })
+            .collect();
+        trials.push(trial(format!("options::reload::{name}"), needs, || {
+            reload(old, new, *expected);
+        }));
+    }
     trials
+}
+
+/// Who takes a new value without a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    Both,
+    None,
+    /// What follows is the reason why we can.
+    OnlyOurs(&'static str),
+}
+
+const BOUND: Takes = Takes::OnlyOurs("sessions go by new bounds at once");
+const PAIR: &str = "cert_file: \"$DIR/cert.pem\", key_file: \"$DIR/key.pem\"";
+const CLUSTER: &str = "cluster { name: c, host: 127.0.0.1, port: -1 }";
+
+/// A configuration, what it becomes, and who takes it. `PAIR` stands for a certificate and its key.
+const RELOADS: &[(&str, &str, Takes)] = &[
+    ("", "max_subscriptions: 6", BOUND),
+    ("", "max_subscription_tokens: 5", BOUND),
+    ("", "max_pending: 128MB", BOUND),
+    ("", "max_payload: 2KB", Takes::Both),
+    ("", "max_connections: 5", Takes::Both),
+    ("", "max_control_line: 2KB", Takes::Both),
+    ("", "max_closed_clients: 5", Takes::None),
+    ("", "max_traced_msg_len: 5", Takes::Both),
+    ("", "server_name: b", Takes::None),
+    ("", "server_tags: [a]", Takes::Both),
+    ("", "server_metadata { a: b }", Takes::Both),
+    ("", "client_advertise: \"h:1\"", Takes::Both),
+    ("", "write_deadline: \"3s\"", Takes::Both),
+    ("", "write_timeout: retry", Takes::None),
+    ("", "no_header_support: true", Takes::None),
+    ("", "no_fast_producer_stall: true", Takes::Both),
+    ("", "ping_interval: \"3s\"", Takes::Both),
+    ("", "ping_max: 5", Takes::Both),
+    (
+        "",
+        "lame_duck_duration: \"40s\"",
+        Takes::OnlyOurs("it is looked at when the time has come"),
+    ),
+    (
+        "",
+        "disable_sublist_cache: true",
+        Takes::OnlyOurs("it has no effect"),
+    ),
+    (
+        "",
+        "log_size_limit: 1MB",
+        Takes::OnlyOurs("the log changes while it runs"),
+    ),
+    ("", "debug: true", Takes::Both),
+    ("", "logtime: false, logtime_utc: true", Takes::Both),
+    ("", "connect_error_reports: 5", Takes::Both),
+    ("", "http_port: -1", Takes::None),
+    ("", "http_base_path: /x", Takes::None),
+    ("", "authorization { token: x }", Takes::Both),
+    (
+        "",
+        "accounts { A { users: [ {user: a, password: b} ] } }",
+        Takes::Both,
+    ),
+    (
+        "authorization { users: [ {user: a, password: b} ] }",
+        "authorization { users: [ {user: a, password: b} ] }
+        no_auth_user: a",
+        Takes::None,
+    ),
+    (
+        "accounts { S {} }",
+        "accounts { S {} }, system_account: S",
+        Takes::None,
+    ),
+    ("", "tls { PAIR }", Takes::Both),
+    ("tls { PAIR }", "", Takes::Both),
+    (
+        "tls { PAIR }",
+        "tls { PAIR, timeout: 4, handshake_first: true }",
+        Takes::Both,
+    ),
+    (
+        "tls { PAIR }",
+        "tls { PAIR, connection_rate_limit: 5 }",
+        Takes::None,
+    ),
+    (
+        "tls { PAIR }",
+        "tls { PAIR }, allow_non_tls: true",
+        Takes::None,
+    ),
+    (
+        "tls { PAIR, ca_file: \"$DIR/ca.pem\", verify: true }",
+        "tls { PAIR, ca_file: \"$DIR/ca.pem\", verify_and_map: true }",
+        Takes::None,
+    ),
+    (
+        CLUSTER,
+        "cluster { name: d, host: 127.0.0.1, port: -1 }",
+        Takes::Both,
+    ),
+    (
+        CLUSTER,
+        "cluster { name: c, host: localhost, port: -1 }",
+        Takes::None,
+    ),
+    (
+        CLUSTER,
+        "cluster { name: c, host: 127.0.0.1, port: -1, pool_size: 5, compression: s2_fast, no_advertise: true }",
+        Takes::Both,
+    ),
+    (
+        CLUSTER,
+        "cluster { name: c, host: 127.0.0.1, port: -1, ping_interval: \"3s\", write_timeout: close
+        authorization { user: a, password: b } }",
+        Takes::Both,
+    ),
+    ("", CLUSTER, Takes::None),
+];
+
+fn reload(old: &str, new: &str, expected: Takes) {
+    let folder = folder();
+    let folder = folder.path().to_str().expect("a plain path");
+    let fill = |text: &str| text.replace("PAIR", PAIR).replace("$DIR", folder);
+    let [reference, ours] = Kind::ALL.map(|kind| {
+        let mut server = ServerUnderTest::start(kind, &Config::file(fill(old)));
+        server.reload(&fill(new))
+    });
+    let is_taken = |line: &str| line.contains("Reloaded server configuration");
+    let found = match (is_taken(&reference), is_taken(&ours), expected) {
+        (true, true, _) => Takes::Both,
+        (false, false, _) => Takes::None,
+        (false, true, Takes::OnlyOurs(_)) => expected,
+        _ => panic!("nats-server: {reference}\nours: {ours}"),
+    };
+    assert_eq!(found, expected, "nats-server: {reference}\nours: {ours}");
 }
 
 /// Configurations whose values must arrive. Aliases, units and zeros are what they are about.
