@@ -348,9 +348,13 @@ impl ClientSession {
         let directory = &self.config.directory;
         let is_known = (self.identity.user.as_ref()).is_none_or(|user| directory.knows(user));
         self.connect = Some(options);
+        let was_known =
+            (self.identity.user.as_ref()).is_some_and(|user| former.directory.knows(user));
         let outcome = match verdict {
+            // A user who is gone is let go without a word, as on nats-server; also where it may come back at once as
+            // somebody else.
+            _ if was_known && !is_known => Err(Halt::Silent(CloseReason::ClientClosed)),
             Verdict::Admitted(admission) => self.follow(admission, now),
-            // A user who is gone is let go without a word, as on nats-server.
             _ if !is_known => Err(Halt::Silent(CloseReason::ClientClosed)),
             Verdict::Pending(check, admission) if check.counts() => {
                 self.check(check, admission, Occasion::Reconfiguration, now);
