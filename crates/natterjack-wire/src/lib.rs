@@ -55,6 +55,15 @@
 //! | decode `MSG`, 16 bytes (client side) | 25.4 |
 //! | `message_head` | 14.0 |
 //! | `message_head` with a reply of 31 bytes | 14.6 |
+//! | decode `RMSG`, 16 bytes | 18.9 |
+//! | decode `RMSG` with a reply of 31 bytes | 27.1 |
+//! | decode `RMSG` with that and two queue groups | 45.9 |
+//! | decode `HMSG` from a route | 25.7 |
+//! | write the line of an `RMSG` | 14.6 |
+//! | write the same with a reply and two queue groups | 38.8 |
+//!
+//! S2, per byte of content: writing 1.1 to 1.2 ns, reading 0.8 to 0.9 ns, of which the checksum takes 0.55 ns.
+//! Lines with payloads of JSON shrink to 16%, those with payloads that are half noise to 47%.
 
 #![forbid(unsafe_code)]
 

@@ -102,3 +102,58 @@ impl fmt::Debug for RouteConnect {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As 2.15.1 says it.
+    #[test]
+    fn writes_the_keys_of_nats_server_in_its_order() {
+        let connect = RouteConnect {
+            echo: true,
+            user: "u".into(),
+            pass: "p".into(),
+            headers: true,
+            name: "NABC".into(),
+            cluster: "C".into(),
+            lnoc: true,
+            ln: true,
+            ..RouteConnect::default()
+        };
+        let mut json = Vec::new();
+        connect.write_json(&mut json);
+        let expected = concat!(
+            r#"{"echo":true,"verbose":false,"pedantic":false,"user":"u","pass":"p","tls_required":false,"#,
+            r#""headers":true,"name":"NABC","cluster":"C","lnoc":true,"ln":true}"#
+        );
+        assert_eq!(String::from_utf8_lossy(&json), expected);
+        assert_eq!(RouteConnect::parse(&json), Ok(connect));
+    }
+
+    #[test]
+    fn reads_leniently() {
+        let connect = RouteConnect::parse(br#" {"NAME":"N","cluster":null,"of_the_future":[1]} "#);
+        let connect = connect.expect("nothing is wrong with it");
+        assert_eq!((connect.name.as_str(), connect.cluster.as_str()), ("N", ""));
+        assert_eq!(RouteConnect::parse(b"null"), Ok(RouteConnect::default()));
+        for json in ["", "{", "[]", "{}x", r#"{"lnoc":"yes"}"#] {
+            assert!(RouteConnect::parse(json.as_bytes()).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let connect = RouteConnect::parse(br#"{"user":"me","pass":"tell"}"#).expect("valid");
+        let shown = format!("{connect:?}");
+        assert!(shown.contains("me") && !shown.contains("tell"), "{shown}");
+        for json in [
+            r#"{"pass":12345}"#,
+            r#"{"echo":"12345"}"#,
+            r#"{"pass":"12345"#,
+        ] {
+            let error = RouteConnect::parse(json.as_bytes()).expect_err("malformed");
+            assert!(!format!("{error} {error:?}").contains("12345"), "{error}");
+        }
+    }
+}

@@ -219,13 +219,20 @@ const LEAF: u8 = b'L';
 /// Where the arguments start.
 const MESSAGE_START: usize = "RMSG ".len();
 
-/// The line of a message, cut into pieces that are not understood yet.
+/// What stands between the subject and the sizes.
+#[derive(Default)]
+struct Middle<'a> {
+    reply: Option<&'a [u8]>,
+    queues: Queues<'a>,
+}
+
+/// The line of a message in pieces; only the size is a number yet.
 struct Line<'a> {
     origin: Option<&'a [u8]>,
     account: Option<&'a [u8]>,
     subject: &'a [u8],
-    /// What stands between the subject and the sizes.
-    middle: &'a [u8],
+    /// `None`: words without a sign before them.
+    middle: Option<Middle<'a>>,
     header_len_text: &'a [u8],
     total_len_text: &'a [u8],
     total_len: usize,
@@ -246,7 +253,7 @@ fn message<'a, const KIND: u8>(
     if line.end - MESSAGE_START - "\r\n".len() > limits.control_line_bytes_max {
         return Err(ProtocolError::ControlLineTooLong);
     }
-    message_of_line::<KIND>(input, &line, limits)
+    message_of_line::<KIND>(input, line, limits)
 }
 
 /// The line as every server writes it: single blanks and `\r\n`.
@@ -266,23 +273,52 @@ fn plain_message<'a, const KIND: u8>(input: &'a [u8], limits: &RouteLimits) -> O
     };
     let subject = next()?;
     let middle_start = start;
-    // The words behind, up to the one that ends the line.
-    let mut last_start = start;
+    // The words behind, up to the one that ends the line: the first two, the last, and how many.
+    let mut words: [&[u8]; 2] = [b""; 2];
     let mut last: &[u8] = b"";
+    let mut count = 0;
     let (total_len, total_len_text) = loop {
         if let Some(found) = plain_last_size(input, start) {
             break found;
         }
         last = plain_word(input, start)?;
-        last_start = start;
+        if let Some(place) = words.get_mut(count) {
+            *place = last;
+        }
+        count += 1;
         start += last.len() + 1;
     };
-    let middle_end = if KIND == PLAIN { start } else { last_start };
+    let mut middle_end = start;
+    if KIND != PLAIN && count > 0 {
+        count -= 1;
+        middle_end -= last.len() + 1;
+    }
+    let [first, second] = words;
+    let middle = match (count, first) {
+        (0, _) => Some(Middle::default()),
+        (1, reply) => Some(Middle {
+            reply: Some(reply),
+            queues: Queues::default(),
+        }),
+        (_, b"+") => Some(Middle {
+            reply: Some(second),
+            queues: Queues {
+                text: &input[middle_start + "+ ".len() + second.len()..middle_end],
+            },
+        }),
+        (_, b"|") => Some(Middle {
+            reply: None,
+            queues: Queues {
+                text: &input[middle_start + "| ".len()..middle_end],
+            },
+        }),
+        _ => None,
+    };
     Some(Line {
         origin,
         account,
         subject,
-        middle: &input[middle_start..middle_end],
+        middle,
         header_len_text: if KIND == PLAIN { b"" } else { last },
         total_len_text,
         total_len,
@@ -320,7 +356,7 @@ fn unusual<'a, const KIND: u8>(
     }
     line.total_len = size(line.total_len_text).ok_or(ProtocolError::PayloadSize)?;
     line.end = end;
-    message_of_line::<KIND>(input, &line, limits)
+    message_of_line::<KIND>(input, line, limits)
 }
 
 /// The words of a line from both its ends, or `None` if there are too few. The numbers are left at 0.
@@ -338,16 +374,16 @@ fn cut<'a, const KIND: u8>(text: &'a [u8], limits: &RouteLimits) -> Option<Line<
         Some(next()?)
     };
     let subject = next()?;
-    let (mut middle, total_len_text) = last_word(rest)?;
+    let (mut between, total_len_text) = last_word(rest)?;
     let mut header_len_text: &[u8] = b"";
     if KIND != PLAIN {
-        (middle, header_len_text) = last_word(middle)?;
+        (between, header_len_text) = last_word(between)?;
     }
     Some(Line {
         origin,
         account,
         subject,
-        middle,
+        middle: middle(between),
         header_len_text,
         total_len_text,
         total_len: 0,
@@ -359,10 +395,12 @@ fn cut<'a, const KIND: u8>(text: &'a [u8], limits: &RouteLimits) -> Option<Line<
 #[inline]
 fn message_of_line<'a, const KIND: u8>(
     input: &'a [u8],
-    line: &Line<'a>,
+    line: Line<'a>,
     limits: &RouteLimits,
 ) -> Result<Decoded<RouteOp<'a>>, ProtocolError> {
-    let (reply, queues) = middle(line.middle).ok_or_else(arguments_error::<KIND>)?;
+    let Some(Middle { reply, queues }) = line.middle else {
+        return Err(arguments_error::<KIND>());
+    };
     let mut header_len = None;
     if KIND != PLAIN {
         if line.header_len_text.is_empty() {
@@ -398,17 +436,25 @@ fn message_of_line<'a, const KIND: u8>(
 
 /// Reply and queue groups between the subject and the sizes: nothing, one word that is a reply whatever it
 /// looks like, or a sign and words. `None` if there are words without a sign.
-#[inline]
-fn middle(text: &[u8]) -> Option<(Option<&[u8]>, Queues<'_>)> {
+fn middle(text: &[u8]) -> Option<Middle<'_>> {
     let Some((first, rest)) = first_word(text) else {
-        return Some((None, Queues::default()));
+        return Some(Middle::default());
     };
-    if first_word(rest).is_none() {
-        return Some((Some(first), Queues::default()));
-    }
+    let Some((second, behind)) = first_word(rest) else {
+        return Some(Middle {
+            reply: Some(first),
+            queues: Queues::default(),
+        });
+    };
     match first {
-        b"+" => first_word(rest).map(|(reply, text)| (Some(reply), Queues { text })),
-        b"|" => Some((None, Queues { text: rest })),
+        b"+" => Some(Middle {
+            reply: Some(second),
+            queues: Queues { text: behind },
+        }),
+        b"|" => Some(Middle {
+            reply: None,
+            queues: Queues { text: rest },
+        }),
         _ => None,
     }
 }

@@ -128,3 +128,136 @@ pub fn connect(out: &mut Vec<u8>, options: &RouteConnect) {
     options.write_json(out);
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: MessageHead<'_> = MessageHead {
+        origin: None,
+        account: Some(b"$G"),
+        subject: b"bar",
+        reply: None,
+        queues: &[],
+        header_len_text: None,
+        total_len_text: b"5",
+    };
+
+    #[track_caller]
+    fn check(head: MessageHead<'_>, expected: &str) {
+        let mut out = b"before ".to_vec();
+        head.write(&mut out);
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            format!("before {expected}\r\n")
+        );
+    }
+
+    #[test]
+    fn messages() {
+        let reply = Some(&b"r"[..]);
+        let header_len_text = Some(&b"3"[..]);
+        let queues: &[&[u8]] = &[b"q1", b"q2"];
+        check(HEAD, "RMSG $G bar 5");
+        check(MessageHead { reply, ..HEAD }, "RMSG $G bar r 5");
+        check(MessageHead { queues, ..HEAD }, "RMSG $G bar | q1 q2 5");
+        let head = MessageHead {
+            queues,
+            reply,
+            ..HEAD
+        };
+        check(head, "RMSG $G bar + r q1 q2 5");
+        check(
+            MessageHead {
+                account: None,
+                ..head
+            },
+            "RMSG bar + r q1 q2 5",
+        );
+        let head = MessageHead {
+            header_len_text,
+            ..head
+        };
+        check(head, "HMSG $G bar + r q1 q2 3 5");
+        let head = MessageHead {
+            header_len_text,
+            ..HEAD
+        };
+        check(head, "HMSG $G bar 3 5");
+        check(MessageHead { reply, ..head }, "HMSG $G bar r 3 5");
+    }
+
+    #[test]
+    fn messages_of_leaf_nodes() {
+        let head = MessageHead {
+            origin: Some(b"L"),
+            ..HEAD
+        };
+        check(head, "LMSG L $G bar 0 5");
+        check(
+            MessageHead {
+                account: None,
+                ..head
+            },
+            "LMSG L bar 0 5",
+        );
+        let head = MessageHead {
+            reply: Some(b"r"),
+            queues: &[b"q"],
+            header_len_text: Some(b"3"),
+            ..head
+        };
+        check(head, "LMSG L $G bar + r q 3 5");
+    }
+
+    #[test]
+    fn interest() {
+        #[track_caller]
+        fn check(write: impl FnOnce(&mut Vec<u8>), expected: &str) {
+            let mut out = b"before ".to_vec();
+            write(&mut out);
+            assert_eq!(
+                String::from_utf8_lossy(&out),
+                format!("before {expected}\r\n")
+            );
+        }
+        let interest = RemoteSubscribe {
+            origin: None,
+            account: Some(b"$G"),
+            subject: b"foo.*",
+            queue: None,
+        };
+        check(|out| subscribe(out, &interest), "RS+ $G foo.*");
+        let queue = Some(QueueInterest {
+            name: b"q",
+            weight: 12,
+        });
+        let grouped = RemoteSubscribe { queue, ..interest };
+        check(|out| subscribe(out, &grouped), "RS+ $G foo.* q 12");
+        let leaf = RemoteSubscribe {
+            origin: Some(b"L"),
+            account: None,
+            ..grouped
+        };
+        check(|out| subscribe(out, &leaf), "LS+ L foo.* q 12");
+        let end = RemoteUnsubscribe {
+            leaf: false,
+            origin: None,
+            account: Some(b"$G"),
+            subject: b"foo",
+            queue: Some(b"q"),
+        };
+        check(|out| unsubscribe(out, &end), "RS- $G foo q");
+        let end = RemoteUnsubscribe {
+            leaf: true,
+            queue: None,
+            ..end
+        };
+        check(|out| unsubscribe(out, &end), "LS- $G foo");
+        let end = RemoteUnsubscribe {
+            origin: Some(b"L"),
+            ..end
+        };
+        check(|out| unsubscribe(out, &end), "LS- L $G foo");
+    }
+}

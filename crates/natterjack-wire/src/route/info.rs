@@ -184,3 +184,71 @@ fn null_is_none<'de, D: serde::Deserializer<'de>>(
 ) -> Result<Vec<String>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_the_keys_of_nats_server_in_its_order() {
+        let permission = |subject: &str| {
+            Some(SubjectPermission {
+                allow: vec![subject.into()],
+                deny: Vec::new(),
+            })
+        };
+        let info = RouteInfo {
+            server_id: "NABC".into(),
+            server_name: "A".into(),
+            version: "2.15.1".into(),
+            proto: 2,
+            go: "rust".into(),
+            host: "127.0.0.1".into(),
+            port: 6222,
+            headers: true,
+            max_payload: 1_048_576,
+            ip: "nats-route://127.0.0.1:6222/".into(),
+            cluster: "C".into(),
+            connect_urls: vec!["127.0.0.1:4222".into()],
+            compression: "accept".into(),
+            import: permission(">"),
+            export: permission("a.*"),
+            lnoc: true,
+            lnocu: true,
+            ln: true,
+            route_pool_size: 3,
+            route_pool_idx: 1,
+            route_account: "$SYS".into(),
+            gossip_mode: GossipMode::Override,
+            ..RouteInfo::default()
+        };
+        let mut json = Vec::new();
+        info.write_json(&mut json);
+        let expected = concat!(
+            r#"{"server_id":"NABC","server_name":"A","version":"2.15.1","proto":2,"go":"rust","#,
+            r#""host":"127.0.0.1","port":6222,"headers":true,"max_payload":1048576,"#,
+            r#""ip":"nats-route://127.0.0.1:6222/","cluster":"C","connect_urls":["127.0.0.1:4222"],"#,
+            r#""compression":"accept","import":{"allow":[">"]},"export":{"allow":["a.*"]},"#,
+            r#""lnoc":true,"lnocu":true,"ln":true,"route_pool_size":3,"route_pool_idx":1,"#,
+            r#""route_account":"$SYS","gossip_mode":2}"#
+        );
+        assert_eq!(String::from_utf8_lossy(&json), expected);
+        assert_eq!(RouteInfo::parse(&json).expect("own text"), info);
+    }
+
+    #[test]
+    fn reads_leniently() {
+        let info = RouteInfo::parse(
+            br#"{"Server_ID":"N","import":{"allow":null,"deny":["a"]},"export":null,"gossip_mode":9,
+                "gateway_cmd":1,"gateway_urls":["x"],"of_the_future":{"a":[null]}}"#,
+        )
+        .expect("nothing is wrong with it");
+        assert_eq!(info.server_id, "N");
+        assert_eq!(info.import.expect("there").deny, ["a"]);
+        assert_eq!(info.export, None);
+        assert_eq!(info.gossip_mode, GossipMode::Default);
+        for json in ["", "{", "[]", "{}x", r#"{"route_pool_size":"3"}"#] {
+            assert!(RouteInfo::parse(json.as_bytes()).is_err(), "{json}");
+        }
+    }
+}

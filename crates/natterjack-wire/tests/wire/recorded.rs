@@ -190,9 +190,10 @@ fn write(op: &RouteOp<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Go writes `>` inside JSON as an escape.
+/// Go writes `>` inside JSON as an escape, and 2.9 puts two blanks behind `LS-`, as if there were an empty origin.
 fn unescaped(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).replace("\\u003e", ">")
+    let text = String::from_utf8_lossy(bytes);
+    text.replace("\\u003e", ">").replace("LS-  ", "LS- ")
 }
 
 const POOL: RouteLimits = RouteLimits {
@@ -207,7 +208,13 @@ const DEDICATED: RouteLimits = RouteLimits {
     ..POOL
 };
 
-const TALKS: [&str; 12] = [
+/// The side that dialled is from before origins were named.
+const DIALLED_BY_OLD: RouteLimits = RouteLimits {
+    unsubscribe_origin: false,
+    ..POOL
+};
+
+const TALKS: [&str; 14] = [
     "single_connection",
     "pool_place_2",
     "pool_system_account",
@@ -220,16 +227,18 @@ const TALKS: [&str; 12] = [
     "permissions",
     "gossip_and_lame_duck",
     "leaf_node_behind_a_route",
+    "leaf_node_behind_2_9_10",
+    "account_leaves_the_pool",
 ];
 
 #[test]
 fn all_are_written_as_they_were_read() {
     let mut ops = 0;
     for name in TALKS {
-        let limits = if name == "pool_system_account" {
-            DEDICATED
-        } else {
-            POOL
+        let limits = match name {
+            "pool_system_account" => DEDICATED,
+            "leaf_node_behind_2_9_10" => DIALLED_BY_OLD,
+            _ => POOL,
         };
         let talk = talk(name);
         for side in [&talk.dialling, &talk.dialled] {
@@ -408,4 +417,51 @@ fn leaf_nodes_have_an_origin() {
             "{line} is not in {lines:?}"
         );
     }
+}
+
+#[test]
+fn origins_were_not_always_named() {
+    let lines = talk("leaf_node_behind_2_9_10")
+        .dialling
+        .client_lines(&DIALLED_BY_OLD);
+    for line in [
+        "LS+ leafcl $G lf",
+        "LMSG leafcl $G rq + rep qq 0 1",
+        "LS-  $G lf",
+        "LS-  $G lq q",
+    ] {
+        assert!(
+            lines.iter().any(|other| other == line),
+            "{line} is not in {lines:?}"
+        );
+    }
+}
+
+/// Both sides are reloaded, one after the other, so that the account X has a connection of its own. The `INFO`s in which
+/// they agree on it say nothing about a server.
+#[test]
+fn an_account_leaves_the_pool() {
+    let talk = talk("account_leaves_the_pool");
+    let asked = |side: &Side| -> Vec<(String, String)> {
+        let infos = side.infos(&POOL).into_iter();
+        let infos = infos.filter(|info| !info.route_acc_add_reqid.is_empty());
+        infos
+            .map(|info| {
+                assert!(info.server_id.is_empty() && info.port == 0);
+                (info.route_account, info.route_acc_add_reqid)
+            })
+            .collect()
+    };
+    let (dialling, dialled) = (asked(&talk.dialling), asked(&talk.dialled));
+    let [(account, first), (nothing, second)] = &dialling[..] else {
+        panic!("{dialling:?}");
+    };
+    assert_eq!((account.as_str(), nothing.as_str()), ("X", ""));
+    assert_eq!(
+        dialled,
+        [
+            (String::new(), first.clone()),
+            ("X".to_owned(), second.clone())
+        ]
+    );
 }
