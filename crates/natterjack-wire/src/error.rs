@@ -365,6 +365,55 @@ mod tests {
         );
     }
 
+    /// As nats-server 2.15.1 said them on connections made to be refused.
+    #[test]
+    fn what_routes_are_told() {
+        #[track_caller]
+        fn check(reply: ErrorReply<'_>, expected: &str) {
+            assert_eq!(text(&reply), expected);
+            assert!(reply.closes());
+        }
+        let account = &b"NOPE"[..];
+        check(
+            ErrorReply::GatewayOnRoutePort { gateway: b"G" },
+            r#"Rejecting connection from gateway "G" on the Route port"#,
+        );
+        check(
+            ErrorReply::ClusterNameMismatch {
+                theirs: b"x\"y",
+                ours: b"C",
+            },
+            r#"Rejecting connection, cluster name "x\"y" does not match "C""#,
+        );
+        check(
+            ErrorReply::InvalidPoolIndex {
+                index: b"7",
+                pool_size: b"3",
+            },
+            "Invalid route pool index: 7 - pool size is 3",
+        );
+        check(
+            ErrorReply::DedicatedRouteImpossible { account: b"$SYS" },
+            r#"Not possible to have a dedicated route for account "$SYS" between those servers"#,
+        );
+        check(
+            ErrorReply::NoRouteForAccount { account: b"$G" },
+            r#"No route for account "$G""#,
+        );
+        check(
+            ErrorReply::RouteAccountMissing { account },
+            r#"Unable to lookup account "NOPE": account missing"#,
+        );
+        check(
+            ErrorReply::UnsupportedCompression { mode: b"zstd" },
+            r#"unsupported route compression mode "zstd""#,
+        );
+        check(
+            ErrorReply::ClientOnRoutePort,
+            "attempted to connect to route port",
+        );
+    }
+
     #[test]
     fn every_text_is_its_own_and_stays_on_its_line() {
         let texts: Vec<String> = EVERY_REPLY.iter().map(text).collect();

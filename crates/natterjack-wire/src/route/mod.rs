@@ -3,6 +3,7 @@
 //!
 //! * [`decode_route`] and the functions that write: lines, in both directions, since both sides say the same.
 //! * [`RouteInfo`], [`RouteConnect`]: what servers tell each other about themselves.
+//! * [`pool_index`]: which connection of several is an account's.
 //! * [`Compression`]: what two servers agree on; the compression itself is [`s2`](crate::s2).
 //!
 //! ```
@@ -37,9 +38,10 @@
 //!   `accept` says `accept` in its first and what was agreed in its second.
 //! * With `s2_auto` and a short round trip everything is in chunks of type `01`, and so is with every level what does
 //!   not shrink, such as `PING`.
-//! * 2.9.10 sends `CONNECT` and `INFO` in one write. It has no `compression`, `lnocu`, `ln` or `route_pool_size`, and names no
-//!   origin in `LS-`, behind which it puts two blanks. Who dials it for one account says so in an `-ERR` right after its `CONNECT` and hangs up, without
-//!   an `INFO` of its own, and has another connection for everything.
+//! * 2.9.10 sends `CONNECT` and `INFO` in one write. It has no `compression`, `lnocu`, `ln` or `route_pool_size`, and
+//!   names no origin in `LS-`, behind which it puts two blanks instead. Who dials it for one account says so in an
+//!   `-ERR` right after its `CONNECT` and hangs up, without an `INFO` of its own, and has another connection for
+//!   everything.
 //! * What is told of a third server has that server's `compression` as agreed with the teller, and no blank before the
 //!   line end. `INFO` with `ldm` has the blank, and neither `compression` nor `nonce`.
 //! * The `INFO`s with which two reloaded servers take an account out of the pool have an empty `server_id` and port 0, so
@@ -53,6 +55,7 @@ mod connect;
 mod decode;
 mod encode;
 mod info;
+mod pool;
 
 pub use crate::client::{ConnectError, InfoError};
 pub use crate::frame::Decoded;
@@ -65,5 +68,6 @@ pub use decode::{
 };
 pub use encode::{MessageHead, connect, info, subscribe, unsubscribe};
 pub use info::{GossipMode, RouteInfo, SubjectPermission};
+pub use pool::pool_index;
 
 pub(crate) use decode::unusual_message;

@@ -51,7 +51,7 @@ const NAMES: [&[u8]; 2] = [b"S2sTwO", b"sNaPpY"];
 const HEAD_BYTES: usize = 4;
 const CHECKSUM_BYTES: usize = 4;
 
-/// Bytes that are no S2 stream. nothing that follows can be read.
+/// Bytes that are no S2 stream. Nothing that follows can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum S2Error {
