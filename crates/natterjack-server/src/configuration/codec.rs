@@ -10,7 +10,7 @@ use natterjack_engine::access::Secret;
 
 use super::go_duration;
 use super::reader::{Advise, Reader};
-use super::row::Codec;
+use super::shape::Codec;
 
 /// `true` or `false`.
 pub(crate) static SWITCH: Codec<bool> = Codec {

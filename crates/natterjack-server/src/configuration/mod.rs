@@ -21,6 +21,7 @@ mod reader;
 mod render;
 mod route_url;
 mod row;
+mod shape;
 
 use std::collections::BTreeMap;
 use std::fmt;

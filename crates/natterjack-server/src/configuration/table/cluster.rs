@@ -9,13 +9,12 @@ use crate::configuration::Configuration;
 use crate::configuration::codec::{self, COUNT_U32, DURATION, SECONDS, SWITCH, TEXT, TEXTS};
 use crate::configuration::reader::{Advise, Reader};
 use crate::configuration::route_url;
-use crate::configuration::row::{
-    Block, Codec, Custom, Group, Inline, Row, Section, field, plain, plain_or_default, settled,
-};
+use crate::configuration::row::{Group, Row, Section, settled};
+use crate::configuration::shape::{Block, Codec, Custom, Inline, field, plain, plain_or_default};
 use crate::options::{Cluster, Compression, Endpoint, Options, RouteUrl};
 
-use super::access::PERMISSIONS;
 use super::flag;
+use super::permissions::PERMISSIONS;
 use super::server::{ADVERTISE, Port, WRITE_TIMEOUT, address};
 use super::tls::TLS;
 

@@ -3,7 +3,8 @@
 use crate::configuration::Configuration;
 use crate::configuration::codec::{self, COUNT, COUNT_U32, FILE_SIZE, PATH, SWITCH, TEXT};
 use crate::configuration::daemon::LogFormat;
-use crate::configuration::row::{Codec, Custom, Row, plain, plain_or_default};
+use crate::configuration::row::Row;
+use crate::configuration::shape::{Codec, Custom, plain, plain_or_default};
 
 use super::flag;
 

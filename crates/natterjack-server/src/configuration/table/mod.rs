@@ -5,6 +5,7 @@ mod access;
 mod cluster;
 mod logging;
 mod monitoring;
+mod permissions;
 mod server;
 mod tls;
 mod unsupported;

@@ -5,7 +5,8 @@ use natterjack_conf::Data;
 use crate::configuration::Configuration;
 use crate::configuration::codec::{self, WORD};
 use crate::configuration::reader::Reader;
-use crate::configuration::row::{Custom, Row, plain};
+use crate::configuration::row::Row;
+use crate::configuration::shape::{Custom, plain};
 use crate::options::{Endpoint, Options};
 
 use super::flag;

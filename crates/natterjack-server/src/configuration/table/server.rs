@@ -8,7 +8,8 @@ use crate::configuration::codec::{
     TEXT_MAP, TEXTS, WORD,
 };
 use crate::configuration::reader::{Advise, Reader};
-use crate::configuration::row::{Codec, Custom, Row, plain, plain_or_default};
+use crate::configuration::row::Row;
+use crate::configuration::shape::{Codec, Custom, plain, plain_or_default};
 use crate::options::{Options, WriteTimeout};
 
 use super::flag;

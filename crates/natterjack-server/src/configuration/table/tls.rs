@@ -10,9 +10,9 @@ use crate::configuration::Configuration;
 use crate::configuration::codec::{self, PATH, SECONDS, SWITCH, TEXTS};
 use crate::configuration::go_duration;
 use crate::configuration::reader::{Advise, Reader};
-use crate::configuration::row::{
-    Block, Blocks, Codec, Custom, Group, Row, Section, Unsupported, field, plain, plain_or_default,
-    settled,
+use crate::configuration::row::{Group, Row, Section, settled};
+use crate::configuration::shape::{
+    Block, Blocks, Codec, Custom, Unsupported, field, plain, plain_or_default,
 };
 use crate::options::{HandshakeFirst, KeyPairFiles, Tls, TlsVersion};
 

@@ -2,7 +2,8 @@
 //! it switches off what is not there.
 
 use crate::configuration::Configuration;
-use crate::configuration::row::{Row, Unsupported};
+use crate::configuration::row::Row;
+use crate::configuration::shape::Unsupported;
 
 use super::flag;
 
