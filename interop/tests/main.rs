@@ -29,6 +29,8 @@ mod reload;
 
 mod route_compression;
 
+mod route_lines;
+
 mod servers;
 
 fn main() -> ExitCode {
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         options::trials(),
         reload::trials(),
         route_compression::trials(),
+        route_lines::trials(),
         servers::trials(),
     ];
     libtest_mimic::run(&arguments, suites.into_iter().flatten().collect()).exit_code()
