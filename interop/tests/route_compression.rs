@@ -66,13 +66,11 @@ fn it_dials(theirs: &str) {
     let accepted = accepted.recv_timeout(PATIENCE).expect("it dials in time");
     let mut peer = RoutePeer::new(accepted.expect("it dials").0);
     let ours = Compression::Accept;
-    peer.expect(|op| match op {
-        RouteOp::Connect(json) => {
-            let connect = RouteConnect::parse(json).expect("a CONNECT");
-            Some(assert_eq!(connect.cluster, "C"))
-        }
+    let cluster = peer.expect(|op| match op {
+        RouteOp::Connect(json) => Some(RouteConnect::parse(json).expect("a CONNECT").cluster),
         _ => None,
     });
+    assert_eq!(cluster, "C");
     peer.send(|out| route::info(out, &info(ours)));
     let first = peer.expect_info();
     assert_eq!(first.compression, theirs);
