@@ -97,7 +97,10 @@ fn write_row(page: &mut String, option: &OptionFacts) {
         Reload::Restart => "restart",
     };
     let kind = &option.kind;
-    let doc = option.doc;
+    let mut doc = option.doc.to_owned();
+    if !option.inert.is_empty() {
+        let _ = write!(doc, " Has no effect: {}.", option.inert);
+    }
     let _ = writeln!(page, "| {name} | {kind} | {default} | {reload} | {doc} |");
 }
 

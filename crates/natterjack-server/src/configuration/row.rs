@@ -28,6 +28,8 @@ pub(crate) struct Row<T: 'static> {
     pub(crate) is_ours: bool,
     /// Other options of the block that this one sets, too.
     pub(crate) sets: &'static [&'static str],
+    /// Why the option changes nothing here; empty for all others.
+    pub(crate) inert: &'static str,
     /// Whether the row is only about a flag: its key is the path of the option that the flag sets.
     pub(crate) is_flag_only: bool,
 }
@@ -74,6 +76,7 @@ impl<T> Row<T> {
             doc,
             is_ours: false,
             sets: &[],
+            inert: "",
             is_flag_only: false,
         }
     }
@@ -109,6 +112,10 @@ impl<T> Row<T> {
             is_ours: true,
             ..self
         }
+    }
+
+    pub(crate) const fn inert(self, inert: &'static str) -> Self {
+        Self { inert, ..self }
     }
 
     pub(crate) const fn flag_only(self) -> Self {
@@ -204,10 +211,23 @@ pub(crate) struct OptionFacts {
     pub(crate) default: Option<String>,
     pub(crate) reload: Reload,
     pub(crate) doc: &'static str,
+    pub(crate) inert: &'static str,
     pub(crate) is_ours: bool,
     pub(crate) is_flag_only: bool,
     pub(crate) is_unsupported: bool,
     pub(crate) is_block: bool,
+}
+
+impl<T: Default> Row<T> {
+    /// Reads the option's value; says so if nothing comes of it.
+    fn take(&self, target: &mut T, value: &Data, reader: &mut Reader<'_>) {
+        self.access.read(target, value, reader);
+        if !self.inert.is_empty() && !self.access.is_equal(target, &T::default()) {
+            reader
+                .note(format!("{} has no effect: {}", self.key, self.inert))
+                .label("has no effect");
+        }
+    }
 }
 
 impl<T> Section<T> {
@@ -257,7 +277,7 @@ impl<T: Default> Section<T> {
                 reader.secrets.push(entry.value.span);
             }
             reader.option(row.key, &entry.value, |reader| {
-                row.access.read(target, &entry.value.data, reader);
+                row.take(target, &entry.value.data, reader);
             });
             reader.share_origin(row.key, row.sets);
         }
@@ -305,7 +325,7 @@ impl<T: Default> Section<T> {
         for row in self.rows() {
             if row.flag.is_some_and(|flag| flag.names[0] == given.flag) {
                 reader.flag(row.key, &given.name, |reader| {
-                    row.access.read(target, &given.value.data(), reader);
+                    row.take(target, &given.value.data(), reader);
                 });
                 reader.share_origin(row.key, row.sets);
                 return true;
@@ -377,6 +397,7 @@ impl<T: Default> Section<T> {
                 default: row.access.show(&default),
                 reload: row.reload,
                 doc: row.doc,
+                inert: row.inert,
                 is_ours: row.is_ours,
                 is_flag_only: row.is_flag_only,
                 is_unsupported: row.access.is_unsupported(),

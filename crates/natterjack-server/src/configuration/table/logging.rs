@@ -77,6 +77,7 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         },
         "Log only the headers of messages; sets trace.",
     )
+    .inert("neither headers nor payloads are logged")
     .sets(&["trace"]),
     Row::new(
         "trace",
@@ -112,6 +113,7 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         COUNT,
         "Bytes of a message that are logged with trace; 0 for no bound.",
     )
+    .inert("payloads are never logged")
     .flag(flag!(
         ["max_traced_msg_len"],
         "<bytes>",

@@ -175,8 +175,7 @@ pub(super) static LIMITS: &[Row<Configuration>] = &[
         options.max_closed_clients,
         COUNT,
         "Closed connections that monitoring remembers.",
-    )
-    .restart(),
+    ),
 ];
 
 pub(super) static CONNECTIONS: &[Row<Configuration>] = &[
@@ -208,8 +207,7 @@ pub(super) static CONNECTIONS: &[Row<Configuration>] = &[
         WRITE_TIMEOUT,
         "What becomes of a client whose socket took nothing for write_deadline; by \
          default it is closed.",
-    )
-    .restart(),
+    ),
     plain!(
         Configuration,
         "no_fast_producer_stall",
