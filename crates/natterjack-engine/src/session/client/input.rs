@@ -317,7 +317,7 @@ impl ClientSession {
                 self.reply_error(&ErrorReply::InvalidPublishSubject, worker);
             }
         }
-        tracing::debug!("{} - {error}", self.label());
+        tracing::error!("{} - {error}", self.label());
         error.into()
     }
 

@@ -130,7 +130,7 @@ impl ClientSession {
         let is_first = self.connect.is_none();
         let mut options = self.connect.take().unwrap_or_default();
         if let Err(error) = options.merge_json(json) {
-            tracing::debug!("{} - CONNECT refused: {error}", self.label());
+            tracing::error!("{} - CONNECT refused: {error}", self.label());
             return Err(Halt::Silent(CloseReason::ProtocolViolation));
         }
         if !is_first {

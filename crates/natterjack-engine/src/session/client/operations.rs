@@ -98,6 +98,7 @@ impl ClientSession {
         }
         self.forget_finished();
         if self.subscriptions.len() >= self.subscriptions_max() {
+            tracing::error!("{} - maximum subscriptions exceeded", self.label());
             return Err(ErrorReply::SubscriptionsExceeded);
         }
         let hashbrown::hash_map::Entry::Vacant(vacant) =
