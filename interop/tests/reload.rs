@@ -73,7 +73,7 @@ fn joined<T>(thread: thread::JoinHandle<T>) -> T {
 /// A configuration that differs from round to round in much, but never in what the clients of this test need.
 fn configuration(round: u32) -> String {
     let debug = round % 3 == 1;
-    let guest = if round % 2 == 0 {
+    let guest = if round.is_multiple_of(2) {
         "{ user: guest, password: pw },"
     } else {
         ""
