@@ -243,4 +243,28 @@ mod tests {
         let block = [&b"\x89\x80\x04"[..], start, b"\x1D\x00\x02\x00\x00"].concat();
         check(&block, Ok(&long(3 + 4 + 65_536 + 2)));
     }
+    /// With room behind what is copied, and without.
+    #[test]
+    fn copies_of_every_length_from_everywhere_near() {
+        let literal: Vec<u8> = (0..40).collect();
+        for offset in 1..=40 {
+            for length in 1..=64 {
+                for behind in [0, 20] {
+                    let mut expected = literal.clone();
+                    for _ in 0..length {
+                        expected.push(expected[expected.len() - offset]);
+                    }
+                    expected.extend_from_slice(&literal[..behind]);
+                    let mut block = vec![expected.len() as u8, 39 << 2];
+                    block.extend_from_slice(&literal);
+                    block.extend_from_slice(&[(length - 1) << 2 | 2, offset as u8, 0]);
+                    if behind > 0 {
+                        block.push((behind as u8 - 1) << 2);
+                        block.extend_from_slice(&literal[..behind]);
+                    }
+                    check(&block, Ok(&expected));
+                }
+            }
+        }
+    }
 }

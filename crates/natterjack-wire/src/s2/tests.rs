@@ -72,6 +72,22 @@ fn what_is_compressed_is_read() {
     assert_eq!(compressed(Effort::Fast, &[b""]), STREAM_START);
 }
 
+/// Copies of every length, of which those above 64 bytes and those from as far back as the last time go on.
+#[test]
+fn what_occurs_again_at_any_length() {
+    let noise = lines(400);
+    let start = &noise[..300];
+    for length in (0..700).chain(65_000..65_300) {
+        let again: Vec<u8> = start.iter().copied().cycle().take(length).collect();
+        let text = [start, &again, b"the end of it"].concat();
+        let stream = compressed(Effort::Fast, &[&text]);
+        assert!(decompressed(&stream).as_deref() == Ok(&text), "{length}");
+        let text = [&b"ab"[..], &vec![b'x'; length], start].concat();
+        let stream = compressed(Effort::Fast, &[&text]);
+        assert!(decompressed(&stream).as_deref() == Ok(&text), "{length}");
+    }
+}
+
 #[test]
 fn how_much_it_shrinks() {
     #[track_caller]
@@ -86,6 +102,16 @@ fn how_much_it_shrinks() {
     }
     let overhead = STREAM_START.len() + HEAD_BYTES + CHECKSUM_BYTES;
     check(b"PING\r\n", overhead + 6);
+    let mut state = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+    .take(65_536)
+    .collect();
+    check(&noise, overhead + noise.len());
     check(&[b'x'; 65_536], overhead + 12);
     check(
         &b"RS+ $G foo\r\nRS+ $G bar q1 1\r\nRS+ $G bar q1 2\r\n".repeat(20),
