@@ -203,16 +203,19 @@ impl Engine {
         ));
         let (generation, connections_max) = (config.generation, config.limits.connections_max);
         self.closed.set_max(config.limits.closed_connections_max);
-        let former = std::mem::replace(&mut *self.config.write(), Arc::clone(&config));
+        let mut current = self.config.write();
+        let former = std::mem::replace(&mut *current, Arc::clone(&config));
         let is_gone = |account: &&Arc<Account>| {
             !config
                 .accounts
                 .iter()
                 .any(|kept| Arc::ptr_eq(kept, account))
         };
+        // Under the lock, so that whoever adds everything up finds each account here or there.
         self.departed
             .add(former.accounts.iter().filter(is_gone).map(Arc::clone));
         self.generation.store(generation, Ordering::Relaxed);
+        drop(current);
         let mut outboxes = self.open_outboxes();
         let surplus = outboxes.split_off(connections_max.min(outboxes.len()));
         for outbox in surplus.iter().rev() {
@@ -321,9 +324,11 @@ impl Engine {
             messages_dropped: load(&self.counters.messages_dropped),
             ..Totals::default()
         };
-        let accounts = self.accounts();
-        let of_accounts = accounts.iter().map(|account| account.counters.traffic());
+        let config = self.config.read();
+        let of_accounts = config.accounts.iter();
+        let of_accounts = of_accounts.map(|account| account.counters.traffic());
         let traffic = of_accounts.fold(self.departed.traffic(), Traffic::plus);
+        drop(config);
         Totals {
             messages_in: traffic.messages_in,
             bytes_in: traffic.bytes_in,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use natterjack_engine::{
-    Access, AccountAccess, AccountLimits, CloseReason, ConnectionType, Credential, Limits, Nonce,
-    Peer, Permissions, ResponseLimit, SubjectRules, Trust, User,
+    Access, AccountAccess, AccountLimits, CertificateNames, CloseReason, ConnectionType,
+    Credential, Limits, Nonce, Peer, Permissions, ResponseLimit, SubjectRules, Trust, User,
 };
 
 use proptest::prelude::*;
@@ -387,6 +387,24 @@ fn the_embedders_own_clients_need_no_credentials() {
     let mut nobody = harness.open_as(trusted(Some("b")));
     nobody.take();
     exchange(&mut harness, &mut nobody, "CONNECT {}\r\n", VIOLATION);
+}
+
+#[test]
+fn an_embedders_client_takes_nothing_along_to_its_users_account() {
+    let mut harness = harness(Access {
+        accounts: vec![account("A", &["a"], AccountLimits::default())],
+        ..Access::default()
+    });
+    let mut client = harness.open_as(Peer {
+        trust: Trust::Embedder(Some("a".into())),
+        ..Peer::default()
+    });
+    client.take();
+    exchange(&mut harness, &mut client, "SUB > 1\r\n", "");
+    assert_eq!(harness.engine.global_account().subscriptions(), 1);
+    let connect = "CONNECT {\"verbose\":false}\r\nPUB x 0\r\n\r\nPING\r\n";
+    exchange(&mut harness, &mut client, connect, "PONG\r\n");
+    assert_eq!(harness.engine.global_account().subscriptions(), 0);
 }
 
 #[test]
@@ -814,6 +832,77 @@ fn accounts_outlive_a_reload_with_all_that_is_in_them() {
     let mut late = login(&mut harness, "a");
     exchange(&mut harness, &mut late, "PUB s 0\r\n\r\n", "");
     assert_eq!(early.take(), "MSG s 1 0\r\n\r\n");
+}
+
+/// The reload reaches the session together with a batch, and the batch may end an operation that began before.
+#[test]
+fn a_batch_that_comes_with_a_reload_waits_until_the_password_is_checked() {
+    let large = "x".repeat(100_000);
+    let large_start = format!("PUB a 100001\r\n{large}");
+    let large_message = format!("MSG a 1 100001\r\n{large}y\r\n");
+    for (before, rest, expected) in [
+        ("", "PUB a 1\r\ny\r\n", "MSG a 1 1\r\ny\r\n"),
+        ("PUB a 2\r\nx", "y\r\n", "MSG a 1 2\r\nxy\r\n"),
+        (&large_start, "y\r\n", &large_message),
+    ] {
+        let mut harness = harness(Access::user("u", "s3cret"));
+        let mut client = harness.connect(r#""user":"u","pass":"s3cret""#);
+        exchange(&mut harness, &mut client, "SUB a 1\r\n", "");
+        exchange(&mut harness, &mut client, before, "");
+        let mut new = harness.engine.configuration();
+        new.access = Access::user("u", HASH);
+        let _adaptation = harness.engine.reconfigure(new, harness.now);
+        let batch = format!("{rest}PING\r\nPUB a 1\r\n");
+        harness.send_unchecked(&mut client, batch.as_bytes());
+        assert!(client.session.is_checking());
+        assert_eq!((client.take().as_str(), client.closed()), ("", None));
+        let check = client.session.pending_check().expect("a check");
+        harness.finish_check(&mut client, check.run());
+        assert_eq!(client.take(), format!("{expected}PONG\r\n"));
+        exchange(&mut harness, &mut client, "z\r\n", "MSG a 1 1\r\nz\r\n");
+    }
+}
+
+#[test]
+fn what_comes_from_a_user_who_is_gone_is_not_delivered() {
+    let mut harness = harness(users(vec![user("a", None), user("b", None)]));
+    let mut client = login(&mut harness, "a");
+    let mut witness = login(&mut harness, "b");
+    exchange(&mut harness, &mut witness, "SUB > 1\r\n", "");
+    let mut new = harness.engine.configuration();
+    new.access = users(vec![user("b", None)]);
+    let _adaptation = harness.engine.reconfigure(new, harness.now);
+    harness.send_unchecked(&mut client, b"PUB a 1\r\nx\r\n");
+    assert_eq!(client.closed(), Some(CloseReason::ClientClosed));
+    assert_eq!(witness.take(), "");
+}
+
+/// With certificates that name users, CONNECT may say any name: nobody has looked at its password.
+#[test]
+fn a_name_that_was_not_looked_at_is_not_believed_after_a_reload() {
+    let mapped = Access {
+        verify_and_map: true,
+        ..users(vec![user("a", None), user("b", None)])
+    };
+    let mut harness = harness(mapped);
+    let address = Some(([127, 0, 0, 1], 1).into());
+    let mut client = harness.open_as(Peer {
+        address,
+        ..Peer::default()
+    });
+    client.session.set_certificate_names(CertificateNames {
+        emails: vec!["a".to_owned()],
+        ..CertificateNames::default()
+    });
+    client.take();
+    let connect = "CONNECT {\"verbose\":false,\"user\":\"b\",\"pass\":\"wrong\"}\r\nPING\r\n";
+    exchange(&mut harness, &mut client, connect, "PONG\r\n");
+    change(
+        &mut harness,
+        &mut client,
+        users(vec![user("a", None), user("b", None)]),
+    );
+    assert_eq!(client.take(), VIOLATION);
 }
 
 #[test]

@@ -129,16 +129,8 @@ impl Harness {
     /// Lets the client's bytes arrive, as many at a time as the reads' buffers take.
     pub(crate) fn send(&mut self, client: &mut Client, mut bytes: &[u8]) {
         while !bytes.is_empty() && client.closed().is_none() {
-            let mut count = 0;
-            for slice in &mut client.session.read_slices(&mut self.worker) {
-                let taken = slice.len().min(bytes.len());
-                slice[..taken].copy_from_slice(&bytes[..taken]);
-                bytes = &bytes[taken..];
-                count += taken;
-            }
-            client
-                .session
-                .handle_read(count, &mut self.worker, self.now);
+            let count = self.send_unchecked(client, bytes);
+            bytes = &bytes[count..];
             while client.session.retire_step() {}
             while let Some(check) = client.session.pending_check() {
                 self.finish_check(client, check.run());
@@ -160,13 +152,20 @@ impl Harness {
         slices.iter().map(|slice| slice.len()).sum()
     }
 
-    /// Lets the client's bytes arrive, all at once, and leaves a check of a password pending.
-    pub(crate) fn send_unchecked(&mut self, client: &mut Client, bytes: &[u8]) {
-        let [_, buffer] = &mut client.session.read_slices(&mut self.worker);
-        buffer[..bytes.len()].copy_from_slice(bytes);
+    /// Lets as many of the client's bytes arrive as one read takes, and leaves a check of a password pending. Returns how
+    /// many those were.
+    pub(crate) fn send_unchecked(&mut self, client: &mut Client, mut bytes: &[u8]) -> usize {
+        let mut count = 0;
+        for slice in &mut client.session.read_slices(&mut self.worker) {
+            let taken = slice.len().min(bytes.len());
+            slice[..taken].copy_from_slice(&bytes[..taken]);
+            bytes = &bytes[taken..];
+            count += taken;
+        }
         client
             .session
-            .handle_read(bytes.len(), &mut self.worker, self.now);
+            .handle_read(count, &mut self.worker, self.now);
+        count
     }
 
     /// Moves the clock, and has the client's session do what falls due.

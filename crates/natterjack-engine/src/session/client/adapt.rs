@@ -64,9 +64,12 @@ impl ClientSession {
         });
     }
 
-    /// Puts the client into another account, which has counted it already. Its subscriptions in the former one are
-    /// closed.
+    /// Puts the client into another account, which has counted it already. Its subscriptions stay behind.
     pub(super) fn enter(&mut self, account: Arc<Account>) {
+        // A second CONNECT has ended them already; before the first only an embedder's own client can have any.
+        if !self.subscriptions.is_empty() {
+            self.drop_subscriptions();
+        }
         self.account.counters.left();
         if !self.retired.is_empty() {
             self.retired_from = Some(Arc::clone(&self.account));

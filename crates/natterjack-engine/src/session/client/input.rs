@@ -21,7 +21,8 @@ pub(super) enum Partial {
     /// Nothing has arrived of the next operation.
     #[default]
     None,
-    /// A few bytes, to be read on with the next ones in the worker's buffer.
+    /// A few bytes, to be read on with the next ones in the worker's buffer. More only while a password is checked and
+    /// nothing is read.
     Small(Vec<u8>),
     /// A large message, with a buffer of its own that is read into directly.
     Large(LargeFrame),
@@ -97,6 +98,14 @@ impl ClientSession {
     /// carries out every complete operation, delivers, and flushes what was delivered to.
     pub fn handle_read(&mut self, count: usize, worker: &mut Worker, now: Instant) {
         self.adapt(now);
+        // A new configuration may have ended the connection, or put into question who the client is.
+        if self.outbox.is_closed() {
+            return;
+        }
+        if self.is_checking() {
+            self.put_aside(&worker.buffer, count);
+            return;
+        }
         self.forget_finished();
         let (messages_before, bytes_before) = (self.messages_in, self.bytes_in);
         let buffer = std::mem::take(&mut worker.buffer);
@@ -131,6 +140,26 @@ impl ClientSession {
             .and_then(|()| self.carry_out_kept(worker, now))
             .err();
         self.end_read(halt, messages_before, bytes_before, worker, now);
+    }
+
+    /// Keeps `count` bytes that were read, until it is known whether they are to be carried out.
+    fn put_aside(&mut self, buffer: &[u8], mut count: usize) {
+        self.partial = match std::mem::take(&mut self.partial) {
+            Partial::None => Partial::Small(buffer[..count].to_vec()),
+            Partial::Small(start) => Partial::Small(buffer[..start.len() + count].to_vec()),
+            Partial::Large(mut large) => {
+                let taken = count.min(large.needed - large.filled);
+                large.filled += taken;
+                count -= taken;
+                if large.filled < large.needed {
+                    Partial::Large(large)
+                } else {
+                    large.buffer.truncate(large.needed);
+                    large.buffer.extend_from_slice(&buffer[..count]);
+                    Partial::Small(large.buffer)
+                }
+            }
+        };
     }
 
     fn carry_out_kept(&mut self, worker: &mut Worker, now: Instant) -> Result<(), Halt> {

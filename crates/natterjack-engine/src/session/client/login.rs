@@ -343,7 +343,10 @@ impl ClientSession {
             return;
         }
         let options = self.connect.take().unwrap_or_default();
-        let proven = former.directory.secret_for(&options);
+        // Only of the user it was taken for: whom it claims to be beside that was never looked at.
+        let claimed = claimed_user(&options);
+        let is_proven = self.identity.user.is_some() && self.identity.user == claimed;
+        let proven = former.directory.secret_for(&options).filter(|_| is_proven);
         let verdict = self.authorize(&options, proven);
         let directory = &self.config.directory;
         let is_known = (self.identity.user.as_ref()).is_none_or(|user| directory.knows(user));
