@@ -400,7 +400,7 @@ fn an_embedders_client_takes_nothing_along_to_its_users_account() {
         ..Peer::default()
     });
     client.take();
-    exchange(&mut harness, &mut client, "SUB > 1\r\n", "");
+    exchange(&mut harness, &mut client, "SUB > 1\r\n", "+OK\r\n");
     assert_eq!(harness.engine.global_account().subscriptions(), 1);
     let connect = "CONNECT {\"verbose\":false}\r\nPUB x 0\r\n\r\nPING\r\n";
     exchange(&mut harness, &mut client, connect, "PONG\r\n");
