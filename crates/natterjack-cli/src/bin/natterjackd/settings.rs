@@ -59,11 +59,8 @@ impl Settings {
 
     /// Logs what does not keep the server from running.
     pub(crate) fn log_problems(&self) {
-        for warning in self.loaded.warnings() {
-            tracing::warn!("{}", short(&self.loaded, warning));
-        }
-        for note in self.loaded.notes() {
-            tracing::info!("{}", short(&self.loaded, note));
+        for found in self.loaded.warnings().chain(self.loaded.notes()) {
+            tracing::warn!("{}", short(&self.loaded, found));
         }
     }
 
