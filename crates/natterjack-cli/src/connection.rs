@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// File with a user's JWT and seed [env: NATS_CREDS]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "password", "token"])]
     creds: Option<PathBuf>,
+    /// File with a user's seed, as `natterjack nkey` makes it [env: NATS_NKEY]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "password", "token", "creds"])]
+    nkey: Option<PathBuf>,
 }
 
 /// The variables of the environment that stand in for flags; empty ones count as not set.
@@ -57,6 +60,7 @@ struct Variables {
     password: Option<String>,
     token: Option<String>,
     creds: Option<PathBuf>,
+    nkey: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +68,7 @@ enum Login {
     User { name: String, password: String },
     Token(String),
     Creds(PathBuf),
+    Nkey(PathBuf),
 }
 
 /// Whom to connect to, and as whom: arguments and variables put together.
@@ -113,6 +118,7 @@ impl Variables {
             password: text("NATS_PASSWORD"),
             token: text("NATS_TOKEN"),
             creds: variable("NATS_CREDS").map(PathBuf::from),
+            nkey: variable("NATS_NKEY").map(PathBuf::from),
         }
     }
 }
@@ -180,11 +186,14 @@ impl Arguments {
             Some(login)
         } else {
             let token = self.token.clone().map(Login::Token);
-            token.or_else(|| self.creds.clone().map(Login::Creds))
+            token
+                .or_else(|| self.creds.clone().map(Login::Creds))
+                .or_else(|| self.nkey.clone().map(Login::Nkey))
         };
         let by_variables = variables
             .creds
             .map(Login::Creds)
+            .or_else(|| variables.nkey.map(Login::Nkey))
             // A name alone is no login. It must not break commands against servers that want none.
             .or_else(|| user(&variables.user, &variables.password))
             .or_else(|| variables.token.map(Login::Token));
@@ -209,6 +218,15 @@ impl Target {
                 .credentials_file(path)
                 .await
                 .with_context(|| format!("cannot use the credentials in {}", path.display()))?,
+            Some(Login::Nkey(path)) => {
+                let seed = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read the seed in {}", path.display()))?;
+                // The client library would say what is wrong with it only when it is to sign.
+                if nkeys::KeyPair::from_seed(seed.trim()).is_err() {
+                    bail!("there is no seed in {}", path.display());
+                }
+                options.nkey(seed.trim().to_owned())
+            }
         })
     }
 
@@ -226,7 +244,7 @@ impl Target {
             }
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                 match self.login {
-                    None => "it wants a login: see --user, --token and --creds",
+                    None => "it wants a login: see --user, --token, --creds and --nkey",
                     Some(_) => "it refuses this login",
                 }
             }
@@ -461,6 +479,7 @@ mod tests {
             password: text("p"),
             token: text("t"),
             creds: None,
+            nkey: None,
         };
         let flags = Arguments::default;
         assert_eq!(login(flags(), variables()), Some(user("u", "p")));

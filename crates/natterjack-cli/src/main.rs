@@ -35,6 +35,8 @@ enum Command {
     Reply(commands::reply::Arguments),
     Bench(commands::bench::Arguments),
     Check(commands::check::Arguments),
+    Passwd(commands::passwd::Arguments),
+    Nkey(commands::nkey::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +60,8 @@ fn main() -> ExitCode {
             Command::Reply(arguments) => commands::reply::run(arguments).await,
             Command::Bench(arguments) => commands::bench::run(arguments).await,
             Command::Check(arguments) => commands::check::run(arguments).await,
+            Command::Passwd(arguments) => commands::passwd::run(arguments).await,
+            Command::Nkey(arguments) => commands::nkey::run(arguments).await,
         }
     });
     // Not waited for: a thread of the runtime may be stuck in a read of the terminal.

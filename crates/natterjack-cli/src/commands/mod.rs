@@ -3,6 +3,8 @@
 pub(crate) mod bench;
 pub(crate) mod bus;
 pub(crate) mod check;
+pub(crate) mod nkey;
+pub(crate) mod passwd;
 pub(crate) mod publish;
 pub(crate) mod reply;
 pub(crate) mod request;

@@ -11,3 +11,4 @@ mod daemon_signals;
 mod daemon_systemd;
 mod messages;
 mod process;
+mod secrets;
