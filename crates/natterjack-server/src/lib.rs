@@ -26,13 +26,13 @@
 
 pub mod configuration;
 mod options;
-mod password_checks;
 mod server;
 
 mod clock;
 mod identity;
 mod in_process;
 mod lifecycle;
+mod long_work;
 pub mod monitoring;
 mod net;
 mod reload;

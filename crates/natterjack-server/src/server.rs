@@ -14,11 +14,11 @@ use crate::clock::now;
 use crate::identity::{nonce, server_id, server_info};
 use crate::in_process::{ClientError, InProcessClient, InProcessConnection};
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::long_work::LongWork;
 use crate::monitoring::{self, Monitor};
 use crate::net::secured::Scratch;
 use crate::net::{connection, listener, pipe};
 use crate::options::{InvalidOption, Options};
-use crate::password_checks::PasswordChecks;
 use crate::tls;
 use crate::workers::Workers;
 
@@ -78,7 +78,8 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) workers: Workers,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) password_checks: PasswordChecks,
+    /// Comparing passwords with hashes.
+    pub(crate) password_checks: LongWork,
     /// What new connections are encrypted with.
     pub(crate) tls: tls::Acceptor,
     /// Buffers for what comes in encrypted.
@@ -164,7 +165,7 @@ impl Server {
             workers: Workers::new(Arc::clone(&engine)),
             engine,
             lifecycle: Lifecycle::new(),
-            password_checks: PasswordChecks::new(),
+            password_checks: LongWork::new(),
             tls,
             scratch: Arc::default(),
             monitor: Monitor::new(Arc::new(options.clone()), monitoring.addresses()),

@@ -16,7 +16,6 @@ use super::handshake;
 use super::stream::Stream;
 use crate::clock::now;
 use crate::lifecycle::{Pass, Phase};
-use crate::password_checks::Outcome;
 use crate::server::Shared;
 use crate::tls;
 
@@ -173,7 +172,7 @@ struct Driver<'a, S> {
     session: ClientSession,
     timer: Option<Pin<Box<Sleep>>>,
     /// A check of a password that is under way.
-    check: Option<Outcome>,
+    check: Option<Pin<Box<dyn Future<Output = Option<bool>> + Send>>>,
     /// Held as long as this connection may read.
     reading: Option<Pass<'a>>,
 }
@@ -236,10 +235,12 @@ impl<S: Stream> Driver<'_, S> {
     /// Has a password checked where that holds up nobody, and tells the session the outcome.
     fn poll_check(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(check) = self.session.pending_check() {
-            self.check = Some(self.shared.password_checks.run(check));
+            let work = self.shared.password_checks.run(move || check.run());
+            self.check = Some(Box::pin(work));
         }
         let is_right = match &mut self.check {
-            Some(check) => ready!(check.as_mut().poll(context)),
+            // One that cannot be made does not let anybody in.
+            Some(check) => ready!(check.as_mut().poll(context)).unwrap_or(false),
             None => false,
         };
         self.check = None;

@@ -9,14 +9,13 @@ use std::time::Duration;
 use natterjack_engine::{ClientSession, CloseReason, Outbox, PeerCertificate, TlsFacts};
 use rustls::{AlertDescription, CertificateError, Error, ProtocolVersion, ServerConnection};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::secured::Secured;
 use super::socket::Socket;
 use super::stream::{self, Stream};
 use crate::clock::{calendar_now, now};
+use crate::long_work::LongWork;
 use crate::options::HandshakeFirst;
 use crate::server::Shared;
 use crate::tls::{self, is_authority_shown, peer_facts, suite_name, take_refused};
@@ -323,7 +322,7 @@ fn explain(error: &Error) -> String {
 async fn shake_hands(
     socket: &TcpStream,
     context: &tls::Context,
-    work: &Arc<Semaphore>,
+    work: &LongWork,
 ) -> Result<Done, Fault> {
     let connection = ServerConnection::new(Arc::clone(context.clients()))
         .map_err(|error| Fault::Tls(error, None))?;
@@ -346,18 +345,15 @@ async fn shake_hands(
                 unread: received,
             });
         }
-        let place = Arc::clone(work).acquire_owned().await;
         let records = std::mem::take(&mut received);
-        // Signatures take up to milliseconds, which the threads that move messages do not have.
-        let step = spawn_blocking(move || {
-            let _place = place;
+        let step = work.run(move || {
             let mut rest = records.as_slice();
             let result = step(&mut connection, &mut rest);
             let refused = take_refused();
             let rest = rest.to_vec();
             (connection, result, refused, rest)
         });
-        let Ok((given_back, result, refused, rest)) = step.await else {
+        let Some((given_back, result, refused, rest)) = step.await else {
             return Err(Fault::Closed);
         };
         (connection, received) = (given_back, rest);

@@ -121,7 +121,7 @@ impl Secured {
         let mut output = Output::new(slices);
         let result = state.read(socket, &mut output, &self.scratch);
         // An answer that TLS itself requires, such as an alert.
-        let sent = state.send(socket);
+        let _ = state.send(socket);
         self.note_unsent(&state);
         let is_more = output.is_full() || !state.unread.is_empty();
         match result {
@@ -129,7 +129,8 @@ impl Secured {
             Ok(end) if output.filled > 0 => {
                 self.is_buffered
                     .store(is_more || end == Some(End::Peer), Ordering::Release);
-                sent.map(|_| output.filled)
+                // A socket that takes nothing any more shows again in the next write.
+                Ok(output.filled)
             }
             Ok(end) => {
                 self.is_buffered.store(is_more, Ordering::Release);
@@ -200,7 +201,7 @@ impl State {
                 Err(error) => return Err(error),
             }
             let mut writer = self.connection.writer();
-            let count = if offered <= CIPHERTEXT_BYTES_MAX {
+            let count = if accepted == 0 && offered <= CIPHERTEXT_BYTES_MAX {
                 writer.write_vectored(slices)?
             } else {
                 writer.write_vectored(&window(slices, accepted, CIPHERTEXT_BYTES_MAX))?

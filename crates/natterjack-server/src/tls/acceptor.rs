@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::context::Context;
 use super::problem::TlsProblem;
 use super::rate::Rate;
 use crate::clock::{calendar_now, now};
+use crate::long_work::LongWork;
 use crate::options::{HandshakeFirst, Tls};
 
 /// How often the files are looked at. One `stat` each; a notification service of the system would have to be
@@ -30,8 +30,8 @@ pub(crate) struct Acceptor {
     /// Whether clients may also connect in clear text.
     is_optional: bool,
     rate: Rate,
-    /// Places for handshakes' asymmetric cryptography.
-    work: Arc<Semaphore>,
+    /// Handshakes' asymmetric cryptography.
+    work: LongWork,
     files: Mutex<Files>,
 }
 
@@ -58,13 +58,11 @@ impl Acceptor {
     /// # Errors
     /// Everything that is wrong, warnings included.
     pub(crate) fn new(options: Option<&Tls>, is_optional: bool) -> Result<Self, Vec<TlsProblem>> {
-        // Half of the cores: a storm of clients that come back must not keep the connected ones waiting.
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let acceptor = Self {
             current: RwLock::new(None),
             is_optional,
             rate: Rate::new(now()),
-            work: Arc::new(Semaphore::new((cores / 2).max(1))),
+            work: LongWork::new(),
             files: Mutex::default(),
         };
         acceptor.reload(options)?;
@@ -81,11 +79,12 @@ impl Acceptor {
     /// # Errors
     /// Everything that is wrong, warnings included; then nothing has changed.
     pub(crate) fn reload(&self, options: Option<&Tls>) -> Result<(), Vec<TlsProblem>> {
+        // Held throughout: files that are being loaded anew must not take the place of what comes now.
+        let mut files = self.files.lock();
         let Some(options) = options else {
             *self.current.write() = None;
             return Ok(());
         };
-        let mut files = self.files.lock();
         // Before they are read: what changes meanwhile is then seen as changed.
         let fingerprints = fingerprints(options);
         let (context, problems) = Context::load(options, calendar_now());
@@ -135,7 +134,7 @@ impl Acceptor {
         &self.rate
     }
 
-    pub(crate) fn work(&self) -> &Arc<Semaphore> {
+    pub(crate) fn work(&self) -> &LongWork {
         &self.work
     }
 
