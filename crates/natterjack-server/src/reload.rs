@@ -70,7 +70,7 @@ impl Server {
             },
             now(),
         );
-        self.shared.monitor.set_options(new);
+        self.shared.set_options(new);
         let remaining = adaptation.remaining();
         if remaining > 0 && timeout(CHANGE_OVER_MAX, adaptation).await.is_err() {
             tracing::warn!("some connections are busy and will go by the new options later");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use natterjack_engine::{CloseReason, Engine, Peer, Settings, Totals, Trust};
+use parking_lot::RwLock;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -85,6 +86,19 @@ pub(crate) struct Shared {
     /// Buffers for what comes in encrypted.
     pub(crate) scratch: Arc<Scratch>,
     pub(crate) monitor: Monitor,
+    /// Those in force.
+    options: RwLock<Arc<Options>>,
+}
+
+impl Shared {
+    pub(crate) fn options(&self) -> Arc<Options> {
+        Arc::clone(&self.options.read())
+    }
+
+    pub(crate) fn set_options(&self, options: Arc<Options>) {
+        *self.options.write() = options;
+        self.monitor.reloaded();
+    }
 }
 
 /// A running server. Dropping it stops the server, without waiting for what is under way;
@@ -168,7 +182,8 @@ impl Server {
             password_checks: LongWork::new(),
             tls,
             scratch: Arc::default(),
-            monitor: Monitor::new(Arc::new(options.clone()), monitoring.addresses()),
+            monitor: Monitor::new(&options.monitoring, monitoring.addresses()),
+            options: RwLock::new(Arc::new(options)),
         });
         monitoring.serve(&shared);
         let watched = Arc::clone(&shared);
@@ -232,7 +247,7 @@ impl Server {
     /// The options in force: those of the start, or of the last [`reload`](Self::reload).
     #[must_use]
     pub fn options(&self) -> Arc<Options> {
-        self.shared.monitor.options()
+        self.shared.options()
     }
 
     /// Connections that are open, in-process ones included.

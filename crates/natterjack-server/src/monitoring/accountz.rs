@@ -94,7 +94,7 @@ pub(super) fn accountz(
 fn detail(facts: &ServerFacts, account: &AccountSnapshot) -> AccountDetail {
     AccountDetail {
         account_name: account.name.to_string(),
-        update_time: Time(facts.configuration.loaded),
+        update_time: Time(facts.provenance.loaded),
         is_system: *account.name == *facts.system_account,
         expired: false,
         complete: true,

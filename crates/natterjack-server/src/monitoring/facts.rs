@@ -16,7 +16,7 @@ pub(crate) struct ServerFacts {
     /// What clients are told.
     pub(crate) info: ServerInfo,
     pub(crate) options: Arc<Options>,
-    pub(crate) configuration: Configuration,
+    pub(crate) provenance: Provenance,
     /// When the certificate clients are shown ends to be valid.
     pub(crate) certificate_not_after: Option<SystemTime>,
     /// Name of the system account.
@@ -36,12 +36,12 @@ impl ServerFacts {
     }
 }
 
-/// Where the configuration comes from.
+/// Where the options come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Configuration {
-    /// When it was read.
+pub(crate) struct Provenance {
+    /// When they were read.
     pub(crate) loaded: SystemTime,
-    /// Digest of its files; empty if it does not come from files.
+    /// Digest of the files; empty if they do not come from files.
     pub(crate) digest: String,
 }
 

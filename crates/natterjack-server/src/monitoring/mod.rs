@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use natterjack_engine::SYSTEM_ACCOUNT;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -39,8 +40,7 @@ pub use self::connz::{
     ConnectionInfo, ConnectionState, Connz, ConnzError, ConnzOptions, ConnzSort,
     PeerCertificateInfo, Subscriptions, UnknownSort, UnknownState,
 };
-pub(crate) use self::facts::Configuration;
-use self::facts::{Load, ServerFacts, SharedCalendar};
+use self::facts::{Load, Provenance, ServerFacts, SharedCalendar};
 pub use self::format::{RoundTrip, Time, Uptime};
 pub use self::healthz::{Healthz, HealthzFault};
 use self::http::{CONNECTIONS_MAX, Clear, Encrypted};
@@ -52,7 +52,7 @@ pub use self::varz::{ClusterVarz, DiskWaits, KindCounts, Varz};
 use crate::clock::{calendar_now, now};
 use crate::lifecycle::{Gate, Phase};
 use crate::net::listener;
-use crate::options::{self, Endpoint, Options};
+use crate::options::{self, Endpoint};
 use crate::server::{Server, Shared, StartError};
 
 /// Long pages that are written at the same time. Each holds itself in memory, so there are not to be many.
@@ -64,7 +64,7 @@ pub(crate) struct Monitor {
     calendar: SharedCalendar,
     processor: ProcessorShare,
     cores: usize,
-    current: Mutex<Current>,
+    provenance: Mutex<Provenance>,
     /// Requests for each page.
     requests: [AtomicU64; NAMES.len()],
     /// What paths begin with: a clean path, `/` for nothing.
@@ -85,17 +85,10 @@ pub(crate) struct Addresses {
     encrypted: Option<SocketAddr>,
 }
 
-/// What a reload changes.
-#[derive(Clone)]
-struct Current {
-    options: Arc<Options>,
-    configuration: Configuration,
-}
-
 impl Monitor {
-    pub(crate) fn new(options: Arc<Options>, addresses: Addresses) -> Self {
+    pub(crate) fn new(options: &options::Monitoring, addresses: Addresses) -> Self {
         let (started, time) = (now(), calendar_now());
-        let base_path = router::cleaned(&options.monitoring.base_path);
+        let base_path = router::cleaned(&options.base_path);
         let base_path = match base_path.strip_suffix('/') {
             Some(path) if !path.is_empty() => path.to_owned(),
             _ => base_path,
@@ -105,12 +98,9 @@ impl Monitor {
             calendar: SharedCalendar::new(started, time),
             processor: ProcessorShare::new(started),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
-            current: Mutex::new(Current {
-                options,
-                configuration: Configuration {
-                    loaded: time,
-                    digest: String::new(),
-                },
+            provenance: Mutex::new(Provenance {
+                loaded: time,
+                digest: String::new(),
             }),
             requests: Default::default(),
             base_path,
@@ -121,22 +111,16 @@ impl Monitor {
         }
     }
 
-    /// The options in force.
-    pub(crate) fn options(&self) -> Arc<Options> {
-        Arc::clone(&self.current.lock().options)
-    }
-
-    /// Shows other options from now on, loaded now.
-    pub(crate) fn set_options(&self, options: Arc<Options>) {
-        let mut current = self.current.lock();
-        current.options = options;
-        current.configuration.loaded = calendar_now();
+    /// The options in force were loaded just now.
+    pub(crate) fn reloaded(&self) {
+        self.provenance.lock().loaded = calendar_now();
     }
 
     fn set_configuration_digest(&self, digest: String) {
-        let mut current = self.current.lock();
-        current.configuration.loaded = calendar_now();
-        current.configuration.digest = digest;
+        *self.provenance.lock() = Provenance {
+            loaded: calendar_now(),
+            digest,
+        };
     }
 
     /// Waits until no listener is left. The server must be closing.
@@ -247,28 +231,24 @@ impl Bind {
 
     /// `host:port` as configured, with the port that was bound.
     fn shown(&self) -> String {
-        let port = self.address().map_or(0, |address| address.port());
-        if self.host.contains(':') {
-            format!("[{}]:{port}", self.host)
-        } else {
-            format!("{}:{port}", self.host)
-        }
+        let endpoint = Endpoint {
+            host: self.host.clone(),
+            port: self.address().map_or(0, |address| address.port()),
+        };
+        endpoint.to_string()
     }
 }
 
 impl Shared {
     fn facts(&self) -> ServerFacts {
         let (now, time) = (now(), calendar_now());
-        let Current {
-            options,
-            configuration,
-        } = self.monitor.current.lock().clone();
+        let options = self.options();
         let system_account = options.authorization.system_account.as_deref();
         ServerFacts {
             info: self.engine.configuration().info,
             system_account: system_account.unwrap_or(SYSTEM_ACCOUNT).to_owned(),
             options,
-            configuration,
+            provenance: self.monitor.provenance.lock().clone(),
             certificate_not_after: self.tls.current().and_then(|context| context.not_after()),
             started: self.monitor.started,
             now,
@@ -297,9 +277,6 @@ impl Shared {
         self.lifecycle.phase() == Phase::Running
     }
 }
-
-/// Name of the system account if none is configured.
-const SYSTEM_ACCOUNT: &str = "$SYS";
 
 /// What the monitoring pages show, without HTTP.
 impl Server {

@@ -295,8 +295,8 @@ pub(super) fn varz(facts: &ServerFacts, load: Load) -> Varz {
         stalled_clients: totals.stalls,
         subscriptions: load.subscriptions,
         http_req_stats: load.requests,
-        config_load_time: Time(facts.configuration.loaded),
-        config_digest: facts.configuration.digest.clone(),
+        config_load_time: Time(facts.provenance.loaded),
+        config_digest: facts.provenance.digest.clone(),
         tags: options.server_tags.clone(),
         metadata: options.server_metadata.clone(),
         feature_flags: BTreeMap::new(),
@@ -332,7 +332,7 @@ fn cluster(cluster: &Cluster) -> ClusterVarz {
         addr: listen.map(|listen| listen.host.clone()).unwrap_or_default(),
         cluster_port: listen.map_or(0, |listen| listen.port),
         auth_timeout: cluster.auth_timeout.as_secs_f64(),
-        urls: cluster.routes.iter().map(host_and_port).collect(),
+        urls: cluster.routes.iter().map(RouteUrl::address).collect(),
         tls_timeout: tls_timeout(cluster.tls.as_ref()),
         tls_required: cluster.tls.is_some(),
         tls_verify: cluster.tls.is_some(),
@@ -359,14 +359,6 @@ fn unless_default<T: PartialEq + Default>(value: T, default: T) -> T {
         T::default()
     } else {
         value
-    }
-}
-
-fn host_and_port(route: &RouteUrl) -> String {
-    if route.host.contains(':') {
-        format!("[{}]:{}", route.host, route.port)
-    } else {
-        format!("{}:{}", route.host, route.port)
     }
 }
 

@@ -113,6 +113,14 @@ impl Default for Cluster {
     }
 }
 
+impl RouteUrl {
+    /// `host:port`
+    pub(crate) fn address(&self) -> String {
+        let Self { host, port, .. } = self.clone();
+        Endpoint { host, port }.to_string()
+    }
+}
+
 impl fmt::Debug for RouteUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{self}")
@@ -131,10 +139,6 @@ impl fmt::Display for RouteUrl {
             }
             formatter.write_str("@")?;
         }
-        if self.host.contains(':') {
-            write!(formatter, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(formatter, "{}:{}", self.host, self.port)
-        }
+        formatter.write_str(&self.address())
     }
 }

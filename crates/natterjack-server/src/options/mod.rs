@@ -153,7 +153,7 @@ impl Default for Options {
             max_subscriptions: 0,
             max_subscription_tokens: 0,
             max_pending: limits.pending_bytes_max,
-            max_closed_clients: 10_000,
+            max_closed_clients: limits.closed_connections_max,
             no_fast_producer_stall: false,
             no_header_support: false,
             write_deadline: limits.write_deadline,

@@ -1,5 +1,7 @@
 //! Where the monitoring pages are served.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The monitoring pages' listeners; none by default.
@@ -22,4 +24,16 @@ pub struct Endpoint {
     pub host: String,
     /// Port; 0 takes any free one.
     pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    /// `host:port`, an IPv6 address in brackets.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(formatter, "[{host}]:{port}")
+        } else {
+            write!(formatter, "{host}:{port}")
+        }
+    }
 }
