@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use natterjack_bus::settings;
+use natterjack_conf::go_duration;
 
 /// `1.5s`, `200ms`, `1m30s`, `1h`; a number alone counts seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let is_number = text.chars().all(|c| c.is_ascii_digit() || c == '.');
     let read = if is_number {
-        settings::duration(&format!("{text}s"))
+        go_duration::parse(&format!("{text}s"))
     } else {
-        settings::duration(text)
+        go_duration::parse(text)
     };
-    read.ok_or_else(|| "write numbers with units (h, m, s, ms), such as 500ms, 5s or 1m30s".into())
+    read.map_err(|problem| problem.to_string())
 }
 
 /// A subject to publish to: words separated by dots, without wildcards.

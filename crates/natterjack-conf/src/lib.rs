@@ -34,6 +34,8 @@ mod environment;
 
 mod nearest;
 
+pub mod go_duration;
+
 mod digest;
 
 pub mod limits;

@@ -5,6 +5,7 @@
 //! writing are spelled out, long lines are cut around the caret.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use unicode_width::UnicodeWidthChar;
 
@@ -15,6 +16,8 @@ use crate::source::{Origin, Sources, Span};
 const COLUMNS_MAX: usize = 120;
 /// How much of a cut line stands before the caret.
 const COLUMNS_BEFORE_MAX: usize = 50;
+/// How much of a line is looked at before and behind a place in it: more than is shown. Lines may have megabytes.
+const NEIGHBOURHOOD_BYTES: usize = 4096;
 /// How much of a word from a file is repeated in a message.
 const QUOTED_CHARACTERS_MAX: usize = 60;
 const TAB_COLUMNS: usize = 4;
@@ -24,6 +27,17 @@ const ORIGINS_MAX: usize = 8;
 impl Sources {
     /// The diagnostic over several lines, as compilers show them. Ends with a line feed.
     pub fn render(&self, diagnostic: &Diagnostic) -> String {
+        self.render_hiding(diagnostic, |_, _| Vec::new())
+    }
+
+    /// The same with stars for parts of the line that is shown. `hidden` is given the
+    /// [neighbourhood](Self::neighbourhood) of the place, which is more than is shown of a long line, and its text; it
+    /// says which ranges of its bytes are hidden.
+    pub fn render_hiding(
+        &self,
+        diagnostic: &Diagnostic,
+        hidden: impl FnOnce(Span, &str) -> Vec<Range<usize>>,
+    ) -> String {
         let severity = diagnostic.severity.word();
         let mut text = format!("{severity}: {}\n", harmless(&diagnostic.message));
         let mut gutter = 1;
@@ -35,7 +49,7 @@ impl Sources {
         }
         if let Some(span) = diagnostic.span.filter(|&span| !self.is_secret(span)) {
             let position = self.position(span);
-            let (line, carets) = self.excerpt(span);
+            let (line, carets) = self.excerpt(span, hidden);
             let _ = writeln!(text, "{:gutter$} |", "");
             let _ = writeln!(text, "{} | {line}", position.line);
             let label = diagnostic.label.as_deref().unwrap_or_default();
@@ -67,6 +81,20 @@ impl Sources {
         }
     }
 
+    /// Where the line a span starts on stands, as far as it is near the span.
+    pub fn neighbourhood(&self, span: Span) -> Span {
+        let (line_start, line) = self.line(span.source, span.start);
+        let at = (span.start.saturating_sub(line_start) as usize).min(line.len());
+        let is_boundary = |at: &usize| line.is_char_boundary(*at);
+        let from = (at.saturating_sub(NEIGHBOURHOOD_BYTES)..=at).find(is_boundary);
+        let to = (at..=line.len().min(at + NEIGHBOURHOOD_BYTES)).rfind(is_boundary);
+        Span {
+            source: span.source,
+            start: line_start + from.unwrap_or(0) as u32,
+            end: line_start + to.unwrap_or(line.len()) as u32,
+        }
+    }
+
     /// Variables of the environment hold passwords more often than not, so their text is not shown.
     fn is_secret(&self, span: Span) -> bool {
         matches!(self.origin(span.source), Origin::Environment(_))
@@ -90,8 +118,16 @@ impl Sources {
     }
 
     /// The line a span starts on as it can be shown, and the carets that belong under it.
-    fn excerpt(&self, span: Span) -> (String, String) {
-        let (line_start, line) = self.line(span.source, span.start);
+    fn excerpt(
+        &self,
+        span: Span,
+        hidden: impl FnOnce(Span, &str) -> Vec<Range<usize>>,
+    ) -> (String, String) {
+        let around = self.neighbourhood(span);
+        let line_start = around.start;
+        let line = self.text(around);
+        let line = starred(line, &hidden(around, line));
+        let line = line.as_str();
         let place = |offset: u32| {
             let offset = (offset.saturating_sub(line_start) as usize).min(line.len());
             // Spans are made at characters; a hand-made one must do no harm.
@@ -115,6 +151,20 @@ impl Sources {
             format!("{}{}", " ".repeat(before), "^".repeat(marked.max(1))),
         )
     }
+}
+
+/// The line with a star for each byte of these ranges, so that everything else stays at its offset.
+fn starred(line: &str, ranges: &[Range<usize>]) -> String {
+    let is_hidden = |at: usize| ranges.iter().any(|range| range.contains(&at));
+    let mut starred = String::with_capacity(line.len());
+    for (at, character) in line.char_indices() {
+        if is_hidden(at) {
+            starred.extend(std::iter::repeat_n('*', character.len_utf8()));
+        } else {
+            starred.push(character);
+        }
+    }
+    starred
 }
 
 /// Text of a file or of the environment for use in a message: between backquotes, cut if long.

@@ -5,14 +5,12 @@
 
 mod problem;
 mod read;
-mod text;
 mod yaml;
 
 use std::path::Path;
 use std::time::Duration;
 
 pub use problem::{Place, Problem, Problems, Severity};
-pub use text::{duration, nearest};
 
 /// Everything an event bus needs to start. `Default` is the `local` transport.
 #[derive(Clone, Debug, Default)]

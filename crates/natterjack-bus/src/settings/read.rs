@@ -3,9 +3,10 @@
 //! Nothing stops at the first problem. A section hands out its keys by name; what nobody asked for is unknown, and
 //! the names that were asked for are what it could have meant.
 
+use natterjack_conf::{go_duration, nearest};
+
 use super::TransportKind;
 use super::problem::{Place, Problem, Problems, Severity};
-use super::text::{duration, nearest};
 use super::yaml::{self, Entry, Node, SECTION, Value};
 use super::{Client, Cluster, Endpoint, Health, Listen, Loaded, Nats, Server, Settings, Tls};
 
@@ -285,8 +286,11 @@ impl Reader<'_> {
             }
         }
         if let Some(interval) = section.take(self, "interval") {
-            match self.scalar(&interval).map(|text| duration(text.trim())) {
-                Some(Some(interval)) if !interval.is_zero() => health.interval = interval,
+            match self
+                .scalar(&interval)
+                .map(|text| go_duration::parse(text.trim()))
+            {
+                Some(Ok(interval)) if !interval.is_zero() => health.interval = interval,
                 Some(_) => {
                     self.bad(
                         &interval,

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use natterjack_conf::{Data, Value};
+use natterjack_conf::{Data, Value, go_duration};
 use natterjack_engine::access::Secret;
 
-use super::go_duration;
 use super::reader::{Advise, Reader};
 use super::shape::Codec;
 

@@ -44,6 +44,12 @@ impl Printer<'_> {
         }
     }
 
+    /// A line whose key may need quotes.
+    pub(crate) fn named_line(&mut self, name: &str, value: &str) {
+        let origin = self.origin(name);
+        self.write(&format!("{}: {value}", super::codec::quote(name)), &origin);
+    }
+
     /// The same with `[` and `]`.
     pub(crate) fn list(&mut self, key: &str, print: impl FnOnce(&mut Self)) {
         self.enclose(key, &format!("{key}: ["), "]", print);

@@ -15,7 +15,6 @@ mod checks;
 mod codec;
 mod documentation;
 mod explain;
-mod go_duration;
 mod origin;
 mod reader;
 mod render;

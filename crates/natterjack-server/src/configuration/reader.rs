@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use natterjack_conf::{Data, Diagnostic, Map, Severity, Span, Value, VariableSource};
+use natterjack_conf::{Data, Diagnostic, Map, Severity, Span, Value, Variable, VariableSource};
 
 use super::origin::Origin;
 
@@ -109,6 +109,18 @@ impl<'a> Reader<'a> {
         let result = read(self);
         self.path = outer;
         result
+    }
+
+    /// Keeps a value from being shown, also where it is defined as a variable.
+    pub(crate) fn hide(&mut self, value: &Value) {
+        self.secrets.push(value.span);
+        if let Some(Variable {
+            from: VariableSource::Definition(span),
+            ..
+        }) = value.variable
+        {
+            self.secrets.push(span);
+        }
     }
 
     /// Reads something that stands elsewhere.

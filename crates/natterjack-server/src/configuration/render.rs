@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use natterjack_conf::{Diagnostic, Sources};
+use natterjack_conf::{Diagnostic, Sources, Span};
 
 use super::Loaded;
 
@@ -11,44 +11,45 @@ impl Loaded {
     /// of [`Sources::render`](natterjack_conf::Sources::render), which shows the line as it is.
     #[must_use]
     pub fn render(&self, diagnostic: &Diagnostic) -> String {
-        self.mask(&self.sources.render(diagnostic))
+        self.sources
+            .render_hiding(diagnostic, |place, line| self.secrets_near(place, line))
     }
 
-    /// The diagnostic on one line: `file:line:column: message`; secrets are masked.
+    /// The diagnostic on one line: `file:line:column: message`.
     #[must_use]
     pub fn render_short(&self, diagnostic: &Diagnostic) -> String {
-        self.mask(&self.sources.render_short(diagnostic))
+        self.sources.render_short(diagnostic)
     }
 
-    /// Puts stars for the secrets in the lines of files that are shown. A star for each character, so that carets
-    /// stay where they belong.
-    fn mask(&self, text: &str) -> String {
-        let mut masked = String::with_capacity(text.len());
-        for line in text.split_inclusive('\n') {
-            match source_line(line) {
-                Some((gutter, source)) => {
-                    masked.push_str(gutter);
-                    masked.push_str(&self.mask_source(source));
-                }
-                None => masked.push_str(line),
-            }
-        }
-        masked
-    }
-
-    fn mask_source(&self, source: &str) -> String {
-        let mut source = mask_after_names(source);
+    /// Where secrets stand in a line, or in a part of one: those that were read, wherever else their text is repeated,
+    /// and what looks like one.
+    fn secrets_near(&self, place: Span, line: &str) -> Vec<Range<usize>> {
+        let mut ranges = secrets_in(line);
         for span in &self.secrets {
-            let secret = self.sources.text(*span).trim_matches(['"', '\'']);
-            let secret = secret.split_once("://").map_or(secret, |(_, rest)| rest);
+            let written = self.sources.text(*span);
             // A variable's name is no secret, and a reader needs it.
-            if !secret.is_empty() && !secret.starts_with('$') {
-                source = source.replace(secret, &"*".repeat(secret.chars().count()));
+            if is_variable(written) {
+                continue;
+            }
+            // The scheme of a URL is none either.
+            let scheme = written.find("://").map_or(0, |at| at + 3);
+            if span.source == place.source && span.start < place.end && place.start < span.end {
+                let start = (span.start as usize + scheme).saturating_sub(place.start as usize);
+                let end = (span.end.min(place.end) - place.start) as usize;
+                ranges.push(start..end);
+            }
+            let secret = written[scheme..].trim_matches(['"', '\'']);
+            if secret.len() >= REPEATED_BYTES_MIN {
+                let repeated = line.match_indices(secret);
+                ranges.extend(repeated.map(|(at, text)| at..at + text.len()));
             }
         }
-        source
+        ranges
     }
 }
+
+/// Shorter secrets stand in a line by chance.
+const REPEATED_BYTES_MIN: usize = 4;
 
 /// Takes secrets out of what is said about the syntax of a file: it may repeat what stands in the line.
 pub(super) fn hide_secrets(diagnostics: &mut [Diagnostic], sources: &Sources) {
@@ -56,13 +57,7 @@ pub(super) fn hide_secrets(diagnostics: &mut [Diagnostic], sources: &Sources) {
         let Some(span) = diagnostic.span else {
             continue;
         };
-        let text = sources.whole(span.source);
-        let at = (span.start as usize).min(text.len());
-        let start = text.as_bytes()[..at]
-            .iter()
-            .rposition(|&byte| byte == b'\n');
-        let line = text[start.map_or(0, |feed| feed + 1)..].lines().next();
-        let line = line.unwrap_or_default();
+        let line = sources.text(sources.neighbourhood(span));
         let secrets = secrets_in(line);
         for secret in &secrets {
             diagnostic.message = without(&diagnostic.message, &line[secret.clone()]);
@@ -85,67 +80,74 @@ fn without(message: &str, secret: &str) -> String {
     parts.collect::<Vec<_>>().join("`")
 }
 
-/// A line like `12 | password: x` in its gutter and what was in the file.
-fn source_line(line: &str) -> Option<(&str, &str)> {
-    let (number, _) = line.split_once(" | ")?;
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| line.split_at(number.len() + 3))
+/// Names after which a secret follows. Where a file has a mistake in its syntax, or in such a name, no value of it may have
+/// been found, and the line with the mistake is shown all the same.
+const SECRET_NAMES: [&str; 7] = [
+    "password", "passwd", "pass", "pwd", "token", "seed", "secret",
+];
+
+/// Length of a seed of a key pair in text.
+const SEED_BYTES: usize = 58;
+
+/// Whether a secret probably follows this name: one that is known for it, a slip of the pen away from one, or one with
+/// something in front, as variables have it.
+pub(super) fn is_secret_name(name: &str) -> bool {
+    let last = name.rsplit(['_', '-']).next().unwrap_or(name);
+    let is_known = SECRET_NAMES.iter().any(|known| last.eq_ignore_ascii_case(known));
+    is_known || natterjack_conf::nearest(name, SECRET_NAMES).is_some()
 }
 
-/// Names after which a secret follows. Where a file has a mistake in its syntax no value of it may have been found, and
-/// the line with the mistake is shown all the same.
-const SECRET_NAMES: [&str; 4] = ["password", "pass", "token", "seed"];
-
-fn mask_after_names(source: &str) -> String {
-    let mut masked = String::with_capacity(source.len());
-    let mut end = 0;
-    for secret in secrets_in(source) {
-        masked.push_str(&source[end..secret.start]);
-        let stars = source[secret.clone()].chars().count();
-        masked.push_str(&"*".repeat(stars));
-        end = secret.end;
-    }
-    masked.push_str(&source[end..]);
-    masked
-}
-
-/// Where the values of options with secrets stand in a line.
+/// Where the values of options with secrets, passwords of URLs and seeds stand in a line.
 fn secrets_in(source: &str) -> Vec<Range<usize>> {
     let mut secrets = Vec::new();
     let mut at = 0;
-    while let Some((_, after)) = next_secret(&source[at..]) {
-        let start = source.len() - after.len();
-        let end = start + end_of_value(after).max(1);
-        if !after.starts_with('$') {
-            secrets.push(start..end);
+    while let Some(word) = next_word(source, at) {
+        at = word.end;
+        let text = &source[word.clone()];
+        if text.len() == SEED_BYTES && text.starts_with('S') {
+            secrets.push(word);
+        } else if source[at..].starts_with("://") {
+            let rest = &source[at + 3..];
+            let end = rest.find([' ', '\t', '"', '\'', ',', '/']).unwrap_or(rest.len());
+            if let Some(user) = rest[..end].rfind('@') {
+                secrets.push(at + 3..at + 3 + user);
+                at += 3 + user;
+            }
+        } else if is_secret_name(text)
+            && let Some(value) = value_after(source, at)
+        {
+            at = value.end;
+            if !is_variable(&source[value.clone()]) {
+                secrets.push(value);
+            }
         }
-        at = end;
     }
     secrets
 }
 
-/// Splits in front of the value of the first option with a secret.
-fn next_secret(text: &str) -> Option<(&str, &str)> {
-    let lower = text.to_ascii_lowercase();
-    let starts = SECRET_NAMES.iter().flat_map(|name| {
-        lower
-            .match_indices(name)
-            .map(|(at, _)| (at, at + name.len()))
-    });
-    let is_word = |at: usize| {
-        let before = lower[..at].chars().next_back();
-        !before.is_some_and(|before| before.is_ascii_alphanumeric() || before == '_')
-    };
-    let values = starts
-        .filter(|(start, _)| is_word(*start))
-        .filter_map(|(_, end)| {
-            let value = text[end..].trim_start_matches(['"', '\'']);
-            let separated = value.trim_start_matches([' ', '\t', ':', '=']);
-            let has_separator = separated.len() < value.len() && !separated.starts_with('{');
-            (has_separator && !separated.trim().is_empty()).then(|| text.len() - separated.len())
-        });
-    let at = values.min()?;
-    Some(text.split_at(at))
+/// The first word at or behind an offset.
+fn next_word(source: &str, from: usize) -> Option<Range<usize>> {
+    let is_part = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
+    let start = from + source[from..].find(is_part)?;
+    let rest = &source[start..];
+    let len = rest.find(|character| !is_part(character)).unwrap_or(rest.len());
+    Some(start..start + len)
+}
+
+/// The value of the option whose name ends here.
+fn value_after(source: &str, name_end: usize) -> Option<Range<usize>> {
+    let behind = source[name_end..].trim_start_matches(['"', '\'']);
+    let value = behind.trim_start_matches([' ', '\t', ':', '=']);
+    if value.len() == behind.len() || value.starts_with('{') || value.trim().is_empty() {
+        return None;
+    }
+    let start = source.len() - value.len();
+    Some(start..start + end_of_value(value).max(1))
+}
+
+/// Whether a value is a variable and not, say, the hash of a password.
+fn is_variable(value: &str) -> bool {
+    value.starts_with('$') && !value.starts_with("$2")
 }
 
 fn end_of_value(text: &str) -> usize {
@@ -184,7 +186,7 @@ mod tests {
             ("tokens_max: 4", "tokens_max: 4"),
             ("max_payload: 1", "max_payload: 1"),
         ] {
-            assert_eq!(mask_after_names(source), expected);
+            assert_eq!(masked(source), expected);
         }
     }
 
@@ -197,18 +199,38 @@ mod tests {
         assert_eq!(without("found `t` of `x`", "tx"), "found `t` of `x`");
     }
 
+    fn masked(source: &str) -> String {
+        let secrets = secrets_in(source);
+        let is_hidden = |at: usize| secrets.iter().any(|range| range.contains(&at));
+        let characters = source.char_indices();
+        characters
+            .map(|(at, character)| if is_hidden(at) { '*' } else { character })
+            .collect()
+    }
+
     #[test]
-    fn only_lines_of_files_are_masked() {
-        assert_eq!(
-            source_line("12 | password: x\n"),
-            Some(("12 | ", "password: x\n"))
-        );
-        for line in [
-            "error: password: must be a text",
-            "   | ^^^",
-            "   --> a:1:2",
+    fn so_is_what_looks_like_a_secret() {
+        let seed = "SUAMK2FG4MI6UE3ACF3FK3OIQBCEIEZV7NSWFFEW63UXMRLFM2XLAXK4GY";
+        for (source, expected) in [
+            ("{ pasword: s3cret }", "{ pasword: ****** }"),
+            ("Passwrd=\"s 3\", x", "Passwrd=*****, x"),
+            ("tokn: s3", "tokn: **"),
+            ("NATS_PASS = s3", "NATS_PASS = **"),
+            ("sys-token: s3", "sys-token: **"),
+            ("password: $2a$11$xyz", "password: ***********"),
+            ("[\"nats://u:s3@h:1\", nats://tok@h", "[\"nats://****@h:1\", nats://***@h"),
+            ("nats://h:1/a@b", "nats://h:1/a@b"),
+            ("path: x, port: 1, host: h, user: u", "path: x, port: 1, host: h, user: u"),
+            ("key_file: x, trace: y, ping_max: 1", "key_file: x, trace: y, ping_max: 1"),
         ] {
-            assert_eq!(source_line(line), None, "{line}");
+            assert_eq!(masked(source), expected);
         }
+        assert_eq!(masked(&format!("nkey: {seed}")), format!("nkey: {}", "*".repeat(58)));
+    }
+
+    #[test]
+    fn a_long_line_of_secrets_is_looked_through_once() {
+        let line = "password: s3cret, ".repeat(100_000);
+        assert_eq!(secrets_in(&line).len(), 100_000);
     }
 }

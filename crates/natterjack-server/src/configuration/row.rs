@@ -9,6 +9,7 @@ use natterjack_conf::{Data, Entry, Map};
 use super::changes::{Change, Changes};
 use super::explain::Printer;
 use super::flags::{Flag, FlagValue, Given};
+use super::render::is_secret_name;
 use super::reader::{Advise, Reader, join};
 use super::table;
 
@@ -274,7 +275,7 @@ impl<T: Default> Section<T> {
                 });
             }
             if row.access.is_secret() {
-                reader.secrets.push(entry.value.span);
+                reader.hide(&entry.value);
             }
             reader.option(row.key, &entry.value, |reader| {
                 row.take(target, &entry.value.data, reader);
@@ -293,6 +294,9 @@ impl<T: Default> Section<T> {
 
     fn refuse_unknown(&self, entry: &Entry, reader: &mut Reader<'_>) {
         let name = &entry.key.text;
+        if is_secret_name(name) {
+            reader.hide(&entry.value);
+        }
         let known: Vec<&str> = self
             .rows()
             .filter(|row| !row.access.is_unsupported())

@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 use std::fs;
 use std::io;
 
-use natterjack_bus::settings::nearest;
+use natterjack_conf::nearest;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use natterjack_conf::Data;
+use natterjack_conf::{Data, go_duration};
 use natterjack_engine::access::{
     AccountAccess, ConnectionType, Credential, Login, Permissions, Secret, User,
 };
@@ -11,7 +11,6 @@ use crate::configuration::Configuration;
 use crate::configuration::changes::{Change, Changes};
 use crate::configuration::codec::{self, SECONDS, SECRET, TEXT};
 use crate::configuration::explain::Printer;
-use crate::configuration::go_duration;
 use crate::configuration::reader::{self, Advise, Reader};
 use crate::configuration::row::{Access, Group, OptionFacts, Reload, Row, Section, settled};
 use crate::configuration::shape::{
@@ -19,6 +18,7 @@ use crate::configuration::shape::{
 };
 
 use super::flag;
+use super::mappings::Mappings;
 use super::permissions::PERMISSIONS;
 
 /// The [`Access`] to a list of users in a field.
@@ -50,6 +50,14 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         "Subject spaces of their own, each with its users; a block by name, or a list of \
          names.",
     ),
+    Row::new(
+        "mappings",
+        &Mappings::<Configuration> {
+            field: field!(Configuration, options.authorization.mappings),
+        },
+        "Subjects that are replaced by others when clients of the account $G publish to them.",
+    )
+    .alias(&["maps"]),
     plain!(
         Configuration,
         "no_auth_user",
@@ -534,10 +542,12 @@ static ACCOUNT: Section<AccountAccess> = Section {
                 &UNSUPPORTED_LIST,
                 "What is used of other accounts.",
             ),
-            unsupported(
+            Row::new(
                 "mappings",
-                &UNSUPPORTED_BLOCK,
-                "Subjects that are replaced by others.",
+                &Mappings::<AccountAccess> {
+                    field: field!(AccountAccess, mappings),
+                },
+                "Subjects that are replaced by others when clients of the account publish to them.",
             )
             .alias(&["maps"]),
             unsupported("jetstream", &UNSUPPORTED_BLOCK, "Streams of the account."),

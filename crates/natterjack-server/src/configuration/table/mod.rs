@@ -4,6 +4,7 @@
 mod access;
 mod cluster;
 mod logging;
+mod mappings;
 mod monitoring;
 mod permissions;
 mod server;

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use natterjack_conf::Data;
+use natterjack_conf::{Data, go_duration};
 use natterjack_engine::access::{Permissions, ResponseLimit, SubjectRules};
 
 use crate::configuration::codec::{self, TEXTS};
-use crate::configuration::go_duration;
 use crate::configuration::reader::Reader;
 use crate::configuration::row::{Group, Row, Section, settled};
 use crate::configuration::shape::{Codec, Custom, plain};

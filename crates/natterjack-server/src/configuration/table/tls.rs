@@ -4,11 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use natterjack_conf::Data;
+use natterjack_conf::{Data, go_duration};
 
 use crate::configuration::Configuration;
 use crate::configuration::codec::{self, PATH, SECONDS, SWITCH, TEXTS};
-use crate::configuration::go_duration;
 use crate::configuration::reader::{Advise, Reader};
 use crate::configuration::row::{Group, Row, Section, settled};
 use crate::configuration::shape::{

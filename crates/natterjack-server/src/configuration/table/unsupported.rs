@@ -62,7 +62,6 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
     row("gateway", &BLOCK, "Clusters of clusters."),
     row("websocket", &BLOCK, "Clients over WebSocket.").alias(&["ws"]),
     row("mqtt", &BLOCK, "MQTT clients."),
-    row("mappings", &BLOCK, "Subjects that are replaced by others.").alias(&["maps"]),
     row(
         "operator",
         &TEXTS,

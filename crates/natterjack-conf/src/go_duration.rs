@@ -1,4 +1,6 @@
 //! Durations as Go writes and reads them: `1h30m`, `500ms`, `1.5s` (Go `time.ParseDuration`, `time.Duration.String`).
+//!
+//! The language itself has no durations: it is up to an option whether its text is one.
 
 use std::time::Duration;
 
@@ -6,15 +8,21 @@ use thiserror::Error;
 
 /// Why a text is no duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(crate) enum NoDuration {
+#[non_exhaustive]
+pub enum NoDuration {
+    /// It is empty, or not made of numbers and units.
     #[error("a duration is numbers with units, such as \"2m\" or \"1h30m\"")]
     Malformed,
+    /// A number is alone.
     #[error("a number without a unit: add ns, us, ms, s, m or h, as in \"10s\"")]
     NoUnit,
+    /// A unit is none of Go's.
     #[error("there is no such unit: use ns, us, ms, s, m or h; a day is \"24h\"")]
     UnknownUnit,
+    /// It is below zero.
     #[error("a duration cannot be negative")]
     Negative,
+    /// It is more than an `i64` of nanoseconds.
     #[error("longer than 292 years")]
     TooLong,
 }
@@ -30,8 +38,11 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Reads a duration that is not negative.
-pub(crate) fn parse(text: &str) -> Result<Duration, NoDuration> {
+/// Reads a duration that is not negative. Linear in the text's length.
+///
+/// # Errors
+/// If it is none.
+pub fn parse(text: &str) -> Result<Duration, NoDuration> {
     if let Some(rest) = text.strip_prefix('-') {
         return match parse(rest) {
             Ok(Duration::ZERO) => Ok(Duration::ZERO),
@@ -92,7 +103,8 @@ fn part(number: &str, unit: &str) -> Result<u64, NoDuration> {
 }
 
 /// Writes a duration, without the units that are zero: `2m`, not `2m0s` as Go does.
-pub(crate) fn show(duration: Duration) -> String {
+#[must_use]
+pub fn show(duration: Duration) -> String {
     let nanoseconds = duration.as_nanos();
     if nanoseconds == 0 {
         return "0s".to_owned();
