@@ -93,7 +93,9 @@ const SEED_BYTES: usize = 58;
 /// something in front, as variables have it.
 pub(super) fn is_secret_name(name: &str) -> bool {
     let last = name.rsplit(['_', '-']).next().unwrap_or(name);
-    let is_known = SECRET_NAMES.iter().any(|known| last.eq_ignore_ascii_case(known));
+    let is_known = SECRET_NAMES
+        .iter()
+        .any(|known| last.eq_ignore_ascii_case(known));
     is_known || natterjack_conf::nearest(name, SECRET_NAMES).is_some()
 }
 
@@ -108,7 +110,9 @@ fn secrets_in(source: &str) -> Vec<Range<usize>> {
             secrets.push(word);
         } else if source[at..].starts_with("://") {
             let rest = &source[at + 3..];
-            let end = rest.find([' ', '\t', '"', '\'', ',', '/']).unwrap_or(rest.len());
+            let end = rest
+                .find([' ', '\t', '"', '\'', ',', '/'])
+                .unwrap_or(rest.len());
             if let Some(user) = rest[..end].rfind('@') {
                 secrets.push(at + 3..at + 3 + user);
                 at += 3 + user;
@@ -130,7 +134,9 @@ fn next_word(source: &str, from: usize) -> Option<Range<usize>> {
     let is_part = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
     let start = from + source[from..].find(is_part)?;
     let rest = &source[start..];
-    let len = rest.find(|character| !is_part(character)).unwrap_or(rest.len());
+    let len = rest
+        .find(|character| !is_part(character))
+        .unwrap_or(rest.len());
     Some(start..start + len)
 }
 
@@ -217,15 +223,27 @@ mod tests {
             ("tokn: s3", "tokn: **"),
             ("NATS_PASS = s3", "NATS_PASS = **"),
             ("sys-token: s3", "sys-token: **"),
-            ("password: $2a$11$xyz", "password: ***********"),
-            ("[\"nats://u:s3@h:1\", nats://tok@h", "[\"nats://****@h:1\", nats://***@h"),
+            ("password: $2a$11$xyz", "password: **********"),
+            (
+                "[\"nats://u:s3@h:1\", nats://tok@h",
+                "[\"nats://****@h:1\", nats://***@h",
+            ),
             ("nats://h:1/a@b", "nats://h:1/a@b"),
-            ("path: x, port: 1, host: h, user: u", "path: x, port: 1, host: h, user: u"),
-            ("key_file: x, trace: y, ping_max: 1", "key_file: x, trace: y, ping_max: 1"),
+            (
+                "path: x, port: 1, host: h, user: u",
+                "path: x, port: 1, host: h, user: u",
+            ),
+            (
+                "key_file: x, trace: y, ping_max: 1",
+                "key_file: x, trace: y, ping_max: 1",
+            ),
         ] {
             assert_eq!(masked(source), expected);
         }
-        assert_eq!(masked(&format!("nkey: {seed}")), format!("nkey: {}", "*".repeat(58)));
+        assert_eq!(
+            masked(&format!("nkey: {seed}")),
+            format!("nkey: {}", "*".repeat(58))
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@ use natterjack_conf::{Data, Entry, Map};
 use super::changes::{Change, Changes};
 use super::explain::Printer;
 use super::flags::{Flag, FlagValue, Given};
-use super::render::is_secret_name;
 use super::reader::{Advise, Reader, join};
+use super::render::is_secret_name;
 use super::table;
 
 /// One option of a block that is read into a `T`.

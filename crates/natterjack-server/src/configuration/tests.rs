@@ -471,15 +471,20 @@ fn changes_are_live_or_refused() {
 fn secrets_do_not_show() {
     let secret = "s3cret";
     let text = r#"
-        PASS = s3cret-v
+        HIDDEN = s3cret-v, not_known: 1
         authorization { user: a, password: s3cret-1, foo: 1 }
-        accounts { A { users: [ { user: b, password: "s3cret-2", bar: 1 }, { nkey: SUs3cret, x: 1 }, { user: c, pass: $PASS, x: y } ] } }
+        accounts { A { users: [ { user: b, password: "s3cret-2", bar: 1 }, { nkey: SUs3cret, x: 1 }, { user: c, pass: $HIDDEN, x: y } ] } }
         cluster { routes: [ "nats://u:s3cret-3@h", "nats://u:s3cret-4@h:1", "http://u:s3cret-5@h:1" ], authorization { user: x, password: s3cret-6, y: 1 } }
         cluster { nam: x, routes: [ "nats://u:s3cret-7@h:1" ], authorization { user: x, password: s3cret-8 } }
         authorization { token: s3cret-9 token }
         authorization { pass: 1s3cret-a }
+        authorization { pasword: s3cret-c, foo: 1 }
+        tokn: "s3cret-d"
+        authorization { password: "{LONG}", bar: 1 }
         authorization { password: "s3cret-b
-    "#;
+    "#
+    .replace("{LONG}", &"s3cret".repeat(30));
+    let text = text.as_str();
     let loaded = with_flags(
         text,
         "--pass s3cret-10 --auth s3cret-11 --cluster nats://u:s3cret-12@h",
@@ -493,7 +498,6 @@ fn secrets_do_not_show() {
     shown.push_str(&format!("{changes:?}"));
     let back = loaded.configuration.changes(&Configuration::default());
     shown.push_str(&format!("{back:?}"));
-    // The name of the variable is not one of the names that are known to be followed by a secret.
     let shown: Vec<&str> = shown.lines().filter(|line| line.contains(secret)).collect();
     assert_eq!(shown, [""; 0]);
     assert!(loaded.diagnostics.len() > 8, "{}", report(&loaded));
