@@ -224,7 +224,7 @@ impl Directory {
         }
         if !self.users.is_empty() {
             if self.verify_and_map && !is_inside(facts.connection_type) {
-                return self.authorize_certificate(facts);
+                return self.authorize_certificate(connect, facts);
             }
             if is_bare {
                 match &self.no_auth {
@@ -308,8 +308,9 @@ impl Directory {
         }
     }
 
-    /// The user whom a certificate names: by an e-mail address, a DNS name, a URI, or its subject.
-    fn authorize_certificate(&self, facts: Facts<'_>) -> Verdict {
+    /// The user whom a certificate names: by an e-mail address, a DNS name, a URI, or its subject. One who has a
+    /// password too needs both.
+    fn authorize_certificate(&self, connect: &ConnectOptions, facts: Facts<'_>) -> Verdict {
         let Some(certificate) = facts.certificate else {
             return Verdict::Refused(Refusal::NoCertificate);
         };
@@ -343,7 +344,7 @@ impl Directory {
             (!subject.is_empty()).then_some(member)
         };
         match by_name.or_else(by_subject).or_else(by_text) {
-            Some(member) => Verdict::Admitted(member.admission()),
+            Some(member) => self.compare_with(member, &connect.pass, facts.proven),
             None => Verdict::Refused(Refusal::UnknownCertificate),
         }
     }
@@ -358,25 +359,27 @@ impl Directory {
                 &connect.pass,
             );
         }
-        match &member.credential {
-            Credential::Password(stored) => self.compare(
-                stored,
-                &connect.pass,
-                member.admission(),
-                Refusal::WrongPassword,
-                facts.proven,
-            ),
-            // Where certificates name users, their names alone are no proof.
-            _ if self.verify_and_map => self.refuse(Refusal::NeedsCertificate, &connect.pass),
-            // As on nats-server, no password is an empty one.
-            _ => self.compare(
-                &Secret::default(),
-                &connect.pass,
-                member.admission(),
-                Refusal::WrongPassword,
-                facts.proven,
-            ),
+        // Where certificates name users, their names alone are no proof.
+        if self.verify_and_map && member.credential == Credential::None {
+            return self.refuse(Refusal::NeedsCertificate, &connect.pass);
         }
+        self.compare_with(member, &connect.pass, facts.proven)
+    }
+
+    /// Whether this is the member's password. As on nats-server, no password is an empty one.
+    fn compare_with(&self, member: &Member, given: &str, proven: Option<&Secret>) -> Verdict {
+        let none = Secret::default();
+        let stored = match &member.credential {
+            Credential::Password(stored) => stored,
+            Credential::None | Credential::Nkey => &none,
+        };
+        self.compare(
+            stored,
+            given,
+            member.admission(),
+            Refusal::WrongPassword,
+            proven,
+        )
     }
 
     fn authorize_single(&self, connect: &ConnectOptions, proven: Option<&Secret>) -> Verdict {

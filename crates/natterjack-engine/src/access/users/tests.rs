@@ -330,6 +330,7 @@ fn certificates_name_users() {
             by_name("host.example.com"),
             by_name("CN=client,O=Acme"),
             user("pw", "pw"),
+            user("both@example.com", "pw"),
         ],
         verify_and_map: true,
         ..Access::default()
@@ -364,7 +365,17 @@ fn certificates_name_users() {
         let found = found(&bare, Some(&certificate(names)));
         assert_eq!(found.as_deref(), expected, "{names:?}");
     }
-    // What CONNECT says does not count, and nobody is a certificate's user by saying so.
+    // Who has a password beside the certificate needs both.
+    let both = certificate(&[("email", "both@example.com")]);
+    assert_eq!(found(&bare, Some(&both)), None);
+    assert_eq!(found(&login("pw", "no"), Some(&both)), None);
+    let name = found(&login("whoever", "pw"), Some(&both));
+    assert_eq!(name.as_deref(), Some("both@example.com"));
+    let ann = certificate(&[("email", "ann@example.com")]);
+    assert_eq!(found(&login("pw", "pw"), Some(&ann)), None);
+    let name = found(&login("pw", ""), Some(&ann));
+    assert_eq!(name.as_deref(), Some("ann@example.com"));
+    // The name in CONNECT does not count, and nobody is a certificate's user by saying so.
     assert_eq!(found(&login("ann@example.com", ""), None), None);
     assert_eq!(found(&login("pw", "pw"), None), None);
     let stranger = certificate(&[("email", "stranger@example.com")]);
