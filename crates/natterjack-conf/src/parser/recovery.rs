@@ -160,6 +160,12 @@ impl Machine<'_, '_> {
             (_, false, _) if self.another_setting_follows() => {
                 Some("put a `,` between two settings on one line".to_owned())
             }
+            _ if self.text[..self.at].ends_with('/') && self.peek() == Some('*') => {
+                Some("a comment begins with `//` or `#` and ends with the line".to_owned())
+            }
+            (Style::Number, false, _) if self.size_unit_follows() => {
+                Some("write the unit right behind the number, as in 4KB".to_owned())
+            }
             (Style::Bare | Style::Number | Style::Apostrophe, ..) => {
                 let is_list = matches!(self.frame().content, Content::List(_));
                 let words = self.rest_of_value(value.span.start as usize);
@@ -177,6 +183,20 @@ impl Machine<'_, '_> {
             }
             _ => None,
         }
+    }
+
+    /// Whether the suffix of a size comes next, and nothing behind it that would make it a text.
+    fn size_unit_follows(&self) -> bool {
+        let rest = &self.text[self.at..];
+        let len = rest
+            .find(|character: char| !character.is_ascii_alphabetic())
+            .unwrap_or(rest.len());
+        let (unit, behind) = rest.split_at(len);
+        let unit = unit.to_ascii_lowercase();
+        let is_unit = unit.strip_prefix(['k', 'm', 'g', 't', 'p', 'e']);
+        let is_unit = matches!(is_unit, Some("" | "b" | "i" | "ib"));
+        let behind = behind.trim_start_matches([' ', '\t']);
+        is_unit && (behind.is_empty() || behind.starts_with(['\n', '\r', ',', ';', '}', '#', '/']))
     }
 
     /// Whether a word and a separator come next, in a block.

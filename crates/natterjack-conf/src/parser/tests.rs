@@ -288,6 +288,27 @@ error: a value cannot begin with a point
 }
 
 #[test]
+fn an_included_file_does_not_see_the_variables_of_the_one_that_includes_it_and_is_told_so() {
+    let folder = Folder::of(&[
+        ("nats.conf", "PORT = 4333\ninclude sub/a.conf\n"),
+        ("sub/a.conf", "port: $PORT\n"),
+    ]);
+    assert_eq!(
+        folder.shown(&folder.load(&[])),
+        "\
+error: the variable `PORT` is not defined
+ --> sub/a.conf:1:7
+  |
+1 | port: $PORT
+  |       ^^^^^ not found
+  = help: define `PORT` above in this file, which does not see the variables of the file that includes it, or set the \
+environment variable of that name
+  = note: included at nats.conf:2:1
+"
+    );
+}
+
+#[test]
 fn an_include_that_fails_tells_where_it_looked() {
     let folder = Folder::of(&[
         (

@@ -136,6 +136,18 @@ impl Machine<'_, '_> {
             }
             _ if name.is_empty() => "put a text between quotes".to_owned(),
             Some(near) => format!("did you mean `${near}`?"),
+            // What the including file defines looks as if it were there.
+            None if matches!(
+                self.reading.sources.origin(span.source),
+                Origin::Included(_)
+            ) =>
+            {
+                format!(
+                    "define {} above in this file, which does not see the variables of the file that includes it, \
+                     or set the environment variable of that name",
+                    quoted(name)
+                )
+            }
             None => format!(
                 "define {} above, or set the environment variable of that name",
                 quoted(name)
