@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::SystemTime;
 
 use natterjack_conf::{Diagnostic, Severity, Sources};
 use natterjack_engine::access::{AccessProblem, Owner, Permissions, Side};
@@ -13,7 +12,7 @@ use super::origin::Origin;
 use super::reader::{Advise, join};
 use super::{Configuration, Loaded};
 use crate::options::{Endpoint, InvalidOption, Tls};
-use crate::tls::{Context, TlsProblem};
+use crate::tls::TlsProblem;
 
 /// nats-server logs a warning above it (`MAX_PAYLOAD_MAX_SIZE`).
 const PAYLOAD_BYTES_USUAL_MAX: usize = 8 << 20;
@@ -301,13 +300,7 @@ fn problems_of(tls: &Tls) -> Vec<TlsProblem> {
         verify: tls.verify || !tls.ca_files.is_empty(),
         ..tls.clone()
     };
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "whether a certificate is outdated depends on the time of checking"
-    )]
-    let now = SystemTime::now();
-    let (_, problems) = Context::load(&tls, now);
-    problems
+    crate::tls::problems(&tls)
 }
 
 /// Whether two listeners would take each other's port: the same one, on the same address or on all.
