@@ -11,6 +11,8 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 use testkit::programs::Missing;
 
+mod access;
+
 mod clients;
 
 mod conversations;
@@ -36,6 +38,7 @@ mod servers;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let suites = [
+        access::trials(),
         clients::trials(),
         conversations::trials(),
         agreement::trials(),

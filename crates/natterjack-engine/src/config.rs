@@ -12,9 +12,10 @@ use std::task::{Context, Poll};
 use hashbrown::HashMap;
 use natterjack_wire::client::ServerInfo;
 
-use crate::access::{Access, AccountLimits, Directory};
+use crate::access::{Access, AccountAccess, AccountLimits, Directory, Mapping};
 use crate::account::{Account, GLOBAL_ACCOUNT};
 use crate::delivery::outbox::{Outbox, OutboxLimits};
+use crate::exchange::Mappings;
 use crate::limits::{Limits, WriteTimeout};
 
 /// Everything about an engine that can change while it runs.
@@ -42,8 +43,15 @@ pub(crate) struct Config {
     pub(crate) directory: Arc<Directory>,
     /// The accounts there are: the global one first, the others by name.
     pub(crate) accounts: Vec<Arc<Account>>,
-    /// The same by name, with their bounds.
-    by_name: HashMap<Arc<str>, (Arc<Account>, AccountLimits)>,
+    /// The same by name, with what holds for them.
+    by_name: HashMap<Arc<str>, Terms>,
+}
+
+/// What holds for an account.
+struct Terms {
+    account: Arc<Account>,
+    limits: AccountLimits,
+    mappings: Option<Arc<Mappings>>,
 }
 
 impl Config {
@@ -81,27 +89,40 @@ impl Config {
             let known = before.and_then(|before| before.by_name.get(name));
             known.map_or_else(
                 || Arc::new(Account::new(name)),
-                |(account, _)| Arc::clone(account),
+                |known| Arc::clone(&known.account),
             )
         };
         let accounts: Vec<Arc<Account>> = core::iter::once(GLOBAL_ACCOUNT)
             .chain(names)
             .map(account)
             .collect();
-        let bounds = access
+        let listed: HashMap<&str, &AccountAccess> = access
             .accounts
             .iter()
-            .map(|account| (account.name.as_str(), account.limits));
-        let bounds: HashMap<&str, AccountLimits> = bounds.collect();
+            .map(|account| (account.name.as_str(), account))
+            .collect();
+        let terms = |account: &Arc<Account>| {
+            let listed = listed.get(account.name());
+            let mappings = match unchanged.and_then(|before| before.by_name.get(account.name())) {
+                Some(before) => before.mappings.clone(),
+                None => {
+                    let is_global = account.name() == GLOBAL_ACCOUNT;
+                    let global: &[Mapping] = if is_global { &access.mappings } else { &[] };
+                    let mappings = listed.map_or(global, |listed| &listed.mappings);
+                    Mappings::new(mappings, &info.cluster).map(Arc::new)
+                }
+            };
+            Terms {
+                account: Arc::clone(account),
+                limits: listed.map(|listed| listed.limits).unwrap_or_default(),
+                mappings,
+            }
+        };
         let by_name: HashMap<_, _> = accounts
             .iter()
-            .map(|account| {
-                let bounds = bounds.get(account.name()).copied().unwrap_or_default();
-                let name = Arc::clone(account.shared_name());
-                (name, (Arc::clone(account), bounds))
-            })
+            .map(|account| (Arc::clone(account.shared_name()), terms(account)))
             .collect();
-        drop(bounds);
+        drop(listed);
         Self {
             generation,
             access_generation: unchanged.map_or(generation, |before| before.access_generation),
@@ -116,8 +137,13 @@ impl Config {
 
     /// An account and its bounds.
     pub(crate) fn account(&self, name: &str) -> Option<(&Arc<Account>, AccountLimits)> {
-        let (account, limits) = self.by_name.get(name)?;
-        Some((account, *limits))
+        let terms = self.by_name.get(name)?;
+        Some((&terms.account, terms.limits))
+    }
+
+    /// What becomes of subjects that clients of an account publish to.
+    pub(crate) fn mappings(&self, account: &str) -> Option<&Arc<Mappings>> {
+        self.by_name.get(account)?.mappings.as_ref()
     }
 
     pub(crate) fn outbox_limits(&self) -> OutboxLimits {

@@ -18,6 +18,7 @@ mod certificate_names;
 mod close_reason;
 mod config;
 mod delivery;
+mod exchange;
 #[doc(hidden)]
 pub mod fuzzing;
 mod limits;
@@ -25,8 +26,9 @@ mod monitor;
 mod session;
 
 pub use access::{
-    Access, AccessProblem, AccountAccess, AccountLimits, ConnectionType, Credential, Login,
-    PasswordCheck, Permissions, ResponseLimit, Secret, SubjectRules, User,
+    Access, AccessProblem, AccountAccess, AccountLimits, ConnectionType, Credential, Destination,
+    Login, Mapping, MappingProblem, PasswordCheck, Permissions, ResponseLimit, Secret,
+    SubjectRules, User,
 };
 pub use account::{Account, GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
 pub use certificate_names::{CertificateNames, SubjectAttribute};
@@ -36,6 +38,7 @@ pub use delivery::outbox::{Outbox, Status};
 pub use delivery::transport::Transport;
 pub use delivery::worker::Worker;
 pub use engine::{Engine, Nonce, Peer, Settings, Trust};
+pub use exchange::TransformProblem;
 pub use limits::{
     CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BUFFER_BYTES, STALL_MAX, UNRESPONSIVE_AFTER,
     WriteTimeout,

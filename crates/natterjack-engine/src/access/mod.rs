@@ -7,6 +7,7 @@
 //! it may answer), and `problems` (what contradicts itself).
 
 mod distinguished_name;
+mod mapping;
 mod nkey;
 mod password;
 mod permissions;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::mapping::{Destination, Mapping, MappingProblem};
 pub use self::password::{PasswordCheck, is_bcrypt};
 pub(crate) use self::permissions::CompiledPermissions;
 pub use self::problems::{AccessProblem, Owner, Place, Side};
@@ -51,6 +53,9 @@ pub struct Access {
     /// The user, by name or public key, that clients without any credentials are taken for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_auth_user: Option<String>,
+    /// Mappings of the account `$G`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mappings: Vec<Mapping>,
     /// The accounts besides `$G` and the system account.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<AccountAccess>,
@@ -120,6 +125,9 @@ pub struct AccountAccess {
     pub default_permissions: Option<Permissions>,
     /// Its bounds.
     pub limits: AccountLimits,
+    /// Subjects that are replaced by others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mappings: Vec<Mapping>,
 }
 
 /// Bounds of an account. `None` and negative numbers set none; the server's own bounds hold beside them.

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::nkey::{PublicKey, Role};
 use super::permissions::split;
-use super::{Access, Credential, Permissions, User};
+use super::{Access, Credential, Mapping, MappingProblem, Permissions, User};
 use crate::account::{GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
 
 /// Something in [`Access`] that cannot work.
@@ -73,6 +73,16 @@ pub enum AccessProblem {
         side: Side,
         /// The entry.
         subject: String,
+    },
+    /// A mapping that cannot work.
+    #[error("error adding mapping for {source_subject:?} of account {account:?}: {problem}")]
+    InvalidMapping {
+        /// The account.
+        account: String,
+        /// What is mapped.
+        source_subject: String,
+        /// What is wrong.
+        problem: MappingProblem,
     },
     /// `no_auth_user` without any users.
     #[error("no_auth_user: {0:?} present, but users/nkeys are not defined")]
@@ -160,6 +170,7 @@ impl Access {
         self.names(&mut problems);
         self.subjects(&mut problems);
         self.references(&mut problems);
+        self.mappings(&mut problems);
         problems
     }
 
@@ -186,6 +197,22 @@ impl Access {
             .iter()
             .map(|user| (None, user))
             .chain(of_accounts)
+    }
+
+    fn mappings(&self, problems: &mut Vec<AccessProblem>) {
+        let mut check = |account: &str, mappings: &[Mapping]| {
+            problems.extend(mappings.iter().filter_map(|mapping| {
+                Some(AccessProblem::InvalidMapping {
+                    account: account.to_owned(),
+                    source_subject: mapping.source.clone(),
+                    problem: mapping.problem()?,
+                })
+            }));
+        };
+        check(GLOBAL_ACCOUNT, &self.mappings);
+        for account in &self.accounts {
+            check(&account.name, &account.mappings);
+        }
     }
 
     fn exclusions(&self, problems: &mut Vec<AccessProblem>) {

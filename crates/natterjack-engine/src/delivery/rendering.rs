@@ -140,12 +140,8 @@ impl Renderer {
         if simple_prefix {
             self.prefix.clear();
             if let Some(frame) = run.frames.first() {
-                push_prefix(
-                    &mut self.prefix,
-                    b"MSG ",
-                    frame.subject.of_bytes(source.input),
-                    sid,
-                );
+                let subject = run.subject(frame, source.input);
+                push_prefix(&mut self.prefix, b"MSG ", subject, sid);
             }
         }
         let mut block_start = 0;
@@ -162,7 +158,8 @@ impl Renderer {
             } else {
                 let is_stripped = frame.header_len > 0 && !headers;
                 if is_stripped {
-                    self.render_stripped(frame, source.input, tail_source, sid);
+                    let subject = run.subject(frame, source.input);
+                    self.render_stripped(frame, subject, source.input, tail_source, sid);
                     continue;
                 }
                 let op: &[u8] = if frame.header_len > 0 {
@@ -170,12 +167,8 @@ impl Renderer {
                 } else {
                     b"MSG "
                 };
-                push_prefix(
-                    &mut self.block,
-                    op,
-                    frame.subject.of_bytes(source.input),
-                    sid,
-                );
+                let subject = run.subject(frame, source.input);
+                push_prefix(&mut self.block, op, subject, sid);
             }
             let body = frame.body();
             self.payload_bytes += body.len();
@@ -209,8 +202,15 @@ impl Renderer {
     }
 
     /// For a target that never announced headers: the payload alone, with its own size.
-    fn render_stripped(&mut self, frame: &Frame, input: &[u8], tail_source: &[u8], sid: &[u8]) {
-        push_prefix(&mut self.block, b"MSG ", frame.subject.of_bytes(input), sid);
+    fn render_stripped(
+        &mut self,
+        frame: &Frame,
+        subject: &[u8],
+        input: &[u8],
+        tail_source: &[u8],
+        sid: &[u8],
+    ) {
+        push_prefix(&mut self.block, b"MSG ", subject, sid);
         if frame.reply.len() > 0 {
             self.block.extend_from_slice(frame.reply.of_bytes(input));
             self.block.push(b' ');

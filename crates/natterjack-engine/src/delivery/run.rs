@@ -48,7 +48,8 @@ impl Span {
 /// for byte what the publisher sent, so it is referred to as a whole.
 #[derive(Clone, Copy)]
 pub(crate) struct Frame {
-    pub(crate) subject: Span,
+    /// See [`Run::subject`].
+    subject: Span,
     pub(crate) reply: Span,
     /// From behind the subject to the final line end; in `Run::rewritten` if `is_rewritten`.
     pub(crate) tail: Span,
@@ -57,13 +58,20 @@ pub(crate) struct Frame {
     /// Bytes of the header block; 0 without one.
     pub(crate) header_len: u32,
     pub(crate) is_rewritten: bool,
+    /// The subject is another than the publisher's; it is in `Run::names`.
+    is_renamed: bool,
 }
 
 impl Frame {
     /// The same shape, this much further on.
     fn moved(self, by: u32) -> Self {
+        let subject = if self.is_renamed {
+            self.subject
+        } else {
+            self.subject.moved(by)
+        };
         Self {
-            subject: self.subject.moved(by),
+            subject,
             tail: self.tail.moved(by),
             ..self
         }
@@ -88,6 +96,9 @@ struct Repeatable {
     frame: Frame,
 }
 
+/// Bytes of mapped subjects that are kept from run to run.
+const NAMES_BYTES_MAX: usize = 64 * 1024;
+
 /// The messages collected since the receivers last changed.
 pub(crate) struct Run {
     /// Who receives all of these messages.
@@ -97,6 +108,10 @@ pub(crate) struct Run {
     pub(crate) frames: Vec<Frame>,
     last_subject: Span,
     last: Option<Repeatable>,
+    /// What the last subject became, in `names`, if it is not its own.
+    name: Option<Span>,
+    /// Subjects that mappings made.
+    names: Vec<u8>,
     /// All frames have the subject of the first.
     pub(crate) has_one_subject: bool,
     pub(crate) has_headers: bool,
@@ -114,6 +129,8 @@ impl Run {
             frames: Vec::new(),
             last_subject: Span::default(),
             last: None,
+            name: None,
+            names: Vec::new(),
             has_one_subject: true,
             has_headers: false,
             has_replies: false,
@@ -139,6 +156,10 @@ impl Run {
     pub(crate) fn forget_route(&mut self) {
         self.is_routed = false;
         self.last = None;
+        self.name = None;
+        if self.frames.is_empty() {
+            self.names.clear();
+        }
     }
 
     /// If the message at `start` has the control line of the last one, adds it and returns its length and the
@@ -160,10 +181,31 @@ impl Run {
         Some((body_end + 2, last.body_len))
     }
 
-    /// Notes that the receivers in force are those of `subject`.
-    pub(crate) fn routed(&mut self, subject: &[u8], input: &[u8]) {
+    /// Notes that the receivers in force are those of `subject`, whose messages go out under another `name` if there
+    /// is one.
+    pub(crate) fn routed(&mut self, subject: &[u8], name: Option<&[u8]>, input: &[u8]) {
         self.is_routed = true;
         self.last_subject = Span::of(subject, input);
+        self.name = name.map(|name| {
+            let start = self.names.len() as u32;
+            self.names.extend_from_slice(name);
+            Span {
+                start,
+                end: self.names.len() as u32,
+            }
+        });
+    }
+
+    /// The subject that a frame goes out under.
+    #[inline]
+    pub(crate) fn subject<'a>(&'a self, frame: &Frame, input: &'a [u8]) -> &'a [u8] {
+        let bytes = if frame.is_renamed { &self.names } else { input };
+        frame.subject.of_bytes(bytes)
+    }
+
+    /// The subject that messages published to `subject`, the last one routed, go out under.
+    pub(crate) fn name<'a>(&'a self, subject: &'a [u8]) -> &'a [u8] {
+        self.name.map_or(subject, |name| name.of_bytes(&self.names))
     }
 
     /// Adds a message that began at `start` of the input, and in which all slices lie. If `may_repeat`, the
@@ -211,12 +253,13 @@ impl Run {
             None => (true, self.rewrite_tail(publish)),
         };
         Frame {
-            subject,
+            subject: self.name.unwrap_or(subject),
             reply,
             tail,
             tail_head_len,
             header_len,
             is_rewritten,
+            is_renamed: self.name.is_some(),
         }
     }
 
@@ -224,10 +267,28 @@ impl Run {
     pub(crate) fn clear_frames(&mut self) {
         self.frames.clear();
         self.rewritten.clear();
+        if self.names.len() > NAMES_BYTES_MAX {
+            self.forget_names();
+        }
         self.has_one_subject = true;
         self.has_headers = false;
         self.has_replies = false;
         self.body_bytes = 0;
+    }
+
+    /// Forgets all names but the one in force.
+    fn forget_names(&mut self) {
+        self.last = None;
+        let kept = self.name.map(|name| {
+            self.names
+                .copy_within(name.start as usize..name.end as usize, 0);
+            Span {
+                start: 0,
+                end: name.end - name.start,
+            }
+        });
+        self.names.truncate(kept.map_or(0, Span::len));
+        self.name = kept;
     }
 
     fn rewrite_tail(&mut self, publish: &Publish<'_>) -> (Span, u32) {

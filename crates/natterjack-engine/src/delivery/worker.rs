@@ -15,6 +15,7 @@ use super::run::Run;
 use super::subscription::{Subscriber, Subscription};
 use crate::access::Verdicts;
 use crate::account::Account;
+use crate::exchange::Mapper;
 use crate::limits::READ_BUFFER_BYTES;
 
 /// A thread's share of the engine. Any session may be served with any worker, one at a time.
@@ -22,6 +23,9 @@ pub struct Worker {
     pub(crate) buffer: Vec<u8>,
     pub(crate) cache: RouteCache,
     pub(crate) verdicts: Verdicts,
+    pub(crate) mapper: Mapper,
+    /// What the subject in hand becomes; kept for its memory.
+    pub(crate) name: Vec<u8>,
     pub(crate) run: Run,
     pub(crate) deliverer: Deliverer,
     /// A large frame's buffer that nobody refers to any more.
@@ -69,6 +73,8 @@ impl Worker {
             buffer: vec![0; READ_BUFFER_BYTES],
             cache: RouteCache::new(seed),
             verdicts: Verdicts::new(seed),
+            mapper: Mapper::new(seed),
+            name: Vec::new(),
             run: Run::new(),
             deliverer: Deliverer {
                 renderer: Renderer::default(),
@@ -484,7 +490,7 @@ fn may_receive(subscription: &Subscription, run: &Run, source: Source<'_>, frame
     if !subscription.is_restricted() {
         return true;
     }
-    let subject = run.frames[frame].subject.of_bytes(source.input);
+    let subject = run.subject(&run.frames[frame], source.input);
     let restrictions = subscription.outbox().restrictions();
     restrictions.may_receive(subscription, subject)
 }
@@ -502,7 +508,7 @@ fn admits(
         return true;
     }
     let frame = &run.frames[frame];
-    let subject = frame.subject.of_bytes(source.input);
+    let subject = run.subject(frame, source.input);
     let reply = frame.reply.of_bytes(source.input);
     let restrictions = subscription.outbox().restrictions();
     restrictions.admit(subscription, subject, reply, now)
@@ -530,7 +536,7 @@ fn trace_out(
         tracing::trace!(
             "cid:{} - ->> [MSG {} {} {}]",
             subscription.outbox().id(),
-            frame.subject.of_bytes(source.input).escape_ascii(),
+            run.subject(frame, source.input).escape_ascii(),
             subscription.sid().escape_ascii(),
             frame.body().len(),
         );

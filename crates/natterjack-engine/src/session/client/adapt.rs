@@ -32,6 +32,7 @@ impl ClientSession {
         }
         self.heartbeat.adapt(&self.config.limits, now);
         self.change_access(&former, now);
+        self.adapt_account();
         if concerns_clients(&former.info, &self.config.info) && self.outbox.accepts_info() {
             let mut text = Vec::new();
             client::info(&mut text, &self.info());
@@ -79,6 +80,13 @@ impl ClientSession {
             ..client.clone()
         });
         self.account = account;
+        self.adapt_account();
+    }
+
+    /// Goes by what the configuration says about the account.
+    fn adapt_account(&mut self) {
+        let mappings = self.config.mappings(self.account.name());
+        self.mappings = mappings.map(Arc::clone);
     }
 
     /// Shows monitoring how things stand.

@@ -103,6 +103,14 @@ impl ClientSession {
         }
     }
 
+    /// Logs what a mapping made of a subject.
+    pub(super) fn trace_mapping(&self, subject: &[u8], name: &[u8]) {
+        if tracing::enabled!(tracing::Level::TRACE) {
+            let (subject, name) = (subject.escape_ascii(), name.escape_ascii());
+            tracing::trace!("{} - <<- [MAPPING {subject} -> {name}]", self.label());
+        }
+    }
+
     /// Logs a reply of the server's own.
     pub(super) fn trace_out(&self, text: &[u8]) {
         for line in text

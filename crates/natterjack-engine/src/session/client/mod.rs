@@ -43,6 +43,7 @@ use crate::delivery::outbox::Outbox;
 use crate::delivery::subscription::{Sid, Subscription};
 use crate::delivery::worker::{Worker, remove_from_index};
 use crate::engine::{Engine, Peer};
+use crate::exchange::Mappings;
 use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, READ_BUFFER_BYTES, STALL_MAX};
 use crate::monitor::counters;
 use crate::monitor::record::Record;
@@ -53,6 +54,8 @@ pub struct ClientSession {
     /// What this session goes by.
     config: Arc<Config>,
     account: Arc<Account>,
+    /// Of what the account's clients publish.
+    mappings: Option<Arc<Mappings>>,
     outbox: Arc<Outbox>,
     record: Arc<Record>,
     subscriptions: Subscriptions,
@@ -122,6 +125,7 @@ impl ClientSession {
         Self {
             heartbeat: Heartbeat::new(&config.limits, now),
             engine,
+            mappings: config.mappings(account.name()).map(Arc::clone),
             config,
             account,
             outbox,

@@ -9,10 +9,12 @@ use natterjack_wire::error::ErrorReply;
 use super::login::shown;
 use super::{ClientSession, Rules};
 use crate::access::CompiledPermissions;
+use crate::delivery::receivers::Receivers;
 use crate::delivery::rendering::Source;
 use crate::delivery::run::Run;
 use crate::delivery::subscription::Subscription;
 use crate::delivery::worker::{Deliverer, Publisher, Worker};
+use crate::exchange::Mapped;
 use crate::limits::LARGE_FRAME_BYTES;
 
 impl ClientSession {
@@ -29,12 +31,12 @@ impl ClientSession {
         self.messages_in += 1;
         self.bytes_in += publish.body.len() as u64;
         let same_subject = worker.run.is_last_subject(publish.subject, source.input);
-        let mut is_answer = false;
+        let mut is_once = false;
         if !same_subject || publish.reply.is_some() || self.rules.need_care() {
             match self.prepare_publish(publish, same_subject, source, worker, now) {
                 Prepared::Refused => return,
                 Prepared::Permitted => {}
-                Prepared::Answer => is_answer = true,
+                Prepared::PermittedOnce => is_once = true,
             }
         }
         if worker.run.receivers.is_empty() && publish.reply.is_some() {
@@ -44,8 +46,7 @@ impl ClientSession {
         worker
             .run
             .push(publish, start, source.input, same_subject, may_repeat);
-        if is_answer {
-            // The next one with this subject is another answer, and they are counted.
+        if is_once {
             worker.run.forget_route();
         }
         // In verbose mode the acknowledgement has been sent, and what it acknowledges follows before the next.
@@ -68,58 +69,116 @@ impl ClientSession {
             self.finish_run(worker, source, false, now);
             self.reply_error(&ErrorReply::InvalidPublishSubject, worker);
         }
-        // The same subject in the same batch was permitted before, and not as an answer.
+        if same_subject {
+            // It was permitted before, and not as an answer.
+            let subject = worker.run.name(publish.subject);
+            if let Some(reply) = refusal(subject, publish.reply, || self.is_in_system_account()) {
+                let text = self.violation(&reply);
+                self.finish_run(worker, source, false, now);
+                self.reply(&text, worker);
+                return Prepared::Refused;
+            }
+            self.confirm(worker, source, now);
+            return Prepared::Permitted;
+        }
+        let mut name = std::mem::take(&mut worker.name);
+        let prepared = self.route_publish(publish, &mut name, source, worker, now);
+        worker.name = name;
+        prepared
+    }
+
+    /// Finds out who receives a message, after mappings and permissions.
+    fn route_publish(
+        &self,
+        publish: &Publish<'_>,
+        name: &mut Vec<u8>,
+        source: Source<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Prepared {
+        let mapped = match &self.mappings {
+            Some(mappings) => worker.mapper.map(mappings, publish.subject, name),
+            None => Mapped::Not,
+        };
+        let (subject, name) = match mapped {
+            Mapped::Not => (publish.subject, None),
+            Mapped::Always | Mapped::Once | Mapped::Lost => (&name[..], Some(&name[..])),
+        };
+        if name.is_some() {
+            self.trace_mapping(publish.subject, subject);
+        }
+        // Permissions are asked about where the message goes, as on nats-server.
         let permitted = match &self.identity.permissions {
-            Some(permissions) if !same_subject => self.permit(permissions, publish, worker, now),
+            Some(permissions) if mapped != Mapped::Lost => {
+                self.permit(permissions, subject, worker, now)
+            }
             _ => Prepared::Permitted,
         };
-        let is_system = || self.account.name() == &**self.config.directory.system_account();
-        let subject = publish.subject;
         let reply = match permitted {
             Prepared::Refused => Some(ErrorReply::PublishDenied { subject }),
-            Prepared::Permitted | Prepared::Answer => refusal(publish, is_system),
+            _ => refusal(subject, publish.reply, || self.is_in_system_account()),
         };
         if let Some(reply) = reply {
+            let text = self.violation(&reply);
             self.finish_run(worker, source, false, now);
-            self.publish_violation(&reply);
-            self.reply_error(&reply, worker);
+            self.reply(&text, worker);
             return Prepared::Refused;
         }
+        self.confirm(worker, source, now);
+        let found = if mapped == Mapped::Lost {
+            Some(Receivers::default())
+        } else {
+            let current = &worker.run.receivers;
+            worker.cache.route(&self.account, subject, current)
+        };
+        if let Some(receivers) = found {
+            self.finish_run(worker, source, false, now);
+            worker.run.receivers = receivers;
+        }
+        worker.run.routed(publish.subject, name, source.input);
+        match mapped {
+            Mapped::Once | Mapped::Lost => Prepared::PermittedOnce,
+            Mapped::Not | Mapped::Always => permitted,
+        }
+    }
+
+    /// Acknowledges a message, if the client wants to hear of each.
+    fn confirm(&self, worker: &mut Worker, source: Source<'_>, now: Instant) {
         if self.rules.verbose {
             self.finish_run(worker, source, false, now);
             self.acknowledge(worker);
         }
-        if !same_subject {
-            let found = worker
-                .cache
-                .route(&self.account, publish.subject, &worker.run.receivers);
-            if let Some(receivers) = found {
-                self.finish_run(worker, source, false, now);
-                worker.run.receivers = receivers;
-            }
-            worker.run.routed(publish.subject, source.input);
-        }
-        permitted
+    }
+
+    fn is_in_system_account(&self) -> bool {
+        self.account.name() == &**self.config.directory.system_account()
     }
 
     fn permit(
         &self,
         permissions: &CompiledPermissions,
-        publish: &Publish<'_>,
+        subject: &[u8],
         worker: &mut Worker,
         now: Instant,
     ) -> Prepared {
-        let subject = publish.subject;
         if !permissions.restricts_publishing() || worker.verdicts.may_publish(permissions, subject)
         {
             Prepared::Permitted
         } else if permissions.responses().is_some()
             && self.outbox.restrictions().take_response(subject, now)
         {
-            Prepared::Answer
+            Prepared::PermittedOnce
         } else {
             Prepared::Refused
         }
+    }
+
+    /// Logs what is refused, and says it as the client is told.
+    fn violation(&self, reply: &ErrorReply<'_>) -> Vec<u8> {
+        self.publish_violation(reply);
+        let mut text = Vec::new();
+        client::error(&mut text, reply);
+        text
     }
 
     fn publish_violation(&self, reply: &ErrorReply<'_>) {
@@ -146,7 +205,8 @@ impl ClientSession {
             && let Some(reply) = publish.reply
         {
             self.finish_run(worker, source, false, now);
-            let notice = no_responders_notice(self, reply, publish.subject);
+            let subject = worker.run.name(publish.subject);
+            let notice = no_responders_notice(self, reply, subject);
             self.reply(&notice, worker);
         }
     }
@@ -191,7 +251,7 @@ impl ClientSession {
         if self.rules.no_responders {
             let frame = &run.frames[frame];
             let reply = frame.reply.of_bytes(source.input);
-            let notice = no_responders_notice(self, reply, frame.subject.of_bytes(source.input));
+            let notice = no_responders_notice(self, reply, run.subject(frame, source.input));
             if self.outbox.append(&notice) {
                 deliverer.touch(&self.outbox);
             }
@@ -206,8 +266,9 @@ enum Prepared {
     Refused,
     /// It goes on.
     Permitted,
-    /// It goes on, because it answers a request.
-    Answer,
+    /// It goes on, but the next one with this subject has to be looked at anew: it answers a request, and answers are
+    /// counted, or its subject may become another the next time.
+    PermittedOnce,
 }
 
 impl Rules {
@@ -220,13 +281,16 @@ impl Rules {
 
 /// Subjects that only servers publish to (client protocol, section 7). Some are reserved only with something
 /// behind the prefix, as nats-server has it.
-fn refusal<'a>(publish: &Publish<'a>, is_system: impl Fn() -> bool) -> Option<ErrorReply<'a>> {
-    let subject = publish.subject;
+fn refusal<'a>(
+    subject: &'a [u8],
+    reply: Option<&'a [u8]>,
+    is_system: impl Fn() -> bool,
+) -> Option<ErrorReply<'a>> {
     let is_consensus = subject.starts_with(b"$NRG.") && !is_system();
     if is_below(subject, b"_GR_.") || is_below(subject, b"$GR.") || is_consensus {
         return Some(ErrorReply::PublishDenied { subject });
     }
-    let reply = publish.reply?;
+    let reply = reply?;
     let is_reserved = reply.starts_with(b"_R_.")
         || is_below(reply, b"_GR_.")
         || is_below(reply, b"$GR.")
