@@ -3,6 +3,7 @@
 use natterjack_engine::{Nonce, ServerInfo};
 use nkeys::KeyPair;
 
+use crate::configuration::host_port;
 use crate::options::{HandshakeFirst, Options};
 
 /// The nats-server version whose behaviour clients can rely on. Client libraries compare it to decide which
@@ -60,17 +61,14 @@ fn advertised(options: &Options, port: u16) -> (String, u16) {
     let Some(advertise) = &options.client_advertise else {
         return (options.host.clone(), port);
     };
-    // Brackets only group an IPv6 address; a bare one has colons, but no port.
-    if let Some((host, given)) = advertise.rsplit_once(':')
-        && (!host.contains(':') || host.ends_with(']'))
-        && let Ok(given) = given.parse()
-    {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        // As in nats-server, 0 and -1 stand for the port that is listened on.
-        return (host.to_owned(), if given == 0 { port } else { given });
-    }
-    let host = advertise.trim_start_matches('[').trim_end_matches(']');
-    (host.trim_end_matches(":-1").to_owned(), port)
+    // An IPv6 address without brackets has colons, but no port.
+    let (host, given) = host_port::split(advertise).unwrap_or((advertise, None));
+    // As in nats-server, 0 and -1 stand for the port that is listened on.
+    let given = given.and_then(|given| given.parse().ok());
+    (
+        host.to_owned(),
+        given.filter(|&given| given > 0).unwrap_or(port),
+    )
 }
 
 #[cfg(test)]

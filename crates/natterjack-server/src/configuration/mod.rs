@@ -15,6 +15,7 @@ mod checks;
 mod codec;
 mod documentation;
 mod explain;
+pub(crate) mod host_port;
 mod origin;
 mod reader;
 mod render;

@@ -3,6 +3,7 @@
 use natterjack_engine::access::Secret;
 use thiserror::Error;
 
+use super::host_port;
 use crate::options::{Endpoint, RouteUrl};
 
 /// Why a text is no such URL. Shows nothing of it: a password may be anywhere in what is malformed.
@@ -96,17 +97,7 @@ fn split(text: &str) -> Result<Parts, BadUrl> {
         Some((login, address)) => (Some(login), address),
         None => (None, authority),
     };
-    let (host, port) = match address.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or(BadUrl::Brackets)?;
-            (host, rest.strip_prefix(':'))
-        }
-        None => match address.split_once(':') {
-            Some((_, port)) if port.contains(':') => return Err(BadUrl::Brackets),
-            Some((host, port)) => (host, Some(port)),
-            None => (address, None),
-        },
-    };
+    let (host, port) = host_port::split(address).ok_or(BadUrl::Brackets)?;
     let (user, password) = match login.map(|login| login.split_once(':').ok_or(login)) {
         None => (None, None),
         Some(Ok((user, password))) => (Some(decode(user)?), Some(decode(password)?)),

@@ -7,6 +7,7 @@ use crate::configuration::codec::{
     self, BIG_SIZE, BOUND, COUNT, COUNT_U32, DURATION, SIZE, STRICT_DURATION, SWITCH, TEXT,
     TEXT_MAP, TEXTS, WORD,
 };
+use crate::configuration::host_port;
 use crate::configuration::reader::{Advise, Reader};
 use crate::configuration::row::Row;
 use crate::configuration::shape::{Codec, Custom, plain, plain_or_default};
@@ -410,16 +411,8 @@ pub(super) enum AddressProblem {
 
 /// `host:port`, `:port` or `[address]:port`.
 pub(super) fn split_host_port(text: &str) -> Result<(&str, Port), AddressProblem> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or(AddressProblem::Brackets)?;
-            (host, rest.strip_prefix(':').ok_or(AddressProblem::NoPort)?)
-        }
-        None => text.rsplit_once(':').ok_or(AddressProblem::NoPort)?,
-    };
-    if host.contains(['[', ']']) || (host.contains(':') && !text.starts_with('[')) {
-        return Err(AddressProblem::Brackets);
-    }
+    let (host, port) = host_port::split(text).ok_or(AddressProblem::Brackets)?;
+    let port = port.ok_or(AddressProblem::NoPort)?;
     let number: i64 = port.parse().map_err(|_| AddressProblem::BadPort)?;
     if !(-1..=i64::from(u16::MAX)).contains(&number) {
         return Err(AddressProblem::BadPort);
