@@ -57,7 +57,7 @@ pub enum VariableSource {
 }
 
 /// The entries of a block, in the order of the file. Where a key is written twice the later entry counts, as in
-/// nats-server; the earlier ones are kept aside.
+/// nats-server; the earlier ones do not show.
 #[derive(Clone, Debug, Default)]
 pub struct Map {
     entries: Vec<Entry>,
@@ -100,14 +100,6 @@ impl Value {
     pub fn as_map(&self) -> Option<&Map> {
         match &self.data {
             Data::Map(map) => Some(map),
-            _ => None,
-        }
-    }
-
-    /// The elements, if it is a list.
-    pub fn as_list(&self) -> Option<&[Self]> {
-        match &self.data {
-            Data::List(values) => Some(values),
             _ => None,
         }
     }
@@ -155,11 +147,6 @@ impl Map {
     /// The entries that count, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| !entry.is_shadowed)
-    }
-
-    /// Entries whose key was written again further down, in the order of the file.
-    pub fn shadowed(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| entry.is_shadowed)
     }
 
     /// How many entries count.
