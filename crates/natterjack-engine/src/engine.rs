@@ -26,6 +26,7 @@ use crate::monitor::{
     AccountSnapshot, ByKind, ClientFacts, ConnectionSnapshot, IndexCounters, Stop, Totals,
 };
 use crate::session::client::ClientSession;
+use crate::system::{Report, Reports};
 
 /// What an engine is told at its start.
 #[derive(Clone, Debug)]
@@ -99,6 +100,7 @@ impl Trust {
 /// One server's core.
 pub struct Engine {
     pub(crate) counters: ServerCounters,
+    pub(crate) reports: Reports,
     config: RwLock<Arc<Config>>,
     /// Of `config`, to be compared without its lock.
     generation: AtomicU64,
@@ -139,6 +141,7 @@ impl Engine {
         let global = Arc::clone(&config.accounts[0]);
         Arc::new(Self {
             counters: ServerCounters::default(),
+            reports: Reports::default(),
             generation: AtomicU64::new(config.generation),
             config: RwLock::new(Arc::new(config)),
             reconfiguring: Mutex::new(()),
@@ -380,13 +383,30 @@ impl Engine {
         }
         let config = self.config();
         for open in self.connections.iter() {
-            let outbox = open.outbox();
-            if outbox.accepts_info() {
-                let mut text = Vec::new();
-                client::info(&mut text, &self.info(&config, outbox.id(), open.address()));
-                outbox.append(&text);
-                outbox.flush(now);
-            }
+            self.announce_to(&config, &open, now);
+        }
+    }
+
+    /// Tells one client that listens that it had better go. Returns whether it was there.
+    pub fn announce_lame_duck_to(&self, id: u64, now: Instant) -> bool {
+        let found = self.connections.find(id);
+        found.is_some_and(|open| {
+            self.announce_to(&self.config(), &open, now);
+            true
+        })
+    }
+
+    fn announce_to(&self, config: &Config, open: &Record, now: Instant) {
+        let outbox = open.outbox();
+        if outbox.accepts_info() {
+            let info = ServerInfo {
+                ldm: true,
+                ..self.info(config, outbox.id(), open.address())
+            };
+            let mut text = Vec::new();
+            client::info(&mut text, &info);
+            outbox.append(&text);
+            outbox.flush(now);
         }
     }
 
@@ -459,7 +479,9 @@ impl Engine {
         let Some(reason) = record.outbox().status().closed else {
             return;
         };
-        self.closed.push(record.snapshot(Some(Stop { at, reason })));
+        let snapshot = record.snapshot(Some(Stop { at, reason }));
+        self.report(|| Report::Disconnected(snapshot.clone()));
+        self.closed.push(snapshot);
     }
 
     /// Whether one more refused client is worth a line in the log, after how many that were not.

@@ -24,6 +24,7 @@ pub mod fuzzing;
 mod limits;
 mod monitor;
 mod session;
+mod system;
 
 pub use access::{
     Access, AccessProblem, AccountAccess, AccountLimits, ConnectionType, Credential, Destination,
@@ -50,3 +51,6 @@ pub use monitor::{
 pub use natterjack_subject::is_valid_pattern;
 pub use natterjack_wire::client::ServerInfo;
 pub use session::client::{ClientSession, Label};
+pub use system::{
+    REPORT_BYTES_MAX, REPORTS_MAX, Report, Service, ServiceRequest, SystemConnection, SystemMessage,
+};

@@ -135,6 +135,9 @@ pub(crate) struct Facts {
     pub(crate) finished: usize,
 }
 
+/// Number of the server's own connection.
+pub(crate) const SERVERS_OWN: u64 = 0;
+
 /// Write calls one flush makes for others' bytes before it leaves the rest to the connection's own task.
 const WRITES_PER_FLUSH_MAX: usize = 8;
 
@@ -175,6 +178,12 @@ impl Outbox {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Whether it is that of the server's own connection.
+    #[inline]
+    pub(crate) fn is_servers_own(&self) -> bool {
+        self.id == SERVERS_OWN
     }
 
     /// What the user may receive and answer.

@@ -479,8 +479,11 @@ impl Deliverer {
             }
             Offered::Accepted => {}
         }
-        self.messages_out += messages as u64;
-        self.bytes_out += bytes as u64;
+        // What the server hears itself is delivered to no client.
+        if !outbox.is_servers_own() {
+            self.messages_out += messages as u64;
+            self.bytes_out += bytes as u64;
+        }
         true
     }
 }

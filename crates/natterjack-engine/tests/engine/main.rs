@@ -8,4 +8,5 @@ mod delivery;
 mod harness;
 mod monitoring;
 mod reconfiguration;
+mod system;
 mod time;

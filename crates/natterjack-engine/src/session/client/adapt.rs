@@ -10,6 +10,7 @@ use super::input::Partial;
 use crate::account::Account;
 use crate::monitor::record::Noted;
 use crate::monitor::{ClientFacts, TlsFacts};
+use crate::system::Report;
 
 impl ClientSession {
     /// Tells the session the time, and changes it over to the configuration in force if it goes by an older one. To
@@ -81,12 +82,23 @@ impl ClientSession {
         });
         self.account = account;
         self.adapt_account();
+        self.report_account();
     }
 
     /// Goes by what the configuration says about the account.
     fn adapt_account(&mut self) {
         let mappings = self.config.mappings(self.account.name());
         self.mappings = mappings.map(Arc::clone);
+    }
+
+    /// Reports that the number of connections of the client's account has changed. Nobody keeps count of those in the
+    /// global one, as on nats-server.
+    pub(super) fn report_account(&self) {
+        if !Arc::ptr_eq(&self.account, self.engine.global_account()) {
+            let account = &self.account;
+            self.engine
+                .report(|| Report::AccountConnections(Arc::clone(account)));
+        }
     }
 
     /// Shows monitoring how things stand.

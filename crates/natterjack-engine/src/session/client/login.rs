@@ -18,6 +18,8 @@ use crate::config::Config;
 use crate::delivery::subscription::Subscription;
 use crate::delivery::worker::{Worker, remove_from_index};
 use crate::engine::{Nonce, Trust};
+use crate::monitor::Stop;
+use crate::system::Report;
 
 /// What is known of who the client is.
 pub(super) struct Identity {
@@ -287,10 +289,14 @@ impl ClientSession {
         self.identity.user = user.or_else(|| self.connect.as_deref().and_then(claimed_user));
         self.outbox.restrictions().set(permissions.as_ref());
         self.identity.permissions = permissions;
-        self.identity.is_admitted = true;
+        let was_admitted = std::mem::replace(&mut self.identity.is_admitted, true);
         if let Some(options) = &self.connect {
             let user = self.identity.user.as_ref().map(ToString::to_string);
             self.introduce(options, user.as_deref());
+        }
+        if !was_admitted {
+            self.engine
+                .report(|| Report::Connected(self.record.snapshot(None)));
         }
         Ok(())
     }
@@ -322,6 +328,12 @@ impl ClientSession {
             let user = claimed_user(options).map(|user| user.to_string());
             self.introduce(options, user.as_deref());
         }
+        let stop = Stop {
+            at: now,
+            reason: CloseReason::AuthenticationViolation,
+        };
+        self.engine
+            .report(|| Report::AuthenticationFailed(self.record.snapshot(Some(stop))));
         Halt::Tell(
             ErrorReply::AuthorizationViolation,
             CloseReason::AuthenticationViolation,

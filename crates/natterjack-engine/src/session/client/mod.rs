@@ -326,6 +326,7 @@ impl ClientSession {
         }
         if !std::mem::replace(&mut self.is_forgotten, true) {
             self.account.counters.left();
+            self.report_account();
             self.engine.forget(&self.record, self.now);
         }
         true

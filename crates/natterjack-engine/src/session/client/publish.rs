@@ -16,6 +16,7 @@ use crate::delivery::subscription::Subscription;
 use crate::delivery::worker::{Deliverer, Publisher, Worker};
 use crate::exchange::Mapped;
 use crate::limits::LARGE_FRAME_BYTES;
+use crate::system::{Report, Service, ServiceRequest};
 
 impl ClientSession {
     #[inline]
@@ -39,7 +40,10 @@ impl ClientSession {
                 Prepared::PermittedOnce => is_once = true,
             }
         }
-        if worker.run.receivers.is_empty() && publish.reply.is_some() {
+        if let Some(reply) = publish.reply
+            && !self.ask_server(publish, reply)
+            && worker.run.receivers.is_empty()
+        {
             self.no_responders(publish, worker, source, now);
         }
         let may_repeat = !self.rules.need_care();
@@ -53,6 +57,25 @@ impl ClientSession {
         if self.rules.verbose || worker.run.receivers.share_connections() {
             self.finish_run(worker, source, false, now);
         }
+    }
+
+    /// Hands a question to the server over, if it is one. What cannot be handed over is not answered, as if nobody
+    /// were there.
+    fn ask_server(&self, publish: &Publish<'_>, reply: &[u8]) -> bool {
+        if !publish.subject.starts_with(b"$SYS.") || !self.engine.reports.is_open() {
+            return false;
+        }
+        let Some(service) = Service::at(publish.subject, self.is_in_system_account()) else {
+            return false;
+        };
+        let request = ServiceRequest {
+            service,
+            client: self.record.snapshot(None),
+            reply: reply.into(),
+            payload: publish.payload().into(),
+            account: Arc::clone(&self.account),
+        };
+        self.engine.reports.push(Report::Request(Box::new(request)))
     }
 
     /// Everything about a message that is not the same as for the one before it.

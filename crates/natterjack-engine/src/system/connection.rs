@@ -1,0 +1,219 @@
+//! The server's own connection: a member of the system account that no list shows, no limit counts, and no reload
+//! closes. Where it would be too far behind, messages to it are dropped; its peers are never slowed.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use natterjack_subject::InvalidPattern;
+use natterjack_wire::client::{self, ClientOp, Decoded, decode_client};
+
+use super::reports::Report;
+use crate::account::Account;
+use crate::close_reason::CloseReason;
+use crate::delivery::Subscriber;
+use crate::delivery::outbox::{Outbox, OutboxLimits, SERVERS_OWN};
+use crate::delivery::receivers::Receivers;
+use crate::delivery::rendering::Source;
+use crate::delivery::subscription::Subscription;
+use crate::delivery::transport::Transport;
+use crate::delivery::worker::{Publisher, Worker, remove_from_index};
+use crate::engine::Engine;
+use crate::monitor::counters;
+
+/// Bytes that may wait for the server itself. Requests beyond are dropped, and who sent them is told that nobody
+/// responds.
+const PENDING_BYTES_MAX: usize = 1024 * 1024;
+
+/// The server's own connection. One for each engine.
+pub struct SystemConnection {
+    engine: Arc<Engine>,
+    account: Arc<Account>,
+    outbox: Arc<Outbox>,
+    subscriptions: Vec<Arc<Subscription>>,
+    text: Vec<u8>,
+}
+
+/// A message of the server's.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemMessage<'a> {
+    /// Where it goes.
+    pub subject: &'a [u8],
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+impl Engine {
+    /// Opens the server's own connection, in the system account. What is sent to it comes out of `transport` as
+    /// `MSG` and `HMSG`. From now on the engine [reports](Report).
+    #[must_use]
+    pub fn open_system(self: &Arc<Self>, transport: Arc<dyn Transport>) -> SystemConnection {
+        let limits = OutboxLimits {
+            pending_bytes_max: usize::MAX,
+            congested_bytes: usize::MAX,
+            drop_bytes: PENDING_BYTES_MAX,
+            must_finish: false,
+        };
+        let outbox = Arc::new(Outbox::new(SERVERS_OWN, limits, transport));
+        outbox.set_headers(true);
+        self.reports.open();
+        SystemConnection {
+            account: self.system_account(),
+            engine: Arc::clone(self),
+            outbox,
+            subscriptions: Vec::new(),
+            text: Vec::new(),
+        }
+    }
+
+    /// Moves up to `max` reports into `taken`, in the order of what happened; if there are none, `waker` is called when
+    /// there are. Returns how many had no room since the last time.
+    pub fn take_reports(&self, max: usize, taken: &mut Vec<Report>, waker: &Waker) -> u64 {
+        self.reports.take(max, taken, waker)
+    }
+
+    /// The account for what the server itself has to say.
+    #[must_use]
+    pub fn system_account(&self) -> Arc<Account> {
+        let config = self.config();
+        let found = config.account(config.directory.system_account());
+        found.map_or_else(
+            || Arc::clone(self.global_account()),
+            |(account, _)| Arc::clone(account),
+        )
+    }
+
+    /// Whether anybody but the server itself would hear of something in the system account. Cheap.
+    pub(crate) fn reports_events(&self) -> bool {
+        self.reports.are_wanted(|| {
+            let config = self.config();
+            let system = config.account(config.directory.system_account());
+            system.map_or(0, |(account, _)| account.index().len())
+        })
+    }
+
+    /// Reports an event if anybody listens in the system account.
+    pub(crate) fn report(&self, event: impl FnOnce() -> Report) {
+        if self.reports_events() {
+            self.reports.push(event());
+        }
+    }
+}
+
+impl SystemConnection {
+    /// The system account.
+    #[must_use]
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// The way messages come in; [`Outbox::flush_unblocked`] is called when the transport takes bytes again.
+    #[must_use]
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// Listens to a subject of the system account. Messages come with the subscription's number, counted from 1 in
+    /// the order of these calls.
+    ///
+    /// # Errors
+    /// If it is no subject.
+    pub fn subscribe(&mut self, subject: &[u8]) -> Result<usize, InvalidPattern> {
+        let number = self.subscriptions.len() + 1;
+        let sid = client::decimal(number);
+        let subscription = Arc::new(Subscription::new(
+            Arc::clone(&self.outbox),
+            sid.as_ref(),
+            subject,
+            None,
+        ));
+        let subscriber = Subscriber(Arc::clone(&subscription));
+        self.account.index().insert(subject, None, subscriber)?;
+        self.subscriptions.push(subscription);
+        self.engine.reports.set_own_subscriptions(number);
+        Ok(number)
+    }
+
+    /// Whether somebody else listens to a subject of the system account. As expensive as publishing to it to
+    /// nobody.
+    #[must_use]
+    pub fn is_heard(&self, subject: &[u8]) -> bool {
+        self.engine.reports_events() && {
+            let receivers = self.account.index().matches(subject);
+            !receivers.groups().is_empty()
+                || receivers
+                    .plain()
+                    .any(|held| !Arc::ptr_eq(held.0.outbox(), &self.outbox))
+        }
+    }
+
+    /// Publishes in an account, to everybody but itself. Returns whether a receiver is so far behind that it is better
+    /// to wait a little before more is published.
+    pub fn publish(
+        &mut self,
+        account: &Arc<Account>,
+        message: SystemMessage<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> bool {
+        self.text.clear();
+        client::publish(&mut self.text, message.subject, None, message.payload);
+        let limits = client::Limits {
+            control_line_bytes_max: usize::MAX,
+            payload_bytes_max: usize::MAX,
+            headers: true,
+        };
+        let Ok(Decoded::Op {
+            op: ClientOp::Publish(publish),
+            ..
+        }) = decode_client(&self.text, &limits)
+        else {
+            return false;
+        };
+        let receivers = account.index().matches(publish.subject);
+        if receivers.is_empty() {
+            return false;
+        }
+        let Worker { run, deliverer, .. } = worker;
+        run.forget_route();
+        run.receivers = Receivers::new(receivers);
+        run.push(&publish, 0, &self.text, false, false);
+        let source = Source {
+            input: &self.text,
+            shared: None,
+        };
+        let publisher = Publisher {
+            outbox: &self.outbox,
+            echo: false,
+            account,
+        };
+        deliverer.deliver(run, source, &publisher, false, now, |_, _, _| {});
+        run.receivers = Receivers::default();
+        deliverer.flush_touched(now);
+        let counted = &account.counters;
+        counters::add(
+            &counted.messages_out,
+            std::mem::take(&mut deliverer.messages_out),
+        );
+        counters::add(&counted.bytes_out, std::mem::take(&mut deliverer.bytes_out));
+        let dropped = std::mem::take(&mut deliverer.messages_dropped);
+        counters::add(&self.engine.counters.messages_dropped, dropped);
+        let is_congested = !deliverer.take_congested().is_empty();
+        // One large page is no reason to keep room for it.
+        self.text.shrink_to(64 * 1024);
+        is_congested
+    }
+}
+
+impl Drop for SystemConnection {
+    fn drop(&mut self) {
+        self.engine.reports.close();
+        self.engine.reports.set_own_subscriptions(0);
+        self.outbox.close(CloseReason::ServerShutdown);
+        for subscription in self.subscriptions.drain(..) {
+            subscription.close();
+            remove_from_index(&self.account, &subscription);
+        }
+        self.outbox.release();
+    }
+}

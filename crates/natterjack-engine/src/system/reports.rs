@@ -1,0 +1,162 @@
+//! What happened, in a queue for the shell. Who reports never waits: what does not fit is dropped and counted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use super::services::ServiceRequest;
+use crate::account::Account;
+use crate::monitor::ConnectionSnapshot;
+
+/// Something the shell may want to tell the system account, or has to answer.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Report {
+    /// A client was let in.
+    Connected(ConnectionSnapshot),
+    /// A connection has ended; `stop` tells when and why.
+    Disconnected(ConnectionSnapshot),
+    /// A client's credentials were refused; the connection is about to end.
+    AuthenticationFailed(ConnectionSnapshot),
+    /// A connection came into an account, or left it.
+    AccountConnections(Arc<Account>),
+    /// A client asks the server something. Reported whether or not anybody listens in the system account.
+    Request(Box<ServiceRequest>),
+}
+
+/// Reports that wait at most: one second of a reconnect storm, in which each client makes three.
+pub const REPORTS_MAX: usize = 16 * 1024;
+
+/// Bytes of what clients said in reports that wait at most. One request always fits.
+pub const REPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[derive(Default)]
+pub(crate) struct Reports {
+    /// There is somebody to take reports.
+    is_open: AtomicBool,
+    /// Of the system account's subscriptions, those the server itself holds.
+    own_subscriptions: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Report>,
+    bytes: usize,
+    dropped: u64,
+    waker: Option<Waker>,
+}
+
+impl Reports {
+    pub(crate) fn open(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+    }
+
+    /// Nobody takes reports any more.
+    pub(crate) fn close(&self) {
+        self.is_open.store(false, Ordering::Relaxed);
+        *self.state.lock() = State::default();
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_own_subscriptions(&self, count: usize) {
+        self.own_subscriptions.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether an event could reach anybody: the system account has subscriptions besides the server's own.
+    pub(crate) fn are_wanted(&self, system: impl FnOnce() -> usize) -> bool {
+        self.is_open() && system() > self.own_subscriptions.load(Ordering::Relaxed)
+    }
+
+    /// Queues a report. Returns whether there was room for it.
+    pub(crate) fn push(&self, report: Report) -> bool {
+        let mut state = self.state.lock();
+        let bytes = bytes_of(&report);
+        let is_full = state.queue.len() >= REPORTS_MAX
+            || (state.bytes > 0 && state.bytes + bytes > REPORT_BYTES_MAX);
+        if is_full {
+            state.dropped += 1;
+            return false;
+        }
+        state.bytes += bytes;
+        state.queue.push_back(report);
+        let waker = state.waker.take();
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
+        true
+    }
+
+    /// Moves up to `max` reports into `taken`; if there are none, `waker` is called when there are. Returns how many
+    /// were dropped since the last time.
+    pub(crate) fn take(&self, max: usize, taken: &mut Vec<Report>, waker: &Waker) -> u64 {
+        let mut state = self.state.lock();
+        if state.queue.is_empty() {
+            state.waker = Some(waker.clone());
+            // A queue that once was long does not keep the memory for it.
+            state.queue.shrink_to(64);
+        }
+        let count = max.min(state.queue.len());
+        let first = taken.len();
+        taken.extend(state.queue.drain(..count));
+        let bytes: usize = taken[first..].iter().map(bytes_of).sum();
+        state.bytes -= bytes;
+        std::mem::take(&mut state.dropped)
+    }
+}
+
+fn bytes_of(report: &Report) -> usize {
+    match report {
+        Report::Request(request) => request.payload.len() + request.reply.len(),
+        Report::Connected(client)
+        | Report::Disconnected(client)
+        | Report::AuthenticationFailed(client) => {
+            let facts = &client.client;
+            facts.name.len() + facts.language.len() + facts.version.len()
+        }
+        Report::AccountConnections(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report::AccountConnections(Arc::new(Account::new("A")))
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped_and_counted() {
+        let reports = Reports::default();
+        for _ in 0..REPORTS_MAX {
+            assert!(reports.push(report()));
+        }
+        assert!(!reports.push(report()));
+        assert!(!reports.push(report()));
+        let mut taken = Vec::new();
+        assert_eq!(reports.take(10, &mut taken, Waker::noop()), 2);
+        assert_eq!(taken.len(), 10);
+        assert!(reports.push(report()));
+        taken.clear();
+        assert_eq!(reports.take(usize::MAX, &mut taken, Waker::noop()), 0);
+        assert_eq!(taken.len(), REPORTS_MAX - 9);
+    }
+
+    #[test]
+    fn only_others_subscriptions_make_events_worth_their_while() {
+        let reports = Reports::default();
+        assert!(!reports.are_wanted(|| 5));
+        reports.open();
+        reports.set_own_subscriptions(5);
+        assert!(!reports.are_wanted(|| 5));
+        assert!(reports.are_wanted(|| 6));
+        reports.close();
+        assert!(!reports.are_wanted(|| 6));
+    }
+}
