@@ -57,7 +57,7 @@ pub enum VariableSource {
 }
 
 /// The entries of a block, in the order of the file. Where a key is written twice the later entry counts, as in
-/// nats-server; the earlier ones do not show.
+/// nats-server; the earlier ones are kept aside.
 #[derive(Clone, Debug, Default)]
 pub struct Map {
     entries: Vec<Entry>,
@@ -147,6 +147,11 @@ impl Map {
     /// The entries that count, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| !entry.is_shadowed)
+    }
+
+    /// Entries whose key was written again further down, in the order of the file.
+    pub fn shadowed(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.is_shadowed)
     }
 
     /// How many entries count.
