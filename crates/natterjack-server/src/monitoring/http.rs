@@ -1,13 +1,14 @@
 //! HTTP for the pages: accepting, bounds on time and size, and the headers of answers. What a page says is decided
 //! in the router and the pages.
 //!
-//! A listener serves at most [`CONNECTIONS_MAX`] connections; more wait in the system's queue. No connection lives
-//! for long without doing anything: see the `…_MAX` below. Request bodies are not read.
+//! At most [`CONNECTIONS_MAX`] connections are served; for another one, one that keeps the server waiting has to go, and
+//! if all are busy it waits. No connection lives for long without doing anything: see the `…_MAX` below. Request bodies
+//! are not read.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -25,10 +26,10 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::places::{Place, Wait};
 use super::router::{self, Answer};
 use crate::clock::now;
 use crate::lifecycle::Phase;
@@ -110,12 +111,11 @@ pub(crate) async fn accept<W: Wrap>(shared: Arc<Shared>, listener: TcpListener, 
     let closing = shared.lifecycle.reached(Phase::Closing);
     let accepting = async {
         loop {
-            let places = Arc::clone(&shared.monitor.places);
-            let Ok(place) = places.acquire_owned().await else {
-                return;
-            };
             match listener.accept().await {
                 Ok((socket, _)) => {
+                    let Some(place) = shared.monitor.places.take().await else {
+                        return;
+                    };
                     tokio::spawn(serve(Arc::clone(&shared), socket, Arc::clone(&wrap), place));
                 }
                 Err(error) => {
@@ -135,17 +135,31 @@ async fn serve<W: Wrap>(
     shared: Arc<Shared>,
     socket: tokio::net::TcpStream,
     wrap: Arc<W>,
-    _place: OwnedSemaphorePermit,
+    mut place: Place,
 ) {
     let closing = shared.lifecycle.reached(Phase::Closing);
+    let must_leave = place.must_leave();
     let serving = async {
-        let stream = timeout(HEAD_MAX, wrap.wrap(socket)).await??;
-        speak(&shared, stream).await.map_err(io::Error::other)
+        let mut wrapping = pin!(timeout(HEAD_MAX, wrap.wrap(socket)));
+        let wrapped = poll_fn(|context| {
+            let wrapped = wrapping.as_mut().poll(context);
+            if wrapped.is_pending() {
+                place.wait_for(Wait::Request);
+            }
+            wrapped
+        });
+        let stream = wrapped.await??;
+        speak(&shared, stream, place)
+            .await
+            .map_err(io::Error::other)
     };
     tokio::select! {
         ended = serving => if let Err(error) = ended {
             tracing::debug!(%error, "monitoring connection ended");
         },
+        () = must_leave.notified() => {
+            tracing::debug!("monitoring connection closed to make room for another");
+        }
         () = closing => {}
     }
 }
@@ -153,9 +167,10 @@ async fn serve<W: Wrap>(
 async fn speak(
     shared: &Arc<Shared>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    place: Place,
 ) -> Result<(), hyper::Error> {
     let requests = Arc::new(AtomicU64::new(0));
-    let stream = Patient::new(stream, Arc::clone(&requests));
+    let stream = Patient::new(stream, place, Arc::clone(&requests));
     let service = service_fn(move |request| {
         requests.fetch_add(1, Ordering::Relaxed);
         respond(Arc::clone(shared), request)
@@ -175,7 +190,7 @@ async fn respond(
     shared: Arc<Shared>,
     request: Request<Incoming>,
 ) -> Result<Response<Text>, Infallible> {
-    let is_crowded = shared.monitor.places.available_permits() < PLACES_LEFT_FEW;
+    let is_crowded = shared.monitor.places.free() < PLACES_LEFT_FEW;
     let lacks_host = request.version() == Version::HTTP_11
         && !request.headers().contains_key(HOST)
         && request.uri().host().is_none();
@@ -248,6 +263,7 @@ impl Body for Text {
 /// A stream that fails when its peer takes too long.
 struct Patient<S> {
     stream: S,
+    place: Place,
     /// Requests whose head has been read, as the service counts them, and as this stream last saw it.
     requests: Arc<AtomicU64>,
     requests_seen: u64,
@@ -265,9 +281,10 @@ enum Reading {
 }
 
 impl<S> Patient<S> {
-    fn new(stream: S, requests: Arc<AtomicU64>) -> Self {
+    fn new(stream: S, place: Place, requests: Arc<AtomicU64>) -> Self {
         Self {
             stream,
+            place,
             requests,
             requests_seen: 0,
             reading: Reading::Head,
@@ -283,9 +300,13 @@ impl<S> Patient<S> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         if progress.is_ready() {
-            self.write_timer.stop();
+            if self.write_timer.is_running() {
+                self.write_timer.stop();
+                self.place.go_on();
+            }
             return progress;
         }
+        self.place.wait_for(Wait::AnswerTaken);
         ready!(self.write_timer.poll(WRITE_STALL_MAX, context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -303,6 +324,7 @@ impl<S: AsyncRead + Unpin> hyper::rt::Read for Patient<S> {
             this.requests_seen = requests;
             this.reading = Reading::Next;
             this.read_timer.stop();
+            this.place.requested();
         }
         // Copied once more than necessary, because that needs no `unsafe`; it is a few hundred bytes.
         let mut bytes = [0; READ_BYTES];
@@ -310,6 +332,7 @@ impl<S: AsyncRead + Unpin> hyper::rt::Read for Patient<S> {
         let mut read = ReadBuf::new(&mut bytes[..room]);
         match Pin::new(&mut this.stream).poll_read(context, &mut read) {
             Poll::Ready(Ok(())) => {
+                this.place.go_on();
                 if this.reading == Reading::Next {
                     this.reading = Reading::Head;
                     this.read_timer.stop();
@@ -319,6 +342,10 @@ impl<S: AsyncRead + Unpin> hyper::rt::Read for Patient<S> {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
+                // Whoever has not taken the answer to the last request is not late with the next.
+                if !this.write_timer.is_running() {
+                    this.place.wait_for(Wait::Request);
+                }
                 let longest = match this.reading {
                     Reading::Head => HEAD_MAX,
                     Reading::Next => IDLE_MAX,
@@ -360,6 +387,10 @@ impl Timer {
             .0
             .get_or_insert_with(|| Box::pin(sleep_until((now() + longest).into())));
         sleep.as_mut().poll(context)
+    }
+
+    fn is_running(&self) -> bool {
+        self.0.is_some()
     }
 
     fn stop(&mut self) {

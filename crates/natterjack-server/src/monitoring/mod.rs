@@ -19,6 +19,7 @@ mod varz;
 mod facts;
 mod format;
 mod http;
+mod places;
 mod process;
 mod query;
 
@@ -44,6 +45,7 @@ use self::facts::{Load, Provenance, ServerFacts, SharedCalendar};
 pub use self::format::{RoundTrip, Time, Uptime};
 pub use self::healthz::{Healthz, HealthzFault};
 use self::http::{CONNECTIONS_MAX, Clear, Encrypted};
+use self::places::Places;
 use self::process::ProcessorShare;
 use self::router::NAMES;
 pub use self::routez::{Route, Routez};
@@ -73,7 +75,7 @@ pub(crate) struct Monitor {
     /// Listeners that still accept.
     listeners: Gate,
     /// Places for connections.
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     /// Places for long pages.
     turns: Semaphore,
 }
@@ -106,7 +108,7 @@ impl Monitor {
             base_path,
             addresses,
             listeners: Gate::new(),
-            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            places: Arc::new(Places::new(CONNECTIONS_MAX)),
             turns: Semaphore::new(TURNS),
         }
     }
