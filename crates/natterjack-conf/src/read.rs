@@ -6,6 +6,18 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::limits::FILE_BYTES_MAX;
 
+/// The bytes of a file that is included, or why there are none. A pipe is not opened: that waits for somebody who writes
+/// to it, and meanwhile a server that reads its configuration anew obeys no signal. (The main file may be one, as a shell
+/// makes it.)
+pub(crate) fn read_included(path: &Path) -> Result<Vec<u8>, String> {
+    let metadata = std::fs::metadata(path).map_err(|error| reason(&error))?;
+    if metadata.is_file() || metadata.is_dir() {
+        read(path)
+    } else {
+        Err("it is not a file but a pipe or a device".into())
+    }
+}
+
 /// The bytes of a file, or why there are none: a phrase that follows "cannot read x: ". Reads at most
 /// [`FILE_BYTES_MAX`] bytes, whatever the file pretends to be.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -71,7 +83,7 @@ pub(crate) fn included_path(including: &Path, included: &str) -> PathBuf {
 mod tests {
     use std::path::Path;
 
-    use super::{included_path, read};
+    use super::{included_path, read, read_included};
 
     #[test]
     fn an_included_path_is_relative_to_the_including_file() {
@@ -97,6 +109,17 @@ mod tests {
             reason,
             "it is longer than 16 MiB, which no configuration is"
         );
+    }
+
+    #[test]
+    fn devices_are_not_included() {
+        let reason = read_included(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(reason, "it is not a file but a pipe or a device");
+        assert_eq!(
+            read_included(Path::new("/nonexistent")).unwrap_err(),
+            "no such file"
+        );
+        assert_eq!(read_included(Path::new("/")).unwrap_err(), "it is a folder");
     }
 
     #[test]

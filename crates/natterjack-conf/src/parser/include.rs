@@ -79,7 +79,7 @@ impl Machine<'_, '_> {
         self.reading.includes += 1;
         let path = read::included_path(self.reading.sources.path(self.source), included);
         let tried = quoted(&path.to_string_lossy());
-        let bytes = read::read(&path).map_err(|reason| {
+        let bytes = read::read_included(&path).map_err(|reason| {
             let error = error(&reason).with_label(format!("looked for {tried}"));
             match included.starts_with('/') {
                 true => error.with_help(
