@@ -819,6 +819,28 @@ fn a_user_that_moves_to_another_account_has_to_come_back() {
     assert_eq!(names, ["$G", "$SYS", "B"]);
 }
 
+/// A session that does not run for two reloads sees only the second, and its account is another of the same name.
+#[test]
+fn a_client_of_an_account_that_was_removed_and_came_back_has_to_come_back_too() {
+    let with_account = Access {
+        accounts: vec![account("A", &["a"], AccountLimits::default())],
+        ..users(vec![user("b", None)])
+    };
+    let mut harness = harness(with_account.clone());
+    let mut client = login(&mut harness, "a");
+    exchange(&mut harness, &mut client, "SUB x 1\r\n", "");
+    let former = harness.engine.account("A").expect("it is there");
+    for access in [users(vec![user("b", None)]), with_account] {
+        let mut new = harness.engine.configuration();
+        new.access = access;
+        let _adaptation = harness.engine.reconfigure(new, harness.now);
+    }
+    client.session.adapt(harness.now);
+    assert_eq!(client.closed(), Some(CloseReason::ClientClosed));
+    client.close();
+    assert_eq!(former.subscriptions(), 0);
+}
+
 #[test]
 fn accounts_outlive_a_reload_with_all_that_is_in_them() {
     let with = |password: &str| Access {

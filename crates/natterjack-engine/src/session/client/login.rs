@@ -403,8 +403,14 @@ impl ClientSession {
     /// The client is still welcome: it goes by its new permissions, or has to come back if it belongs to another
     /// account now.
     fn follow(&mut self, admission: Admission, now: Instant) -> Result<(), Halt> {
-        let account = admission.account.as_deref();
-        if account.unwrap_or(crate::account::GLOBAL_ACCOUNT) != self.account.name() {
+        let name = admission.account.as_deref();
+        let name = name.unwrap_or(crate::account::GLOBAL_ACCOUNT);
+        // The very same: one of this name may have been removed and have come back since this session last looked.
+        let stays = self
+            .config
+            .account(name)
+            .is_some_and(|(account, _)| Arc::ptr_eq(account, &self.account));
+        if !stays {
             return Err(Halt::Silent(CloseReason::ClientClosed));
         }
         self.auth_deadline = None;
