@@ -3,10 +3,13 @@
 
 use libtest_mimic::Trial;
 
+mod advisories;
 pub(crate) mod authority;
 mod client;
 mod logins;
+mod secrets;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    logins::trials()
+    let suites = [logins::trials(), advisories::trials(), secrets::trials()];
+    suites.into_iter().flatten().collect()
 }

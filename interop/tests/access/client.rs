@@ -4,9 +4,12 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedCipherSuite, version,
+};
 use serde_json::Value;
 use testkit::PATIENCE;
 
@@ -31,6 +34,20 @@ pub(crate) enum Transport<'a> {
     Plain,
     /// With TLS after `INFO`, and a certificate if there is one.
     Tls(Option<&'a Pair>),
+    /// With TLS 1.2 and no suite but this.
+    Suite(&'static str),
+    /// With TLS, and sessions that are taken up again if the server lets us.
+    Remembering(&'a Resumption),
+}
+
+/// What a client remembers of its sessions.
+#[derive(Debug)]
+pub(crate) struct Resumption(Arc<ClientConfig>);
+
+impl Resumption {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(client_config(None, &ring::default_provider())))
+    }
 }
 
 pub(crate) struct Client {
@@ -59,7 +76,14 @@ impl Client {
         let info = serde_json::from_str(json).expect("INFO holds JSON");
         let stream: Box<dyn Stream> = match transport {
             Transport::Plain => Box::new(tcp),
-            Transport::Tls(pair) => Box::new(StreamOwned::new(connection(pair), tcp)),
+            Transport::Tls(pair) => secured(client_config(pair, &ring::default_provider()), tcp),
+            Transport::Suite(name) => {
+                let mut provider = ring::default_provider();
+                let is_it = |suite: &SupportedCipherSuite| suite.suite().as_str() == Some(name);
+                provider.cipher_suites.retain(is_it);
+                secured(client_config(None, &provider), tcp)
+            }
+            Transport::Remembering(memory) => secured(Arc::clone(&memory.0), tcp),
         };
         Self {
             stream: BufReader::new(stream),
@@ -133,16 +157,31 @@ impl Client {
     }
 }
 
-fn connection(pair: Option<&Pair>) -> ClientConnection {
+fn secured(config: impl Into<Arc<ClientConfig>>, tcp: TcpStream) -> Box<dyn Stream> {
+    let name = ServerName::try_from("localhost").expect("a name");
+    let connection = ClientConnection::new(config.into(), name).expect("a connection");
+    Box::new(StreamOwned::new(connection, tcp))
+}
+
+fn client_config(pair: Option<&Pair>, provider: &CryptoProvider) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(trusted().pem().as_bytes()).expect("a certificate");
     roots.add(root).expect("an authority");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    // With suites of TLS 1.2 alone there is no TLS 1.3.
+    let has_new = provider
+        .cipher_suites
+        .iter()
+        .any(|suite| suite.tls13().is_some());
+    let versions: &[_] = if has_new {
+        &[&version::TLS13, &version::TLS12]
+    } else {
+        &[&version::TLS12]
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
+        .with_protocol_versions(versions)
         .expect("versions")
         .with_root_certificates(roots);
-    let config = match pair {
+    match pair {
         None => builder.with_no_client_auth(),
         Some(pair) => {
             let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes());
@@ -150,7 +189,5 @@ fn connection(pair: Option<&Pair>) -> ClientConnection {
             let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key");
             builder.with_client_auth_cert(chain, key).expect("a pair")
         }
-    };
-    let name = ServerName::try_from("localhost").expect("a name");
-    ClientConnection::new(Arc::new(config), name).expect("a connection")
+    }
 }

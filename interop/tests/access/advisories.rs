@@ -1,0 +1,607 @@
+//! What the security advisories of nats-server were about, tried on both servers, class by class.
+//!
+//! | class | advisories | here |
+//! | --- | --- | --- |
+//! | A: sizes and limits before login | CVE-2019-13126; 2026-11 and -25 (buffers of strangers), 2026-22 (line ends in subjects), 2026-28 (`connz`) | `sizes_that_overflow`, `strangers_are_bounded`, `half_a_connect_is_not_waited_for`, `line_ends_inject_nothing`, `pages_with_absurd_numbers` |
+//! | B: nothing a peer sends may end the server | CVE-2020-26521, 2026-04/-10/-19 (repeated handshakes), 2026-23 (short keys), permissions of blanks (2.14.4) | `handshakes_out_of_order`, `keys_of_every_length`, `permissions_of_blanks` |
+//! | C: authorization | CVE-2022-24450, CVE-2022-29946, CVE-2023-47090, 2026-15/-20 (traces), 2026-16/-24 (first operation), 2026-17/-18 (overlapping denials), users of certificates (2.14.4) | `an_account_of_ones_choice`, `denials_reach_queue_groups`, `only_a_system_account`, `traces_go_nowhere_forbidden`, `the_first_operation_is_no_way_in`, `denials_overlap`; users of certificates: `logins::clear_text_where_tls_is_optional` |
+//! | D: credentials | 2026-13 (order of names in subjects) | `logins::subjects_in_any_order`, `listener::subjects_with_several_values` |
+//! | F: paths | CVE-2022-28357 by its kind | `paths_lead_nowhere` |
+//! | G: TLS | CVE-2021-32026, 2026-01 (sessions taken up elsewhere) | `flags_keep_the_files_ciphers`, `a_session_does_not_outlive_stricter_rules` |
+//! | H: secrets shown | 2026-14 (arguments in `/debug/vars`) and by its kind | `secrets` |
+//!
+//! Not applicable, because what they are about is not there: JWTs and callouts (CVE-2020-26892, CVE-2021-3127 tokens,
+//! CVE-2023-46129, 2026-05), imports between accounts (CVE-2020-28466, CVE-2022-42709, 2026-08/-09 request info), JetStream
+//! (CVE-2022-26652, CVE-2022-42708, CVE-2025-30215, 2026-12, -26, snapshot replies), MQTT (2026-05/-06/-07/-21/-25/-27),
+//! WebSocket (2026-02/-03/-11 themselves), leaf nodes and gateways (2026-04/-10/-19 themselves). CVE-2020-26149 is a client's.
+//! Each has to be looked at again when its feature comes.
+
+use std::fmt::Write as _;
+
+use libtest_mimic::Trial;
+use serde_json::json;
+use testkit::{Config, HttpAnswer, Kind, Listener, Peer, ServerUnderTest};
+
+use super::authority::{MUTUAL, config};
+use super::client::{Client, Outcome, Resumption, Transport};
+use crate::trial;
+
+const TOKEN: &str = "authorization { token: t }\n";
+const VIOLATION: &str = "Authorization Violation";
+
+pub(super) fn trials() -> Vec<Trial> {
+    let tests: [(&str, fn(Kind)); 17] = [
+        ("sizes_that_overflow", sizes_that_overflow),
+        ("strangers_are_bounded", strangers_are_bounded),
+        (
+            "half_a_connect_is_not_waited_for",
+            half_a_connect_is_not_waited_for,
+        ),
+        ("line_ends_inject_nothing", line_ends_inject_nothing),
+        ("pages_with_absurd_numbers", pages_with_absurd_numbers),
+        ("handshakes_out_of_order", handshakes_out_of_order),
+        ("keys_of_every_length", keys_of_every_length),
+        ("permissions_of_blanks", permissions_of_blanks),
+        ("an_account_of_ones_choice", an_account_of_ones_choice),
+        ("denials_reach_queue_groups", denials_reach_queue_groups),
+        ("only_a_system_account", only_a_system_account),
+        ("traces_go_nowhere_forbidden", traces_go_nowhere_forbidden),
+        (
+            "the_first_operation_is_no_way_in",
+            the_first_operation_is_no_way_in,
+        ),
+        ("denials_overlap", denials_overlap),
+        ("paths_lead_nowhere", paths_lead_nowhere),
+        ("flags_keep_the_files_ciphers", flags_keep_the_files_ciphers),
+        (
+            "a_session_does_not_outlive_stricter_rules",
+            a_session_does_not_outlive_stricter_rules,
+        ),
+    ];
+    let mut trials = Vec::new();
+    for (name, run) in tests {
+        for kind in Kind::ALL {
+            let name = format!("access::advisories::{name}::{}", kind.name());
+            let needs = [kind.program().map(drop)];
+            trials.push(trial(name, needs, move || run(kind)));
+        }
+    }
+    trials
+}
+
+fn server(kind: Kind, text: &str) -> ServerUnderTest {
+    ServerUnderTest::start(kind, &config(text))
+}
+
+/// Everybody else is served as before.
+#[track_caller]
+fn still_serves(server: &ServerUnderTest, connect: &serde_json::Value) {
+    let mut connect = connect.clone();
+    connect["verbose"] = false.into();
+    let mut peer = Peer::introduced(server.address(), &connect);
+    peer.send("SUB alive 1\r\nPUB alive 2\r\nok\r\n");
+    peer.expect("MSG alive 1 2\r\nok\r\n");
+}
+
+/// Sends this as the first thing; returns what the server says before it hangs up.
+#[track_caller]
+fn told_and_closed(server: &ServerUnderTest, bytes: impl AsRef<[u8]>) -> String {
+    let mut peer = Peer::connect(server.address());
+    peer.expect_info();
+    peer.send(bytes);
+    let rest = peer.try_rest().unwrap_or_else(|error| panic!("{error}"));
+    String::from_utf8_lossy(&rest).into_owned()
+}
+
+fn sizes_that_overflow(kind: Kind) {
+    let open = server(kind, "max_payload: 1000");
+    let closed = server(kind, TOKEN);
+    for size in [
+        "2147483647",
+        "2147483648",
+        "4294967295",
+        "4294967297",
+        "9223372036854775807",
+        "18446744073709551616",
+        "99999999999999999999999999",
+        "-1",
+        "0x10",
+    ] {
+        for operation in [
+            format!("PUB a {size}\r\n"),
+            format!("HPUB a 12 {size}\r\n"),
+            format!("HPUB a {size} {size}\r\n"),
+        ] {
+            let connect = "CONNECT {\"verbose\":false,\"headers\":true}\r\n";
+            let told = told_and_closed(&open, format!("{connect}{operation}"));
+            // Some sizes are worth no word.
+            let is_refusal = told.is_empty() || told.starts_with("-ERR '");
+            assert!(is_refusal, "{operation:?}: {told:?}");
+            // Who is not logged in gets no further than that.
+            let told = told_and_closed(&closed, &operation);
+            assert_eq!(told, format!("-ERR '{VIOLATION}'\r\n"), "{operation:?}");
+        }
+        let unsubscribe = format!("CONNECT {{\"verbose\":false}}\r\nSUB a 1\r\nUNSUB 1 {size}\r\n");
+        let mut peer = Peer::connect(open.address());
+        peer.expect_info();
+        peer.send(unsubscribe);
+        // Taken or refused, but answered.
+        peer.send("PING\r\n");
+        let _ = peer.try_ping_pong();
+    }
+    still_serves(&open, &json!({}));
+    still_serves(&closed, &json!({"auth_token": "t"}));
+}
+
+fn strangers_are_bounded(kind: Kind) {
+    let server = server(kind, TOKEN);
+    for begin in [
+        "CONNECT {\"auth_token\":\"",
+        "CONNECT ",
+        "CONNECT {\"a\":[[[[",
+        "+OK ",
+        "-ERR ",
+        "PING ",
+        "x",
+    ] {
+        // More than a control line, no end of line: the server must not take it all.
+        let mut bytes = begin.as_bytes().to_vec();
+        bytes.resize(1024 * 1024, b'[');
+        let mut peer = Peer::connect(server.address());
+        peer.expect_info();
+        peer.send(bytes);
+        // The end may be a reset, since not everything was read.
+        let told = peer.try_rest().unwrap_or_default();
+        let told = String::from_utf8_lossy(&told);
+        assert!(
+            told.is_empty() || told.starts_with("-ERR '"),
+            "{begin}: {told}"
+        );
+    }
+    still_serves(&server, &json!({"auth_token": "t"}));
+}
+
+fn half_a_connect_is_not_waited_for(kind: Kind) {
+    let server = server(kind, "authorization { token: t, timeout: 0.5 }");
+    for half in [
+        "",
+        "C",
+        "CONNECT {\"auth_token\":\"t\"",
+        "CONNECT {\"auth_token\":\"t\"}",
+    ] {
+        let told = told_and_closed(&server, half);
+        assert_eq!(told, "-ERR 'Authentication Timeout'\r\n", "{half:?}");
+    }
+    still_serves(&server, &json!({"auth_token": "t"}));
+}
+
+fn line_ends_inject_nothing(kind: Kind) {
+    let server = server(
+        kind,
+        "authorization { users: [ { user: a, password: a, permissions: { publish: \"ok.>\" } }, { user: b, password: b } ] }",
+    );
+    let mut listener = Client::connect(server.address(), Transport::Plain);
+    assert_eq!(
+        listener.log_in("\"user\":\"b\",\"pass\":\"b\""),
+        Outcome::In("$G".to_owned())
+    );
+    assert_eq!(listener.exchange("SUB > 1\r\n"), [""; 0]);
+    for (subject, reply) in [
+        ("ok.\rPUB no 0\r\r", ""),
+        ("ok.x", "r\rMSG no 1 0\r"),
+        ("ok.\u{0}no", ""),
+        ("ok.\x0bPUB", ""),
+    ] {
+        let mut peer = Peer::connect(server.address());
+        peer.expect_info();
+        peer.send("CONNECT {\"verbose\":false,\"user\":\"a\",\"pass\":\"a\"}\r\n");
+        peer.send(format!("PUB {subject} {reply} 1\r\n\r\r\n"));
+        let _ = peer.try_ping_pong();
+        // Whatever was made of it, it is one message that begins as it may, or none.
+        for line in listener.exchange("") {
+            assert!(
+                line.is_empty() || line.starts_with("MSG ok."),
+                "{subject:?}: {line:?}"
+            );
+        }
+    }
+    // Nor do names write lines of their own into the log.
+    let mut peer = Peer::connect(server.address());
+    peer.expect_info();
+    peer.send(
+        "CONNECT {\"user\":\"x\\n[1] [INF] forged\",\"pass\":\"x\",\"name\":\"y\\r\\nforged\"}\r\n",
+    );
+    peer.expect_error(VIOLATION);
+    let line = server.wait_for_log("authentication error");
+    assert!(line.contains("cid:"), "{line}");
+    let log = server.log();
+    let forged = log
+        .lines()
+        .any(|line| line.starts_with("[1] [INF] forged") || line.starts_with("forged"));
+    assert!(!forged, "{log}");
+}
+
+fn pages_with_absurd_numbers(kind: Kind) {
+    let server = server(kind, "http: \"127.0.0.1:-1\"");
+    let pages = server.listener(Listener::Monitor);
+    let numbers = [
+        "9223372036854775807",
+        "-9223372036854775808",
+        "18446744073709551616",
+        "-1",
+        "x",
+        "",
+    ];
+    for page in ["connz", "subsz", "routez", "accstatz"] {
+        for offset in numbers {
+            for limit in numbers {
+                let path = format!("/{page}?subs=1&offset={offset}&limit={limit}&cid={limit}");
+                let answer = HttpAnswer::get(pages, &path);
+                assert!([200, 400].contains(&answer.status), "{path}: {answer:?}");
+            }
+        }
+    }
+    still_serves(&server, &json!({}));
+}
+
+fn handshakes_out_of_order(kind: Kind) {
+    let server = server(kind, TOKEN);
+    let right = "CONNECT {\"verbose\":false,\"auth_token\":\"t\"}\r\n";
+    for bytes in [
+        "INFO {}\r\n".to_owned(),
+        "INFO {\"nonce\":null}\r\nINFO {}\r\n".to_owned(),
+        "INFO \r\n".to_owned(),
+        "PONG\r\nPONG\r\n".to_owned(),
+        "+OK\r\n".to_owned(),
+        "-ERR 'x'\r\n".to_owned(),
+        "MSG a 1 0\r\n\r\n".to_owned(),
+        "RMSG A a 0\r\n\r\n".to_owned(),
+        "RS+ A a\r\n".to_owned(),
+        "LS+ a\r\n".to_owned(),
+        "A+ x\r\n".to_owned(),
+        "CONNECT\r\n".to_owned(),
+        "CONNECT null\r\n".to_owned(),
+        "CONNECT []\r\n".to_owned(),
+        "CONNECT \"x\"\r\n".to_owned(),
+        "CONNECT {\"auth_token\":[]}\r\n".to_owned(),
+        "CONNECT {\"auth_token\":{\"t\":1}}\r\n".to_owned(),
+        "CONNECT {\"protocol\":99999999999999999999}\r\n".to_owned(),
+        format!(
+            "CONNECT {{\"a\":{}{}}}\r\n",
+            "[".repeat(1_900),
+            "]".repeat(1_900)
+        ),
+        "CONNECT {\"jwt\":\"..\",\"sig\":\"\",\"nkey\":\"\"}\r\n".to_owned(),
+        "CONNECT {\"auth_token\":\"x\"}\r\nCONNECT {\"auth_token\":\"t\"}\r\n".to_owned(),
+        "\x16\x03\x01\x02\x00\x01\x00\x01\x7c\r\n".to_owned(),
+        "GET / HTTP/1.1\r\n\r\n".to_owned(),
+    ] {
+        let mut peer = Peer::connect(server.address());
+        peer.expect_info();
+        peer.send(&bytes);
+        // What is not refused at once must not let in either.
+        peer.send("SUB > 1\r\nPUB x 1\r\nx\r\n");
+        let told = peer.try_rest().unwrap_or_default();
+        let told = String::from_utf8_lossy(&told);
+        assert!(!told.contains("MSG x 1"), "{bytes:?}: {told}");
+        // And behind a login that is right, in any number.
+        let mut peer = Peer::connect(server.address());
+        peer.expect_info();
+        peer.send(format!("{right}{right}{bytes}{bytes}"));
+        let _ = peer.try_ping_pong();
+    }
+    still_serves(&server, &json!({"auth_token": "t"}));
+}
+
+fn keys_of_every_length(kind: Kind) {
+    let server = server(
+        kind,
+        "authorization { users: [ { nkey: UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4 }, { user: a, password: a } ] }",
+    );
+    for length in (0..128).chain([255, 256, 1_000, 3_000]) {
+        // The letters of a key, so that it is the length and not the alphabet that is looked at.
+        let key: String = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
+            .chars()
+            .cycle()
+            .take(length)
+            .collect();
+        for signature in ["", "AAAA", &"A".repeat(86)] {
+            let connect = json!({"nkey": key, "sig": signature});
+            let told = told_and_closed(&server, format!("CONNECT {connect}\r\nPING\r\n"));
+            assert_eq!(told, format!("-ERR '{VIOLATION}'\r\n"), "{connect}");
+        }
+    }
+    still_serves(&server, &json!({"user": "a", "pass": "a"}));
+    // In the file they are refused, in every length but one.
+    for key in ["U", "UAAA", &"U".repeat(55), &"U".repeat(57)] {
+        let text = format!("authorization {{ users: [ {{ nkey: {key} }} ] }}");
+        let refused = ServerUnderTest::try_start(kind, &Config::file(text));
+        let told = refused.expect_err("a server with a broken key").to_string();
+        assert!(!told.contains("panic"), "{told}");
+    }
+}
+
+fn permissions_of_blanks(kind: Kind) {
+    for blank in ["", " ", "   ", "\\t", " q", "a  ", "  a"] {
+        for place in [
+            "publish: \"?\"",
+            "subscribe: \"?\"",
+            "subscribe: { deny: [\"?\"] }",
+            "publish: { allow: [\"?\"] }",
+        ] {
+            let permissions = place.replace('?', blank);
+            let text = format!(
+                "authorization {{ users: [ {{ user: a, password: a, permissions: {{ {permissions} }} }} ] }}"
+            );
+            match ServerUnderTest::try_start(kind, &Config::file(&text)) {
+                Err(error) => assert!(!error.to_string().contains("panic"), "{text}: {error}"),
+                // It may mean anything, but not the end of the server.
+                Ok(server) => {
+                    let mut peer = Peer::connect(server.address());
+                    peer.expect_info();
+                    peer.send("CONNECT {\"user\":\"a\",\"pass\":\"a\"}\r\nSUB a 1\r\nSUB a q 2\r\nPUB a 0\r\n\r\n");
+                    let _ = peer.try_ping_pong();
+                    Peer::connect(server.address()).expect_info();
+                }
+            }
+        }
+    }
+}
+
+fn an_account_of_ones_choice(kind: Kind) {
+    let server = server(
+        kind,
+        "accounts { A { users: [ { user: a, password: a } ] }, SYS { users: [ { user: s, password: s } ] } }
+         system_account: SYS",
+    );
+    for account in ["A", "SYS", "$G", "new"] {
+        for new in [true, false] {
+            for login in [json!({}), json!({"user": "a", "pass": "a"})] {
+                let mut connect = login;
+                connect["account"] = account.into();
+                connect["new_account"] = new.into();
+                let told = told_and_closed(&server, format!("CONNECT {connect}\r\nPING\r\n"));
+                assert_eq!(told, format!("-ERR '{VIOLATION}'\r\n"), "{connect}");
+            }
+        }
+    }
+}
+
+/// What a client with these permissions to subscribe hears of messages, of which each carries its subject, on its only
+/// subscription.
+fn heard(kind: Kind, permissions: &str, subscription: &str, subjects: &[&str]) -> Vec<String> {
+    let server = server(
+        kind,
+        &format!(
+            "authorization {{ users: [ {{ user: a, password: a, permissions: {{ subscribe: {{ {permissions} }} }} }}, {{ user: b, password: b }} ] }}"
+        ),
+    );
+    let mut client = Client::connect(server.address(), Transport::Plain);
+    let mut other = Client::connect(server.address(), Transport::Plain);
+    let log_in = |client: &mut Client, name: &str| {
+        let outcome = client.log_in(&format!("\"user\":\"{name}\",\"pass\":\"{name}\""));
+        assert_eq!(outcome, Outcome::In("$G".to_owned()));
+    };
+    log_in(&mut client, "a");
+    log_in(&mut other, "b");
+    let refused = client.exchange(&format!("SUB {subscription} 1\r\n"));
+    if !refused.is_empty() {
+        return refused;
+    }
+    // One batch, as it travels between servers, and one by one.
+    let mut batch = String::new();
+    for subject in subjects {
+        let _ = write!(batch, "PUB {subject} 0\r\n\r\n");
+    }
+    assert_eq!(other.exchange(&batch), [""; 0]);
+    for subject in subjects {
+        assert_eq!(other.exchange(&format!("PUB {subject} 0\r\n\r\n")), [""; 0]);
+    }
+    let lines = client.exchange("");
+    let subjects: Vec<String> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("MSG "))
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    let (first, second) = subjects.split_at(subjects.len() / 2);
+    assert_eq!(first, second, "alone and in a batch alike");
+    first.to_vec()
+}
+
+fn denials_reach_queue_groups(kind: Kind) {
+    let subjects = ["foo.a", "foo.no", "foo.b"];
+    for queue in ["", "q"] {
+        for pattern in ["foo.*", "foo.>", "*.*", ">", "*.>"] {
+            let subscription = format!("{pattern} {queue}");
+            let got = heard(kind, "deny: \"foo.no\"", &subscription, &subjects);
+            assert_eq!(got, ["foo.a", "foo.b"], "{subscription}");
+        }
+    }
+}
+
+fn only_a_system_account(kind: Kind) {
+    let server = server(
+        kind,
+        "accounts { $SYS { users: [ { user: admin, password: pw } ] } }",
+    );
+    let outcome = |fields: &str| Client::connect(server.address(), Transport::Plain).log_in(fields);
+    // Everybody may come in, but not into the system account.
+    assert_eq!(outcome(""), Outcome::In("$G".to_owned()));
+    assert_eq!(
+        outcome("\"user\":\"admin\",\"pass\":\"pw\""),
+        Outcome::In("$SYS".to_owned())
+    );
+    for wrong in [
+        "\"user\":\"admin\"",
+        "\"user\":\"admin\",\"pass\":\"\"",
+        "\"user\":\"other\",\"pass\":\"pw\"",
+    ] {
+        assert_eq!(outcome(wrong), Outcome::Refused(VIOLATION.to_owned()));
+    }
+}
+
+fn traces_go_nowhere_forbidden(kind: Kind) {
+    let server = server(
+        kind,
+        "authorization { users: [ { user: a, password: a, permissions: { publish: \"ok\" } }, { user: b, password: b } ] }",
+    );
+    let mut listener = Client::connect(server.address(), Transport::Plain);
+    listener.log_in("\"user\":\"b\",\"pass\":\"b\"");
+    assert_eq!(listener.exchange("SUB > 1\r\n"), [""; 0]);
+    let mut client = Client::connect(server.address(), Transport::Plain);
+    client.log_in("\"user\":\"a\",\"pass\":\"a\",\"headers\":true");
+    for header in [
+        "Nats-Trace-Dest: forbidden",
+        "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ] {
+        let headers = format!("NATS/1.0\r\n{header}\r\n\r\n");
+        let length = headers.len();
+        client.exchange(&format!("HPUB ok {length} {length}\r\n{headers}\r\n"));
+    }
+    for line in listener.exchange("") {
+        assert!(!line.contains("forbidden 1 "), "{line}");
+    }
+}
+
+fn the_first_operation_is_no_way_in(kind: Kind) {
+    let guests = "accounts { A { users: [ { user: guest, password: g, allowed_connection_types: [?] } ] } }\nno_auth_user: guest";
+    for (types, is_let_in) in [
+        ("STANDARD", true),
+        ("WEBSOCKET", false),
+        ("MQTT, LEAFNODE", false),
+    ] {
+        let server = server(kind, &guests.replace('?', types));
+        for first in [
+            "PING\r\n",
+            "SUB x 1\r\n",
+            "PUB x 0\r\n\r\n",
+            "CONNECT {\"verbose\":false}\r\n",
+        ] {
+            let mut peer = Client::connect(server.address(), Transport::Plain);
+            peer.send(first).expect("connected");
+            peer.send("PING\r\n").expect("connected");
+            let mut told = String::new();
+            while let Ok(line) = peer.line() {
+                told += &line;
+                if line.is_empty() || line == "PONG" {
+                    break;
+                }
+            }
+            assert_eq!(
+                told.ends_with("PONG"),
+                is_let_in,
+                "{types} {first:?}: {told}"
+            );
+            assert_eq!(
+                told.contains(VIOLATION),
+                !is_let_in,
+                "{types} {first:?}: {told}"
+            );
+        }
+    }
+    // Without such a user nothing but CONNECT helps.
+    let server = server(kind, TOKEN);
+    for first in ["PING\r\n", "SUB x 1\r\n", "PUB x 0\r\n\r\n", "UNSUB 1\r\n"] {
+        assert_eq!(
+            told_and_closed(&server, first),
+            format!("-ERR '{VIOLATION}'\r\n")
+        );
+    }
+}
+
+fn denials_overlap(kind: Kind) {
+    let subjects = ["a.b", "a.c", "b.c", "a.b.c"];
+    for (permissions, subscription, expected) in [
+        // Neither contains the other.
+        ("deny: \"*.c\"", "a.*", &["a.b"][..]),
+        ("deny: \"a.*\"", "*.c", &["b.c"]),
+        ("deny: \"*.c\"", "a.* q", &["a.b"]),
+        ("deny: \"a.>\"", "*.c", &["b.c"]),
+        ("deny: \"*.b.>\"", "a.>", &["a.b", "a.c"]),
+        ("allow: \">\", deny: [\"*.c\", \"a.b\"]", ">", &["a.b.c"]),
+        ("allow: \"a.>\", deny: \"*.c\"", "a.>", &["a.b", "a.b.c"]),
+        // What a group is denied is denied to it alone, and takes nothing from what all are denied.
+        ("deny: [\"a.b\", \"a.c q\"]", "a.* q", &[]),
+        ("deny: [\"a.b\", \"a.c q\"]", "a.*", &["a.c"]),
+        ("deny: [\"a.c q\", \"a.b\"]", "a.* p", &["a.c"]),
+        ("deny: [\"a.b\", \"a.b q\"]", "a.* q", &["a.c"]),
+        ("deny: [\"a.b\", \"a.b q\"]", "a.* p", &["a.c"]),
+        ("deny: [\"a.b q\", \"a.b\"]", "a.*", &["a.c"]),
+        ("deny: \"* q\"", "a.b q", &["a.b"]),
+        ("deny: \"a.* q\"", "*.b q", &[]),
+        ("deny: \"a.* *\"", "*.b p", &[]),
+        ("deny: \"a.* *\"", "*.b", &["a.b"]),
+    ] {
+        let got = heard(kind, permissions, subscription, &subjects);
+        assert_eq!(got, expected, "{permissions} {subscription}");
+    }
+}
+
+fn paths_lead_nowhere(kind: Kind) {
+    let server = server(kind, "http: \"127.0.0.1:-1\"");
+    let pages = server.listener(Listener::Monitor);
+    for path in [
+        "/../server.conf",
+        "/%2e%2e/server.conf",
+        "/..%2fserver.conf",
+        "/server.conf",
+        "/varz/../server.conf",
+        "//server.conf",
+    ] {
+        let request = format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n");
+        let answer = HttpAnswer::to(pages, &request);
+        assert!(!answer.body.contains("127.0.0.1:-1"), "{path}: {answer:?}");
+    }
+}
+
+fn flags_keep_the_files_ciphers(kind: Kind) {
+    // An ECDSA certificate: the suite must be one for it.
+    let text =
+        format!("tls {{ {MUTUAL}, cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384] }}");
+    for arguments in [&[][..], &["--tlscert", "cert.pem", "--tlskey", "key.pem"]] {
+        let mut config = config(&text);
+        for argument in arguments {
+            config = config.argument(*argument);
+        }
+        let server = ServerUnderTest::start(kind, &config);
+        for (suite, expected) in [
+            (
+                "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+                Outcome::In("$G".to_owned()),
+            ),
+            (
+                "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+                Outcome::NoHandshake,
+            ),
+        ] {
+            // There, what flags say of TLS takes the place of all that the file says.
+            if kind == Kind::NatsServer && !arguments.is_empty() {
+                continue;
+            }
+            let mut client = Client::connect(server.address(), Transport::Suite(suite));
+            assert_eq!(client.log_in(""), expected, "{arguments:?} {suite}");
+        }
+    }
+}
+
+fn a_session_does_not_outlive_stricter_rules(kind: Kind) {
+    let mut server = server(kind, &format!("tls {{ {MUTUAL} }}"));
+    let memory = Resumption::new();
+    let log_in = |server: &ServerUnderTest| {
+        let transport = Transport::Remembering(&memory);
+        Client::connect(server.address(), transport).log_in("")
+    };
+    for _ in 0..3 {
+        assert_eq!(log_in(&server), Outcome::In("$G".to_owned()));
+    }
+    let told = server.reload(&format!("tls {{ {MUTUAL}, verify: true }}"));
+    assert!(told.contains("Reloaded server configuration"), "{told}");
+    for _ in 0..3 {
+        assert_eq!(
+            log_in(&server),
+            Outcome::NoHandshake,
+            "without a certificate"
+        );
+    }
+}
