@@ -25,20 +25,22 @@ impl Files {
         Ok(())
     }
 
-    /// Writes where the server listens into this folder, and removes the file so far. As with nats-server, a server that
+    /// Writes where the server listens into this folder, and removes a file elsewhere. As with nats-server, a server that
     /// cannot write it serves all the same.
     pub(crate) fn write_ports(&mut self, folder: Option<&Path>, server: &Server) {
         let path = folder.map(|folder| PortsFile::path_in(folder, &program()));
-        if self.ports.as_ref().map(PortsFile::path) == path.as_deref() {
-            return;
-        }
-        self.ports = None;
+        self.ports
+            .take_if(|file| Some(file.path()) != path.as_deref());
         let Some(path) = path else { return };
-        match PortsFile::write(path.clone(), &ports(server)) {
-            Ok(file) => self.ports = Some(file),
-            Err(error) => {
-                tracing::error!("Error writing ports file ({}): {error}", path.display());
+        // Also if it is there: with TLS or without it the URLs are others.
+        let written = match &self.ports {
+            Some(file) => file.rewrite(&ports(server)),
+            None => {
+                PortsFile::write(path.clone(), &ports(server)).map(|file| self.ports = Some(file))
             }
+        };
+        if let Err(error) = written {
+            tracing::error!("Error writing ports file ({}): {error}", path.display());
         }
     }
 }

@@ -63,18 +63,27 @@ impl PortsFile {
 
     /// Writes it. Whoever waits for it finds it whole or not at all.
     pub(crate) fn write(path: PathBuf, ports: &Ports) -> io::Result<Self> {
-        let mut draft = path.clone().into_os_string();
-        draft.push(".new");
-        let draft = PathBuf::from(draft);
-        let text = serde_json::to_vec(ports)?;
-        let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path));
-        if let Err(error) = written {
-            // There may be nothing to remove.
-            let _ = fs::remove_file(&draft);
-            return Err(error);
-        }
+        put(&path, ports)?;
         Ok(Self { path })
     }
+
+    /// Writes something else into it. On an error it stays as it is.
+    pub(crate) fn rewrite(&self, ports: &Ports) -> io::Result<()> {
+        put(&self.path, ports)
+    }
+}
+
+fn put(path: &Path, ports: &Ports) -> io::Result<()> {
+    let mut draft = path.to_path_buf().into_os_string();
+    draft.push(".new");
+    let draft = PathBuf::from(draft);
+    let text = serde_json::to_vec(ports)?;
+    let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, path));
+    if written.is_err() {
+        // There may be nothing to remove.
+        let _ = fs::remove_file(&draft);
+    }
+    written
 }
 
 impl Drop for PortsFile {
@@ -113,6 +122,15 @@ mod tests {
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             r#"{"nats":["nats://127.0.0.1:39603","nats://[::1]:39603"],"monitoring":["http://127.0.0.1:37439"]}"#
+        );
+        let encrypted = Ports {
+            nats: urls("tls", &[address("127.0.0.1:39603")]),
+            ..Ports::default()
+        };
+        file.rewrite(&encrypted).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            r#"{"nats":["tls://127.0.0.1:39603"]}"#
         );
         drop(file);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
