@@ -6,10 +6,16 @@ use libtest_mimic::Trial;
 mod advisories;
 pub(crate) mod authority;
 mod client;
+mod listener;
 mod logins;
 mod secrets;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let suites = [logins::trials(), advisories::trials(), secrets::trials()];
+    let suites = [
+        logins::trials(),
+        advisories::trials(),
+        listener::trials(),
+        secrets::trials(),
+    ];
     suites.into_iter().flatten().collect()
 }
