@@ -38,8 +38,10 @@ pub(super) fn check(loaded: &mut Loaded) {
         .any(|diagnostic| diagnostic.severity == Severity::Error);
     checker.options(configuration, is_readable);
     checker.listeners(configuration);
+    checker.listens_twice();
     checker.encryption(configuration);
-    checker.cluster(configuration);
+    checker.cluster(configuration, is_readable);
+    checker.files(configuration);
     if is_readable {
         checker.certificates(configuration);
     }
@@ -110,7 +112,9 @@ impl Checker<'_> {
                 "max_payload over 8MB is generally discouraged: large messages hold up small ones",
             );
         }
+        // A password that could not be read is missing here, too.
         let login = configuration.options.authorization.user.as_ref();
+        let login = login.filter(|_| is_readable);
         if login.is_some_and(|login| !login.name.is_empty() && login.password.is_empty()) {
             self.say(
                 Severity::Note,
@@ -126,7 +130,19 @@ impl Checker<'_> {
                     if is_readable || !is_about_missing(access) {
                         let places = places_of(access, configuration);
                         let places: Vec<&str> = places.iter().map(String::as_str).collect();
-                        self.say(Severity::Error, &places, problem.to_string());
+                        let said = self.say(Severity::Error, &places, problem.to_string());
+                        match access {
+                            AccessProblem::InvalidUserNkey(_) => {
+                                said.help(
+                                    "copy it again: its last characters are a checksum; natterjack nkey --public \
+                                     checks it",
+                                );
+                            }
+                            AccessProblem::Empty("user") => {
+                                said.help("say whose password it is: add user, or --user");
+                            }
+                            _ => {}
+                        }
                     }
                 }
                 _ => {
@@ -220,7 +236,7 @@ impl Checker<'_> {
         }
     }
 
-    fn cluster(&mut self, configuration: &Configuration) {
+    fn cluster(&mut self, configuration: &Configuration, is_readable: bool) {
         let Some(cluster) = &configuration.options.cluster else {
             return;
         };
@@ -239,7 +255,8 @@ impl Checker<'_> {
             )
             .help("add port: 6222 to the cluster, or --cluster nats://0.0.0.0:6222");
         }
-        if cluster.name.is_none() && (cluster.listen.is_some() || !cluster.routes.is_empty()) {
+        let has_peers = cluster.listen.is_some() || !cluster.routes.is_empty();
+        if is_readable && cluster.name.is_none() && has_peers {
             self.say(
                 Severity::Note,
                 &["cluster"],
@@ -254,6 +271,64 @@ impl Checker<'_> {
                 &["cluster.authorization"],
                 "authorization of a cluster should have both user and password",
             );
+        }
+    }
+
+    /// Folders that are not there. The check may run on another machine than the server, so it is no error yet.
+    fn files(&mut self, configuration: &Configuration) {
+        let daemon = &configuration.daemon;
+        for (option, path) in [
+            ("log_file", &daemon.log_file),
+            ("pid_file", &daemon.pid_file),
+        ] {
+            let Some(path) = path else { continue };
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new("."));
+            if path.is_dir() {
+                let message = format!("{option} {} is a folder here", path.display());
+                self.say(Severity::Note, &[option], message)
+                    .help("name a file in it; the server cannot start without");
+            } else if !folder.is_dir() {
+                let message = format!("{option}: there is no folder {} here", folder.display());
+                self.say(Severity::Note, &[option], message)
+                    .help("create it, or correct the path; the server cannot start without");
+            }
+        }
+        if let Some(folder) = daemon
+            .ports_file_dir
+            .as_ref()
+            .filter(|folder| !folder.is_dir())
+        {
+            let message = format!(
+                "ports_file_dir: there is no folder {} here",
+                folder.display()
+            );
+            self.say(Severity::Note, &["ports_file_dir"], message)
+                .help("create it, or correct the path; no file is written without");
+        }
+    }
+
+    /// `listen` beside what it stands for; nats-server takes either, by chance.
+    fn listens_twice(&mut self) {
+        let Some(listen) = self.origins.get("listen").and_then(Origin::span) else {
+            return;
+        };
+        let is_other = |part: &&str| {
+            let span = self.origins.get(*part).and_then(Origin::span);
+            span.is_some_and(|span| span != listen)
+        };
+        let others: Vec<&str> = ["host", "port"].into_iter().filter(is_other).collect();
+        if !others.is_empty() {
+            let (names, verb, them) = match others.as_slice() {
+                [name] => ((*name).to_owned(), "counts", "it"),
+                names => (names.join(" and "), "count", "them"),
+            };
+            let message = format!("{names} {verb}, not what listen says of {them}");
+            let options: Vec<&str> = std::iter::once("listen").chain(others).collect();
+            self.say(Severity::Note, &options, message)
+                .help("keep one of them");
         }
     }
 
@@ -449,6 +524,12 @@ fn account(configuration: &Configuration, name: &str) -> Vec<String> {
             .map(|(index, _)| format!("accounts[{index}]")),
     );
     places
+}
+
+/// The account of this name.
+fn listed<'a>(configuration: &'a Configuration, name: &str) -> Option<&'a AccountAccess> {
+    let accounts = &configuration.options.authorization.accounts;
+    accounts.iter().find(|account| account.name == name)
 }
 
 /// Where a subject of somebody's permissions stands.

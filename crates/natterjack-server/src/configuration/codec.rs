@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use natterjack_conf::{Data, Value, go_duration};
-use natterjack_engine::access::Secret;
+use natterjack_engine::access::{Secret, is_bcrypt};
 
 use super::reader::{Advise, Reader};
 use super::shape::Codec;
@@ -317,8 +317,24 @@ pub(crate) static SECRET: Codec<Option<Secret>> = Codec {
     is_secret: true,
 };
 
+/// Whether what begins like a bcrypt hash goes on like one.
+fn is_whole_hash(hash: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"./".contains(&byte);
+    hash.len() == 60 && hash.bytes().skip("$2a$11$".len()).all(is_part)
+}
+
 pub(crate) fn secret(data: &Data, reader: &mut Reader<'_>) -> Option<Secret> {
-    text(data, reader).map(Secret::from)
+    let secret = text(data, reader)?;
+    if is_bcrypt(&secret) && !is_whole_hash(&secret) {
+        let (name, length) = (reader.name().to_owned(), secret.chars().count());
+        reader
+            .note(format!(
+                "{name} begins like a bcrypt hash and is none, so nobody can log in with it: a hash has 60 \
+                 characters, and this has {length}"
+            ))
+            .help("copy the whole hash; natterjack passwd makes a new one");
+    }
+    Some(Secret::from(secret))
 }
 
 /// A text; what looks like a number has to be quoted, as in nats-server.

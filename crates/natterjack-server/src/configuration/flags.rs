@@ -356,7 +356,9 @@ fn boolean(name: &str, value: Option<String>) -> Result<bool, FlagError> {
 }
 
 pub(super) fn dashed(name: &str) -> String {
-    format!("{}{name}", if name.len() <= 2 { "-" } else { "--" })
+    // Letters in a row, like -DVV, are several short ones.
+    let is_short = name.len() <= 2 || name.bytes().all(|byte| byte.is_ascii_uppercase());
+    format!("{}{name}", if is_short { "-" } else { "--" })
 }
 
 /// Columns of a line of help.
@@ -516,7 +518,7 @@ mod tests {
     fn usage_fits_a_terminal() {
         let usage = usage();
         assert!(
-            usage.contains("-p, --port <port>") && usage.contains("-DV"),
+            usage.contains("-p, --port <port>") && usage.contains("  -DVV "),
             "{usage}"
         );
         assert!(

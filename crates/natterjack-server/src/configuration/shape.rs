@@ -403,7 +403,10 @@ impl<T, V: PartialEq, D: Default> Access<T> for Blocks<T, V, D> {
 
     fn changes(&self, path: &str, reload: Reload, old: &T, new: &T, changes: &mut Changes) {
         if !self.is_equal(old, new) {
-            let count = |target: &T| format!("{} {}", (self.field.get)(target).len(), self.noun);
+            let count = |target: &T| match (self.field.get)(target).len() {
+                1 => format!("1 {}", self.noun.trim_end_matches('s')),
+                count => format!("{count} {}", self.noun),
+            };
             let change = Change {
                 option: path.to_owned(),
                 old: count(old),

@@ -455,7 +455,7 @@ fn changes_are_live_or_refused() {
         texts(&changes.live),
         [
             "max_payload: 1KB -> 2KB",
-            "authorization.users: 1 users -> 1 users",
+            "authorization.users: 1 user -> 1 user",
             "accounts.B: none -> there",
             "cluster.name: \"c\" -> \"d\"",
         ]
@@ -465,6 +465,63 @@ fn changes_are_live_or_refused() {
         "port: 1 -> 2, server_name: none -> \"x\""
     );
     assert!(old.changes(&old).is_empty());
+}
+
+#[test]
+fn what_would_surprise_is_said() {
+    check(
+        "listen: 127.0.0.1:4333\nhost: h\nport: 4334",
+        &[
+            "note 1:9: host and port count, not what listen says of them; host is at t.conf:2, port is at t.conf:3 - \
+             keep one of them",
+        ],
+    );
+    check(
+        "authorization { user: a, password: \"$2a$11$5uaggRHczjeOcDkbcs4qnOijdF0gRYG9YShRBfrlVcYJVZ\" }",
+        &[
+            "note 1:36: password begins like a bcrypt hash and is none, so nobody can log in with it: a hash has 60 \
+             characters, and this has 53 - copy the whole hash; natterjack passwd makes a new one",
+        ],
+    );
+    check(
+        "authorization { user: a, password: \"$2a$11$5uaggRHczjeOcDkbcs4qnOijdF0gRYG9YShRBfrlVcYJVZIqUhIGu\" }",
+        &[],
+    );
+    check(
+        "log_file: /nonexistent/a.log\npid_file: \"/\"\nports_file_dir: /nonexistent/ports",
+        &[
+            "note 1:11: log_file: there is no folder /nonexistent here - create it, or correct the path; the server \
+             cannot start without",
+            "note 2:11: pid_file / is a folder here - name a file in it; the server cannot start without",
+            "note 3:17: ports_file_dir: there is no folder /nonexistent/ports here - create it, or correct the path; \
+             no file is written without",
+        ],
+    );
+    // What follows from a mistake is not said on top of it.
+    check(
+        "authorization { user: a, password: 12 }",
+        &["error 1:36: password must be a text, not a whole number - put it in quotes"],
+    );
+}
+
+#[test]
+fn certificates_are_asked_for_wherever_they_are_mapped_and_in_clusters() {
+    let loaded = load("tls { verify_and_map: true }\ncluster { tls { timeout: 1 } }");
+    let explained = loaded.explain();
+    let lines: Vec<String> = explained
+        .lines()
+        .filter(|line| line.contains("verify:"))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(lines, ["verify: true # t.conf:1", "verify: true # default"]);
+}
+
+#[test]
+fn routes_without_a_password_are_shown() {
+    let text = "cluster { port: 1, name: c, routes: [ nats-1:6222, \"u:s3cret@nats-2:6222\" ] }";
+    let shown = report(&load(text));
+    assert!(shown.contains("[ nats-1:6222, "), "{shown}");
+    assert!(!shown.contains("s3cret"), "{shown}");
 }
 
 #[test]

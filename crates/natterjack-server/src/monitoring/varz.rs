@@ -245,7 +245,8 @@ pub(super) fn varz(facts: &ServerFacts, load: Load) -> Varz {
         go: info.go.clone(),
         host: info.host.clone(),
         port: info.port,
-        auth_required: info.auth_required,
+        // INFO does not ask for credentials then, and nats-server says true all the same.
+        auth_required: info.auth_required || options.authorization.no_auth_user.is_some(),
         tls_required: info.tls_required,
         tls_verify: info.tls_verify,
         connect_urls: info.connect_urls.clone(),

@@ -34,7 +34,7 @@ pub enum TlsProblem {
     },
     /// A file with no certificate in it.
     #[error("{option} {}: no certificate inside; it must hold PEM, beginning with \"-----BEGIN CERTIFICATE-----\"{}",
-        .path.display(), if *.holds_key { ". It holds a private key: are cert_file and key_file swapped?" } else { "" })]
+        .path.display(), key_instead(*.holds_key, option))]
     NoCertificateInside {
         /// The option that names the file.
         option: &'static str,
@@ -79,7 +79,7 @@ pub enum TlsProblem {
         key_file: PathBuf,
     },
     /// A certificate whose time is over. A warning: clients that check will refuse it.
-    #[error("cert_file {}: the certificate expired {} days ago; clients will refuse it, renew it", .path.display(), .days)]
+    #[error("cert_file {}: the certificate expired {} ago; clients will refuse it, renew it", .path.display(), span(*.days))]
     Expired {
         /// The certificate's file.
         path: PathBuf,
@@ -87,7 +87,7 @@ pub enum TlsProblem {
         days: u64,
     },
     /// A certificate whose time is nearly over. A warning.
-    #[error("cert_file {}: the certificate expires in {} days; renew it", .path.display(), .days)]
+    #[error("cert_file {}: the certificate expires in {}; renew it", .path.display(), span(*.days))]
     ExpiresSoon {
         /// The certificate's file.
         path: PathBuf,
@@ -144,6 +144,25 @@ pub enum TlsProblem {
     /// The TLS library refuses the options together.
     #[error("the options of tls do not work together: {0}")]
     Refused(Box<str>),
+}
+
+/// What to do about a private key where a certificate should be.
+fn key_instead(holds_key: bool, option: &str) -> &'static str {
+    match (holds_key, option) {
+        (false, _) => "",
+        (true, "ca_file") => {
+            ". It holds a private key: name the authority's certificate, and keep its key elsewhere"
+        }
+        (true, _) => ". It holds a private key: are cert_file and key_file swapped?",
+    }
+}
+
+fn span(days: u64) -> String {
+    match days {
+        0 => "less than a day".to_owned(),
+        1 => "1 day".to_owned(),
+        _ => format!("{days} days"),
+    }
 }
 
 impl TlsProblem {

@@ -38,13 +38,14 @@ fn main() -> ExitCode {
     match flags::parse(arguments) {
         Ok(line) => obey(line),
         Err(error) => {
-            // nats-server exits with 0 after a wrong flag, which makes a mistyped unit file look like a success.
-            let usage = if error.wants_usage() {
-                usage()
+            // nats-server exits with 0 after a wrong flag, which makes a mistyped unit file look like a success, and
+            // prints its whole usage, which makes what was wrong scroll away.
+            let advice = if error.wants_usage() {
+                "natterjackd --help lists all flags\n"
             } else {
-                String::new()
+                ""
             };
-            complain(&format!("natterjackd: {error}\n{usage}"));
+            complain(&format!("natterjackd: {error}\n{advice}"));
             ExitCode::FAILURE
         }
     }

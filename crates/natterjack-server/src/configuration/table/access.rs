@@ -323,7 +323,7 @@ static PUBLIC_KEY: Codec<Option<String>> = Codec {
             reader.secrets.extend(reader.span());
             reader
                 .error("nkey must be a public key; this looks like a seed, which is secret")
-                .help("nk -pubout shows the public key of a seed; a user's begins with U");
+                .help("natterjack nkey --public shows the public key of a seed; a user's begins with U");
             return None;
         }
         Some(key)

@@ -39,6 +39,10 @@ static CLUSTER: Section<Cluster> = Section {
         {
             reader.error("permissions of a cluster do not support allow_responses");
         }
+        // Peers always show certificates to each other (nats-server `parseCluster`).
+        if let Some(tls) = &mut cluster.tls {
+            tls.verify = true;
+        }
         if reader.is_given("host") && !reader.is_given("port") && !reader.is_given("listen") {
             reader
                 .note("cluster has a host but no port, so it listens nowhere")
@@ -520,8 +524,10 @@ static ROUTES: Codec<Vec<RouteUrl>> = Codec {
         Data::List(values) => {
             let mut routes: Vec<RouteUrl> = Vec::with_capacity(values.len());
             for value in values {
-                // With what follows the scheme: a password may be in it.
-                reader.secrets.push(value.span);
+                // With what follows the scheme: before an @ there may be a password.
+                if matches!(&value.data, Data::Text(url) if url.contains('@')) {
+                    reader.secrets.push(value.span);
+                }
                 reader.entry(routes.len(), value, |reader| {
                     let Some(route) = route(&value.data, reader) else {
                         return;

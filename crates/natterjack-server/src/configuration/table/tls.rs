@@ -130,7 +130,12 @@ pub(super) static TLS: Section<Tls> = Section {
         title: "",
         rows: TLS_ROWS,
     }],
-    settle: settled,
+    settle: |tls, reader| {
+        if tls.verify_and_map && !tls.verify {
+            tls.verify = true;
+            reader.share_origin("verify_and_map", &["verify"]);
+        }
+    },
 };
 
 static TLS_ROWS: &[Row<Tls>] = &[
