@@ -36,6 +36,7 @@ mod long_work;
 pub mod monitoring;
 mod net;
 mod reload;
+mod system;
 pub mod tls;
 mod workers;
 

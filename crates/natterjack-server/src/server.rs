@@ -20,6 +20,7 @@ use crate::monitoring::{self, Monitor};
 use crate::net::secured::Scratch;
 use crate::net::{connection, listener, pipe};
 use crate::options::{InvalidOption, Options};
+use crate::system::{self, System};
 use crate::tls;
 use crate::workers::Workers;
 
@@ -86,6 +87,8 @@ pub(crate) struct Shared {
     /// Buffers for what comes in encrypted.
     pub(crate) scratch: Arc<Scratch>,
     pub(crate) monitor: Monitor,
+    /// The server's part in the system account, unless there is to be none.
+    pub(crate) system: Option<Arc<System>>,
     /// Those in force.
     options: RwLock<Arc<Options>>,
 }
@@ -175,7 +178,11 @@ impl Server {
             access: options.access(),
             seed: fastrand::u64(..),
         });
+        let has_system =
+            !options.no_system_account || options.authorization.system_account.is_some();
+        let system = has_system.then(|| Arc::new(System::new(&engine, &server_id)));
         let shared = Arc::new(Shared {
+            system,
             workers: Workers::new(Arc::clone(&engine)),
             engine,
             lifecycle: Lifecycle::new(),
@@ -186,6 +193,7 @@ impl Server {
             options: RwLock::new(Arc::new(options)),
         });
         monitoring.serve(&shared);
+        tokio::spawn(system::run(Arc::clone(&shared)));
         let watched = Arc::clone(&shared);
         tokio::spawn(async move {
             tokio::select! {
@@ -256,11 +264,12 @@ impl Server {
         self.shared.engine.connections()
     }
 
-    /// Subscriptions of all clients.
+    /// Subscriptions of all clients. Those the server itself holds in the system account are not counted here; the
+    /// monitoring pages count them, as nats-server's do.
     #[must_use]
     pub fn subscriptions(&self) -> usize {
-        let accounts = self.shared.engine.accounts();
-        accounts.iter().map(|account| account.subscriptions()).sum()
+        let own = self.shared.engine.own_subscriptions();
+        self.shared.subscriptions().saturating_sub(own)
     }
 
     /// Messages, bytes and incidents since the start.
@@ -335,6 +344,9 @@ impl Server {
         tracing::info!("Entering lame duck mode, stop accepting new clients");
         self.shared.lifecycle.enter(Phase::LameDuck);
         self.shared.lifecycle.listeners.empty().await;
+        if let Some(system) = &self.shared.system {
+            system.announce_lame_duck(&self.shared);
+        }
         let engine = &self.shared.engine;
         if engine.connections() > 0 {
             engine.announce_lame_duck(now());
@@ -370,6 +382,9 @@ impl Server {
         } = &*self.shared;
         if lifecycle.phase() < Phase::Draining {
             tracing::info!("Initiating Shutdown...");
+            if let Some(system) = &self.shared.system {
+                system.announce_shutdown(&self.shared);
+            }
         }
         lifecycle.enter(Phase::Draining);
         lifecycle.listeners.empty().await;

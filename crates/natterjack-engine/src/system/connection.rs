@@ -83,6 +83,12 @@ impl Engine {
         )
     }
 
+    /// Subscriptions that the server itself holds, all in the system account.
+    #[must_use]
+    pub fn own_subscriptions(&self) -> usize {
+        self.reports.own_subscriptions()
+    }
+
     /// Whether anybody but the server itself would hear of something in the system account. Cheap.
     pub(crate) fn reports_events(&self) -> bool {
         self.reports.are_wanted(|| {

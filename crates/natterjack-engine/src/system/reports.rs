@@ -69,9 +69,13 @@ impl Reports {
         self.own_subscriptions.store(count, Ordering::Relaxed);
     }
 
+    pub(crate) fn own_subscriptions(&self) -> usize {
+        self.own_subscriptions.load(Ordering::Relaxed)
+    }
+
     /// Whether an event could reach anybody: the system account has subscriptions besides the server's own.
     pub(crate) fn are_wanted(&self, system: impl FnOnce() -> usize) -> bool {
-        self.is_open() && system() > self.own_subscriptions.load(Ordering::Relaxed)
+        self.is_open() && system() > self.own_subscriptions()
     }
 
     /// Queues a report. Returns whether there was room for it.

@@ -61,6 +61,7 @@ const RICH: &str = r#"
     server_tags: [a, "b:c"], server_metadata { "a b": c }
     max_connections: 10, max_subscriptions: 20, max_subscription_tokens: 8, max_payload: 64KB, max_pending: 1MB
     max_control_line: 1000, max_closed_clients: 5, no_fast_producer_stall: true, no_header_support: true
+    no_system_account: true
     ping_interval: "90s", ping_max: 4, write_deadline: "1.5s", write_timeout: retry
     lame_duck_duration: "40s", lame_duck_grace_period: "500ms"
     http: "127.0.0.1:8222", http_base_path: "/x"

@@ -11,7 +11,7 @@ use super::format::Time;
 pub struct Absent {}
 
 #[derive(Serialize)]
-pub(super) struct Gatewayz {
+pub(crate) struct Gatewayz {
     server_id: String,
     now: Time,
     outbound_gateways: Absent,
@@ -19,7 +19,7 @@ pub(super) struct Gatewayz {
 }
 
 #[derive(Serialize)]
-pub(super) struct Leafz {
+pub(crate) struct Leafz {
     server_id: String,
     now: Time,
     leafnodes: u64,
@@ -27,7 +27,7 @@ pub(super) struct Leafz {
 }
 
 #[derive(Serialize)]
-pub(super) struct Jsz {
+pub(crate) struct Jsz {
     memory: u64,
     storage: u64,
     reserved_memory: u64,
@@ -59,7 +59,7 @@ struct JszConfig {
     max_storage: u64,
 }
 
-pub(super) fn gatewayz(facts: &ServerFacts) -> Gatewayz {
+pub(crate) fn gatewayz(facts: &ServerFacts) -> Gatewayz {
     Gatewayz {
         server_id: facts.info.server_id.clone(),
         now: facts.time_of(facts.now),
@@ -68,7 +68,7 @@ pub(super) fn gatewayz(facts: &ServerFacts) -> Gatewayz {
     }
 }
 
-pub(super) fn leafz(facts: &ServerFacts) -> Leafz {
+pub(crate) fn leafz(facts: &ServerFacts) -> Leafz {
     Leafz {
         server_id: facts.info.server_id.clone(),
         now: facts.time_of(facts.now),
@@ -77,7 +77,7 @@ pub(super) fn leafz(facts: &ServerFacts) -> Leafz {
     }
 }
 
-pub(super) fn jsz(facts: &ServerFacts) -> Jsz {
+pub(crate) fn jsz(facts: &ServerFacts) -> Jsz {
     Jsz {
         memory: 0,
         storage: 0,

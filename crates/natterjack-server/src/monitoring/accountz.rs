@@ -61,7 +61,7 @@ pub struct AccountDetail {
     pub sublist_stats: IndexStats,
 }
 
-pub(super) fn accountz(
+pub(crate) fn accountz(
     facts: &ServerFacts,
     engine: &Engine,
     account: Option<&str>,

@@ -68,35 +68,50 @@ pub struct Messages {
     pub bytes: u64,
 }
 
-pub(super) fn accstatz(facts: &ServerFacts, engine: &Engine, with_unused: bool) -> Accstatz {
+pub(crate) fn accstatz(facts: &ServerFacts, engine: &Engine, with_unused: bool) -> Accstatz {
+    accstatz_of(facts, engine, None, with_unused)
+}
+
+/// The same for the accounts named.
+pub(crate) fn accstatz_of(
+    facts: &ServerFacts,
+    engine: &Engine,
+    names: Option<&[String]>,
+    with_unused: bool,
+) -> Accstatz {
+    let is_named = |account: &AccountSnapshot| {
+        names.is_none_or(|names| names.iter().any(|name| **name == *account.name))
+    };
     let mut snapshots = engine.account_snapshots();
-    snapshots.retain(|account| with_unused || account.connections > 0);
+    snapshots.retain(|account| is_named(account) && (with_unused || account.connections > 0));
     snapshots.sort_unstable_by(|left, right| left.name.cmp(&right.name));
     Accstatz {
         server_id: facts.info.server_id.clone(),
         now: facts.time_of(facts.now),
-        account_statz: snapshots.iter().map(stats).collect(),
+        account_statz: snapshots.iter().map(AccountStats::from).collect(),
     }
 }
 
-fn stats(account: &AccountSnapshot) -> AccountStats {
-    AccountStats {
-        acc: account.name.to_string(),
-        name: account.name.to_string(),
-        conns: account.connections,
-        leafnodes: 0,
-        total_conns: account.connections,
-        num_subscriptions: account.subscriptions,
-        sent: Traffic {
-            msgs: account.messages_out,
-            bytes: account.bytes_out,
-            ..Traffic::default()
-        },
-        received: Traffic {
-            msgs: account.messages_in,
-            bytes: account.bytes_in,
-            ..Traffic::default()
-        },
-        slow_consumers: account.slow_consumers,
+impl From<&AccountSnapshot> for AccountStats {
+    fn from(account: &AccountSnapshot) -> Self {
+        Self {
+            acc: account.name.to_string(),
+            name: account.name.to_string(),
+            conns: account.connections,
+            leafnodes: 0,
+            total_conns: account.connections,
+            num_subscriptions: account.subscriptions,
+            sent: Traffic {
+                msgs: account.messages_out,
+                bytes: account.bytes_out,
+                ..Traffic::default()
+            },
+            received: Traffic {
+                msgs: account.messages_in,
+                bytes: account.bytes_in,
+                ..Traffic::default()
+            },
+            slow_consumers: account.slow_consumers,
+        }
     }
 }

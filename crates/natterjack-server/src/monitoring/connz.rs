@@ -8,6 +8,7 @@ use std::time::Duration;
 use natterjack_engine::{
     ConnectionSnapshot, Engine, GLOBAL_ACCOUNT, PeerCertificate, SubscriptionFilter,
 };
+use natterjack_subject::overlaps;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -39,6 +40,8 @@ pub struct ConnzOptions {
     pub user: Option<String>,
     /// Only those in this account.
     pub account: Option<String>,
+    /// Only those with a subscription that has subjects in common with this one; goes with `account`.
+    pub filter_subject: Option<String>,
     /// Only that of this MQTT client. There are none.
     pub mqtt_client: Option<String>,
 }
@@ -113,6 +116,9 @@ pub enum ConnzError {
     /// Open connections have no reason to sort by.
     #[error("sort by reason only valid on closed connections")]
     ReasonOfOpen,
+    /// Subjects belong to an account.
+    #[error("filter by subject only valid with account filtering")]
+    SubjectOfNoAccount,
 }
 
 /// No order of connections.
@@ -282,7 +288,7 @@ pub struct PeerCertificateInfo {
 
 /// Takes what it shows from the engine in pieces; linear in the connections there are, and with subscriptions also
 /// in those there are in the accounts asked for.
-pub(super) fn connz(
+pub(crate) fn connz(
     facts: &ServerFacts,
     engine: &Engine,
     options: &ConnzOptions,
@@ -296,7 +302,14 @@ pub(super) fn connz(
         }
         _ => {}
     }
+    if options.filter_subject.is_some() && options.account.is_none() {
+        return Err(ConnzError::SubjectOfNoAccount);
+    }
     let (total, mut chosen) = choose(engine, options);
+    if let Some(subject) = &options.filter_subject {
+        let holders = holders(engine, options.account.as_deref(), subject);
+        chosen.retain(|connection| holders.contains(&connection.id));
+    }
     sort(&mut chosen, options.sort, facts);
     let limit = match (options.cid, options.limit) {
         (Some(_), _) => 1,
@@ -389,6 +402,21 @@ fn sort(connections: &mut [ConnectionSnapshot], sort: ConnzSort, facts: &ServerF
         ConnzSort::Reason => connections.sort_by_key(|c| c.stop.map(|stop| stop.reason.text())),
         ConnzSort::RoundTrip => connections.sort_by_key(|c| Reverse(c.round_trip)),
     }
+}
+
+/// Numbers of the connections with a subscription that has subjects in common with this one.
+fn holders(engine: &Engine, account: Option<&str>, subject: &str) -> HashSet<u64> {
+    let mut holders = HashSet::new();
+    let filter = SubscriptionFilter {
+        account,
+        ..SubscriptionFilter::default()
+    };
+    engine.for_each_subscription(filter, |held| {
+        if overlaps(held.subject, subject.as_bytes()) {
+            holders.insert(held.connection);
+        }
+    });
+    holders
 }
 
 fn held_by(

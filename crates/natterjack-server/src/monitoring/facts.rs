@@ -27,7 +27,7 @@ pub(crate) struct ServerFacts {
 }
 
 impl ServerFacts {
-    pub(super) fn time_of(&self, instant: Instant) -> Time {
+    pub(crate) fn time_of(&self, instant: Instant) -> Time {
         self.calendar.time_of(instant)
     }
 
@@ -90,7 +90,7 @@ impl Calendar {
         self.0.push((now, time));
     }
 
-    pub(super) fn time_of(&self, instant: Instant) -> Time {
+    pub(crate) fn time_of(&self, instant: Instant) -> Time {
         let newest_first = self.0.iter().rev();
         let (known, time) = newest_first
             .copied()

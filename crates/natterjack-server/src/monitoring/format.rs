@@ -128,7 +128,7 @@ pub(super) fn indented_json(page: &impl Serialize) -> Vec<u8> {
 }
 
 /// JSON on one line.
-pub(super) fn compact_json(page: &impl Serialize) -> Vec<u8> {
+pub(crate) fn compact_json(page: &impl Serialize) -> Vec<u8> {
     json(page, CompactFormatter)
 }
 

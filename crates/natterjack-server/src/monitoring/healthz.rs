@@ -6,12 +6,12 @@ use super::format::is_default;
 
 /// What is asked besides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct HealthzOptions {
-    pub(super) has_account: bool,
-    pub(super) has_stream: bool,
-    pub(super) has_consumer: bool,
+pub(crate) struct HealthzOptions {
+    pub(crate) has_account: bool,
+    pub(crate) has_stream: bool,
+    pub(crate) has_consumer: bool,
     /// Whether faults are listed with their kinds.
-    pub(super) details: bool,
+    pub(crate) details: bool,
 }
 
 /// Whether the server takes connections.
@@ -31,7 +31,27 @@ pub struct Healthz {
     pub status_code: u16,
 }
 
+/// [`Healthz`] where there is no HTTP to carry the status.
+#[derive(Serialize)]
+pub(crate) struct HealthzWithStatus {
+    status: &'static str,
+    status_code: u16,
+    #[serde(skip_serializing_if = "is_default")]
+    error: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<HealthzFault>,
+}
+
 impl Healthz {
+    pub(crate) fn with_status_code(self) -> HealthzWithStatus {
+        HealthzWithStatus {
+            status: self.status,
+            status_code: self.status_code,
+            error: self.error,
+            errors: self.errors,
+        }
+    }
+
     /// What is wrong, wherever it is told.
     pub(super) fn fault(&self) -> &str {
         let listed = self.errors.first().map(|fault| &fault.error);
@@ -51,7 +71,7 @@ pub struct HealthzFault {
 }
 
 /// `is_accepting`: whether the server takes connections, which it does not in lame duck mode.
-pub(super) fn healthz(is_accepting: bool, options: HealthzOptions) -> Healthz {
+pub(crate) fn healthz(is_accepting: bool, options: HealthzOptions) -> Healthz {
     let must = |name, what| format!("\"{name}\" must not be empty when checking {what} health");
     let fault = if options.has_stream && !options.has_account {
         Some((400, "BAD_REQUEST", must("account", "stream")))

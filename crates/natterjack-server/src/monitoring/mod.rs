@@ -42,7 +42,9 @@ pub use self::connz::{
     PeerCertificateInfo, Subscriptions, UnknownSort, UnknownState,
 };
 use self::facts::{Load, Provenance, ServerFacts, SharedCalendar};
+pub(crate) use self::format::compact_json;
 pub use self::format::{RoundTrip, Time, Uptime};
+pub(crate) use self::healthz::HealthzOptions;
 pub use self::healthz::{Healthz, HealthzFault};
 use self::http::{CONNECTIONS_MAX, Clear, Encrypted};
 use self::places::Places;
@@ -56,6 +58,18 @@ use crate::lifecycle::{Gate, Phase};
 use crate::net::listener;
 use crate::options::{self, Endpoint};
 use crate::server::{Server, Shared, StartError};
+
+/// The pages as functions, for whoever has another way to ask for them than HTTP.
+pub(crate) mod pages {
+    pub(crate) use super::absent::{gatewayz, jsz, leafz};
+    pub(crate) use super::accountz::accountz;
+    pub(crate) use super::accstatz::accstatz_of;
+    pub(crate) use super::connz::connz;
+    pub(crate) use super::healthz::healthz;
+    pub(crate) use super::routez::routez;
+    pub(crate) use super::subsz::subsz;
+    pub(crate) use super::varz::varz;
+}
 
 /// Long pages that are written at the same time. Each holds itself in memory, so there are not to be many.
 const TURNS: usize = 2;
@@ -242,7 +256,13 @@ impl Bind {
 }
 
 impl Shared {
-    fn facts(&self) -> ServerFacts {
+    /// What the calendar said then.
+    pub(crate) fn time_of(&self, instant: Instant) -> Time {
+        let calendar = self.monitor.calendar.observed(now(), calendar_now());
+        calendar.time_of(instant)
+    }
+
+    pub(crate) fn facts(&self) -> ServerFacts {
         let (now, time) = (now(), calendar_now());
         let options = self.options();
         let system_account = options.authorization.system_account.as_deref();
@@ -258,7 +278,7 @@ impl Shared {
         }
     }
 
-    fn load(&self) -> Load {
+    pub(crate) fn load(&self) -> Load {
         Load {
             connections: self.engine.connections(),
             subscriptions: self.subscriptions(),
@@ -270,12 +290,12 @@ impl Shared {
         }
     }
 
-    fn subscriptions(&self) -> usize {
+    pub(crate) fn subscriptions(&self) -> usize {
         let accounts = self.engine.accounts();
         accounts.iter().map(|account| account.subscriptions()).sum()
     }
 
-    fn is_accepting(&self) -> bool {
+    pub(crate) fn is_accepting(&self) -> bool {
         self.lifecycle.phase() == Phase::Running
     }
 }
@@ -345,9 +365,6 @@ impl Server {
     /// Whether the server takes connections. Cheap.
     #[must_use]
     pub fn healthz(&self) -> Healthz {
-        healthz::healthz(
-            self.shared.is_accepting(),
-            healthz::HealthzOptions::default(),
-        )
+        healthz::healthz(self.shared.is_accepting(), HealthzOptions::default())
     }
 }

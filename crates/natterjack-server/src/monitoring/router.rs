@@ -262,6 +262,7 @@ fn connz_options(query: &Query) -> Result<ConnzOptions, Refusal> {
         user: optional(query, "user"),
         account: optional(query, "acc"),
         mqtt_client: optional(query, "mqtt_client"),
+        filter_subject: None,
         sort: query.text("sort").parse()?,
     })
 }

@@ -25,7 +25,7 @@ pub struct Routez {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Route {}
 
-pub(super) fn routez(facts: &ServerFacts) -> Routez {
+pub(crate) fn routez(facts: &ServerFacts) -> Routez {
     Routez {
         server_id: facts.info.server_id.clone(),
         server_name: facts.info.server_name.clone(),

@@ -140,7 +140,7 @@ impl SubscriptionDetail {
 }
 
 /// Counts at once; a list is linear in the subscriptions of the accounts asked for, and keeps no more than the page.
-pub(super) fn subsz(
+pub(crate) fn subsz(
     facts: &ServerFacts,
     engine: &Engine,
     options: &SubszOptions,

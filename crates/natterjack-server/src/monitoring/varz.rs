@@ -232,7 +232,7 @@ pub struct DiskWaits {
     pub max_wait_time: u64,
 }
 
-pub(super) fn varz(facts: &ServerFacts, load: Load) -> Varz {
+pub(crate) fn varz(facts: &ServerFacts, load: Load) -> Varz {
     let (info, options) = (&facts.info, &facts.options);
     let monitoring = &options.monitoring;
     let totals = &load.totals;

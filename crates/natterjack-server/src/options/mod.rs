@@ -38,6 +38,9 @@ pub struct Options {
     pub allow_non_tls: bool,
     /// Who may connect.
     pub authorization: Access,
+    /// Without a `system_account` of its own: whether the server keeps silent in `$SYS`, publishes no events there and
+    /// answers no requests.
+    pub no_system_account: bool,
     /// Largest message, header included, in bytes.
     pub max_payload: usize,
     /// Longest argument list of one operation, in bytes.
@@ -147,6 +150,7 @@ impl Default for Options {
             tls: None,
             allow_non_tls: false,
             authorization: Access::open(),
+            no_system_account: false,
             max_payload: limits.payload_bytes_max,
             max_control_line: limits.control_line_bytes_max,
             max_connections: limits.connections_max,

@@ -7,4 +7,5 @@ mod monitoring;
 mod reload;
 mod slow_consumers;
 mod support;
+mod system;
 mod tls;

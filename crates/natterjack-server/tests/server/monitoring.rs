@@ -329,7 +329,7 @@ async fn pages_of_many_connections_and_subscriptions() {
     assert_eq!(counts[..133], vec![Some(2); 133]);
     assert_eq!(counts[133], Some(1));
 
-    let subscriptions = json(address, "/subsz?subs=1&offset=395&limit=1000").await;
+    let subscriptions = json(address, "/subsz?acc=$G&subs=1&offset=395&limit=1000").await;
     assert_eq!(subscriptions["total"], 399);
     assert_eq!(
         subscriptions["subscriptions_list"].as_array().map(Vec::len),

@@ -1,9 +1,41 @@
-//! SIGHUP: the configuration is read anew, and put in force as a whole or not at all.
+//! SIGHUP, or an operator's request in the system account: the configuration is read anew, and put in force as a whole or not at all.
 
+use natterjack_server::Server;
 use natterjack_server::configuration::Change;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::run::Daemon;
 use crate::settings::{self, Settings};
+
+/// Requests to reload that come in the system account.
+pub(crate) struct Asked(mpsc::Receiver<Answer>);
+
+/// To whoever asked: what came of it.
+type Answer = oneshot::Sender<Result<(), String>>;
+
+/// Requests that wait for the one before them; the server itself bounds them too.
+const ASKED_MAX: usize = 4;
+
+impl Asked {
+    pub(crate) fn of(server: &Server) -> Self {
+        let (sender, asked) = mpsc::channel::<Answer>(ASKED_MAX);
+        server.on_reload_request(move || {
+            let sender = sender.clone();
+            async move {
+                let leaving = || "the server is leaving".to_owned();
+                let (answer, outcome) = oneshot::channel();
+                sender.send(answer).await.map_err(|_| leaving())?;
+                outcome.await.map_err(|_| leaving())?
+            }
+        });
+        Self(asked)
+    }
+
+    /// The next one.
+    pub(crate) async fn next(&mut self) -> Option<Answer> {
+        self.0.recv().await
+    }
+}
 
 /// Why the configuration stays as it is.
 #[derive(Debug, thiserror::Error)]
@@ -29,24 +61,25 @@ fn list(changes: &[Change]) -> String {
 
 impl Daemon<'_> {
     /// Reads the configuration anew, and tells log and service manager what became of it.
-    pub(crate) async fn reload(&mut self) {
+    pub(crate) async fn reload(&mut self) -> Result<(), String> {
         self.notifier.reloading();
-        let status = if self.reload_unannounced().await {
+        let outcome = self.reload_unannounced().await;
+        let status = if outcome.is_ok() {
             self.status()
         } else {
             format!("{}; the last reload failed, see the log", self.status())
         };
         self.notifier.ready(&status);
+        outcome
     }
 
-    /// The same for a server that is leaving: to the service manager it must not look as if it came back. Whether the
-    /// new configuration is in force.
-    pub(crate) async fn reload_unannounced(&mut self) -> bool {
+    /// The same for a server that is leaving: to the service manager it must not look as if it came back.
+    pub(crate) async fn reload_unannounced(&mut self) -> Result<(), String> {
         let outcome = self.try_reload().await;
-        if let Err(error) = &outcome {
+        outcome.map_err(|error| {
             tracing::error!("Failed to reload server configuration: {error}");
-        }
-        outcome.is_ok()
+            error.to_string()
+        })
     }
 
     async fn try_reload(&mut self) -> Result<(), ReloadFailure> {

@@ -15,7 +15,7 @@ use crate::pid_file::PidFileError;
 use crate::settings::Settings;
 use crate::signals::{Request, Signals};
 use crate::systemd::{self, ActivationError, Notifier};
-use crate::{check, complain, settings, state, watchdog};
+use crate::{check, complain, reload, settings, state, watchdog};
 
 /// What nats-server's process ends with after SIGQUIT.
 const QUIT: u8 = 2;
@@ -143,6 +143,8 @@ pub(crate) struct Daemon<'a> {
     pub(crate) files: Files,
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) server: Arc<Server>,
+    /// What operators ask for in the system account.
+    pub(crate) asked: reload::Asked,
 }
 
 impl<'a> Daemon<'a> {
@@ -160,6 +162,7 @@ impl<'a> Daemon<'a> {
         let server = Arc::new(server);
         files.write_ports(settings.daemon().ports_file_dir.as_deref(), &server);
         watchdog::start(Arc::clone(&notifier), Arc::clone(&server));
+        let asked = reload::Asked::of(&server);
         let daemon = Self {
             line,
             settings,
@@ -167,6 +170,7 @@ impl<'a> Daemon<'a> {
             files,
             notifier,
             server,
+            asked,
         };
         daemon.notifier.ready(&daemon.status());
         Ok(daemon)
@@ -179,13 +183,24 @@ impl<'a> Daemon<'a> {
     /// Returns when the server has stopped.
     async fn obey(mut self, signals: &mut Signals) -> ExitCode {
         loop {
-            match signals.next().await {
+            let request = tokio::select! {
+                request = signals.next() => request,
+                Some(answer) = self.asked.next() => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(self.reload().await);
+                    continue;
+                }
+            };
+            match request {
                 Request::Interrupt | Request::Terminate => {
                     self.notifier.stopping("Shutting down", SHUTDOWN_MAX);
                     return self.shut_down(signals).await;
                 }
                 Request::LameDuck => return self.lame_duck(signals).await,
-                Request::Reload => self.reload().await,
+                Request::Reload => {
+                    // It has been logged.
+                    let _ = self.reload().await;
+                }
                 Request::Reopen => self.reopen(),
                 Request::Quit => return self.quit(),
             }
@@ -231,7 +246,7 @@ impl<'a> Daemon<'a> {
                 Request::Quit => return self.quit(),
                 Request::Reopen => self.reopen(),
                 Request::Reload => {
-                    self.reload_unannounced().await;
+                    let _ = self.reload_unannounced().await;
                 }
                 Request::Terminate | Request::LameDuck => {}
             }

@@ -9,7 +9,7 @@ use natterjack_engine::access::{
 
 use crate::configuration::Configuration;
 use crate::configuration::changes::{Change, Changes};
-use crate::configuration::codec::{self, SECONDS, SECRET, TEXT};
+use crate::configuration::codec::{self, SECONDS, SECRET, SWITCH, TEXT};
 use crate::configuration::explain::Printer;
 use crate::configuration::reader::{self, Advise, Reader};
 use crate::configuration::row::{Access, Group, OptionFacts, Reload, Row, Section, settled};
@@ -75,20 +75,14 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
     )
     .alias(&["system"])
     .restart(),
-    Row::new(
+    plain!(
+        Configuration,
         "no_system_account",
-        &Custom::<Configuration>::shorthand("true or false", |_, data, reader| {
-            if codec::switch(data, reader) == Some(true) {
-                reader
-                    .note(
-                        "no_system_account has no effect: the system account costs \
-                           nothing here",
-                    )
-                    .label("has no effect");
-            }
-        }),
-        "Accepted without effect: an unused system account costs nothing.",
+        options.no_system_account,
+        SWITCH,
+        "Without a system_account: publish no events in $SYS and answer no requests there.",
     )
+    .restart()
     .alias(&["no_system", "no_sys_acc"]),
 ];
 

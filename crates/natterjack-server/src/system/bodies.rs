@@ -1,0 +1,307 @@
+//! What events and answers look like: plain data with nats-server's names, in its order (monitoring reference, section 5).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use natterjack_engine::access::{Access, Permissions, SubjectRules, User};
+use natterjack_engine::{ConnectionSnapshot, Totals};
+use serde::{Serialize, Serializer};
+
+use crate::monitoring::{AccountStats, KindCounts, Time};
+
+/// Who the server is; the same in all that it says, until a reload.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Identity {
+    pub(super) name: String,
+    pub(super) host: String,
+    pub(super) id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) cluster: String,
+    pub(super) ver: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tags: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) jetstream: bool,
+    pub(super) flags: u64,
+}
+
+/// Who says something, and when.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ServerObject {
+    #[serde(flatten)]
+    pub(super) identity: SharedIdentity,
+    /// Counted through all that this server says.
+    pub(super) seq: u64,
+    pub(super) time: Time,
+}
+
+/// An [`Identity`] that many messages refer to.
+#[derive(Clone, Debug)]
+pub(super) struct SharedIdentity(pub(super) Arc<Identity>);
+
+impl Serialize for SharedIdentity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// What an event begins with.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Typed {
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) id: String,
+    pub(super) timestamp: Time,
+}
+
+pub(super) const CLIENT_CONNECT: &str = "io.nats.server.advisory.v1.client_connect";
+pub(super) const CLIENT_DISCONNECT: &str = "io.nats.server.advisory.v1.client_disconnect";
+pub(super) const ACCOUNT_CONNECTIONS: &str = "io.nats.server.advisory.v1.account_connections";
+
+#[derive(Serialize)]
+pub(super) struct ClientConnect<'a> {
+    #[serde(flatten)]
+    pub(super) typed: Typed,
+    pub(super) server: ServerObject,
+    pub(super) client: ClientObject<'a>,
+}
+
+#[derive(Serialize)]
+pub(super) struct ClientDisconnect<'a> {
+    #[serde(flatten)]
+    pub(super) typed: Typed,
+    pub(super) server: ServerObject,
+    pub(super) client: ClientObject<'a>,
+    /// By the client.
+    pub(super) sent: Messages,
+    /// By the client.
+    pub(super) received: Messages,
+    pub(super) reason: &'static str,
+}
+
+#[derive(Clone, Serialize)]
+pub(super) struct AccountConnections {
+    #[serde(flatten)]
+    pub(super) typed: Typed,
+    pub(super) server: ServerObject,
+    #[serde(flatten)]
+    pub(super) stats: AccountStats,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Messages {
+    pub(super) msgs: u64,
+    pub(super) bytes: u64,
+}
+
+/// A client as events show it.
+#[derive(Serialize)]
+pub(super) struct ClientObject<'a> {
+    start: Time,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    host: String,
+    id: u64,
+    acc: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    user: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    lang: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    ver: &'a str,
+    /// In nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtt: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop: Option<Time>,
+    name_tag: &'a str,
+    kind: &'static str,
+    client_type: &'static str,
+}
+
+impl<'a> ClientObject<'a> {
+    /// `times` are those of its beginning and its end. The round-trip time is told at the end.
+    pub(super) fn new(client: &'a ConnectionSnapshot, start: Time, stop: Option<Time>) -> Self {
+        let facts = &client.client;
+        let round_trip = client.round_trip.filter(|_| stop.is_some());
+        Self {
+            start,
+            host: client
+                .address
+                .map(|address| address.ip().to_canonical().to_string())
+                .unwrap_or_default(),
+            id: client.id,
+            acc: &facts.account,
+            user: facts.user.as_deref().unwrap_or_default(),
+            name: &facts.name,
+            lang: &facts.language,
+            ver: &facts.version,
+            rtt: round_trip.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
+            stop,
+            name_tag: &facts.account,
+            kind: "Client",
+            client_type: "nats",
+        }
+    }
+}
+
+/// An answer.
+#[derive(Serialize)]
+pub(super) struct Envelope<T: Serialize> {
+    pub(super) server: ServerObject,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) data: Option<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<Fault>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Fault {
+    /// 400 for what was asked, 500 for what came of it.
+    pub(super) code: u16,
+    pub(super) description: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct ServerId<'a> {
+    pub(super) name: &'a str,
+    pub(super) host: &'a str,
+    pub(super) id: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct ServerStats {
+    pub(super) server: ServerObject,
+    pub(super) statsz: Statsz,
+}
+
+#[derive(Serialize)]
+pub(super) struct Statsz {
+    pub(super) start: Time,
+    pub(super) mem: u64,
+    pub(super) cores: usize,
+    pub(super) cpu: f64,
+    pub(super) connections: usize,
+    pub(super) total_connections: u64,
+    pub(super) active_accounts: usize,
+    pub(super) subscriptions: usize,
+    pub(super) sent: Messages,
+    pub(super) sent_to_clients: Messages,
+    pub(super) received: Messages,
+    pub(super) received_from_clients: Messages,
+    pub(super) slow_consumers: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) slow_consumer_stats: Option<KindCounts>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) stale_connections: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stale_connection_stats: Option<KindCounts>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) stalled_clients: u64,
+    pub(super) active_servers: usize,
+    pub(super) gomaxprocs: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl Statsz {
+    /// The messages of all clients, as totals have them: delivered to them, and published by them.
+    pub(super) fn traffic(totals: &Totals) -> (Messages, Messages) {
+        let messages = |msgs, bytes| Messages { msgs, bytes };
+        (
+            messages(totals.messages_out, totals.bytes_out),
+            messages(totals.messages_in, totals.bytes_in),
+        )
+    }
+}
+
+/// What a user is told about itself.
+#[derive(Serialize)]
+pub(super) struct UserInfo<'a> {
+    user: &'a str,
+    account: &'a str,
+    account_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permissions: Option<PermissionsObject<'a>>,
+}
+
+#[derive(Serialize)]
+struct PermissionsObject<'a> {
+    publish: RulesObject<'a>,
+    subscribe: RulesObject<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    responses: Option<ResponsesObject>,
+}
+
+#[derive(Serialize)]
+struct RulesObject<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    allow: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    deny: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ResponsesObject {
+    max: i64,
+    /// In nanoseconds; negative is for ever.
+    ttl: i64,
+}
+
+impl<'a> UserInfo<'a> {
+    pub(super) fn new(client: &'a ConnectionSnapshot, access: &'a Access) -> Self {
+        let facts = &client.client;
+        let user = facts.user.as_deref().unwrap_or_default();
+        Self {
+            user,
+            account: &facts.account,
+            account_name: &facts.account,
+            permissions: permissions_of(user, access).map(PermissionsObject::new),
+        }
+    }
+}
+
+fn permissions_of<'a>(name: &str, access: &'a Access) -> Option<&'a Permissions> {
+    let find = |users: &'a [User]| users.iter().find(|user| user.name == name);
+    let or_default = |user: &'a User, default: &'a Option<Permissions>| {
+        user.permissions.as_ref().or(default.as_ref())
+    };
+    if let Some(user) = find(&access.users) {
+        return or_default(user, &access.default_permissions);
+    }
+    let mut accounts = access.accounts.iter();
+    accounts.find_map(|account| {
+        find(&account.users).map(|user| or_default(user, &account.default_permissions))
+    })?
+}
+
+impl<'a> PermissionsObject<'a> {
+    fn new(permissions: &'a Permissions) -> Self {
+        let rules = |rules: &'a SubjectRules| RulesObject {
+            allow: rules.allow.as_deref().unwrap_or_default(),
+            deny: &rules.deny,
+        };
+        Self {
+            publish: rules(&permissions.publish),
+            subscribe: rules(&permissions.subscribe),
+            responses: permissions.responses.map(|limit| ResponsesObject {
+                max: if limit.messages_max == 0 {
+                    1
+                } else {
+                    limit.messages_max
+                },
+                ttl: if limit.never_expires {
+                    -1
+                } else {
+                    i64::try_from(limit.expires.as_nanos()).unwrap_or(i64::MAX)
+                },
+            }),
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! What the server can be asked in the system account: the subjects, and from a request to its answer. The answers are
+//! the monitoring pages' own (monitoring reference, section 5).
+
+use serde::Serialize;
+
+use super::System;
+use super::bodies::{Envelope, Fault, ServerId};
+use super::question::{BadQuestion, Question};
+use crate::clock::now;
+use crate::monitoring::pages::{
+    accountz, accstatz_of, connz, gatewayz, healthz, jsz, leafz, routez, subsz, varz,
+};
+use crate::monitoring::{
+    ConnectionState, ConnzOptions, HealthzOptions, Subscriptions, SubszOptions, compact_json,
+};
+use crate::server::Shared;
+use natterjack_engine::{CloseReason, SubscriptionFilter};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Statsz,
+    Idz,
+    Varz,
+    Connz,
+    Subsz,
+    Routez,
+    Gatewayz,
+    Leafz,
+    Accountz,
+    Jsz,
+    Healthz,
+    Reload,
+    Kick,
+    LameDuck,
+    AccountConnz,
+    AccountSubsz,
+    AccountLeafz,
+    AccountJsz,
+    AccountInfo,
+    AccountStatz,
+    AccountConns,
+    AccountsStatz,
+    SubscriptionCount,
+}
+
+/// Pages that any server and one server can be asked for.
+const PAGES: [(&str, Kind); 11] = [
+    ("STATSZ", Kind::Statsz),
+    ("IDZ", Kind::Idz),
+    ("VARZ", Kind::Varz),
+    ("CONNZ", Kind::Connz),
+    ("SUBSZ", Kind::Subsz),
+    ("ROUTEZ", Kind::Routez),
+    ("GATEWAYZ", Kind::Gatewayz),
+    ("LEAFZ", Kind::Leafz),
+    ("ACCOUNTZ", Kind::Accountz),
+    ("JSZ", Kind::Jsz),
+    ("HEALTHZ", Kind::Healthz),
+];
+
+/// What can be asked about an account.
+const OF_ACCOUNTS: [(&str, Kind); 7] = [
+    ("CONNZ", Kind::AccountConnz),
+    ("SUBSZ", Kind::AccountSubsz),
+    ("LEAFZ", Kind::AccountLeafz),
+    ("JSZ", Kind::AccountJsz),
+    ("INFO", Kind::AccountInfo),
+    ("STATZ", Kind::AccountStatz),
+    ("CONNS", Kind::AccountConns),
+];
+
+/// All subjects the server with this id listens to.
+pub(super) fn subjects(server_id: &str) -> Vec<(String, Kind)> {
+    let mut subjects = vec![("$SYS.REQ.SERVER.PING".to_owned(), Kind::Statsz)];
+    for (name, kind) in PAGES {
+        subjects.push((format!("$SYS.REQ.SERVER.PING.{name}"), kind));
+        subjects.push((format!("$SYS.REQ.SERVER.{server_id}.{name}"), kind));
+    }
+    for (name, kind) in [
+        ("RELOAD", Kind::Reload),
+        ("KICK", Kind::Kick),
+        ("LDM", Kind::LameDuck),
+    ] {
+        subjects.push((format!("$SYS.REQ.SERVER.{server_id}.{name}"), kind));
+    }
+    for (name, kind) in OF_ACCOUNTS {
+        subjects.push((format!("$SYS.REQ.ACCOUNT.*.{name}"), kind));
+    }
+    subjects.push((
+        "$SYS.REQ.ACCOUNT.PING.STATZ".to_owned(),
+        Kind::AccountsStatz,
+    ));
+    subjects.push(("$SYS.REQ.ACCOUNT.NSUBS".to_owned(), Kind::SubscriptionCount));
+    subjects
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) kind: Kind,
+    /// The account in the subject, where there is one.
+    pub(super) account: String,
+    pub(super) payload: Vec<u8>,
+}
+
+/// What the server does about a request.
+pub(super) enum Answer {
+    Body(Vec<u8>),
+    /// Nothing is said: the question was for others, or makes no sense.
+    None,
+    /// The body comes from elsewhere.
+    Reload,
+}
+
+/// Why there is no data.
+enum Refusal {
+    Question(BadQuestion),
+    /// What came of it, and whether nats-server says `"data":null` beside it.
+    Outcome {
+        description: String,
+        null: bool,
+    },
+    /// It is for others, or about nothing.
+    Silent,
+}
+
+impl From<BadQuestion> for Refusal {
+    fn from(error: BadQuestion) -> Self {
+        Self::Question(error)
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Refusal {
+    Refusal::Outcome {
+        description: error.to_string(),
+        null: true,
+    }
+}
+
+/// Whether the answer may take long.
+pub(super) fn is_listing(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Connz
+            | Kind::Subsz
+            | Kind::AccountConnz
+            | Kind::AccountSubsz
+            | Kind::SubscriptionCount
+    )
+}
+
+/// Answers a request.
+pub(super) fn answer(system: &System, shared: &Shared, request: &Request) -> Answer {
+    match try_answer(system, shared, request) {
+        Ok(answer) => answer,
+        Err(Refusal::Silent) => Answer::None,
+        // What is no question to these gets no answer, as on nats-server.
+        Err(Refusal::Question(_))
+            if matches!(request.kind, Kind::AccountConns | Kind::SubscriptionCount) =>
+        {
+            Answer::None
+        }
+        Err(Refusal::Question(error)) => Answer::Body(compact_json(&Envelope::<()> {
+            server: system.server(shared),
+            data: None,
+            error: Some(Fault {
+                code: 400,
+                description: error.to_string(),
+            }),
+        })),
+        Err(Refusal::Outcome { description, null }) => {
+            Answer::Body(fault(system, shared, description, null))
+        }
+    }
+}
+
+/// An answer that says what went wrong on the server's side.
+pub(super) fn fault(system: &System, shared: &Shared, description: String, null: bool) -> Vec<u8> {
+    compact_json(&Envelope {
+        server: system.server(shared),
+        data: null.then_some(()),
+        error: Some(Fault {
+            code: 500,
+            description,
+        }),
+    })
+}
+
+/// An answer that says that it was done.
+pub(super) fn done(system: &System, shared: &Shared) -> Vec<u8> {
+    compact_json(&Envelope::<()> {
+        server: system.server(shared),
+        data: None,
+        error: None,
+    })
+}
+
+fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Answer, Refusal> {
+    if request.kind == Kind::Idz {
+        // Whatever is asked.
+        let server = system.identity(shared);
+        return Ok(Answer::Body(compact_json(&ServerId {
+            name: &server.name,
+            host: &server.host,
+            id: &server.id,
+        })));
+    }
+    let is_about_one = matches!(request.kind, Kind::Kick | Kind::LameDuck);
+    if is_about_one && (request.payload.is_empty() || Question::parse(&request.payload).is_err()) {
+        return Err(Refusal::Silent);
+    }
+    let question = Question::parse(&request.payload)?;
+    if question.is_for_others(&system.identity(shared))? {
+        return Err(Refusal::Silent);
+    }
+    let engine = &*shared.engine;
+    let account = || Some(request.account.clone());
+    let data = Data { system, shared };
+    let facts = || shared.facts();
+    match request.kind {
+        Kind::Idz => Err(Refusal::Silent),
+        Kind::Statsz => Ok(Answer::Body(system.statsz(shared))),
+        Kind::Varz => data.of(varz(&facts(), shared.load())),
+        Kind::Connz => {
+            data.of(connz(&facts(), engine, &connz_options(&question, None)?).map_err(failed)?)
+        }
+        Kind::AccountConnz => {
+            data.of(connz(&facts(), engine, &connz_options(&question, account())?).map_err(failed)?)
+        }
+        Kind::Subsz => {
+            data.of(subsz(&facts(), engine, &subsz_options(&question)?).map_err(failed)?)
+        }
+        Kind::AccountSubsz => {
+            let options = SubszOptions {
+                subscriptions: true,
+                account: account(),
+                ..subsz_options(&question)?
+            };
+            data.of(subsz(&facts(), engine, &options).map_err(failed)?)
+        }
+        Kind::Routez => data.of(routez(&facts())),
+        Kind::Gatewayz => data.of(gatewayz(&facts())),
+        Kind::Leafz | Kind::AccountLeafz => data.of(leafz(&facts())),
+        Kind::Accountz => {
+            let account = question.text("account")?;
+            data.of(accountz(&facts(), engine, account.as_deref()).map_err(failed)?)
+        }
+        Kind::AccountInfo => {
+            let page = accountz(&facts(), engine, Some(&request.account)).map_err(failed)?;
+            data.of(page.account_detail)
+        }
+        Kind::Jsz => data.of(jsz(&facts())),
+        Kind::AccountJsz => Err(failed("jetstream not enabled")),
+        Kind::Healthz => {
+            let options = HealthzOptions {
+                has_account: question.text("account")?.is_some(),
+                has_stream: question.text("stream")?.is_some(),
+                has_consumer: question.text("consumer")?.is_some(),
+                details: question.flag("details")?,
+            };
+            data.of(healthz(shared.is_accepting(), options).with_status_code())
+        }
+        Kind::AccountStatz => {
+            // Another subscription answers that.
+            if request.account == "PING" {
+                return Err(Refusal::Silent);
+            }
+            statz(&data, Some(vec![request.account.clone()]), &question)
+        }
+        Kind::AccountsStatz => statz(&data, question.texts("accounts")?, &question),
+        Kind::AccountConns => {
+            let named = question.text("acc")?;
+            let Some(account) = engine.account(&request.account) else {
+                return Err(Refusal::Silent);
+            };
+            let is_it = named.is_none_or(|named| named == request.account);
+            if !is_it || account.snapshot().connections == 0 {
+                return Err(Refusal::Silent);
+            }
+            Ok(Answer::Body(system.account_connections(shared, &account)))
+        }
+        Kind::SubscriptionCount => subscription_count(shared, &question),
+        Kind::Reload => Ok(Answer::Reload),
+        Kind::Kick => {
+            let id = question.unsigned("cid")?;
+            if engine.close_connection(id, CloseReason::Kicked) {
+                Ok(Answer::Body(done(system, shared)))
+            } else {
+                Err(Refusal::Outcome {
+                    description: "no such client or leafnode id".to_owned(),
+                    null: false,
+                })
+            }
+        }
+        Kind::LameDuck => {
+            let id = question.unsigned("cid")?;
+            if engine.announce_lame_duck_to(id, now()) {
+                Ok(Answer::Body(done(system, shared)))
+            } else {
+                Err(Refusal::Outcome {
+                    description: "no such client id".to_owned(),
+                    null: false,
+                })
+            }
+        }
+    }
+}
+
+/// Answers with data.
+struct Data<'a> {
+    system: &'a System,
+    shared: &'a Shared,
+}
+
+impl Data<'_> {
+    fn of(&self, data: impl Serialize) -> Result<Answer, Refusal> {
+        Ok(Answer::Body(compact_json(&Envelope {
+            server: self.system.server(self.shared),
+            data: Some(data),
+            error: None,
+        })))
+    }
+}
+
+fn statz(
+    data: &Data<'_>,
+    accounts: Option<Vec<String>>,
+    question: &Question,
+) -> Result<Answer, Refusal> {
+    let with_unused = question.flag("include_unused")?;
+    let shared = data.shared;
+    let accounts = accounts.filter(|names| !names.is_empty());
+    let page = accstatz_of(
+        &shared.facts(),
+        &shared.engine,
+        accounts.as_deref(),
+        with_unused,
+    );
+    if page.account_statz.is_empty() && !with_unused {
+        return Err(Refusal::Silent);
+    }
+    data.of(page)
+}
+
+/// Subscriptions of clients that a message to a subject would reach, or with a subject with wildcards those that are
+/// for parts of it. Linear in the account's subscriptions.
+fn subscription_count(shared: &Shared, question: &Question) -> Result<Answer, Refusal> {
+    let (Some(account), Some(subject)) = (question.text("acc")?, question.text("subject")?) else {
+        return Err(Refusal::Silent);
+    };
+    // As Go writes bytes.
+    let queue = match question.text("queue")? {
+        None => None,
+        Some(text) => Some(base64(&text).ok_or(Refusal::Silent)?),
+    };
+    let known = shared.engine.account(&account);
+    if known.is_none_or(|account| account.snapshot().connections == 0) {
+        return Err(Refusal::Silent);
+    }
+    let is_literal = natterjack_subject::is_literal(subject.as_bytes());
+    let filter = SubscriptionFilter {
+        account: Some(&account),
+        ..SubscriptionFilter::default()
+    };
+    let mut count = 0_u64;
+    shared.engine.for_each_subscription(filter, |held| {
+        let is_meant = if is_literal {
+            natterjack_subject::matches(held.subject, subject.as_bytes())
+        } else {
+            natterjack_subject::matches(subject.as_bytes(), held.subject)
+        };
+        let is_of_queue = queue
+            .as_deref()
+            .is_none_or(|queue| held.queue == Some(queue));
+        // The server's own connection has the number 0.
+        count += u64::from(is_meant && is_of_queue && held.connection != 0);
+    });
+    Ok(Answer::Body(count.to_string().into_bytes()))
+}
+
+/// Decodes standard base64.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    data_encoding::BASE64.decode(text.as_bytes()).ok()
+}
+
+fn connz_options(question: &Question, account: Option<String>) -> Result<ConnzOptions, Refusal> {
+    let is_detailed = question.flag("subscriptions_detail")?;
+    let subscriptions = match (question.flag("subscriptions")?, is_detailed) {
+        (_, true) => Subscriptions::Detail,
+        (true, false) => Subscriptions::Subjects,
+        (false, false) => Subscriptions::Count,
+    };
+    Ok(ConnzOptions {
+        auth: question.flag("auth")?,
+        subscriptions,
+        offset: question.count("offset")?,
+        limit: question.count("limit")?,
+        cid: Some(question.unsigned("cid")?).filter(|&id| id > 0),
+        state: match question.integer("state")? {
+            1 => ConnectionState::Closed,
+            2 => ConnectionState::All,
+            _ => ConnectionState::Open,
+        },
+        user: question.text("user")?,
+        account: match account {
+            Some(account) => Some(account),
+            None => question.text("acc")?,
+        },
+        filter_subject: question.text("filter_subject")?,
+        mqtt_client: question.text("mqtt_client")?,
+        sort: match question.text("sort")? {
+            Some(sort) => sort.parse().map_err(failed)?,
+            None => Default::default(),
+        },
+    })
+}
+
+fn subsz_options(question: &Question) -> Result<SubszOptions, BadQuestion> {
+    Ok(SubszOptions {
+        subscriptions: question.flag("subscriptions")?,
+        offset: question.count("offset")?,
+        limit: question.count("limit")?,
+        test: question.text("test")?,
+        account: question.text("account")?,
+    })
+}
