@@ -285,7 +285,7 @@ impl Checker<'_> {
             let folder = path
                 .parent()
                 .filter(|folder| !folder.as_os_str().is_empty());
-            let folder = folder.unwrap_or(Path::new("."));
+            let folder = folder.unwrap_or_else(|| Path::new("."));
             if path.is_dir() {
                 let message = format!("{option} {} is a folder here", path.display());
                 self.say(Severity::Note, &[option], message)

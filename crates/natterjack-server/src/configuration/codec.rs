@@ -317,6 +317,12 @@ pub(crate) static SECRET: Codec<Option<Secret>> = Codec {
     is_secret: true,
 };
 
+fn is_like_variable(text: &str) -> bool {
+    let name = text.strip_prefix('$').unwrap_or_default();
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(is_part) && name.starts_with(|first: char| !first.is_ascii_digit())
+}
+
 /// Whether what begins like a bcrypt hash goes on like one.
 fn is_whole_hash(hash: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"./".contains(&byte);
@@ -325,6 +331,14 @@ fn is_whole_hash(hash: &str) -> bool {
 
 pub(crate) fn secret(data: &Data, reader: &mut Reader<'_>) -> Option<Secret> {
     let secret = text(data, reader)?;
+    if is_like_variable(&secret) && reader.variable().is_none() && reader.span().is_some() {
+        let name = reader.name().to_owned();
+        reader
+            .note(format!(
+                "{name} looks like a variable in quotes, which make it that very text"
+            ))
+            .help("leave out the quotes if the variable's value is meant");
+    }
     if is_bcrypt(&secret) && !is_whole_hash(&secret) {
         let (name, length) = (reader.name().to_owned(), secret.chars().count());
         reader
@@ -342,9 +356,15 @@ pub(crate) fn text(data: &Data, reader: &mut Reader<'_>) -> Option<String> {
     match data {
         Data::Text(text) => Some(text.clone()),
         other => {
+            // Quotes around `$name` would make it a text, and not the variable's value.
+            let advice = match reader.variable() {
+                Some((name, true)) => format!("the variable needs quotes inside: {name}='\"…\"'"),
+                Some((name, false)) => format!("put the definition of {name} in quotes"),
+                None => "put it in quotes".to_owned(),
+            };
             let diagnostic = reader.expected("a text", other);
             if !matches!(other, Data::Map(_) | Data::List(_)) {
-                diagnostic.help("put it in quotes");
+                diagnostic.help(advice);
             }
             None
         }

@@ -55,6 +55,18 @@ impl<'a> Reader<'a> {
         self.origins.contains_key(&self.path_of(key))
     }
 
+    /// The variable that the value being read came from, and whether the environment defines it.
+    pub(crate) fn variable(&self) -> Option<(&str, bool)> {
+        match self.origins.get(&self.path)? {
+            Origin::Variable {
+                name,
+                is_environment,
+                ..
+            } => Some((name, *is_environment)),
+            Origin::File(_) | Origin::Flag(_) => None,
+        }
+    }
+
     pub(crate) fn span(&self) -> Option<Span> {
         match self.place {
             Place::File(span) => Some(span),

@@ -498,6 +498,19 @@ fn what_would_surprise_is_said() {
              no file is written without",
         ],
     );
+    check(
+        "authorization { token: \"$TOKEN\" }",
+        &[
+            "note 1:24: token looks like a variable in quotes, which make it that very text - leave out the quotes if \
+             the variable's value is meant",
+        ],
+    );
+    check(
+        "SECRET = 12\nauthorization { token: $SECRET }",
+        &[
+            "error 2:24: token must be a text, not a whole number - put the definition of SECRET in quotes",
+        ],
+    );
     // What follows from a mistake is not said on top of it.
     check(
         "authorization { user: a, password: 12 }",

@@ -6,8 +6,10 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use natterjack_engine::{ClientSession, CloseReason, Outbox, PeerCertificate, TlsFacts};
 use rustls::{AlertDescription, CertificateError, Error, ProtocolVersion, ServerConnection};
+use rustls_pki_types::UnixTime;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -290,12 +292,16 @@ fn explain(error: &Error) -> String {
         Error::InvalidCertificate(reason) => {
             let reason = match reason {
                 CertificateError::UnknownIssuer => "signed by an unknown authority".to_owned(),
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                    "expired".to_owned()
+                CertificateError::ExpiredContext { not_after, .. } => {
+                    format!("expired on {}", moment(*not_after))
                 }
-                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                    "not valid yet".to_owned()
+                CertificateError::Expired => "expired".to_owned(),
+                // A wrong clock is as likely as a wrong certificate.
+                CertificateError::NotValidYetContext { not_before, time } => {
+                    let (begin, now) = (moment(*not_before), moment(*time));
+                    format!("not valid before {begin}, and it is {now} here")
                 }
+                CertificateError::NotValidYet => "not valid yet".to_owned(),
                 CertificateError::InvalidPurpose
                 | CertificateError::InvalidPurposeContext { .. } => {
                     "not made for clients (extended key usage clientAuth)".to_owned()
@@ -317,6 +323,13 @@ fn explain(error: &Error) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// As `2026-11-21T04:29:44Z`.
+fn moment(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds)
+        .map_or_else(|_| format!("{seconds}"), |moment| moment.to_string())
 }
 
 async fn shake_hands(
@@ -436,6 +449,22 @@ fn step(connection: &mut ServerConnection, bytes: &mut &[u8]) -> Result<(), Erro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn when_a_certificate_ended_or_begins_is_told() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let said = |reason| explain(&Error::InvalidCertificate(reason));
+        let (not_after, not_before, time) = (at(86_400), at(4 * 86_400), at(2 * 86_400));
+        assert_eq!(
+            said(CertificateError::ExpiredContext { time, not_after }),
+            "failed to verify the client's certificate: expired on 1970-01-02T00:00:00Z"
+        );
+        assert_eq!(
+            said(CertificateError::NotValidYetContext { time, not_before }),
+            "failed to verify the client's certificate: not valid before 1970-01-05T00:00:00Z, and it is \
+             1970-01-03T00:00:00Z here"
+        );
+    }
 
     #[test]
     fn a_record_is_known_by_its_header() {
