@@ -10,6 +10,9 @@ mod listener;
 mod logins;
 mod secrets;
 
+/// A test of one server, and its name.
+type Test = (&'static str, fn(testkit::Kind));
+
 pub(crate) fn trials() -> Vec<Trial> {
     let suites = [
         logins::trials(),

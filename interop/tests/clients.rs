@@ -9,6 +9,7 @@ use testkit::{Config, Kind, ServerUnderTest};
 use crate::trial;
 
 mod async_nats;
+mod logins;
 mod script;
 
 /// What is played. A script knows each by this name; for async-nats it is a function.
@@ -78,7 +79,7 @@ impl Client {
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
+    let mut trials = logins::trials();
     for client in Client::ALL {
         for scenario in SCENARIOS {
             for kind in Kind::ALL {

@@ -22,6 +22,7 @@ use libtest_mimic::Trial;
 use serde_json::json;
 use testkit::{Config, HttpAnswer, Kind, Listener, Peer, ServerUnderTest};
 
+use super::Test;
 use super::authority::{MUTUAL, config};
 use super::client::{Client, Outcome, Resumption, Transport};
 use crate::trial;
@@ -30,7 +31,7 @@ const TOKEN: &str = "authorization { token: t }\n";
 const VIOLATION: &str = "Authorization Violation";
 
 pub(super) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn(Kind)); 17] = [
+    let tests: [Test; 17] = [
         ("sizes_that_overflow", sizes_that_overflow),
         ("strangers_are_bounded", strangers_are_bounded),
         (

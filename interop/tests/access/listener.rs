@@ -9,12 +9,13 @@ use rcgen::date_time_ymd;
 use tempfile::TempDir;
 use testkit::{Kind, PATIENCE, Program, ServerUnderTest, programs};
 
+use super::Test;
 use super::authority::{MUTUAL, Pair, TLS, config, impostor, named, self_signed, trusted};
 use super::client::{Client, Outcome, Transport};
 use crate::trial;
 
 pub(super) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn(Kind)); 6] = [
+    let tests: [Test; 6] = [
         ("versions", versions),
         ("certificates_of_clients", certificates_of_clients),
         ("a_pin_that_is_revoked", a_pin_that_is_revoked),
