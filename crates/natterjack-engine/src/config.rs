@@ -15,7 +15,7 @@ use natterjack_wire::client::ServerInfo;
 use crate::access::{Access, AccountAccess, AccountLimits, Directory, Mapping};
 use crate::account::{Account, GLOBAL_ACCOUNT};
 use crate::delivery::outbox::{Outbox, OutboxLimits};
-use crate::exchange::Mappings;
+use crate::exchange::{Mappings, StreamImports};
 use crate::limits::{Limits, WriteTimeout};
 
 /// Everything about an engine that can change while it runs.
@@ -52,6 +52,7 @@ struct Terms {
     account: Arc<Account>,
     limits: AccountLimits,
     mappings: Option<Arc<Mappings>>,
+    stream_imports: Option<Arc<StreamImports>>,
 }
 
 impl Config {
@@ -103,19 +104,29 @@ impl Config {
             .collect();
         let terms = |account: &Arc<Account>| {
             let listed = listed.get(account.name());
-            let mappings = match unchanged.and_then(|before| before.by_name.get(account.name())) {
-                Some(before) => before.mappings.clone(),
-                None => {
-                    let is_global = account.name() == GLOBAL_ACCOUNT;
-                    let global: &[Mapping] = if is_global { &access.mappings } else { &[] };
-                    let mappings = listed.map_or(global, |listed| &listed.mappings);
-                    Mappings::new(mappings, &info.cluster).map(Arc::new)
-                }
+            let limits = listed.map(|listed| listed.limits).unwrap_or_default();
+            if let Some(before) = unchanged.and_then(|before| before.by_name.get(account.name())) {
+                return Terms {
+                    account: Arc::clone(account),
+                    limits,
+                    mappings: before.mappings.clone(),
+                    stream_imports: before.stream_imports.clone(),
+                };
+            }
+            let is_global = account.name() == GLOBAL_ACCOUNT;
+            let global: &[Mapping] = if is_global { &access.mappings } else { &[] };
+            let mappings = listed.map_or(global, |listed| &listed.mappings);
+            let find = |name: &str| {
+                let found = accounts.iter().find(|account| account.name() == name);
+                found.map(Arc::clone)
             };
+            let stream_imports =
+                listed.and_then(|listed| StreamImports::new(listed, &access, find));
             Terms {
                 account: Arc::clone(account),
-                limits: listed.map(|listed| listed.limits).unwrap_or_default(),
-                mappings,
+                limits,
+                mappings: Mappings::new(mappings, &info.cluster).map(Arc::new),
+                stream_imports: stream_imports.map(Arc::new),
             }
         };
         let by_name: HashMap<_, _> = accounts
@@ -144,6 +155,11 @@ impl Config {
     /// What becomes of subjects that clients of an account publish to.
     pub(crate) fn mappings(&self, account: &str) -> Option<&Arc<Mappings>> {
         self.by_name.get(account)?.mappings.as_ref()
+    }
+
+    /// What an account hears of others.
+    pub(crate) fn stream_imports(&self, account: &str) -> Option<&Arc<StreamImports>> {
+        self.by_name.get(account)?.stream_imports.as_ref()
     }
 
     pub(crate) fn outbox_limits(&self) -> OutboxLimits {

@@ -7,6 +7,7 @@
 //! it may answer), and `problems` (what contradicts itself).
 
 mod distinguished_name;
+mod exchange;
 mod mapping;
 mod nkey;
 mod password;
@@ -23,6 +24,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::exchange::{
+    Export, ExportProblem, Import, ImportProblem, StreamExport, StreamImport,
+};
 pub use self::mapping::{Destination, Mapping, MappingProblem};
 pub use self::password::{PasswordCheck, is_bcrypt};
 pub(crate) use self::permissions::CompiledPermissions;
@@ -128,6 +132,12 @@ pub struct AccountAccess {
     /// Subjects that are replaced by others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mappings: Vec<Mapping>,
+    /// What other accounts may use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exports: Vec<Export>,
+    /// What is used of other accounts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub imports: Vec<Import>,
 }
 
 /// Bounds of an account. `None` and negative numbers set none; the server's own bounds hold beside them.

@@ -8,7 +8,9 @@ use thiserror::Error;
 
 use super::nkey::{PublicKey, Role};
 use super::permissions::split;
-use super::{Access, Credential, Mapping, MappingProblem, Permissions, User};
+use super::{
+    Access, Credential, ExportProblem, ImportProblem, Mapping, MappingProblem, Permissions, User,
+};
 use crate::account::{GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
 
 /// Something in [`Access`] that cannot work.
@@ -83,6 +85,26 @@ pub enum AccessProblem {
         source_subject: String,
         /// What is wrong.
         problem: MappingProblem,
+    },
+    /// An export that cannot work.
+    #[error("error adding stream export {subject:?} of account {account:?}: {problem}")]
+    InvalidExport {
+        /// The account.
+        account: String,
+        /// What is exported.
+        subject: String,
+        /// What is wrong.
+        problem: ExportProblem,
+    },
+    /// An import that cannot work.
+    #[error("error adding stream import {subject:?} of account {account:?}: {problem}")]
+    InvalidImport {
+        /// The account.
+        account: String,
+        /// What is imported.
+        subject: String,
+        /// What is wrong.
+        problem: ImportProblem,
     },
     /// `no_auth_user` without any users.
     #[error("no_auth_user: {0:?} present, but users/nkeys are not defined")]
@@ -171,6 +193,7 @@ impl Access {
         self.subjects(&mut problems);
         self.references(&mut problems);
         self.mappings(&mut problems);
+        problems.extend(self.exchange_problems());
         problems
     }
 

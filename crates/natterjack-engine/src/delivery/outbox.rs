@@ -397,7 +397,7 @@ impl Outbox {
         });
         if subscription.is_exhausted() {
             subscription.close();
-            state.finished.push(Arc::clone(subscription));
+            state.finished.push(Subscription::original_of(subscription));
             *exhausted = true;
         }
         (self.queued(state, subscription, must_flush), taken)

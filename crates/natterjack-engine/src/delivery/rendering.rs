@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::queue::Queue;
 use super::run::{Frame, Run};
+use super::subscription::Subscription;
 use super::transport::{SliceWrite, Slices};
+use crate::exchange::Transform;
 use crate::limits::BODY_PIECE_BYTES;
 
 /// Reused from run to run, so that rendering allocates nothing once the buffers have grown.
@@ -20,6 +22,8 @@ pub(crate) struct Renderer {
     /// What `block` and `pieces` were rendered for; `None` if for something that no other target wants.
     key: Option<Key>,
     sid: Vec<u8>,
+    /// What a subject is renamed to.
+    name: Vec<u8>,
     messages: usize,
     payload_bytes: usize,
     bytes: usize,
@@ -31,6 +35,26 @@ pub(crate) struct Renderer {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Key {
     headers: bool,
+    /// Where the transform is that subjects went through; a run outlives no transform.
+    rename: Option<usize>,
+}
+
+/// What makes a difference to the bytes a subscription is sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    sid: &'a [u8],
+    headers: bool,
+    rename: Option<&'a Transform>,
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn of(subscription: &'a Subscription) -> Self {
+        Self {
+            sid: subscription.sid(),
+            headers: subscription.outbox().headers(),
+            rename: subscription.rename(),
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -83,19 +107,21 @@ impl Renderer {
         &'a mut self,
         run: &Run,
         source: Source<'a>,
-        sid: &[u8],
-        headers: bool,
+        target: Target<'_>,
         is_shared: bool,
     ) -> Rendering<'a> {
         // Without headers in the run it makes no difference whether the target knows them.
         let key = Key {
-            headers: headers || !run.has_headers,
+            headers: target.headers || !run.has_headers,
+            rename: target
+                .rename
+                .map(|rename| core::ptr::from_ref(rename).addr()),
         };
-        if self.key != Some(key) || self.sid != sid {
-            self.render(run, source, sid, headers, 0..run.frames.len());
+        if self.key != Some(key) || self.sid != target.sid {
+            self.render(run, source, target, 0..run.frames.len());
             self.key = Some(key);
             self.sid.clear();
-            self.sid.extend_from_slice(sid);
+            self.sid.extend_from_slice(target.sid);
         }
         Rendering {
             renderer: self,
@@ -109,12 +135,11 @@ impl Renderer {
         &'a mut self,
         run: &Run,
         source: Source<'a>,
-        sid: &[u8],
-        headers: bool,
+        target: Target<'_>,
         frames: impl Iterator<Item = usize>,
     ) -> Rendering<'a> {
         self.key = None;
-        self.render(run, source, sid, headers, frames);
+        self.render(run, source, target, frames);
         Rendering {
             renderer: self,
             source,
@@ -126,10 +151,15 @@ impl Renderer {
         &mut self,
         run: &Run,
         source: Source<'_>,
-        sid: &[u8],
-        headers: bool,
+        target: Target<'_>,
         frames: impl Iterator<Item = usize>,
     ) {
+        let Target {
+            sid,
+            headers,
+            rename,
+        } = target;
+        let mut name = std::mem::take(&mut self.name);
         self.block.clear();
         self.pieces.clear();
         self.shared_block = None;
@@ -140,7 +170,7 @@ impl Renderer {
         if simple_prefix {
             self.prefix.clear();
             if let Some(frame) = run.frames.first() {
-                let subject = run.subject(frame, source.input);
+                let subject = renamed(run.subject(frame, source.input), rename, &mut name);
                 push_prefix(&mut self.prefix, b"MSG ", subject, sid);
             }
         }
@@ -158,7 +188,7 @@ impl Renderer {
             } else {
                 let is_stripped = frame.header_len > 0 && !headers;
                 if is_stripped {
-                    let subject = run.subject(frame, source.input);
+                    let subject = renamed(run.subject(frame, source.input), rename, &mut name);
                     self.render_stripped(frame, subject, source.input, tail_source, sid);
                     continue;
                 }
@@ -167,7 +197,7 @@ impl Renderer {
                 } else {
                     b"MSG "
                 };
-                let subject = run.subject(frame, source.input);
+                let subject = renamed(run.subject(frame, source.input), rename, &mut name);
                 push_prefix(&mut self.block, op, subject, sid);
             }
             let body = frame.body();
@@ -199,6 +229,7 @@ impl Renderer {
             });
         }
         self.bytes += self.block.len();
+        self.name = name;
     }
 
     /// For a target that never announced headers: the payload alone, with its own size.
@@ -223,6 +254,17 @@ impl Renderer {
         self.block.extend_from_slice(payload);
         self.block.extend_from_slice(b"\r\n");
     }
+}
+
+/// A subject as a subscription is told it.
+#[inline]
+fn renamed<'a>(subject: &'a [u8], rename: Option<&Transform>, name: &'a mut Vec<u8>) -> &'a [u8] {
+    let Some(rename) = rename else {
+        return subject;
+    };
+    name.clear();
+    rename.rename(subject, name);
+    name
 }
 
 fn push_prefix(out: &mut Vec<u8>, op: &[u8], subject: &[u8], sid: &[u8]) {

@@ -10,7 +10,7 @@ use natterjack_subject::QueueGroup;
 
 use super::cache::RouteCache;
 use super::outbox::{Offered, Outbox};
-use super::rendering::{Renderer, Source};
+use super::rendering::{Renderer, Source, Target};
 use super::run::Run;
 use super::subscription::{Subscriber, Subscription};
 use crate::access::Verdicts;
@@ -197,7 +197,7 @@ impl Deliverer {
         trace_out(run, source, subscription, 0..run.frames.len());
         let mut rendering =
             self.renderer
-                .render_run(run, source, subscription.sid(), outbox.headers(), is_shared);
+                .render_run(run, source, Target::of(subscription), is_shared);
         let (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
         let mut must_flush = false;
         let offered = outbox.offer(subscription, &mut rendering, direct, now, &mut must_flush);
@@ -244,8 +244,7 @@ impl Deliverer {
                 let mut rendering = renderer.render_frames(
                     run,
                     source,
-                    subscription.sid(),
-                    outbox.headers(),
+                    Target::of(subscription),
                     first..first + taken,
                 );
                 (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
@@ -410,7 +409,7 @@ impl Deliverer {
         trace_out(run, source, subscription, frames.clone());
         let mut rendering =
             self.renderer
-                .render_frames(run, source, subscription.sid(), outbox.headers(), frames);
+                .render_frames(run, source, Target::of(subscription), frames);
         let (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
         let mut must_flush = false;
         let offered = outbox.offer(subscription, &mut rendering, direct, now, &mut must_flush);
@@ -493,7 +492,9 @@ fn may_receive(subscription: &Subscription, run: &Run, source: Source<'_>, frame
     if !subscription.is_restricted() {
         return true;
     }
+    let mut name = Vec::new();
     let subject = run.subject(&run.frames[frame], source.input);
+    let subject = subscription.local_subject(subject, &mut name);
     let restrictions = subscription.outbox().restrictions();
     restrictions.may_receive(subscription, subject)
 }
@@ -511,7 +512,8 @@ fn admits(
         return true;
     }
     let frame = &run.frames[frame];
-    let subject = run.subject(frame, source.input);
+    let mut name = Vec::new();
+    let subject = subscription.local_subject(run.subject(frame, source.input), &mut name);
     let reply = frame.reply.of_bytes(source.input);
     let restrictions = subscription.outbox().restrictions();
     restrictions.admit(subscription, subject, reply, now)
@@ -535,11 +537,13 @@ fn trace_out(
     if !tracing::enabled!(tracing::Level::TRACE) {
         return;
     }
+    let mut name = Vec::new();
     for frame in frames.map(|index| &run.frames[index]) {
+        let subject = subscription.local_subject(run.subject(frame, source.input), &mut name);
         tracing::trace!(
             "cid:{} - ->> [MSG {} {} {}]",
             subscription.outbox().id(),
-            run.subject(frame, source.input).escape_ascii(),
+            subject.escape_ascii(),
             subscription.sid().escape_ascii(),
             frame.body().len(),
         );
@@ -551,11 +555,7 @@ fn after(first: usize, len: usize) -> impl Iterator<Item = usize> {
     (first..len).chain(0..first)
 }
 
-/// Takes a closed subscription out of its account's index.
+/// Takes a closed subscription, or what a shadow is the shadow of, out of the indexes it is in.
 pub(crate) fn remove_from_index(account: &Account, subscription: &Arc<Subscription>) {
-    account.index().remove(
-        subscription.subject(),
-        subscription.queue(),
-        &Subscriber(Arc::clone(subscription)),
-    );
+    Subscription::remove_from_indexes(subscription, account);
 }

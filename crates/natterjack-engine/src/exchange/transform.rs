@@ -107,6 +107,29 @@ impl Transform {
         Self::of_tokens(source, destination, false)
     }
 
+    /// The same for an import, which has to be undone: wildcards can change places and nothing else. Each `*` of `to`
+    /// stands for the next wildcard.
+    ///
+    /// # Errors
+    /// See [`TransformProblem`].
+    pub(crate) fn for_import(from: &str, to: &str) -> Result<Self, TransformProblem> {
+        let mut wildcards = 0;
+        let numbered = to.split('.').map(|token| {
+            if token != "*" {
+                return token.to_owned();
+            }
+            wildcards += 1;
+            format!("${wildcards}")
+        });
+        Self::of_tokens(from, &numbered.collect::<Vec<_>>().join("."), true)
+    }
+
+    /// Appends what becomes of `subject`, where there is no chance in it.
+    pub(crate) fn rename(&self, subject: &[u8], out: &mut Vec<u8>) {
+        debug_assert!(self.is_deterministic());
+        self.apply(subject, &mut fastrand::Rng::with_seed(0), out);
+    }
+
     fn of_tokens(
         source: &str,
         destination: &str,
@@ -282,6 +305,14 @@ impl Written {
                 _ => Err(unknown()),
             },
         }
+    }
+}
+
+/// The number, counted from 0, of the wildcard that a token of a destination stands for, if it is one and nothing else.
+pub(super) fn wildcard_number(token: &str) -> Option<usize> {
+    match Written::parse(token) {
+        Ok(Written::Wildcard(number)) => usize::try_from(number).ok()?.checked_sub(1),
+        _ => None,
     }
 }
 

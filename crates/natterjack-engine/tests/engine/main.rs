@@ -5,6 +5,7 @@ mod access;
 mod backpressure;
 mod conversation;
 mod delivery;
+mod exchange;
 mod harness;
 mod monitoring;
 mod reconfiguration;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use natterjack_conf::{Diagnostic, Severity, Sources};
-use natterjack_engine::access::{AccessProblem, Owner, Permissions, Side};
+use natterjack_engine::access::{
+    AccessProblem, AccountAccess, Export, Import, Owner, Permissions, Side,
+};
 
 use super::flags;
 use super::origin::Origin;
@@ -440,6 +442,8 @@ fn is_about_missing(problem: &AccessProblem) -> bool {
         AccessProblem::NoAuthUserWithoutUsers(_)
             | AccessProblem::UnknownNoAuthUser(_)
             | AccessProblem::UnknownSystemAccount(_)
+            | AccessProblem::InvalidExport { .. }
+            | AccessProblem::InvalidImport { .. }
             | AccessProblem::Empty(_)
     )
 }
@@ -479,6 +483,31 @@ fn places_of(problem: &AccessProblem, configuration: &Configuration) -> Vec<Stri
         AccessProblem::DuplicateAccount(name)
         | AccessProblem::ReservedAccount(name)
         | AccessProblem::InvalidAccountName(name) => account(configuration, name),
+        AccessProblem::InvalidExport {
+            account, subject, ..
+        } => {
+            let exports = listed(configuration, account).map(|listed| &listed.exports[..]);
+            let index = exports.unwrap_or_default().iter().position(
+                |export| matches!(export, Export::Stream(stream) if stream.subject == *subject),
+            );
+            of(&[&format!(
+                "accounts.{account}.exports[{}]",
+                index.unwrap_or(0)
+            )])
+        }
+        AccessProblem::InvalidImport {
+            account, subject, ..
+        } => {
+            let imports = listed(configuration, account).map(|listed| &listed.imports[..]);
+            // Of several alike the last one is in the way.
+            let index = imports.unwrap_or_default().iter().rposition(
+                |import| matches!(import, Import::Stream(stream) if stream.subject == *subject),
+            );
+            of(&[&format!(
+                "accounts.{account}.imports[{}]",
+                index.unwrap_or(0)
+            )])
+        }
         AccessProblem::InvalidAccountNkey { account, .. } => {
             vec![format!("accounts.{account}.nkey")]
         }

@@ -89,6 +89,17 @@ impl ClientSession {
     fn adapt_account(&mut self) {
         let mappings = self.config.mappings(self.account.name());
         self.mappings = mappings.map(Arc::clone);
+        let imports = self.config.stream_imports(self.account.name());
+        let former = std::mem::replace(&mut self.stream_imports, imports.map(Arc::clone));
+        let is_same = former.as_ref().map(Arc::as_ptr) == imports.map(Arc::as_ptr);
+        if !is_same {
+            for held in self.subscriptions.values() {
+                let interests = imports.map_or_else(Vec::new, |imports| {
+                    imports.interests(held.subject()).collect()
+                });
+                held.cast_shadows(&self.account, interests);
+            }
+        }
     }
 
     /// Reports that the number of connections of the client's account has changed. Nobody keeps count of those in the

@@ -43,7 +43,7 @@ use crate::delivery::outbox::Outbox;
 use crate::delivery::subscription::{Sid, Subscription};
 use crate::delivery::worker::{Worker, remove_from_index};
 use crate::engine::{Engine, Peer};
-use crate::exchange::Mappings;
+use crate::exchange::{Mappings, StreamImports};
 use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, READ_BUFFER_BYTES, STALL_MAX};
 use crate::monitor::counters;
 use crate::monitor::record::Record;
@@ -56,6 +56,8 @@ pub struct ClientSession {
     account: Arc<Account>,
     /// Of what the account's clients publish.
     mappings: Option<Arc<Mappings>>,
+    /// What the account hears of others.
+    stream_imports: Option<Arc<StreamImports>>,
     outbox: Arc<Outbox>,
     record: Arc<Record>,
     subscriptions: Subscriptions,
@@ -126,6 +128,7 @@ impl ClientSession {
             heartbeat: Heartbeat::new(&config.limits, now),
             engine,
             mappings: config.mappings(account.name()).map(Arc::clone),
+            stream_imports: config.stream_imports(account.name()).map(Arc::clone),
             config,
             account,
             outbox,

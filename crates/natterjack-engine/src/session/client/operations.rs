@@ -117,6 +117,10 @@ impl ClientSession {
             .index()
             .insert(subject, queue, Subscriber(Arc::clone(&subscription)))
             .map_err(|_| ErrorReply::InvalidSubject)?;
+        if let Some(imports) = &self.stream_imports {
+            let interests = imports.interests(subject);
+            interests.for_each(|interest| subscription.cast_shadow(&self.account, interest));
+        }
         vacant.insert(subscription);
         Ok(())
     }

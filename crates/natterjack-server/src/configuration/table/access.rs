@@ -17,6 +17,7 @@ use crate::configuration::shape::{
     Block, Blocks, Codec, Custom, Field, Inline, Unsupported, field, plain,
 };
 
+use super::exchange::{EXPORTS, IMPORTS};
 use super::flag;
 use super::mappings::Mappings;
 use super::permissions::PERMISSIONS;
@@ -530,12 +531,8 @@ static ACCOUNT: Section<AccountAccess> = Section {
                 },
                 "Bounds of the account; negative or none for no bound.",
             ),
-            unsupported("exports", &UNSUPPORTED_LIST, "What other accounts may use."),
-            unsupported(
-                "imports",
-                &UNSUPPORTED_LIST,
-                "What is used of other accounts.",
-            ),
+            Row::new("exports", &EXPORTS, "What other accounts may use."),
+            Row::new("imports", &IMPORTS, "What is used of other accounts."),
             Row::new(
                 "mappings",
                 &Mappings::<AccountAccess> {
@@ -556,10 +553,6 @@ static ACCOUNT: Section<AccountAccess> = Section {
     settle: settled,
 };
 
-static UNSUPPORTED_LIST: Unsupported = Unsupported {
-    kind: "a list",
-    off: &[],
-};
 static UNSUPPORTED_BLOCK: Unsupported = Unsupported {
     kind: "a block",
     off: &["disabled", "disable"],

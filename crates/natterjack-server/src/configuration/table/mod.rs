@@ -3,6 +3,7 @@
 
 mod access;
 mod cluster;
+mod exchange;
 mod logging;
 mod mappings;
 mod monitoring;

@@ -1,0 +1,142 @@
+//! What accounts offer each other and use of each other, as an operator or embedder writes it.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Access, AccountAccess};
+use crate::exchange::TransformProblem;
+
+/// Something other accounts may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Export {
+    /// Messages, which other accounts may hear.
+    Stream(StreamExport),
+}
+
+/// Messages that other accounts may hear.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamExport {
+    /// A subject, which may have wildcards.
+    pub subject: String,
+    /// The accounts that may; all if empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<String>,
+    /// Which token of the subject, counted from 1, must be the name of the account that imports; 0 is none.
+    pub account_token_position: usize,
+}
+
+/// Something that another account offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Import {
+    /// Its messages.
+    Stream(StreamImport),
+}
+
+/// Messages of another account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamImport {
+    /// The account.
+    pub account: String,
+    /// What to hear of it: a subject that is exported, or a part of it.
+    pub subject: String,
+    /// What to put before its subjects here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// What its subjects are called here, instead of a prefix; `$1` or `{{wildcard(1)}}` is what the first wildcard
+    /// stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Whether messages may be traced beyond the account. Without effect: messages are not traced yet.
+    pub allow_trace: bool,
+}
+
+impl StreamImport {
+    /// What the subject is called in the account that imports it. A `*` of `to` stands for the next wildcard.
+    pub(crate) fn local_subject(&self) -> String {
+        let subject = &self.subject;
+        match (&self.to, &self.prefix) {
+            (Some(to), _) if !to.is_empty() => to.clone(),
+            (_, Some(prefix)) if prefix.ends_with('.') => format!("{prefix}{subject}"),
+            (_, Some(prefix)) if !prefix.is_empty() => format!("{prefix}.{subject}"),
+            _ => subject.clone(),
+        }
+    }
+}
+
+impl Access {
+    /// An account of this name that is configured.
+    pub(crate) fn account(&self, name: &str) -> Option<&AccountAccess> {
+        self.accounts.iter().find(|account| account.name == name)
+    }
+}
+
+impl AccountAccess {
+    pub(crate) fn stream_exports(&self) -> impl Iterator<Item = &StreamExport> {
+        self.exports.iter().map(|export| match export {
+            Export::Stream(export) => export,
+        })
+    }
+
+    pub(crate) fn stream_imports(&self) -> impl Iterator<Item = &StreamImport> {
+        self.imports.iter().map(|import| match import {
+            Import::Stream(import) => import,
+        })
+    }
+}
+
+/// What is wrong with an [`Export`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ExportProblem {
+    /// It is for an account that is not there.
+    #[error("{0:?} account not defined for stream export")]
+    UndefinedAccount(String),
+    /// What is exported is no subject.
+    #[error("invalid subject")]
+    InvalidSubject,
+    /// The token that should be the account's name is no wildcard.
+    #[error("account_token_position must be that of a *")]
+    TokenPosition,
+}
+
+/// What is wrong with an [`Import`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ImportProblem {
+    /// It is of an account that is not there.
+    #[error("{0:?} account not defined for stream import")]
+    UndefinedAccount(String),
+    /// The account does not export it, or not to this account.
+    #[error("stream import not authorized")]
+    NotAuthorized,
+    /// There is another one like it.
+    #[error("stream import already exists")]
+    Duplicate,
+    /// What is put before subjects would be a pattern.
+    #[error("stream import prefix can not contain wildcard tokens")]
+    WildcardPrefix,
+    /// Two ways to call it.
+    #[error("stream import can not have a 'prefix' and a 'to' property")]
+    PrefixAndTo,
+    /// What is heard would come from the account itself.
+    #[error("import forms a cycle")]
+    Cycle,
+    /// The subject here does not go with the one there.
+    #[error(
+        "failed to create mapping transform for stream import subject from {from:?} to {to:?}: {problem}"
+    )]
+    Transform {
+        /// The subject there.
+        from: String,
+        /// The subject here.
+        to: String,
+        /// Why.
+        problem: TransformProblem,
+    },
+}

@@ -1,0 +1,348 @@
+//! Which imports are permitted: what is exported to whom, and that nothing goes in circles.
+
+use natterjack_subject::{is_valid_pattern, overlaps};
+
+use super::Transform;
+use crate::access::{
+    Access, AccountAccess, ExportProblem, ImportProblem, StreamExport, StreamImport,
+};
+
+/// Whether what `inner` matches is all matched by `outer`.
+pub(super) fn is_within(inner: &str, outer: &str) -> bool {
+    let mut inner = inner.split('.');
+    for outer in outer.split('.') {
+        match (inner.next(), outer) {
+            (Some(_), ">") => return true,
+            (Some(">"), _) | (None, _) => return false,
+            (Some(_), "*") => {}
+            (Some(inner), outer) if inner == outer => {}
+            _ => return false,
+        }
+    }
+    inner.next().is_none()
+}
+
+/// Whether an account may import a stream, and what for a reason not.
+pub(super) fn check_stream_import(
+    importer: &AccountAccess,
+    import: &StreamImport,
+    access: &Access,
+) -> Result<(), ImportProblem> {
+    let exporter = access
+        .account(&import.account)
+        .ok_or_else(|| ImportProblem::UndefinedAccount(import.account.clone()))?;
+    let is_granted = is_valid_pattern(import.subject.as_bytes())
+        && is_stream_granted(exporter, &importer.name, &import.subject);
+    if !is_granted {
+        return Err(ImportProblem::NotAuthorized);
+    }
+    if import.prefix.is_some() && import.to.is_some() {
+        return Err(ImportProblem::PrefixAndTo);
+    }
+    let is_literal = |prefix: &str| !prefix.split('.').any(|token| matches!(token, "*" | ">"));
+    if !import.prefix.as_deref().is_none_or(is_literal) {
+        return Err(ImportProblem::WildcardPrefix);
+    }
+    let to = import.local_subject();
+    if to != import.subject {
+        Transform::for_import(&import.subject, &to).map_err(|problem| {
+            ImportProblem::Transform {
+                from: import.subject.clone(),
+                to: to.clone(),
+                problem,
+            }
+        })?;
+    }
+    // An account may import from itself; that goes nowhere else.
+    let is_circle = |subject: &str| {
+        importer.name != exporter.name && {
+            let mut visited = vec![importer.name.as_str()];
+            leads_back(exporter, subject, access, &mut visited)
+        }
+    };
+    if is_circle(&to_pattern(&to)) || is_circle(&import.subject) {
+        return Err(ImportProblem::Cycle);
+    }
+    Ok(())
+}
+
+/// A local subject with `*` for what stands for wildcards.
+fn to_pattern(to: &str) -> String {
+    let tokens = to
+        .split('.')
+        .map(|token| match super::transform::wildcard_number(token) {
+            Some(_) => "*",
+            None => token,
+        });
+    tokens.collect::<Vec<_>>().join(".")
+}
+
+/// Whether what an account offers under a subject comes from one of the accounts visited.
+fn leads_back<'a>(
+    account: &'a AccountAccess,
+    subject: &str,
+    access: &'a Access,
+    visited: &mut Vec<&'a str>,
+) -> bool {
+    let offers = account
+        .stream_exports()
+        .any(|export| is_within(subject, &export.subject));
+    offers
+        && account.stream_imports().any(|import| {
+            let to = to_pattern(&import.local_subject());
+            if !overlaps(subject.as_bytes(), to.as_bytes()) || import.account == account.name {
+                return false;
+            }
+            if visited.contains(&import.account.as_str()) {
+                return true;
+            }
+            let Some(exporter) = access.account(&import.account) else {
+                return false;
+            };
+            visited.push(&account.name);
+            let narrowed = if is_within(&to, subject) {
+                &to
+            } else {
+                subject
+            };
+            leads_back(exporter, narrowed, access, visited)
+        })
+}
+
+fn is_stream_granted(exporter: &AccountAccess, importer: &str, subject: &str) -> bool {
+    // What is said about the very subject goes before what is said about more.
+    let same: Vec<&StreamExport> = exporter
+        .stream_exports()
+        .filter(|export| export.subject == subject)
+        .collect();
+    if !same.is_empty() {
+        // One name with a star where the account's should be: nobody may have all accounts' parts.
+        let is_everybodys = |export: &&StreamExport| {
+            export.accounts.is_empty() && export.account_token_position == 0
+        };
+        return same.iter().all(is_everybodys)
+            || same.iter().any(|export| {
+                export.account_token_position == 0 && is_listed(&export.accounts, importer)
+            });
+    }
+    let covering = exporter
+        .stream_exports()
+        .filter(|export| is_within(subject, &export.subject));
+    let mut granted = covering.map(|export| {
+        if export.account_token_position > 0 {
+            let index = export.account_token_position - 1;
+            return subject.split('.').nth(index) == Some(importer);
+        }
+        export.accounts.is_empty() || is_listed(&export.accounts, importer)
+    });
+    granted.any(|is| is)
+}
+
+fn is_listed(accounts: &[String], importer: &str) -> bool {
+    accounts.iter().any(|account| account == importer)
+}
+
+/// What is wrong with an export, if anything.
+pub(super) fn check_stream_export(
+    export: &StreamExport,
+    access: &Access,
+) -> Result<(), ExportProblem> {
+    if !is_valid_pattern(export.subject.as_bytes()) {
+        return Err(ExportProblem::InvalidSubject);
+    }
+    if let Some(account) = export
+        .accounts
+        .iter()
+        .find(|account| access.account(account).is_none())
+    {
+        return Err(ExportProblem::UndefinedAccount(account.clone()));
+    }
+    if let Some(index) = export.account_token_position.checked_sub(1)
+        && export.subject.split('.').nth(index) != Some("*")
+    {
+        return Err(ExportProblem::TokenPosition);
+    }
+    Ok(())
+}
+
+impl Access {
+    /// What is wrong with exports and imports: the account and the problem.
+    pub(crate) fn exchange_problems(&self) -> Vec<crate::access::AccessProblem> {
+        use crate::access::AccessProblem;
+        let mut problems = Vec::new();
+        for account in &self.accounts {
+            for export in account.stream_exports() {
+                if let Err(problem) = check_stream_export(export, self) {
+                    problems.push(AccessProblem::InvalidExport {
+                        account: account.name.clone(),
+                        subject: export.subject.clone(),
+                        problem,
+                    });
+                }
+            }
+            let mut known: Vec<(&str, &str)> = Vec::new();
+            for import in account.stream_imports() {
+                let name = (import.account.as_str(), import.subject.as_str());
+                let checked = if known.contains(&name) {
+                    Err(ImportProblem::Duplicate)
+                } else {
+                    check_stream_import(account, import, self)
+                };
+                known.push(name);
+                if let Err(problem) = checked {
+                    problems.push(AccessProblem::InvalidImport {
+                        account: account.name.clone(),
+                        subject: import.subject.clone(),
+                        problem,
+                    });
+                }
+            }
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use natterjack_subject::matches;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::access::{Export, Import};
+
+    proptest! {
+        #[test]
+        fn what_is_within_matches_no_more(
+            inner in prop::collection::vec(prop::sample::select(vec!["a", "b", "*"]), 1..4),
+            outer in prop::collection::vec(prop::sample::select(vec!["a", "b", "*"]), 1..4),
+            tails in (any::<bool>(), any::<bool>()),
+            subject in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..5),
+        ) {
+            let pattern = |tokens: &[&str], tail: bool| {
+                tokens.join(".") + if tail { ".>" } else { "" }
+            };
+            let (inner, outer) = (pattern(&inner, tails.0), pattern(&outer, tails.1));
+            let subject = subject.join(".");
+            if is_within(&inner, &outer) && matches(inner.as_bytes(), subject.as_bytes()) {
+                prop_assert!(matches(outer.as_bytes(), subject.as_bytes()));
+            }
+        }
+    }
+
+    fn export(subject: &str, accounts: &[&str], account_token_position: usize) -> Export {
+        Export::Stream(StreamExport {
+            subject: subject.to_owned(),
+            accounts: accounts.iter().map(ToString::to_string).collect(),
+            account_token_position,
+        })
+    }
+
+    fn import(account: &str, subject: &str, to: Option<&str>) -> Import {
+        Import::Stream(StreamImport {
+            account: account.to_owned(),
+            subject: subject.to_owned(),
+            to: to.map(ToOwned::to_owned),
+            ..StreamImport::default()
+        })
+    }
+
+    fn problems(accounts: &[(&str, Vec<Export>, Vec<Import>)]) -> Vec<String> {
+        let accounts = accounts
+            .iter()
+            .map(|(name, exports, imports)| AccountAccess {
+                name: (*name).to_owned(),
+                exports: exports.clone(),
+                imports: imports.clone(),
+                ..AccountAccess::default()
+            });
+        let access = Access {
+            accounts: accounts.collect(),
+            ..Access::default()
+        };
+        access
+            .exchange_problems()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn what_may_be_imported() {
+        let granted = |exports: Vec<Export>, subject: &str| {
+            problems(&[
+                ("A", exports, vec![]),
+                ("B", vec![], vec![import("A", subject, None)]),
+                ("C", vec![], vec![]),
+            ])
+            .is_empty()
+        };
+        assert!(granted(vec![export("a.>", &[], 0)], "a.>"));
+        assert!(granted(vec![export("a.>", &[], 0)], "a.*"));
+        assert!(!granted(vec![export("a.*", &[], 0)], "a.>"));
+        assert!(!granted(vec![export("a", &[], 0)], "b"));
+        assert!(!granted(vec![export("a.>", &["C"], 0)], "a.b"));
+        assert!(granted(vec![export("a.>", &["C", "B"], 0)], "a.b"));
+        assert!(!granted(
+            vec![export("a", &[], 0), export("a", &["C"], 0)],
+            "a"
+        ));
+        assert!(granted(vec![export("a.*", &[], 2)], "a.B"));
+        assert!(!granted(vec![export("a.*", &[], 2)], "a.C"));
+        assert!(!granted(vec![export("a.*", &[], 2)], "a.*"));
+    }
+
+    #[test]
+    fn circles_are_found() {
+        let circle = |accounts: &[(&str, Vec<Export>, Vec<Import>)]| {
+            problems(accounts)
+                .iter()
+                .any(|problem| problem.ends_with("import forms a cycle"))
+        };
+        let both = |name: &'static str, other: &str| {
+            (
+                name,
+                vec![export("a", &[], 0)],
+                vec![import(other, "a", None)],
+            )
+        };
+        assert!(circle(&[both("A", "B"), both("B", "A")]));
+        assert!(circle(&[both("A", "B"), both("B", "C"), both("C", "A")]));
+        assert!(!circle(&[
+            both("A", "B"),
+            both("B", "C"),
+            ("C", vec![export("a", &[], 0)], vec![])
+        ]));
+    }
+
+    #[test]
+    fn problems_are_told_in_the_words_of_nats_server() {
+        let offer = || ("A", vec![export("a.*", &[], 0)], vec![]);
+        let found = |imported: Import| problems(&[offer(), ("B", vec![], vec![imported])]);
+        assert_eq!(
+            found(import("X", "a", None)),
+            [
+                "error adding stream import \"a\" of account \"B\": \"X\" account not defined for stream import"
+            ]
+        );
+        assert_eq!(
+            found(import("A", "a.*", Some("x"))),
+            [
+                "error adding stream import \"a.*\" of account \"B\": failed to create mapping transform for stream \
+                 import subject from \"a.*\" to \"x\": invalid mapping destination: not using all of the token \
+                 wildcard(s) in x"
+            ]
+        );
+        assert_eq!(
+            problems(&[("A", vec![export("a.b", &[], 2)], vec![])]),
+            [
+                "error adding stream export \"a.b\" of account \"A\": account_token_position must be that of a *"
+            ]
+        );
+        assert_eq!(
+            problems(&[("A", vec![export("a", &["D"], 0)], vec![])]),
+            [
+                "error adding stream export \"a\" of account \"A\": \"D\" account not defined for stream export"
+            ]
+        );
+    }
+}
