@@ -215,7 +215,7 @@ async fn respond(
 
 impl Answer {
     fn into_response(self) -> Response<Text> {
-        let mut response = Response::new(Text(Some(self.body.into())));
+        let mut response = Response::new(Text(Some(self.body)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));

@@ -92,6 +92,8 @@ pub(crate) struct Monitor {
     places: Arc<Places>,
     /// Places for long pages.
     turns: Semaphore,
+    /// What long pages may take together, in KiB.
+    room: Arc<Semaphore>,
 }
 
 /// Where the pages are served.
@@ -124,6 +126,7 @@ impl Monitor {
             listeners: Gate::new(),
             places: Arc::new(Places::new(CONNECTIONS_MAX)),
             turns: Semaphore::new(TURNS),
+            room: Arc::new(Semaphore::new(router::LARGE_KIB_MAX as usize)),
         }
     }
 

@@ -1,9 +1,13 @@
 //! From a path and its query to an answer: which pages there are, what is counted, what a bad request is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::absent::{gatewayz, jsz, leafz};
 use super::accountz::accountz;
@@ -54,11 +58,18 @@ pub(super) const NAMES: [&str; 11] = [
 /// subscriptions on. They then hold up no connection that this thread serves.
 const LARGE: usize = 256;
 
+/// What long pages may take together while they are sent, in KiB. Whoever asks for pages and does not read them keeps
+/// them in memory.
+pub(super) const LARGE_KIB_MAX: u32 = 64 * 1024;
+
+/// How long a long page waits for others to be sent. One that is not taken is dropped earlier.
+const LARGE_WAIT_MAX: Duration = Duration::from_secs(20);
+
 /// What is sent back.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
     /// Whether scripts of any web page may read it.
     pub(super) is_for_any_origin: bool,
     pub(super) location: Option<String>,
@@ -72,7 +83,7 @@ impl Answer {
         Self {
             status,
             content_type: TEXT,
-            body: text.into().into_bytes(),
+            body: text.into().into(),
             is_for_any_origin: false,
             location: None,
         }
@@ -86,7 +97,7 @@ impl Answer {
         Self {
             status: StatusCode::OK,
             content_type: "application/json",
-            body,
+            body: body.into(),
             is_for_any_origin: true,
             location: None,
         }
@@ -152,12 +163,43 @@ pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str) -> Answ
     };
     let work = Arc::clone(&shared);
     let built = tokio::task::spawn_blocking(move || written(&work, page, &query)).await;
-    built.unwrap_or_else(|_| {
-        Answer::text(
+    match built {
+        Ok(answer) => within_bounds(&shared, answer).await,
+        Err(_) => Answer::text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "500 Internal Server Error",
-        )
-    })
+        ),
+    }
+}
+
+/// Waits until there is room for a long page, which it then takes until the page is sent.
+async fn within_bounds(shared: &Shared, answer: Answer) -> Answer {
+    let kib = u32::try_from(answer.body.len() / 1024).unwrap_or(u32::MAX);
+    let room = Arc::clone(&shared.monitor.room);
+    let room = room.acquire_many_owned(kib.min(LARGE_KIB_MAX));
+    let Ok(Ok(room)) = timeout(LARGE_WAIT_MAX, room).await else {
+        return Answer::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "503 Service Unavailable: too many pages wait to be read",
+        );
+    };
+    let body = Bytes::from_owner(Held {
+        body: answer.body,
+        _room: room,
+    });
+    Answer { body, ..answer }
+}
+
+/// A page and the room it takes.
+struct Held {
+    body: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 fn written(shared: &Shared, page: Page, query: &Query) -> Answer {
