@@ -21,6 +21,7 @@ mod login;
 mod operations;
 mod publish;
 mod secure;
+mod violations;
 
 use core::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use natterjack_wire::error::ErrorReply;
 use self::input::Partial;
 pub use self::log::Label;
 use self::login::Identity;
+use self::violations::{SLOWED_READ_BYTES, Violations};
 use super::heartbeat::{Beat, Heartbeat};
 use crate::account::Account;
 use crate::certificate_names::CertificateNames;
@@ -81,6 +83,7 @@ pub struct ClientSession {
     stalled: Option<Box<Stall>>,
     /// Bytes to read at once: fewer while consumers are behind, so that each wait for them counts for more.
     read_bytes_max: usize,
+    violations: Violations,
     first_pong_sent: bool,
     is_ended: bool,
     is_forgotten: bool,
@@ -145,6 +148,7 @@ impl ClientSession {
             certificate_names: None,
             stalled: None,
             read_bytes_max: READ_BUFFER_BYTES,
+            violations: Violations::default(),
             first_pong_sent: false,
             is_ended: false,
             is_forgotten: false,
@@ -359,9 +363,12 @@ impl ClientSession {
         counters::add(&self.engine.counters.messages_dropped, messages_dropped);
         let congested = deliverer.take_congested();
         counters.add_cache_use(worker.cache.take_use());
-        if congested.is_empty() {
+        if self.violations.end_batch() {
+            self.read_bytes_max = SLOWED_READ_BYTES;
+        } else if congested.is_empty() {
             self.read_bytes_max = (self.read_bytes_max * 2).min(READ_BUFFER_BYTES);
-        } else {
+        }
+        if !congested.is_empty() {
             congested.iter().for_each(|outbox| outbox.count_stall());
             counters::add(&self.engine.counters.stalls, congested.len() as u64);
             self.stalled = Some(Box::new(Stall {
@@ -371,10 +378,23 @@ impl ClientSession {
         }
     }
 
+    /// Whether to log an operation that was refused; says how many were not logged before it.
+    fn may_log_violation(&self) -> bool {
+        let unlogged = self.violations.note(self.now);
+        if let Some(unlogged @ 1..) = unlogged {
+            tracing::error!("{} - {unlogged} more violations", self.label());
+        }
+        unlogged.is_some()
+    }
+
     /// Counts and reports a slow consumer, once, whoever found out that it was one.
     fn note_end(&self) {
         let limits = &self.config.limits;
         let label = self.label();
+        let unlogged = self.violations.take_unlogged();
+        if unlogged > 0 {
+            tracing::error!("{label} - {unlogged} more violations");
+        }
         match self.outbox.status().closed {
             Some(CloseReason::SlowConsumerPendingBytes) => {
                 let overflow = self.outbox.overflow();

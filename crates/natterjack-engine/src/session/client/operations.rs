@@ -98,7 +98,9 @@ impl ClientSession {
         }
         self.forget_finished();
         if self.subscriptions.len() >= self.subscriptions_max() {
-            tracing::error!("{} - maximum subscriptions exceeded", self.label());
+            if self.may_log_violation() {
+                tracing::error!("{} - maximum subscriptions exceeded", self.label());
+            }
             return Err(ErrorReply::SubscriptionsExceeded);
         }
         let hashbrown::hash_map::Entry::Vacant(vacant) =
@@ -131,20 +133,22 @@ impl ClientSession {
             queue,
             sid,
         } = *subscribe;
-        let (label, shown_subject, sid) = (self.label(), shown(subject), shown(sid));
-        if let Some(queue) = queue {
-            tracing::error!(
-                "{label} - Subscription Violation - Subject {shown_subject:?}, Queue: {:?}, SID {}",
-                shown(queue),
-                sid.escape_debug(),
-            );
-            ErrorReply::QueueSubscribeDenied { subject, queue }
-        } else {
-            tracing::error!(
-                "{label} - Subscription Violation - Subject {shown_subject:?}, SID {}",
-                sid.escape_debug(),
-            );
-            ErrorReply::SubscribeDenied { subject }
+        if self.may_log_violation() {
+            let (label, shown_subject, sid) = (self.label(), shown(subject), shown(sid));
+            let sid = sid.escape_debug();
+            match queue {
+                Some(queue) => tracing::error!(
+                    "{label} - Subscription Violation - Subject {shown_subject:?}, Queue: {:?}, SID {sid}",
+                    shown(queue),
+                ),
+                None => tracing::error!(
+                    "{label} - Subscription Violation - Subject {shown_subject:?}, SID {sid}"
+                ),
+            }
+        }
+        match queue {
+            Some(queue) => ErrorReply::QueueSubscribeDenied { subject, queue },
+            None => ErrorReply::SubscribeDenied { subject },
         }
     }
 

@@ -205,6 +205,9 @@ impl ClientSession {
     }
 
     fn publish_violation(&self, reply: &ErrorReply<'_>) {
+        if !self.may_log_violation() {
+            return;
+        }
         let label = self.label();
         match reply {
             ErrorReply::PublishDenied { subject } => {
