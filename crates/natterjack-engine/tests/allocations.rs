@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use natterjack_engine::access::{Export, Import, StreamExport, StreamImport};
 use natterjack_engine::{
-    Access, ClientSession, Engine, Limits, Peer, Permissions, ServerInfo, Settings, SubjectRules,
-    Transport, User, Worker,
+    Access, AccountAccess, ClientSession, Credential, Destination, Engine, Limits, Mapping, Peer,
+    Permissions, ServerInfo, Settings, SubjectRules, Transport, User, Worker,
 };
 
 struct Counting;
@@ -135,6 +136,54 @@ fn restricted() -> Access {
     }
 }
 
+/// Everybody is in an account that maps what it publishes and hears another one, which has no users.
+fn exchanging() -> Access {
+    let account = |name: &str| AccountAccess {
+        name: name.to_owned(),
+        ..AccountAccess::default()
+    };
+    let access = Access {
+        accounts: vec![
+            AccountAccess {
+                users: vec![User {
+                    name: "everybody".to_owned(),
+                    ..User::default()
+                }],
+                exports: vec![Export::Stream(StreamExport {
+                    subject: "out.>".to_owned(),
+                    ..StreamExport::default()
+                })],
+                mappings: vec![Mapping {
+                    source: "in.*".to_owned(),
+                    destinations: vec![Destination {
+                        subject: "out.{{partition(10,1)}}.{{splitFromLeft(1,1)}}".to_owned(),
+                        ..Destination::default()
+                    }],
+                }],
+                ..account("A")
+            },
+            AccountAccess {
+                users: vec![User {
+                    name: "hearer".to_owned(),
+                    credential: Credential::Password("p".into()),
+                    ..User::default()
+                }],
+                imports: vec![Import::Stream(StreamImport {
+                    account: "A".to_owned(),
+                    subject: "out.>".to_owned(),
+                    prefix: Some("from".to_owned()),
+                    ..StreamImport::default()
+                })],
+                ..account("B")
+            },
+        ],
+        no_auth_user: Some("everybody".to_owned()),
+        ..Access::default()
+    };
+    assert_eq!(access.problems(), []);
+    access
+}
+
 fn batch(subject: impl Fn(usize) -> String, size: usize) -> Vec<u8> {
     let payload = "x".repeat(size);
     let count = (60_000 / (size + 30)).clamp(1, 400);
@@ -173,6 +222,19 @@ fn publishing_allocates_nothing() {
     let _restricted = bench.client("SUB dev.> 1\r\n");
     let count = bench.steady_allocations(&random);
     assert_eq!(count, 0, "changing subjects under permissions");
+
+    // Subjects become others at both ends: by the account's mapping, and for whoever hears it from another account.
+    let mut bench = Bench::with(exchanging());
+    let _hearer = bench
+        .client("CONNECT {\"user\":\"hearer\",\"pass\":\"p\",\"verbose\":false}\r\nSUB > 1\r\n");
+    let exporter = bench.engine.account("A").expect("configured");
+    assert_eq!(exporter.subscriptions(), 1, "the hearer is heard of");
+    let mapped = batch(|number| format!("in.{}", number * 7919 % 100_003), 16);
+    let count = bench.steady_allocations(&mapped);
+    assert_eq!(count, 0, "changing subjects mapped and imported");
+    let same = batch(|_| "in.same".to_owned(), 16);
+    let count = bench.steady_allocations(&same);
+    assert_eq!(count, 0, "one subject mapped and imported");
     let mut bench = Bench::new();
 
     // A queue group's members, and subjects that alternate between two connections, are queued before they
