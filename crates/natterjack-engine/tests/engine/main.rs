@@ -2,6 +2,7 @@
 //! a clock that moves when told.
 
 mod access;
+mod access_matrix;
 mod backpressure;
 mod conversation;
 mod delivery;
