@@ -9,6 +9,8 @@ mod client;
 mod listener;
 mod logins;
 mod secrets;
+mod tools;
+mod waits;
 
 /// A test of one server, and its name.
 type Test = (&'static str, fn(testkit::Kind));
@@ -19,6 +21,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         advisories::trials(),
         listener::trials(),
         secrets::trials(),
+        tools::trials(),
+        waits::trials(),
     ];
     suites.into_iter().flatten().collect()
 }

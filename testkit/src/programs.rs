@@ -25,7 +25,7 @@ impl Missing {
 }
 
 const PREPARE: &str = "cargo xtask peers";
-const BUILD: &str = "cargo build --workspace --bin natterjackd";
+const BUILD: &str = "cargo build --workspace --bins";
 
 /// Our daemon, of the same profile as the running test.
 ///
@@ -37,6 +37,14 @@ pub fn natterjackd() -> Result<PathBuf, Missing> {
         None => profile_folder().join("natterjackd"),
     };
     existing("natterjackd", path, BUILD)
+}
+
+/// Our command line, of the same profile as the running test.
+///
+/// # Errors
+/// When it is not built.
+pub fn natterjack() -> Result<PathBuf, Missing> {
+    existing("natterjack", profile_folder().join("natterjack"), BUILD)
 }
 
 /// The real nats-server.

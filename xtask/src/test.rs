@@ -31,10 +31,8 @@ pub(crate) fn test(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         Peers::prepare(workspace)?;
     }
 
-    // The interop tests start the daemon as a child, which `cargo test` alone would not build for them.
-    run(workspace
-        .cargo()
-        .args(["build", "--workspace", "--bin", "natterjackd"]))?;
+    // The interop tests start both binaries as children, which `cargo test` alone would not build for them.
+    run(workspace.cargo().args(["build", "--workspace", "--bins"]))?;
 
     let mut tests = workspace.cargo();
     tests

@@ -10,7 +10,7 @@ use libtest_mimic::Trial;
 use natterjack_conf::EmptyEnvironment;
 use natterjack_server::configuration::{Configuration, Flags};
 use nkeys::KeyPair;
-use testkit::{HttpAnswer, Kind, Listener, Peer, Program, ServerUnderTest};
+use testkit::{HttpAnswer, Kind, Listener, Peer, Program, ServerUnderTest, programs};
 
 use super::authority::{MUTUAL, config};
 use super::client::{Client, Transport};
@@ -27,7 +27,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trials.push(trial(name("a_single_user"), needs(), move || single(kind)));
         trials.push(trial(name("mistakes"), needs(), move || mistakes(kind)));
     }
-    let needs = || [Kind::Natterjack.program().map(drop)];
+    let needs = || [programs::natterjack().map(drop)];
     trials.push(trial(
         "access::secrets::explanations".to_owned(),
         needs(),
@@ -299,10 +299,7 @@ fn mistakes(kind: Kind) {
 }
 
 fn explanations() {
-    let natterjack = Kind::Natterjack
-        .program()
-        .expect("checked before")
-        .with_file_name("natterjack");
+    let natterjack = programs::natterjack().expect("checked before");
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("server.conf");
     let texts = [
@@ -325,12 +322,7 @@ fn explanations() {
         ] {
             let mut command = Command::new(&natterjack);
             command.arg("check").arg(&file).arg("--explain").args(flags);
-            let mut process = Program::spawn(&mut command).unwrap_or_else(|error| {
-                panic!(
-                    "{}: {error}; run `cargo build --workspace --bins`",
-                    natterjack.display()
-                )
-            });
+            let mut process = Program::spawn(&mut command).expect("started");
             process.wait_for_exit(testkit::PATIENCE).expect("an end");
             clean(&text, &process.output());
         }
