@@ -200,11 +200,15 @@ fn a_port_in_use_is_fatal() {
     };
     check(
         &["-a", "127.0.0.1", "-p", port],
-        &format!("Error listening on port: 127.0.0.1:{port}, \"Address already"),
+        &format!(
+            "Error listening on port: 127.0.0.1:{port}, \"listen tcp 127.0.0.1:{port}: bind: address already in use\""
+        ),
     );
     check(
         &["-a", "127.0.0.1", "-p", "-1", "-m", port],
-        &format!("Can't start monitoring: can't listen to the monitor port: 127.0.0.1:{port}, \""),
+        &format!(
+            "Can't start monitoring: can't listen to the monitor port: listen tcp 127.0.0.1:{port}: bind: address"
+        ),
     );
 }
 

@@ -133,8 +133,9 @@ fn a_server_that_cannot_start_leaves_no_files() {
     ];
     let second = run(NATTERJACKD, &arguments, "");
     assert_eq!(second.code, Some(1));
-    let expected =
-        format!("[FTL] Error listening on port: 127.0.0.1:{port}, \"Address already in use");
+    let expected = format!(
+        "[FTL] Error listening on port: 127.0.0.1:{port}, \"listen tcp 127.0.0.1:{port}: bind: address already in use"
+    );
     assert!(second.stderr.contains(&expected), "{second:?}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -96,6 +96,9 @@ impl Daemon<'_> {
         if !changes.refused.is_empty() {
             return Err(ReloadFailure::Refused(changes.refused));
         }
+        if let Some(place) = new.moved_log(&self.settings) {
+            tracing::info!("The log goes on in {place}");
+        }
         // What can fail goes first: the log, which can be put back, then the server.
         self.log.reconfigure(&new.log())?;
         if let Err(error) = self.server.reload(new.options().clone()).await {

@@ -35,14 +35,18 @@ enum Failure {
     #[error("{0}")]
     Activation(#[from] ActivationError),
     // As nats-server says it: there are alarms that look for this.
-    #[error("Error listening on port: {host}:{port}, \"{source}\"")]
+    #[error(
+        "Error listening on port: {host}:{port}, \"listen tcp {host}:{port}: {}\"",
+        bind_error(source)
+    )]
     Port {
         host: String,
         port: u16,
         source: io::Error,
     },
     #[error(
-        "Can't start monitoring: can't listen to the monitor port: {host}:{port}, \"{source}\""
+        "Can't start monitoring: can't listen to the monitor port: listen tcp {host}:{port}: {}",
+        bind_error(source)
     )]
     MonitoringPort {
         host: String,
@@ -51,6 +55,16 @@ enum Failure {
     },
     #[error("{0}")]
     Server(StartError),
+}
+
+/// The usual reasons in nats-server's words.
+fn bind_error(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "bind: address already in use".to_owned(),
+        io::ErrorKind::PermissionDenied => "bind: permission denied".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "bind: cannot assign requested address".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 impl From<StartError> for Failure {

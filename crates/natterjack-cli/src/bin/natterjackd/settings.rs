@@ -64,6 +64,21 @@ impl Settings {
         }
     }
 
+    /// Where the log goes, if it went elsewhere `before`.
+    pub(crate) fn moved_log(&self, before: &Self) -> Option<String> {
+        let place = |settings: &Self| {
+            let daemon = settings.daemon();
+            match (&daemon.log_file, &daemon.remote_syslog, daemon.syslog) {
+                (Some(path), _, _) => path.display().to_string(),
+                (None, Some(address), _) => address.clone(),
+                (None, None, true) => "the syslog of this machine".to_owned(),
+                (None, None, false) => "standard error".to_owned(),
+            }
+        };
+        let now = place(self);
+        (now != place(before)).then_some(now)
+    }
+
     /// The log as it is configured. As in nats-server a file goes before another machine's syslog, and that before this
     /// one's.
     pub(crate) fn log(&self) -> log::Settings {
