@@ -5,14 +5,16 @@
 //! | A: sizes and limits before login | CVE-2019-13126; 2026-11 and -25 (buffers of strangers), 2026-22 (line ends in subjects), 2026-28 (`connz`) | `sizes_that_overflow`, `strangers_are_bounded`, `half_a_connect_is_not_waited_for`, `line_ends_inject_nothing`, `pages_with_absurd_numbers` |
 //! | B: nothing a peer sends may end the server | CVE-2020-26521, 2026-04/-10/-19 (repeated handshakes), 2026-23 (short keys), permissions of blanks (2.14.4) | `handshakes_out_of_order`, `keys_of_every_length`, `permissions_of_blanks` |
 //! | C: authorization | CVE-2022-24450, CVE-2022-29946, CVE-2023-47090, 2026-15/-20 (traces), 2026-16/-24 (first operation), 2026-17/-18 (overlapping denials), users of certificates (2.14.4) | `an_account_of_ones_choice`, `denials_reach_queue_groups`, `only_a_system_account`, `traces_go_nowhere_forbidden`, `the_first_operation_is_no_way_in`, `denials_overlap`; users of certificates: `logins::clear_text_where_tls_is_optional` |
-//! | D: credentials | 2026-13 (order of names in subjects) | `logins::subjects_in_any_order`, `listener::subjects_with_several_values` |
+//! | C, also | 2026-07/-21 by their kind (other names for a subject) | `denials_hold_for_imports`, `denials_hold_for_mappings` |
+//! | D: credentials | 2026-13 (order of names in subjects), CVE-2021-3127 (grants that were only warned about) | `logins::subjects_in_any_order`, `listener::subjects_with_several_values`, `imports_that_are_not_granted` |
+//! | E: circles | CVE-2020-28466, CVE-2022-42709 | `imports_in_a_circle`, `files_in_a_circle` |
 //! | F: paths | CVE-2022-28357 by its kind | `paths_lead_nowhere` |
 //! | G: TLS | CVE-2021-32026, 2026-01 (sessions taken up elsewhere) | `flags_keep_the_files_ciphers`, `a_session_does_not_outlive_stricter_rules` |
 //! | H: secrets shown | 2026-14 (arguments in `/debug/vars`) and by its kind | `secrets` |
 //!
-//! Not applicable, because what they are about is not there: JWTs and callouts (CVE-2020-26892, CVE-2021-3127 tokens,
-//! CVE-2023-46129, 2026-05), imports between accounts (CVE-2020-28466, CVE-2022-42709, 2026-08/-09 request info), JetStream
-//! (CVE-2022-26652, CVE-2022-42708, CVE-2025-30215, 2026-12, -26, snapshot replies), MQTT (2026-05/-06/-07/-21/-25/-27),
+//! Not applicable, because what they are about is not there: JWTs and callouts (CVE-2020-26892, CVE-2021-3127 as to tokens,
+//! CVE-2023-46129, 2026-05), services of other accounts (2026-08/-09: request info), JetStream (CVE-2022-26652,
+//! CVE-2022-42708, CVE-2025-30215, 2026-12, -26, replies to snapshots), MQTT (2026-05/-06/-07/-21/-25/-27 themselves),
 //! WebSocket (2026-02/-03/-11 themselves), leaf nodes and gateways (2026-04/-10/-19 themselves). CVE-2020-26149 is a client's.
 //! Each has to be looked at again when its feature comes.
 
@@ -31,7 +33,7 @@ const TOKEN: &str = "authorization { token: t }\n";
 const VIOLATION: &str = "Authorization Violation";
 
 pub(super) fn trials() -> Vec<Trial> {
-    let tests: [Test; 17] = [
+    let tests: [Test; 22] = [
         ("sizes_that_overflow", sizes_that_overflow),
         ("strangers_are_bounded", strangers_are_bounded),
         (
@@ -52,6 +54,11 @@ pub(super) fn trials() -> Vec<Trial> {
             the_first_operation_is_no_way_in,
         ),
         ("denials_overlap", denials_overlap),
+        ("denials_hold_for_imports", denials_hold_for_imports),
+        ("denials_hold_for_mappings", denials_hold_for_mappings),
+        ("imports_that_are_not_granted", imports_that_are_not_granted),
+        ("imports_in_a_circle", imports_in_a_circle),
+        ("files_in_a_circle", files_in_a_circle),
         ("paths_lead_nowhere", paths_lead_nowhere),
         ("flags_keep_the_files_ciphers", flags_keep_the_files_ciphers),
         (
@@ -537,6 +544,164 @@ fn denials_overlap(kind: Kind) {
         let got = heard(kind, permissions, subscription, &subjects);
         assert_eq!(got, expected, "{permissions} {subscription}");
     }
+}
+
+/// Logs in by the user's name, which is the password too.
+#[track_caller]
+fn client(server: &ServerUnderTest, name: &str) -> Client {
+    let mut client = Client::connect(server.address(), Transport::Plain);
+    let outcome = client.log_in(&format!("\"user\":\"{name}\",\"pass\":\"{name}\""));
+    assert!(matches!(outcome, Outcome::In(_)), "{name}: {outcome:?}");
+    client
+}
+
+/// The subjects of what has come, in order.
+fn subjects_heard(client: &mut Client) -> Vec<String> {
+    let lines = client.exchange("");
+    let subject = |line: &String| Some(line.strip_prefix("MSG ")?.split(' ').next()?.to_owned());
+    lines.iter().filter_map(subject).collect()
+}
+
+fn denials_hold_for_imports(kind: Kind) {
+    let server = server(
+        kind,
+        "accounts {
+           A { users: [ { user: a, password: a } ], exports: [ { stream: \"s.>\" } ] }
+           B { imports: [ { stream: { account: A, subject: \"s.>\" }, prefix: from } ], users: [
+             { user: all, password: all }
+             { user: some, password: some, permissions: { subscribe: { deny: \"from.s.no\" } } }
+             { user: few, password: few, permissions: { subscribe: { allow: \"from.s.*\", deny: \"*.*.no\" } } }
+             # What it is called in the other account means nothing here.
+             { user: other, password: other, permissions: { subscribe: { deny: \"s.no\" } } } ] }
+         }",
+    );
+    let mut clients: Vec<_> = [
+        (
+            "all",
+            "from.>",
+            &["from.s.yes", "from.s.no", "from.s.b.c"][..],
+        ),
+        ("some", "from.>", &["from.s.yes", "from.s.b.c"]),
+        ("some", "from.s.* q1", &["from.s.yes"]),
+        ("some", ">", &["from.s.yes", "from.s.b.c"]),
+        ("few", "from.s.*", &["from.s.yes"]),
+        ("few", "from.s.* q2", &["from.s.yes"]),
+        ("other", "from.s.*", &["from.s.yes", "from.s.no"]),
+    ]
+    .into_iter()
+    .map(|(name, subscription, expected)| {
+        let mut client = client(&server, name);
+        assert_eq!(
+            client.exchange(&format!("SUB {subscription} 1\r\n")),
+            [""; 0]
+        );
+        (client, subscription, name, expected)
+    })
+    .collect();
+    let mut publisher = client(&server, "a");
+    for subject in ["s.yes", "s.no", "t.yes", "s.b.c"] {
+        assert_eq!(
+            publisher.exchange(&format!("PUB {subject} 0\r\n\r\n")),
+            [""; 0]
+        );
+    }
+    for (client, subscription, name, expected) in &mut clients {
+        assert_eq!(subjects_heard(client), *expected, "{name} {subscription}");
+    }
+}
+
+fn denials_hold_for_mappings(kind: Kind) {
+    let server = server(
+        kind,
+        "mappings { \"old.*\": \"new.{{wildcard(1)}}\", \"way\": \"secret\" }
+         authorization { users: [
+           { user: all, password: all }
+           { user: some, password: some, permissions: { subscribe: { deny: [\"new.no\", \"secret\"] } } }
+           { user: early, password: early, permissions: { subscribe: { deny: [\"old.no\", \"way\"] } } }
+           { user: bound, password: bound, permissions: { publish: { deny: [\"old.no\", \"secret\"] } } } ] }",
+    );
+    let mut listeners = ["all", "some", "early"].map(|name| {
+        let mut client = client(&server, name);
+        assert_eq!(client.exchange("SUB > 1\r\n"), [""; 0]);
+        client
+    });
+    let mut publisher = client(&server, "all");
+    for subject in ["old.yes", "old.no", "way", "new.no"] {
+        publisher.exchange(&format!("PUB {subject} 0\r\n\r\n"));
+    }
+    // What it is called in the end counts for those who listen.
+    let all = ["new.yes", "new.no", "secret", "new.no"];
+    let [hears_all, some, early] = &mut listeners;
+    assert_eq!(subjects_heard(hears_all), all);
+    assert_eq!(subjects_heard(some), ["new.yes"]);
+    assert_eq!(subjects_heard(early), all);
+    // And for those who publish: no other name leads to what is denied.
+    let mut publisher = client(&server, "bound");
+    let told = publisher
+        .exchange("PUB old.no 0\r\n\r\nPUB secret 0\r\n\r\nPUB old.yes 0\r\n\r\nPUB way 0\r\n\r\n");
+    let violation = "-ERR 'Permissions Violation for Publish to \"secret\"'";
+    assert_eq!(told, [violation, violation]);
+    assert_eq!(subjects_heard(&mut listeners[0]), ["new.no", "new.yes"]);
+}
+
+/// What the server says instead of starting.
+#[track_caller]
+fn refused(kind: Kind, text: &str) -> String {
+    match ServerUnderTest::try_start(kind, &Config::file(text)) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("it starts with {text}"),
+    }
+}
+
+fn imports_that_are_not_granted(kind: Kind) {
+    for export in [
+        "{ stream: \"x\", accounts: [C] }",
+        "{ stream: \"y\" }",
+        "{ stream: \"x.y\" }",
+    ] {
+        let told = refused(
+            kind,
+            &format!(
+                "accounts {{ A {{ exports: [ {export} ] }}, C {{ }}
+                 B {{ users: [ {{ user: b, password: b }} ], imports: [ {{ stream: {{ account: A, subject: \"x\" }} }} ] }} }}"
+            ),
+        );
+        assert!(told.contains("not authorized"), "{export}: {told}");
+    }
+}
+
+fn imports_in_a_circle(kind: Kind) {
+    let account = |name: &str, from: &str| {
+        format!(
+            "{name} {{ exports: [ {{ stream: \">\" }} ], imports: [ {{ stream: {{ account: {from}, subject: \"x.>\" }} }} ] }}\n"
+        )
+    };
+    for circle in [
+        &["A", "B"][..],
+        &["A", "B", "C"],
+        &["A", "B", "C", "D", "E", "F"],
+    ] {
+        let next = circle.iter().cycle().skip(1);
+        let accounts: String = circle
+            .iter()
+            .zip(next)
+            .map(|(name, from)| account(name, from))
+            .collect();
+        let told = refused(kind, &format!("accounts {{ {accounts} }}"));
+        assert!(told.contains("cycle"), "{circle:?}: {told}");
+    }
+}
+
+fn files_in_a_circle(kind: Kind) {
+    // The real server reads on until its stack is used up.
+    if kind == Kind::NatsServer {
+        return;
+    }
+    let config = Config::file("include ./one.conf\n")
+        .side_file("one.conf", "include ./two.conf\n")
+        .side_file("two.conf", "include ./one.conf\n");
+    let error = ServerUnderTest::try_start(kind, &config).expect_err("a circle");
+    assert!(error.to_string().contains("includes itself"), "{error}");
 }
 
 fn paths_lead_nowhere(kind: Kind) {
