@@ -35,6 +35,8 @@ mod route_lines;
 
 mod servers;
 
+mod system;
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let suites = [
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         route_compression::trials(),
         route_lines::trials(),
         servers::trials(),
+        system::trials(),
     ];
     libtest_mimic::run(&arguments, suites.into_iter().flatten().collect()).exit_code()
 }

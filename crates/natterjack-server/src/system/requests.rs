@@ -398,9 +398,15 @@ fn connz_options(question: &Question, account: Option<String>) -> Result<ConnzOp
         limit: question.count("limit")?,
         cid: Some(question.unsigned("cid")?).filter(|&id| id > 0),
         state: match question.integer("state")? {
+            0 => ConnectionState::Open,
             1 => ConnectionState::Closed,
             2 => ConnectionState::All,
-            _ => ConnectionState::Open,
+            _ => {
+                return Err(Refusal::Question(BadQuestion::Type {
+                    name: "state",
+                    expected: "0 (open), 1 (closed) or 2 (all)",
+                }));
+            }
         },
         user: question.text("user")?,
         account: match account {
