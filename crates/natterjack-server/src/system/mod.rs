@@ -494,7 +494,8 @@ impl Task {
                     if let ServerOp::Message(message) = op {
                         let number = std::str::from_utf8(message.sid).ok();
                         let number = number.and_then(|number| number.parse::<usize>().ok());
-                        let kind = number.and_then(|number| system.kinds.get(number - 1));
+                        let index = number.and_then(|number| number.checked_sub(1));
+                        let kind = index.and_then(|index| system.kinds.get(index));
                         if let Some(&kind) = kind {
                             let account = message.subject.split(|&byte| byte == b'.').nth(3);
                             let account = String::from_utf8_lossy(account.unwrap_or_default());
