@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
 
 use crate::process::{Daemon, Ended, NATTERJACK, Running, run};
 
@@ -97,25 +98,30 @@ fn a_generated_password_is_told_beside_its_hash() {
     assert_ne!(passwd(&["-g", "--cost", "4"], "").stderr, ended.stderr);
 }
 
-/// Runs `natterjack passwd` on a terminal of its own where this is typed, and returns what the terminal showed.
-fn on_a_terminal(typed: &[&str]) -> (Ended, String) {
+/// A terminal: the side of who types, and that of the program.
+fn terminal() -> (fs::File, fs::File) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&master).expect("ours");
     unlockpt(&master).expect("ours");
     let name = ptsname(&master, Vec::new()).expect("a name");
-    let name = name.to_str().expect("plain").to_owned();
     let mut options = fs::OpenOptions::new();
-    let terminal = options
-        .read(true)
-        .write(true)
-        .open(name)
-        .expect("a terminal");
+    let name = name.to_str().expect("plain");
+    let terminal = options.read(true).write(true).open(name);
+    (fs::File::from(master), terminal.expect("a terminal"))
+}
+
+fn start_on(terminal: &fs::File) -> Running {
     let mut command = Command::new(NATTERJACK);
     command
         .args(["passwd", "--cost", "4"])
         .stdin(Stdio::from(terminal.try_clone().expect("a descriptor")));
-    let mut running = Running::spawn(command);
-    let mut master = fs::File::from(master);
+    Running::spawn(command)
+}
+
+/// Runs `natterjack passwd` on a terminal of its own where this is typed, and returns what the terminal showed.
+fn on_a_terminal(typed: &[&str]) -> (Ended, String) {
+    let (mut master, terminal) = terminal();
+    let mut running = start_on(&terminal);
     for (prompt, line) in ["New password:", "Once more:"].into_iter().zip(typed) {
         // Standard error is read by lines, and a question does not end its own. The prompt of the second one comes with
         // the end of the first; typing ahead is what the terminal's buffer is for.
@@ -140,11 +146,27 @@ fn on_a_terminal(typed: &[&str]) -> (Ended, String) {
 
 /// Until the program has switched the echo off: what is typed before would be dropped.
 fn wait_for_silence(terminal: &fs::File) {
-    use rustix::termios::{LocalModes, tcgetattr};
-    crate::process::wait_until("silent terminal", || {
-        let modes = tcgetattr(terminal).expect("a terminal").local_modes;
-        !modes.contains(LocalModes::ECHO)
-    });
+    crate::process::wait_until("silent terminal", || !shows(terminal));
+}
+
+/// Whether a terminal shows what is typed.
+fn shows(terminal: &fs::File) -> bool {
+    let modes = tcgetattr(terminal).expect("a terminal").local_modes;
+    modes.contains(LocalModes::ECHO)
+}
+
+#[test]
+fn a_terminal_shows_again_after_an_interruption() {
+    let (_master, terminal) = terminal();
+    for signal in ["INT", "TERM"] {
+        assert!(shows(&terminal));
+        let running = start_on(&terminal);
+        wait_for_silence(&terminal);
+        running.signal(signal);
+        let ended = running.end();
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+        assert!(shows(&terminal), "after {signal}");
+    }
 }
 
 #[test]
