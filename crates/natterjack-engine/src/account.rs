@@ -5,6 +5,7 @@ use std::sync::Arc;
 use natterjack_subject::Index;
 
 use crate::delivery::Subscriber;
+use crate::exchange::PendingAnswers;
 use crate::monitor::AccountSnapshot;
 use crate::monitor::counters::AccountCounters;
 
@@ -19,6 +20,8 @@ pub struct Account {
     name: Arc<str>,
     index: Index<Subscriber>,
     pub(crate) counters: AccountCounters,
+    /// Requests of other accounts that its clients may answer.
+    pub(crate) answers: PendingAnswers,
 }
 
 impl Account {
@@ -27,6 +30,7 @@ impl Account {
             name: name.into(),
             index: Index::new(),
             counters: AccountCounters::default(),
+            answers: PendingAnswers::default(),
         }
     }
 

@@ -15,7 +15,7 @@ use natterjack_wire::client::ServerInfo;
 use crate::access::{Access, AccountAccess, AccountLimits, Directory, Mapping};
 use crate::account::{Account, GLOBAL_ACCOUNT};
 use crate::delivery::outbox::{Outbox, OutboxLimits};
-use crate::exchange::{Mappings, StreamImports};
+use crate::exchange::{Mappings, ServiceImports, StreamImports};
 use crate::limits::{Limits, WriteTimeout};
 
 /// Everything about an engine that can change while it runs.
@@ -53,6 +53,8 @@ struct Terms {
     limits: AccountLimits,
     mappings: Option<Arc<Mappings>>,
     stream_imports: Option<Arc<StreamImports>>,
+    service_imports: Option<Arc<ServiceImports>>,
+    exports_services: bool,
 }
 
 impl Config {
@@ -111,6 +113,8 @@ impl Config {
                     limits,
                     mappings: before.mappings.clone(),
                     stream_imports: before.stream_imports.clone(),
+                    service_imports: before.service_imports.clone(),
+                    exports_services: before.exports_services,
                 };
             }
             let is_global = account.name() == GLOBAL_ACCOUNT;
@@ -122,11 +126,16 @@ impl Config {
             };
             let stream_imports =
                 listed.and_then(|listed| StreamImports::new(listed, &access, find));
+            let service_imports =
+                listed.and_then(|listed| ServiceImports::new(listed, &access, find));
             Terms {
                 account: Arc::clone(account),
                 limits,
                 mappings: Mappings::new(mappings, &info.cluster).map(Arc::new),
                 stream_imports: stream_imports.map(Arc::new),
+                service_imports: service_imports.map(Arc::new),
+                exports_services: listed
+                    .is_some_and(|listed| listed.service_exports().next().is_some()),
             }
         };
         let by_name: HashMap<_, _> = accounts
@@ -160,6 +169,17 @@ impl Config {
     /// What an account hears of others.
     pub(crate) fn stream_imports(&self, account: &str) -> Option<&Arc<StreamImports>> {
         self.by_name.get(account)?.stream_imports.as_ref()
+    }
+
+    /// Services of others that an account uses.
+    pub(crate) fn service_imports(&self, account: &str) -> Option<&Arc<ServiceImports>> {
+        self.by_name.get(account)?.service_imports.as_ref()
+    }
+
+    /// Whether an account asks others, or others may ask it.
+    pub(crate) fn exchanges_services(&self, account: &str) -> bool {
+        let terms = self.by_name.get(account);
+        terms.is_some_and(|terms| terms.exports_services || terms.service_imports.is_some())
     }
 
     pub(crate) fn outbox_limits(&self) -> OutboxLimits {

@@ -1,5 +1,8 @@
 //! What accounts offer each other and use of each other, as an operator or embedder writes it.
 
+use std::fmt;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -13,6 +16,55 @@ use crate::exchange::TransformProblem;
 pub enum Export {
     /// Messages, which other accounts may hear.
     Stream(StreamExport),
+    /// Requests, which other accounts may send.
+    Service(ServiceExport),
+}
+
+/// A service that other accounts may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceExport {
+    /// Where requests go: a subject, which may have wildcards.
+    pub subject: String,
+    /// The accounts that may; all if empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<String>,
+    /// Which token of the subject, counted from 1, must be the name of the account that asks; 0 is none.
+    pub account_token_position: usize,
+    /// How many answers it gives.
+    pub response_type: ResponseType,
+    /// How long after the request an answer, or after an answer the next one, is let through.
+    pub response_threshold: Duration,
+    /// Whether requests may be traced. Without effect: messages are not traced yet.
+    pub allow_trace: bool,
+}
+
+impl Default for ServiceExport {
+    /// One answer, within two minutes (nats-server `DEFAULT_SERVICE_EXPORT_RESPONSE_THRESHOLD`).
+    fn default() -> Self {
+        Self {
+            subject: String::new(),
+            accounts: Vec::new(),
+            account_token_position: 0,
+            response_type: ResponseType::default(),
+            response_threshold: Duration::from_secs(120),
+            allow_trace: false,
+        }
+    }
+}
+
+/// How many answers a service gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ResponseType {
+    /// One.
+    #[default]
+    Singleton,
+    /// Any number, until an empty one.
+    Streamed,
+    /// One in parts, until an empty one.
+    Chunked,
 }
 
 /// Messages that other accounts may hear.
@@ -35,6 +87,30 @@ pub struct StreamExport {
 pub enum Import {
     /// Its messages.
     Stream(StreamImport),
+    /// A service it offers.
+    Service(ServiceImport),
+}
+
+/// A service of another account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceImport {
+    /// The account.
+    pub account: String,
+    /// Where requests go there: a subject that is exported, or a part of it.
+    pub subject: String,
+    /// What requests are published to here; the same if there is nothing. `$1` or `{{wildcard(1)}}` is what the first
+    /// wildcard of `subject` stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+impl ServiceImport {
+    /// What requests are published to in the account that imports it.
+    pub(crate) fn local_subject(&self) -> &str {
+        let to = self.to.as_deref().filter(|to| !to.is_empty());
+        to.unwrap_or(&self.subject)
+    }
 }
 
 /// Messages of another account.
@@ -78,14 +154,49 @@ impl Access {
 
 impl AccountAccess {
     pub(crate) fn stream_exports(&self) -> impl Iterator<Item = &StreamExport> {
-        self.exports.iter().map(|export| match export {
-            Export::Stream(export) => export,
+        self.exports.iter().filter_map(|export| match export {
+            Export::Stream(export) => Some(export),
+            Export::Service(_) => None,
+        })
+    }
+
+    pub(crate) fn service_exports(&self) -> impl Iterator<Item = &ServiceExport> {
+        self.exports.iter().filter_map(|export| match export {
+            Export::Service(export) => Some(export),
+            Export::Stream(_) => None,
         })
     }
 
     pub(crate) fn stream_imports(&self) -> impl Iterator<Item = &StreamImport> {
-        self.imports.iter().map(|import| match import {
-            Import::Stream(import) => import,
+        self.imports.iter().filter_map(|import| match import {
+            Import::Stream(import) => Some(import),
+            Import::Service(_) => None,
+        })
+    }
+
+    pub(crate) fn service_imports(&self) -> impl Iterator<Item = &ServiceImport> {
+        self.imports.iter().filter_map(|import| match import {
+            Import::Service(import) => Some(import),
+            Import::Stream(_) => None,
+        })
+    }
+}
+
+/// What is exported or imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExchangeKind {
+    /// Messages.
+    Stream,
+    /// A service.
+    Service,
+}
+
+impl fmt::Display for ExchangeKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Stream => "stream",
+            Self::Service => "service",
         })
     }
 }
@@ -95,8 +206,8 @@ impl AccountAccess {
 #[non_exhaustive]
 pub enum ExportProblem {
     /// It is for an account that is not there.
-    #[error("{0:?} account not defined for stream export")]
-    UndefinedAccount(String),
+    #[error("{0:?} account not defined for {1} export")]
+    UndefinedAccount(String, ExchangeKind),
     /// What is exported is no subject.
     #[error("invalid subject")]
     InvalidSubject,
@@ -110,14 +221,14 @@ pub enum ExportProblem {
 #[non_exhaustive]
 pub enum ImportProblem {
     /// It is of an account that is not there.
-    #[error("{0:?} account not defined for stream import")]
-    UndefinedAccount(String),
+    #[error("{0:?} account not defined for {1} import")]
+    UndefinedAccount(String, ExchangeKind),
     /// The account does not export it, or not to this account.
-    #[error("stream import not authorized")]
-    NotAuthorized,
+    #[error("{0} import not authorized")]
+    NotAuthorized(ExchangeKind),
     /// There is another one like it.
-    #[error("stream import already exists")]
-    Duplicate,
+    #[error("{0} import already exists")]
+    Duplicate(ExchangeKind),
     /// What is put before subjects would be a pattern.
     #[error("stream import prefix can not contain wildcard tokens")]
     WildcardPrefix,
@@ -129,9 +240,11 @@ pub enum ImportProblem {
     Cycle,
     /// The subject here does not go with the one there.
     #[error(
-        "failed to create mapping transform for stream import subject from {from:?} to {to:?}: {problem}"
+        "failed to create mapping transform for {kind} import subject from {from:?} to {to:?}: {problem}"
     )]
     Transform {
+        /// Of what.
+        kind: ExchangeKind,
         /// The subject there.
         from: String,
         /// The subject here.

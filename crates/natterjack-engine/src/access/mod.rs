@@ -25,7 +25,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::exchange::{
-    Export, ExportProblem, Import, ImportProblem, StreamExport, StreamImport,
+    ExchangeKind, Export, ExportProblem, Import, ImportProblem, ResponseType, ServiceExport,
+    ServiceImport, StreamExport, StreamImport,
 };
 pub use self::mapping::{Destination, Mapping, MappingProblem};
 pub use self::password::{PasswordCheck, is_bcrypt};

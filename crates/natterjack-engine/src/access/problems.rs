@@ -9,7 +9,8 @@ use thiserror::Error;
 use super::nkey::{PublicKey, Role};
 use super::permissions::split;
 use super::{
-    Access, Credential, ExportProblem, ImportProblem, Mapping, MappingProblem, Permissions, User,
+    Access, Credential, ExchangeKind, ExportProblem, ImportProblem, Mapping, MappingProblem,
+    Permissions, User,
 };
 use crate::account::{GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
 
@@ -87,8 +88,10 @@ pub enum AccessProblem {
         problem: MappingProblem,
     },
     /// An export that cannot work.
-    #[error("error adding stream export {subject:?} of account {account:?}: {problem}")]
+    #[error("error adding {kind} export {subject:?} of account {account:?}: {problem}")]
     InvalidExport {
+        /// Of what.
+        kind: ExchangeKind,
         /// The account.
         account: String,
         /// What is exported.
@@ -97,8 +100,10 @@ pub enum AccessProblem {
         problem: ExportProblem,
     },
     /// An import that cannot work.
-    #[error("error adding stream import {subject:?} of account {account:?}: {problem}")]
+    #[error("error adding {kind} import {subject:?} of account {account:?}: {problem}")]
     InvalidImport {
+        /// Of what.
+        kind: ExchangeKind,
         /// The account.
         account: String,
         /// What is imported.

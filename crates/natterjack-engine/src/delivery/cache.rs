@@ -119,6 +119,12 @@ impl RouteCache {
         (!found.same_as(current)).then_some(found)
     }
 
+    /// The receivers of `subject`.
+    pub(crate) fn find(&mut self, account: &Arc<Account>, subject: &[u8]) -> Receivers {
+        self.route(account, subject, &Receivers::default())
+            .unwrap_or_default()
+    }
+
     /// Forgets some of the entries that are out of date; a call after each batch gets round to all.
     pub(crate) fn sweep(&mut self) {
         for _ in 0..SWEPT_PER_BATCH {

@@ -141,6 +141,11 @@ impl Subscription {
         }
     }
 
+    /// Whether it stands in another account for a subscription.
+    pub(crate) fn is_shadow(&self) -> bool {
+        matches!(self.role, Role::Shadow(_))
+    }
+
     /// The same, to be kept.
     pub(crate) fn original_of(this: &Arc<Self>) -> Arc<Self> {
         match &this.role {

@@ -58,12 +58,15 @@ struct Pick {
 pub(crate) struct Publisher<'a> {
     pub(crate) outbox: &'a Arc<Outbox>,
     pub(crate) echo: bool,
+    /// Whether the message came from another account. Such messages are not for those who hear an account's streams.
+    pub(crate) is_crossing: bool,
     pub(crate) account: &'a Account,
 }
 
 impl Publisher<'_> {
     fn may_reach(&self, subscription: &Subscription) -> bool {
-        self.echo || !Arc::ptr_eq(self.outbox, subscription.outbox())
+        (self.echo || !Arc::ptr_eq(self.outbox, subscription.outbox()))
+            && !(self.is_crossing && subscription.is_shadow())
     }
 }
 

@@ -1,10 +1,11 @@
 //! Which imports are permitted: what is exported to whom, and that nothing goes in circles.
 
-use natterjack_subject::{is_valid_pattern, overlaps};
+use natterjack_subject::{is_literal, is_valid_pattern, overlaps};
 
-use super::Transform;
+use super::{Transform, TransformProblem};
 use crate::access::{
-    Access, AccountAccess, ExportProblem, ImportProblem, StreamExport, StreamImport,
+    Access, AccessProblem, AccountAccess, ExchangeKind, Export, ExportProblem, Import,
+    ImportProblem, ServiceExport, ServiceImport, StreamExport, StreamImport,
 };
 
 /// Whether what `inner` matches is all matched by `outer`.
@@ -28,13 +29,12 @@ pub(super) fn check_stream_import(
     import: &StreamImport,
     access: &Access,
 ) -> Result<(), ImportProblem> {
-    let exporter = access
-        .account(&import.account)
-        .ok_or_else(|| ImportProblem::UndefinedAccount(import.account.clone()))?;
-    let is_granted = is_valid_pattern(import.subject.as_bytes())
-        && is_stream_granted(exporter, &importer.name, &import.subject);
-    if !is_granted {
-        return Err(ImportProblem::NotAuthorized);
+    let exporter = access.account(&import.account).ok_or_else(|| {
+        ImportProblem::UndefinedAccount(import.account.clone(), ExchangeKind::Stream)
+    })?;
+    let grants: Vec<Grant<'_>> = exporter.stream_exports().map(Into::into).collect();
+    if !is_granted(&grants, &importer.name, &import.subject) {
+        return Err(ImportProblem::NotAuthorized(ExchangeKind::Stream));
     }
     if import.prefix.is_some() && import.to.is_some() {
         return Err(ImportProblem::PrefixAndTo);
@@ -47,6 +47,7 @@ pub(super) fn check_stream_import(
     if to != import.subject {
         Transform::for_import(&import.subject, &to).map_err(|problem| {
             ImportProblem::Transform {
+                kind: ExchangeKind::Stream,
                 from: import.subject.clone(),
                 to: to.clone(),
                 problem,
@@ -109,42 +110,137 @@ fn leads_back<'a>(
         })
 }
 
-fn is_stream_granted(exporter: &AccountAccess, importer: &str, subject: &str) -> bool {
+/// What an export says about who may import it.
+#[derive(Clone, Copy)]
+struct Grant<'a> {
+    subject: &'a str,
+    accounts: &'a [String],
+    account_token_position: usize,
+}
+
+impl<'a> From<&'a StreamExport> for Grant<'a> {
+    fn from(export: &'a StreamExport) -> Self {
+        Self {
+            subject: &export.subject,
+            accounts: &export.accounts,
+            account_token_position: export.account_token_position,
+        }
+    }
+}
+
+impl<'a> From<&'a ServiceExport> for Grant<'a> {
+    fn from(export: &'a ServiceExport) -> Self {
+        Self {
+            subject: &export.subject,
+            accounts: &export.accounts,
+            account_token_position: export.account_token_position,
+        }
+    }
+}
+
+fn is_granted(grants: &[Grant<'_>], importer: &str, subject: &str) -> bool {
+    // A blank in a subject would end it on the wire.
+    if !is_valid_pattern(subject.as_bytes()) || subject.contains(char::is_whitespace) {
+        return false;
+    }
     // What is said about the very subject goes before what is said about more.
-    let same: Vec<&StreamExport> = exporter
-        .stream_exports()
+    let same: Vec<&Grant<'_>> = grants
+        .iter()
         .filter(|export| export.subject == subject)
         .collect();
     if !same.is_empty() {
         // One name with a star where the account's should be: nobody may have all accounts' parts.
-        let is_everybodys = |export: &&StreamExport| {
-            export.accounts.is_empty() && export.account_token_position == 0
-        };
+        let is_everybodys =
+            |export: &&Grant<'_>| export.accounts.is_empty() && export.account_token_position == 0;
         return same.iter().all(is_everybodys)
             || same.iter().any(|export| {
-                export.account_token_position == 0 && is_listed(&export.accounts, importer)
+                export.account_token_position == 0 && is_listed(export.accounts, importer)
             });
     }
-    let covering = exporter
-        .stream_exports()
-        .filter(|export| is_within(subject, &export.subject));
-    let mut granted = covering.map(|export| {
+    let mut covering = grants
+        .iter()
+        .filter(|export| is_within(subject, export.subject));
+    covering.any(|export| {
         if export.account_token_position > 0 {
             let index = export.account_token_position - 1;
             return subject.split('.').nth(index) == Some(importer);
         }
-        export.accounts.is_empty() || is_listed(&export.accounts, importer)
-    });
-    granted.any(|is| is)
+        export.accounts.is_empty() || is_listed(export.accounts, importer)
+    })
 }
 
 fn is_listed(accounts: &[String], importer: &str) -> bool {
     accounts.iter().any(|account| account == importer)
 }
 
+/// Whether an account may import a service, and what for a reason not.
+pub(super) fn check_service_import(
+    importer: &AccountAccess,
+    import: &ServiceImport,
+    access: &Access,
+) -> Result<(), ImportProblem> {
+    let kind = ExchangeKind::Service;
+    let exporter = access
+        .account(&import.account)
+        .ok_or_else(|| ImportProblem::UndefinedAccount(import.account.clone(), kind))?;
+    let grants: Vec<Grant<'_>> = exporter.service_exports().map(Into::into).collect();
+    if !is_granted(&grants, &importer.name, &import.subject) {
+        return Err(ImportProblem::NotAuthorized(kind));
+    }
+    let local = import.local_subject();
+    let transform = |problem| ImportProblem::Transform {
+        kind,
+        from: local.to_owned(),
+        to: import.subject.clone(),
+        problem,
+    };
+    if !is_valid_pattern(local.as_bytes()) {
+        return Err(transform(TransformProblem::InvalidSubject));
+    }
+    if local != import.subject && !is_literal(import.subject.as_bytes()) {
+        super::service::way_there(import).map_err(transform)?;
+    }
+    let mut visited = vec![importer.name.as_str()];
+    if importer.name == exporter.name && overlaps(local.as_bytes(), import.subject.as_bytes())
+        || asks_back(exporter, &import.subject, access, &mut visited)
+    {
+        return Err(ImportProblem::Cycle);
+    }
+    Ok(())
+}
+
+/// Whether what an account is asked under a subject goes on to one of the accounts visited.
+fn asks_back<'a>(
+    account: &'a AccountAccess,
+    subject: &str,
+    access: &'a Access,
+    visited: &mut Vec<&'a str>,
+) -> bool {
+    account.service_imports().any(|import| {
+        let local = super::service::local_pattern(import.local_subject());
+        if !overlaps(subject.as_bytes(), local.as_bytes()) || visited.len() > ACCOUNTS_MAX {
+            return false;
+        }
+        if visited.contains(&import.account.as_str()) {
+            return true;
+        }
+        let Some(exporter) = access.account(&import.account) else {
+            return false;
+        };
+        visited.push(&account.name);
+        let is_back = asks_back(exporter, &import.subject, access, visited);
+        visited.pop();
+        is_back
+    })
+}
+
+/// Accounts in a chain of imports that are followed (nats-server `MaxAccountCycleSearchDepth`).
+const ACCOUNTS_MAX: usize = 1024;
+
 /// What is wrong with an export, if anything.
-pub(super) fn check_stream_export(
-    export: &StreamExport,
+fn check_export(
+    export: Grant<'_>,
+    kind: ExchangeKind,
     access: &Access,
 ) -> Result<(), ExportProblem> {
     if !is_valid_pattern(export.subject.as_bytes()) {
@@ -155,7 +251,7 @@ pub(super) fn check_stream_export(
         .iter()
         .find(|account| access.account(account).is_none())
     {
-        return Err(ExportProblem::UndefinedAccount(account.clone()));
+        return Err(ExportProblem::UndefinedAccount(account.clone(), kind));
     }
     if let Some(index) = export.account_token_position.checked_sub(1)
         && export.subject.split('.').nth(index) != Some("*")
@@ -166,33 +262,54 @@ pub(super) fn check_stream_export(
 }
 
 impl Access {
-    /// What is wrong with exports and imports: the account and the problem.
-    pub(crate) fn exchange_problems(&self) -> Vec<crate::access::AccessProblem> {
-        use crate::access::AccessProblem;
+    /// What is wrong with exports and imports.
+    pub(crate) fn exchange_problems(&self) -> Vec<AccessProblem> {
         let mut problems = Vec::new();
         for account in &self.accounts {
-            for export in account.stream_exports() {
-                if let Err(problem) = check_stream_export(export, self) {
+            for export in &account.exports {
+                let (kind, grant) = match export {
+                    Export::Stream(export) => (ExchangeKind::Stream, Grant::from(export)),
+                    Export::Service(export) => (ExchangeKind::Service, Grant::from(export)),
+                };
+                if let Err(problem) = check_export(grant, kind, self) {
                     problems.push(AccessProblem::InvalidExport {
+                        kind,
                         account: account.name.clone(),
-                        subject: export.subject.clone(),
+                        subject: grant.subject.to_owned(),
                         problem,
                     });
                 }
             }
-            let mut known: Vec<(&str, &str)> = Vec::new();
-            for import in account.stream_imports() {
-                let name = (import.account.as_str(), import.subject.as_str());
+            let mut known: Vec<(ExchangeKind, &str, &str)> = Vec::new();
+            for import in &account.imports {
+                let (name, checked) = match import {
+                    Import::Stream(import) => (
+                        (ExchangeKind::Stream, &*import.account, &*import.subject),
+                        check_stream_import(account, import, self),
+                    ),
+                    Import::Service(import) => (
+                        (
+                            ExchangeKind::Service,
+                            &*import.account,
+                            import.local_subject(),
+                        ),
+                        check_service_import(account, import, self),
+                    ),
+                };
+                let kind = name.0;
                 let checked = if known.contains(&name) {
-                    Err(ImportProblem::Duplicate)
+                    Err(ImportProblem::Duplicate(kind))
                 } else {
-                    check_stream_import(account, import, self)
+                    checked
                 };
                 known.push(name);
                 if let Err(problem) = checked {
+                    let (Import::Stream(StreamImport { subject, .. })
+                    | Import::Service(ServiceImport { subject, .. })) = import;
                     problems.push(AccessProblem::InvalidImport {
+                        kind,
                         account: account.name.clone(),
-                        subject: import.subject.clone(),
+                        subject: subject.clone(),
                         problem,
                     });
                 }
@@ -208,7 +325,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::access::{Export, Import};
 
     proptest! {
         #[test]
@@ -289,6 +405,7 @@ mod tests {
         assert!(granted(vec![export("a.*", &[], 2)], "a.B"));
         assert!(!granted(vec![export("a.*", &[], 2)], "a.C"));
         assert!(!granted(vec![export("a.*", &[], 2)], "a.*"));
+        assert!(!granted(vec![export(">", &[], 0)], "a b"));
     }
 
     #[test]
@@ -312,6 +429,13 @@ mod tests {
             both("B", "C"),
             ("C", vec![export("a", &[], 0)], vec![])
         ]));
+    }
+
+    #[test]
+    fn names_with_blanks_are_refused() {
+        let offer = ("A", vec![export("a", &[], 0)], vec![]);
+        let found = problems(&[offer, ("B", vec![], vec![import("A", "a", Some("x 1 5"))])]);
+        assert_eq!(found.len(), 1, "{found:?}");
     }
 
     #[test]

@@ -113,6 +113,12 @@ impl Transform {
     /// # Errors
     /// See [`TransformProblem`].
     pub(crate) fn for_import(from: &str, to: &str) -> Result<Self, TransformProblem> {
+        // A blank in a subject would end it on the wire.
+        let is_blank =
+            |token: &str| function(token).is_none() && token.contains(char::is_whitespace);
+        if to.split('.').any(is_blank) {
+            return Err(TransformProblem::InvalidSubject);
+        }
         let mut wildcards = 0;
         let numbered = to.split('.').map(|token| {
             if token != "*" {

@@ -189,6 +189,7 @@ impl SystemConnection {
             shared: None,
         };
         let publisher = Publisher {
+            is_crossing: false,
             outbox: &self.outbox,
             echo: false,
             account,

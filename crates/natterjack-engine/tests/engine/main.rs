@@ -10,5 +10,6 @@ mod exchange;
 mod harness;
 mod monitoring;
 mod reconfiguration;
+mod services;
 mod system;
 mod time;

@@ -487,9 +487,14 @@ fn places_of(problem: &AccessProblem, configuration: &Configuration) -> Vec<Stri
             account, subject, ..
         } => {
             let exports = listed(configuration, account).map(|listed| &listed.exports[..]);
-            let index = exports.unwrap_or_default().iter().position(
-                |export| matches!(export, Export::Stream(stream) if stream.subject == *subject),
-            );
+            let index = exports
+                .unwrap_or_default()
+                .iter()
+                .position(|export| match export {
+                    Export::Stream(export) => export.subject == *subject,
+                    Export::Service(export) => export.subject == *subject,
+                    _ => false,
+                });
             of(&[&format!(
                 "accounts.{account}.exports[{}]",
                 index.unwrap_or(0)
@@ -500,9 +505,14 @@ fn places_of(problem: &AccessProblem, configuration: &Configuration) -> Vec<Stri
         } => {
             let imports = listed(configuration, account).map(|listed| &listed.imports[..]);
             // Of several alike the last one is in the way.
-            let index = imports.unwrap_or_default().iter().rposition(
-                |import| matches!(import, Import::Stream(stream) if stream.subject == *subject),
-            );
+            let index = imports
+                .unwrap_or_default()
+                .iter()
+                .rposition(|import| match import {
+                    Import::Stream(import) => import.subject == *subject,
+                    Import::Service(import) => import.subject == *subject,
+                    _ => false,
+                });
             of(&[&format!(
                 "accounts.{account}.imports[{}]",
                 index.unwrap_or(0)

@@ -15,6 +15,7 @@
 //! the client is in [`login`], and messages are handled in [`publish`].
 
 mod adapt;
+mod cross;
 mod input;
 mod log;
 mod login;
@@ -45,7 +46,7 @@ use crate::delivery::outbox::Outbox;
 use crate::delivery::subscription::{Sid, Subscription};
 use crate::delivery::worker::{Worker, remove_from_index};
 use crate::engine::{Engine, Peer};
-use crate::exchange::{Mappings, StreamImports};
+use crate::exchange::{Mappings, ServiceImports, StreamImports};
 use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, READ_BUFFER_BYTES, STALL_MAX};
 use crate::monitor::counters;
 use crate::monitor::record::Record;
@@ -60,6 +61,12 @@ pub struct ClientSession {
     mappings: Option<Arc<Mappings>>,
     /// What the account hears of others.
     stream_imports: Option<Arc<StreamImports>>,
+    /// Services of others that the account uses.
+    service_imports: Option<Arc<ServiceImports>>,
+    /// Whether messages may have to go to other accounts.
+    exchanges_services: bool,
+    /// The message in hand was received in another account.
+    is_received_elsewhere: bool,
     outbox: Arc<Outbox>,
     record: Arc<Record>,
     subscriptions: Subscriptions,
@@ -132,6 +139,9 @@ impl ClientSession {
             engine,
             mappings: config.mappings(account.name()).map(Arc::clone),
             stream_imports: config.stream_imports(account.name()).map(Arc::clone),
+            service_imports: config.service_imports(account.name()).map(Arc::clone),
+            exchanges_services: config.exchanges_services(account.name()),
+            is_received_elsewhere: false,
             config,
             account,
             outbox,

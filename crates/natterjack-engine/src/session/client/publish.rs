@@ -40,13 +40,19 @@ impl ClientSession {
                 Prepared::PermittedOnce => is_once = true,
             }
         }
+        let crosses = self.exchanges_services && self.crosses(worker.run.name(publish.subject));
+        if crosses {
+            self.finish_run(worker, source, false, now);
+            let subject = worker.run.name(publish.subject).to_vec();
+            self.is_received_elsewhere = self.cross(publish, &subject, worker, now);
+        }
         if let Some(reply) = publish.reply
             && !self.ask_server(publish, reply)
             && worker.run.receivers.is_empty()
         {
             self.no_responders(publish, worker, source, now);
         }
-        let may_repeat = !self.rules.need_care();
+        let may_repeat = !self.rules.need_care() && !crosses;
         worker
             .run
             .push(publish, start, source.input, same_subject, may_repeat);
@@ -54,9 +60,10 @@ impl ClientSession {
             worker.run.forget_route();
         }
         // In verbose mode the acknowledgement has been sent, and what it acknowledges follows before the next.
-        if self.rules.verbose || worker.run.receivers.share_connections() {
+        if self.rules.verbose || worker.run.receivers.share_connections() || crosses {
             self.finish_run(worker, source, false, now);
         }
+        self.is_received_elsewhere = false;
     }
 
     /// Hands a question to the server over, if it is one. What cannot be handed over is not answered, as if nobody
@@ -228,6 +235,7 @@ impl ClientSession {
         now: Instant,
     ) {
         if self.rules.no_responders
+            && !self.is_received_elsewhere
             && let Some(reply) = publish.reply
         {
             self.finish_run(worker, source, false, now);
@@ -251,6 +259,7 @@ impl ClientSession {
         let publisher = Publisher {
             outbox: &self.outbox,
             echo: self.rules.echo,
+            is_crossing: false,
             account: &self.account,
         };
         let direct = is_last || worker.run.body_bytes >= LARGE_FRAME_BYTES / 2;
@@ -274,7 +283,7 @@ impl ClientSession {
         run: &Run,
         source: Source<'_>,
     ) {
-        if self.rules.no_responders {
+        if self.rules.no_responders && !self.is_received_elsewhere {
             let frame = &run.frames[frame];
             let reply = frame.reply.of_bytes(source.input);
             let notice = no_responders_notice(self, reply, run.subject(frame, source.input));

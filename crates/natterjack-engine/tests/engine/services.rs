@@ -1,0 +1,346 @@
+//! Requests to other accounts, and the ways of their answers.
+
+use std::time::Duration;
+
+use natterjack_engine::access::{
+    Export, Import, ResponseType, ServiceExport, ServiceImport, StreamExport, StreamImport,
+};
+use natterjack_engine::{
+    Access, AccountAccess, Credential, Destination, Limits, Mapping, Permissions, ResponseLimit,
+    User,
+};
+
+use crate::harness::{Client, Harness};
+
+fn account(name: &str) -> AccountAccess {
+    AccountAccess {
+        name: name.to_owned(),
+        users: vec![User {
+            name: name.to_lowercase(),
+            credential: Credential::Password("p".into()),
+            ..User::default()
+        }],
+        ..AccountAccess::default()
+    }
+}
+
+fn service(subject: &str, response_type: ResponseType) -> Export {
+    Export::Service(ServiceExport {
+        subject: subject.to_owned(),
+        response_type,
+        response_threshold: Duration::from_secs(1),
+        ..ServiceExport::default()
+    })
+}
+
+fn uses(account: &str, subject: &str, to: &str) -> Import {
+    Import::Service(ServiceImport {
+        account: account.to_owned(),
+        subject: subject.to_owned(),
+        to: Some(to.to_owned()),
+    })
+}
+
+/// A answers `svc.*`, B asks it as `my.*` and offers that to C, which asks it as `c`.
+fn chain(response_type: ResponseType) -> Access {
+    let access = Access {
+        accounts: vec![
+            AccountAccess {
+                exports: vec![service("svc.*", response_type)],
+                mappings: vec![Mapping {
+                    source: "svc.mapped".to_owned(),
+                    destinations: vec![Destination {
+                        subject: "elsewhere".to_owned(),
+                        ..Destination::default()
+                    }],
+                }],
+                ..account("A")
+            },
+            AccountAccess {
+                imports: vec![uses("A", "svc.*", "my.$1")],
+                exports: vec![service("my.*", response_type)],
+                ..account("B")
+            },
+            AccountAccess {
+                imports: vec![uses("B", "my.foo", "c")],
+                ..account("C")
+            },
+        ],
+        ..Access::default()
+    };
+    assert_eq!(access.problems(), []);
+    access
+}
+
+struct Room {
+    harness: Harness,
+    a: Client,
+    b: Client,
+    c: Client,
+}
+
+impl Room {
+    fn new(access: Access) -> Self {
+        let mut harness = Harness::with(Limits::default(), access);
+        let mut client = |user: &str| {
+            let options = format!(
+                "\"user\":\"{user}\",\"pass\":\"p\",\"headers\":true,\"no_responders\":true"
+            );
+            let mut client = harness.connect(&options);
+            harness.send(&mut client, b"SUB r.* 1\r\n");
+            assert_eq!(client.take(), "");
+            client
+        };
+        let (a, b, c) = (client("a"), client("b"), client("c"));
+        Self { harness, a, b, c }
+    }
+
+    fn a(&mut self, input: &str) -> String {
+        self.harness.send(&mut self.a, input.as_bytes());
+        self.a.take()
+    }
+
+    fn b(&mut self, input: &str) -> String {
+        self.harness.send(&mut self.b, input.as_bytes());
+        self.b.take()
+    }
+
+    fn c(&mut self, input: &str) -> String {
+        self.harness.send(&mut self.c, input.as_bytes());
+        self.c.take()
+    }
+}
+
+/// The subject that an answer to what was received goes to.
+fn reply_in(received: &str) -> String {
+    let reply = received
+        .split_ascii_whitespace()
+        .find(|word| word.starts_with("_R_."));
+    reply
+        .unwrap_or_else(|| panic!("no reply in {received:?}"))
+        .to_owned()
+}
+
+#[test]
+fn a_request_goes_there_and_one_answer_comes_back() {
+    let mut room = Room::new(chain(ResponseType::Singleton));
+    room.a("SUB svc.foo 2\r\n");
+    assert_eq!(room.b("PUB my.foo r.1 2\r\nhi\r\n"), "");
+    let received = room.a("");
+    let reply = reply_in(&received);
+    let header = "NATS/1.0\r\nNats-Request-Info: {\"acc\":\"B\"}\r\n\r\n";
+    let (header_len, len) = (header.len(), header.len() + 2);
+    assert_eq!(
+        received,
+        format!("HMSG svc.foo 2 {reply} {header_len} {len}\r\n{header}hi\r\n")
+    );
+    assert_eq!(room.a(&format!("PUB {reply} 2\r\nyo\r\n")), "");
+    assert_eq!(room.b(""), "MSG r.1 1 2\r\nyo\r\n");
+    room.a(&format!("PUB {reply} 2\r\nno\r\n"));
+    assert_eq!(room.b(""), "");
+}
+
+#[test]
+fn who_asks_is_told_and_cannot_be_made_up() {
+    let mut room = Room::new(chain(ResponseType::Singleton));
+    room.a("SUB > 2\r\n");
+    let header = "NATS/1.0\r\nX: y\r\nnats-request-info: {\"acc\":\"$SYS\"}\r\n\r\n";
+    let len = header.len();
+    room.b(&format!("HPUB my.foo {len} {len}\r\n{header}\r\n"));
+    let received = room.a("");
+    assert!(
+        received.contains("\r\nNATS/1.0\r\nX: y\r\nNats-Request-Info: {\"acc\":\"B\"}\r\n\r\n\r\n"),
+        "{received:?}"
+    );
+    assert!(!received.contains("$SYS"), "{received:?}");
+}
+
+#[test]
+fn a_chain_of_accounts() {
+    let mut room = Room::new(chain(ResponseType::Singleton));
+    room.a("SUB svc.* 2\r\n");
+    assert_eq!(room.c("PUB c r.9 0\r\n\r\n"), "");
+    let received = room.a("");
+    assert!(
+        received.contains("{\"acc\":\"C\",\"svc\":\"B\"}"),
+        "{received:?}"
+    );
+    let reply = reply_in(&received);
+    room.a(&format!("PUB {reply} 1\r\nx\r\n"));
+    assert_eq!(
+        (room.b(""), room.c("")),
+        (String::new(), "MSG r.9 1 1\r\nx\r\n".to_owned())
+    );
+}
+
+#[test]
+fn nobody_answers() {
+    let mut room = Room::new(chain(ResponseType::Singleton));
+    let notice = |subject: &str| {
+        let len = 32 + subject.len();
+        format!("HMSG r.1 1 {len} {len}\r\nNATS/1.0 503\r\nNats-Subject: {subject}\r\n\r\n\r\n")
+    };
+    assert_eq!(room.b("PUB my.foo r.1 0\r\n\r\n"), notice("my.foo"));
+    assert_eq!(room.c("PUB c r.1 0\r\n\r\n"), notice("c"));
+    // A listener here who cannot be reached is no reason to say so while there is one elsewhere.
+    room.a("SUB svc.* 2\r\n");
+    let mut quiet = room.harness.connect(
+        "\"user\":\"b\",\"pass\":\"p\",\"headers\":true,\"no_responders\":true,\"echo\":false",
+    );
+    let input = b"SUB > 1\r\nPUB my.foo r.1 0\r\n\r\n";
+    room.harness.send(&mut quiet, input);
+    assert_eq!(quiet.take(), "");
+}
+
+#[test]
+fn streams_of_answers_end_with_an_empty_one() {
+    let mut room = Room::new(chain(ResponseType::Streamed));
+    room.a("SUB svc.* 2\r\n");
+    room.b("PUB my.foo r.1 0\r\n\r\n");
+    let reply = reply_in(&room.a(""));
+    let answers = format!("PUB {reply} 1\r\nx\r\n").repeat(3);
+    room.a(&answers);
+    assert_eq!(room.b(""), "MSG r.1 1 1\r\nx\r\n".repeat(3));
+    room.a(&format!("PUB {reply} 0\r\n\r\nPUB {reply} 1\r\nx\r\n"));
+    assert_eq!(room.b(""), "MSG r.1 1 0\r\n\r\n");
+}
+
+#[test]
+fn an_answer_comes_in_time_or_not_at_all() {
+    let mut room = Room::new(chain(ResponseType::Singleton));
+    room.a("SUB svc.* 2\r\n");
+    room.b("PUB my.foo r.1 0\r\n\r\n");
+    let reply = reply_in(&room.a(""));
+    room.harness.now += Duration::from_millis(1001);
+    room.a(&format!("PUB {reply} 1\r\nx\r\n"));
+    assert_eq!(room.b(""), "");
+}
+
+#[test]
+fn an_answer_goes_by_the_reply_alone() {
+    let mut room = Room::new(chain(ResponseType::Singleton));
+    room.a("SUB svc.* 2\r\n");
+    room.b("PUB my.foo r.1 0\r\nPUB my.foo r.2 0\r\n\r\n"
+        .replace("0\r\nPUB", "0\r\n\r\nPUB")
+        .as_str());
+    let received = room.a("");
+    let replies: Vec<&str> = received
+        .split_ascii_whitespace()
+        .filter(|word| word.starts_with("_R_."))
+        .collect();
+    assert_eq!(replies.len(), 2);
+    assert_ne!(replies[0], replies[1]);
+    // Another account's clients cannot answer in its name, whatever they know.
+    room.c(&format!("PUB {} 1\r\n!\r\n", replies[0]));
+    assert_eq!(room.b(""), "");
+    room.a(&format!(
+        "PUB {} 1\r\n2\r\nPUB {} 1\r\n1\r\n",
+        replies[1], replies[0]
+    ));
+    assert_eq!(room.b(""), "MSG r.2 1 1\r\n2\r\nMSG r.1 1 1\r\n1\r\n");
+}
+
+#[test]
+fn mappings_of_the_answering_account_hold() {
+    let mut room = Room::new(chain(ResponseType::Singleton));
+    room.a("SUB elsewhere 2\r\n");
+    room.b("PUB my.mapped 0\r\n\r\n");
+    assert!(room.a("").starts_with("HMSG elsewhere 2 "));
+}
+
+/// Requests that are alike, in one batch, with other messages between them.
+#[test]
+fn order_is_kept_here_and_there() {
+    let mut room = Room::new(chain(ResponseType::Singleton));
+    room.a("SUB svc.* 2\r\n");
+    room.b("SUB > 3\r\n");
+    let here = room.b("PUB x 1\r\n1\r\nPUB my.a 1\r\n2\r\nPUB my.a 1\r\n3\r\nPUB x 1\r\n4\r\n");
+    assert_eq!(
+        here,
+        "MSG x 3 1\r\n1\r\nMSG my.a 3 1\r\n2\r\nMSG my.a 3 1\r\n3\r\nMSG x 3 1\r\n4\r\n"
+    );
+    let there = room.a("");
+    let bodies: Vec<&str> = there
+        .split("\r\n\r\n")
+        .skip(1)
+        .map(|rest| &rest[..1])
+        .collect();
+    assert_eq!(bodies, ["2", "3"], "{there:?}");
+}
+
+/// What came as a request is not passed on as a stream.
+#[test]
+fn requests_are_no_stream() {
+    let mut access = chain(ResponseType::Singleton);
+    access.accounts[0]
+        .exports
+        .push(Export::Stream(StreamExport {
+            subject: "svc.>".to_owned(),
+            ..StreamExport::default()
+        }));
+    access.accounts[2]
+        .imports
+        .push(Import::Stream(StreamImport {
+            account: "A".to_owned(),
+            subject: "svc.>".to_owned(),
+            ..StreamImport::default()
+        }));
+    assert_eq!(access.problems(), []);
+    let mut room = Room::new(access);
+    room.c("SUB svc.* 2\r\n");
+    let answer = room.b("PUB my.foo r.1 0\r\n\r\n");
+    assert!(answer.contains("503"), "{answer:?}");
+    assert_eq!(room.c(""), "");
+    room.a("PUB svc.foo 0\r\n\r\n");
+    assert_eq!(room.c(""), "MSG svc.foo 2 0\r\n\r\n");
+}
+
+#[test]
+fn who_may_only_answer_may_answer_requests_of_others() {
+    let mut access = chain(ResponseType::Singleton);
+    access.accounts[0].users[0].permissions = Some(Permissions {
+        responses: Some(ResponseLimit::default()),
+        ..Permissions::default()
+    });
+    let mut room = Room::new(access);
+    room.a("SUB svc.* 2\r\n");
+    room.b("PUB my.foo r.1 0\r\n\r\n");
+    let reply = reply_in(&room.a(""));
+    assert_eq!(room.a(&format!("PUB {reply} 1\r\nx\r\n")), "");
+    assert_eq!(room.b(""), "MSG r.1 1 1\r\nx\r\n");
+}
+
+#[test]
+fn services_come_and_go_with_a_reload() {
+    let mut room = Room::new(chain(ResponseType::Singleton));
+    room.a("SUB svc.* 2\r\n");
+    room.b("PUB my.foo 0\r\n\r\n");
+    assert!(!room.a("").is_empty());
+    let mut new = room.harness.engine.configuration();
+    new.access.accounts[1].imports.clear();
+    let adaptation = room.harness.engine.reconfigure(new, room.harness.now);
+    room.b("PUB my.foo 0\r\n\r\n");
+    assert_eq!(room.a(""), "");
+    for client in [&mut room.a, &mut room.b, &mut room.c] {
+        client.session.adapt(room.harness.now);
+        assert_eq!(client.closed(), None);
+    }
+    assert_eq!(adaptation.remaining(), 0);
+}
+
+#[test]
+fn circles_are_refused_and_do_no_harm() {
+    let mut access = chain(ResponseType::Singleton);
+    access.accounts[0].imports = vec![uses("B", "my.x", "svc.x")];
+    let texts: Vec<String> = access.problems().iter().map(ToString::to_string).collect();
+    assert!(
+        texts
+            .iter()
+            .any(|text| text.ends_with("import forms a cycle")),
+        "{texts:?}"
+    );
+    let mut room = Room::new(access);
+    room.b("PUB my.x r.1 0\r\n\r\n");
+    room.a("PUB svc.x r.1 0\r\n\r\n");
+    assert_eq!(room.b("PING\r\n"), "PONG\r\n");
+}
