@@ -107,7 +107,8 @@ enum Takes {
 
 const BOUND: Takes = Takes::OnlyOurs("sessions go by new bounds at once");
 const PAIR: &str = "cert_file: \"$DIR/cert.pem\", key_file: \"$DIR/key.pem\"";
-const CLUSTER: &str = "cluster { name: c, host: 127.0.0.1, port: -1 }";
+/// Without a port: with -1, whether nats-server takes a reload depends on whether its listener was up already.
+const CLUSTER: &str = "cluster { name: c, host: 127.0.0.1 }";
 
 /// A configuration, what it becomes, and who takes it. `PAIR` stands for a certificate and its key.
 const RELOADS: &[(&str, &str, Takes)] = &[
@@ -188,24 +189,20 @@ const RELOADS: &[(&str, &str, Takes)] = &[
         "tls { PAIR, ca_file: \"$DIR/ca.pem\", verify_and_map: true }",
         Takes::None,
     ),
+    (CLUSTER, "cluster { name: d, host: 127.0.0.1 }", Takes::Both),
     (
-        CLUSTER,
-        "cluster { name: d, host: 127.0.0.1, port: -1 }",
-        Takes::Both,
-    ),
-    (
-        CLUSTER,
+        "cluster { name: c, host: 127.0.0.1, port: -1 }",
         "cluster { name: c, host: localhost, port: -1 }",
         Takes::None,
     ),
     (
         CLUSTER,
-        "cluster { name: c, host: 127.0.0.1, port: -1, pool_size: 5, compression: s2_fast, no_advertise: true }",
+        "cluster { name: c, host: 127.0.0.1, pool_size: 5, compression: s2_fast, no_advertise: true }",
         Takes::Both,
     ),
     (
         CLUSTER,
-        "cluster { name: c, host: 127.0.0.1, port: -1, ping_interval: \"3s\", write_timeout: close
+        "cluster { name: c, host: 127.0.0.1, ping_interval: \"3s\", write_timeout: close
         authorization { user: a, password: b } }",
         Takes::Both,
     ),
