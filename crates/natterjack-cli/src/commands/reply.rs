@@ -70,6 +70,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let Some(request) = request else { break };
         received += 1;
         tokio::select! {
+            // First, so that a signal does not end what need not wait.
+            biased;
             written = output.write(message::print(&request, received, arguments.raw)) => written?,
             () = stop.signalled() => return Ok(ExitCode::SUCCESS),
         }

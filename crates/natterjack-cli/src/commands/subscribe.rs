@@ -91,6 +91,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 received += 1;
                 let text = message::print(&message, received, arguments.raw);
                 tokio::select! {
+                    // First, so that a signal between two messages is not taken for one that ends a wait for the reader.
+                    biased;
                     written = output.write(text) => written?,
                     // Whoever reads our output has stopped reading without closing it.
                     () = stop.signalled() => return Ok(code),

@@ -104,7 +104,10 @@ fn a_queue_group_shares() {
         );
     }
     received.sort_unstable();
-    assert!(received.into_iter().eq(1..=40), "each exactly once");
+    assert!(
+        received.iter().copied().eq(1..=40),
+        "each exactly once: {received:?}"
+    );
 }
 
 #[test]
