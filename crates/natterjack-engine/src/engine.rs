@@ -17,6 +17,7 @@ use crate::delivery::outbox::Outbox;
 use crate::delivery::transport::Transport;
 use crate::delivery::worker::Worker;
 use crate::limits::Limits;
+use crate::log_limit::LogLimit;
 use crate::monitor::closed::ClosedConnections;
 use crate::monitor::connections::Connections;
 use crate::monitor::counters::{ServerCounters, Traffic, add, load};
@@ -115,7 +116,7 @@ pub struct Engine {
     next_id: AtomicU64,
     seeds: Mutex<fastrand::Rng>,
     lame_duck: AtomicBool,
-    refusals: Mutex<RefusalLog>,
+    refusals: Mutex<LogLimit>,
 }
 
 impl Engine {
@@ -156,7 +157,7 @@ impl Engine {
             next_id: AtomicU64::new(1),
             seeds: Mutex::new(fastrand::Rng::with_seed(seed)),
             lame_duck: AtomicBool::new(false),
-            refusals: Mutex::new(RefusalLog::default()),
+            refusals: Mutex::new(LogLimit::default()),
         })
     }
 
@@ -494,36 +495,6 @@ impl Engine {
     }
 }
 
-/// Keeps clients that are refused again and again from filling the log.
-#[derive(Default)]
-struct RefusalLog {
-    second: Option<Instant>,
-    logged: u64,
-    suppressed: u64,
-}
-
-/// Refused clients that are logged in one second.
-const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
-
-impl RefusalLog {
-    /// Counts a refused client; if it is to be logged, returns how many were not since the last one.
-    fn note(&mut self, now: Instant) -> Option<u64> {
-        let is_new = self
-            .second
-            .is_none_or(|second| now.saturating_duration_since(second) >= Duration::from_secs(1));
-        if is_new {
-            self.second = Some(now);
-            self.logged = 0;
-        }
-        if self.logged == REFUSALS_LOGGED_PER_SECOND {
-            self.suppressed += 1;
-            return None;
-        }
-        self.logged += 1;
-        Some(std::mem::take(&mut self.suppressed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -533,23 +504,5 @@ mod tests {
         assert_eq!(Nonce::new([0xFF; 11]).text(), "______________8");
         assert_eq!(Nonce::new([0; 11]).text().len(), 15);
         assert_eq!(Nonce::default().text(), "");
-    }
-
-    #[test]
-    fn refusals_are_logged_ten_a_second() {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a test needs some instant to start from"
-        )]
-        let start = Instant::now();
-        let mut log = RefusalLog::default();
-        for _ in 0..10 {
-            assert_eq!(log.note(start), Some(0));
-        }
-        for _ in 0..7 {
-            assert_eq!(log.note(start), None);
-        }
-        let later = start + Duration::from_secs(1);
-        assert_eq!((log.note(later), log.note(later)), (Some(7), Some(0)));
     }
 }

@@ -22,6 +22,7 @@ mod exchange;
 #[doc(hidden)]
 pub mod fuzzing;
 mod limits;
+mod log_limit;
 mod monitor;
 mod session;
 mod system;

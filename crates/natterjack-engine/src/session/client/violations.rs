@@ -3,12 +3,11 @@
 //! Refusing costs the server more than serving: a log line, and a reply for every operation. A client that does nothing
 //! else must not fill the disk, nor keep the others of its thread waiting.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
-/// Violations of one client that are logged in one second.
-const LOGGED_PER_SECOND: u32 = 10;
+use crate::log_limit::LogLimit;
 
 /// Refused operations in one batch above which a client is read from in small pieces.
 const TOLERATED_PER_BATCH: u32 = 64;
@@ -20,11 +19,9 @@ pub(super) const SLOWED_READ_BYTES: usize = 4 * 1024;
 #[derive(Default)]
 pub(super) struct Violations(Mutex<Option<Box<State>>>);
 
+#[derive(Default)]
 struct State {
-    second: Instant,
-    logged: u32,
-    /// Since the last one that was logged.
-    unlogged: u64,
+    log: LogLimit,
     in_batch: u32,
 }
 
@@ -32,25 +29,9 @@ impl Violations {
     /// Counts one. If it is to be logged, returns how many before it were not.
     pub(super) fn note(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock();
-        let state = state.get_or_insert_with(|| {
-            Box::new(State {
-                second: now,
-                logged: 0,
-                unlogged: 0,
-                in_batch: 0,
-            })
-        });
+        let state = state.get_or_insert_default();
         state.in_batch = state.in_batch.saturating_add(1);
-        if now.saturating_duration_since(state.second) >= Duration::from_secs(1) {
-            state.second = now;
-            state.logged = 0;
-        }
-        if state.logged == LOGGED_PER_SECOND {
-            state.unlogged += 1;
-            return None;
-        }
-        state.logged += 1;
-        Some(std::mem::take(&mut state.unlogged))
+        state.log.note(now)
     }
 
     /// Whether there were many in the batch that ends.
@@ -65,12 +46,14 @@ impl Violations {
     /// How many were not logged, for a last word.
     pub(super) fn take_unlogged(&self) -> u64 {
         let state = self.0.lock().take();
-        state.map_or(0, |state| state.unlogged)
+        state.map_or(0, |state| state.log.unlogged())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
