@@ -66,14 +66,11 @@ impl Settings {
 
     /// Where the log goes, if it went elsewhere `before`.
     pub(crate) fn moved_log(&self, before: &Self) -> Option<String> {
-        let place = |settings: &Self| {
-            let daemon = settings.daemon();
-            match (&daemon.log_file, &daemon.remote_syslog, daemon.syslog) {
-                (Some(path), _, _) => path.display().to_string(),
-                (None, Some(address), _) => address.clone(),
-                (None, None, true) => "the syslog of this machine".to_owned(),
-                (None, None, false) => "standard error".to_owned(),
-            }
+        let place = |settings: &Self| match settings.log().target {
+            log::Target::File { path, .. } => path.display().to_string(),
+            log::Target::RemoteSyslog(address) => address,
+            log::Target::Syslog => "the syslog of this machine".to_owned(),
+            log::Target::Stderr => "standard error".to_owned(),
         };
         let now = place(self);
         (now != place(before)).then_some(now)
