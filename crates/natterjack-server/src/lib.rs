@@ -35,6 +35,7 @@ mod lifecycle;
 mod long_work;
 pub mod monitoring;
 mod net;
+mod percent;
 mod reload;
 mod system;
 pub mod tls;

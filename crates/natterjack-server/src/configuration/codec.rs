@@ -351,6 +351,23 @@ pub(crate) fn secret(data: &Data, reader: &mut Reader<'_>) -> Option<Secret> {
     Some(Secret::from(secret))
 }
 
+/// A name, which may be missing or empty; `fault` is what to say of one with blanks in it.
+pub(crate) fn without_blanks(
+    data: &Data,
+    fault: &'static str,
+    reader: &mut Reader<'_>,
+) -> Option<Option<String>> {
+    let name = (TEXT.read)(data, reader)?;
+    if name
+        .as_deref()
+        .is_some_and(|name| name.contains(char::is_whitespace))
+    {
+        reader.error(fault).help("use - or _ instead");
+        return None;
+    }
+    Some(name)
+}
+
 /// A text; what looks like a number has to be quoted, as in nats-server.
 pub(crate) fn text(data: &Data, reader: &mut Reader<'_>) -> Option<String> {
     match data {

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::host_port;
 use crate::options::{Endpoint, RouteUrl};
+use crate::percent;
 
 /// Why a text is no such URL. Shows nothing of it: a password may be anywhere in what is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -114,22 +115,7 @@ fn split(text: &str) -> Result<Parts, BadUrl> {
 
 /// Undoes `%41`.
 fn decode(text: &str) -> Result<String, BadUrl> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || {
-            let digit = rest.next().map(char::from)?;
-            digit.to_digit(16)
-        };
-        let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(BadUrl::BadEscape);
-        };
-        bytes.push((high * 16 + low) as u8);
-    }
+    let bytes = percent::decoded(text).ok_or(BadUrl::BadEscape)?;
     String::from_utf8(bytes).map_err(|_| BadUrl::BadEscape)
 }
 

@@ -6,6 +6,8 @@ use std::num::IntErrorKind;
 
 use thiserror::Error;
 
+use crate::percent;
+
 /// The parameters of one request, decoded.
 pub(super) struct Query(Vec<(String, String)>);
 
@@ -105,19 +107,7 @@ pub(super) fn percent_decoded(text: &str) -> Option<String> {
     if !text.contains('%') {
         return Some(text.to_owned());
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = behind;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let (escape, behind) = rest.split_at_checked(2)?;
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        bytes.push((digit(escape[0])? * 16 + digit(escape[1])?) as u8);
-        rest = behind;
-    }
+    let bytes = percent::decoded(text)?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -321,17 +321,11 @@ static AUTHORIZATION: Section<Cluster> = Section {
 static NAME: Codec<Option<String>> = Codec {
     kind: "a text without blanks",
     read: |data, reader| {
-        let name = (TEXT.read)(data, reader)?;
-        if name
-            .as_deref()
-            .is_some_and(|name| name.contains(char::is_whitespace))
-        {
-            reader
-                .error("the name of a cluster must not contain blanks")
-                .help("use - or _ instead");
-            return None;
-        }
-        Some(name)
+        codec::without_blanks(
+            data,
+            "the name of a cluster must not contain blanks",
+            reader,
+        )
     },
     show: TEXT.show,
     is_secret: false,

@@ -268,19 +268,7 @@ static HOST: Codec<String> = Codec {
 
 static SERVER_NAME: Codec<Option<String>> = Codec {
     kind: "a text without blanks",
-    read: |data, reader| {
-        let name = (TEXT.read)(data, reader)?;
-        if name
-            .as_deref()
-            .is_some_and(|name| name.contains(char::is_whitespace))
-        {
-            reader
-                .error("server_name must not contain blanks")
-                .help("use - or _ instead");
-            return None;
-        }
-        Some(name)
-    },
+    read: |data, reader| codec::without_blanks(data, "server_name must not contain blanks", reader),
     show: TEXT.show,
     is_secret: false,
 };
