@@ -55,6 +55,9 @@ pub(crate) struct Generate {
     /// Process whose processor time and memory are measured.
     #[arg(long)]
     pub(crate) server_process: u32,
+    /// Folder with the certificates of this run.
+    #[arg(long)]
+    pub(crate) certificates: PathBuf,
     /// How much to do, in the cell's unit of work.
     #[arg(long)]
     pub(crate) work: u64,

@@ -9,6 +9,8 @@ pub(crate) struct Cell {
     pub(crate) title: &'static str,
     /// What the generator does.
     pub(crate) load: Load,
+    /// How its connections are encrypted.
+    pub(crate) encryption: Encryption,
     /// How much of it in a full run: published messages, requests or connections. Chosen so that
     /// nats-server takes one to two seconds on a two-core machine.
     pub(crate) work: u64,
@@ -23,6 +25,7 @@ impl Cell {
     /// What the cell is compared by.
     pub(crate) fn measure(&self) -> Measure {
         match self.load {
+            Load::Flow(_) if self.encryption != Encryption::None => Measure::EncryptedThroughput,
             Load::Flow(_) => Measure::Throughput,
             Load::Requests { in_flight: 1 } => Measure::Latency,
             Load::Requests { .. } => Measure::Throughput,
@@ -38,6 +41,8 @@ impl Cell {
 pub(crate) enum Measure {
     /// Messages per second of server processor time; part of the geometric mean.
     Throughput,
+    /// The same over TLS; not part of the geometric mean.
+    EncryptedThroughput,
     /// Microseconds from request to reply.
     Latency,
     /// Connections per second of server processor time.
@@ -69,6 +74,18 @@ pub(crate) enum Load {
         /// Payload of the copied frames, in bytes.
         payload_bytes: usize,
     },
+}
+
+/// How a cell's connections are encrypted: TLS 1.3 with certificates of ECDSA on P-256, and no session taken
+/// up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    /// Not at all.
+    None,
+    /// Only the server has a certificate.
+    Tls,
+    /// Clients have certificates too, which the server verifies.
+    MutualTls,
 }
 
 /// One-way traffic.
@@ -129,48 +146,56 @@ pub(crate) static CELLS: &[Cell] = &[
         name: "publish-16B",
         title: "publish only, 16 B",
         load: one_to(0, 16),
+        encryption: Encryption::None,
         work: 6_000_000,
     },
     Cell {
         name: "1-1-16B",
         title: "1 → 1, 16 B",
         load: one_to(1, 16),
+        encryption: Encryption::None,
         work: 2_000_000,
     },
     Cell {
         name: "1-1-128B",
         title: "1 → 1, 128 B",
         load: one_to(1, 128),
+        encryption: Encryption::None,
         work: 1_500_000,
     },
     Cell {
         name: "1-1-1KiB",
         title: "1 → 1, 1 KiB",
         load: one_to(1, 1024),
+        encryption: Encryption::None,
         work: 600_000,
     },
     Cell {
         name: "1-1-16KiB",
         title: "1 → 1, 16 KiB",
         load: one_to(1, 16 * 1024),
+        encryption: Encryption::None,
         work: 80_000,
     },
     Cell {
         name: "1-1-256KiB",
         title: "1 → 1, 256 KiB",
         load: one_to(1, 256 * 1024),
+        encryption: Encryption::None,
         work: 4_000,
     },
     Cell {
         name: "1-10-128B",
         title: "1 → 10, 128 B",
         load: one_to(10, 128),
+        encryption: Encryption::None,
         work: 400_000,
     },
     Cell {
         name: "1-500-128B",
         title: "1 → 500, 128 B",
         load: one_to(500, 128),
+        encryption: Encryption::None,
         work: 6_000,
     },
     Cell {
@@ -183,54 +208,98 @@ pub(crate) static CELLS: &[Cell] = &[
             subjects: Subjects::One,
             payload_bytes: 128,
         }),
+        encryption: Encryption::None,
         work: 1_600_000,
     },
     Cell {
         name: "subjects-100k-16B",
         title: "1 → 1, 100,000 random subjects under `dev.>`, 16 B",
         load: one_to_one_over(Subjects::RandomUnderOneWildcard { count: 100_000 }),
+        encryption: Encryption::None,
         work: 800_000,
     },
     Cell {
         name: "wildcards-100k-16B",
         title: "1 → 1, 100,000 wildcard subscriptions, 16 B",
         load: one_to_one_over(Subjects::RandomOverManyWildcards { count: 100_000 }),
+        encryption: Encryption::None,
         work: 400_000,
     },
     Cell {
         name: "request-64",
         title: "request-reply, 64 in flight, 16 B",
         load: Load::Requests { in_flight: 64 },
+        encryption: Encryption::None,
         work: 250_000,
     },
     Cell {
         name: "request-1",
         title: "request-reply, one in flight, 16 B",
         load: Load::Requests { in_flight: 1 },
+        encryption: Encryption::None,
         work: 25_000,
     },
     Cell {
         name: "connect-rate",
         title: "connect, CONNECT, PING, PONG, close",
         load: Load::ConnectRate,
+        encryption: Encryption::None,
         work: 8_000,
     },
     Cell {
         name: "idle-connections",
         title: "5,000 idle connections",
         load: Load::IdleConnections,
+        encryption: Encryption::None,
         work: 5_000,
     },
     Cell {
         name: "idle-server",
         title: "idle server",
         load: Load::IdleServer,
+        encryption: Encryption::None,
         work: 1,
+    },
+    Cell {
+        name: "tls-1-1-16B",
+        title: "TLS, 1 → 1, 16 B",
+        load: one_to(1, 16),
+        encryption: Encryption::Tls,
+        work: 2_000_000,
+    },
+    Cell {
+        name: "tls-1-1-128B",
+        title: "TLS, 1 → 1, 128 B",
+        load: one_to(1, 128),
+        encryption: Encryption::Tls,
+        work: 1_500_000,
+    },
+    Cell {
+        name: "tls-1-1-1KiB",
+        title: "TLS, 1 → 1, 1 KiB",
+        load: one_to(1, 1024),
+        encryption: Encryption::Tls,
+        work: 500_000,
+    },
+    Cell {
+        name: "mtls-connect-rate",
+        title: "connect, full handshake with both certificates, CONNECT, PING, PONG, close",
+        load: Load::ConnectRate,
+        encryption: Encryption::MutualTls,
+        work: 2_000,
+    },
+    Cell {
+        name: "mtls-idle-connections",
+        title: "2,000 idle TLS connections with client certificates",
+        load: Load::IdleConnections,
+        encryption: Encryption::MutualTls,
+        work: 2_000,
     },
     Cell {
         name: "floor-16B",
         title: "copy one socket to another, 16 B",
         load: Load::Copy { payload_bytes: 16 },
+        encryption: Encryption::None,
         work: 40_000_000,
     },
     Cell {
@@ -239,6 +308,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: Load::Copy {
             payload_bytes: 16 * 1024,
         },
+        encryption: Encryption::None,
         work: 100_000,
     },
 ];

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::cells::{Cell, Load, Measure};
+use crate::cells::{Cell, Encryption, Load, Measure};
 use crate::generator::Latency;
 use crate::record::{CellRecord, Record};
 use crate::servers::Program;
@@ -82,6 +82,14 @@ fn groups(record: &Record) -> Vec<Group> {
             .filter_map(bar)
             .collect(),
     };
+    let encrypted = Group {
+        title: "The same over TLS",
+        colour: COLOUR_THROUGHPUT,
+        bars: record
+            .cells_by(Measure::EncryptedThroughput)
+            .filter_map(bar)
+            .collect(),
+    };
     let mut others = Vec::new();
     if let Some(cell) = record.cell("request-1") {
         others.extend(latency_bar(cell, "p50", |latency| latency.p50_microseconds));
@@ -94,7 +102,7 @@ fn groups(record: &Record) -> Vec<Group> {
         colour: COLOUR_OTHER,
         bars: others,
     };
-    [throughput, others]
+    [throughput, encrypted, others]
         .into_iter()
         .filter(|group| !group.bars.is_empty())
         .collect()
@@ -126,8 +134,17 @@ fn latency_bar(cell: &CellRecord, name: &str, percentile: impl Fn(Latency) -> f6
 fn label(cell: &Cell) -> String {
     match cell.load {
         Load::Requests { in_flight } => format!("request-reply, {in_flight} in flight, 16 B"),
-        Load::ConnectRate => "connections opened and closed".to_owned(),
-        Load::IdleConnections => "memory of an idle connection".to_owned(),
+        Load::ConnectRate => match cell.encryption {
+            Encryption::None => "connections opened and closed".to_owned(),
+            Encryption::Tls => "the same with TLS".to_owned(),
+            Encryption::MutualTls => "the same with TLS and certificates".to_owned(),
+        },
+        Load::IdleConnections => match cell.encryption {
+            Encryption::None => "memory of an idle connection".to_owned(),
+            Encryption::Tls | Encryption::MutualTls => {
+                "memory of an idle TLS connection".to_owned()
+            }
+        },
         Load::IdleServer => "memory of an idle server".to_owned(),
         Load::Flow(_) | Load::Copy { .. } => cell
             .title

@@ -8,6 +8,8 @@ const GEOMETRIC_MEAN_MIN: f64 = 4.0;
 const CELL_ADVANTAGE_MIN: f64 = 1.5;
 const IDLE_CONNECTION_BYTES_MAX: f64 = 4.0 * 1024.0;
 const IDLE_SERVER_BYTES_MAX: f64 = 8.0 * 1024.0 * 1024.0;
+const TLS_ADVANTAGE_MIN: f64 = 2.0;
+const IDLE_TLS_CONNECTION_BYTES_MAX: f64 = 20.0 * 1024.0;
 
 /// One bound and how the record stands to it.
 #[derive(Debug)]
@@ -29,7 +31,12 @@ pub(crate) fn bounds(record: &Record) -> Vec<Bound> {
             |mean| mean >= GEOMETRIC_MEAN_MIN,
             |mean| format!("{mean:.2}"),
         ),
-        least_cell(record),
+        least_cell(
+            record,
+            "every throughput cell at least 1.5",
+            Measure::Throughput,
+            CELL_ADVANTAGE_MIN,
+        ),
         bound(
             "an idle connection at most 4 KiB",
             memory(record, "idle-connections"),
@@ -52,6 +59,27 @@ pub(crate) fn bounds(record: &Record) -> Vec<Bound> {
             "p99 of request-reply, one in flight, not above nats-server's",
             |latency| latency.p99_microseconds,
         ),
+        least_cell(
+            record,
+            "a message over TLS at most half of nats-server's processor time: every cell at least 2",
+            Measure::EncryptedThroughput,
+            TLS_ADVANTAGE_MIN,
+        ),
+        bound(
+            "a full handshake with both certificates at most half of nats-server's processor time",
+            record
+                .cell("mtls-connect-rate")
+                .and_then(|cell| cell.advantage)
+                .map(|advantage| advantage.median),
+            |advantage| advantage >= TLS_ADVANTAGE_MIN,
+            |advantage| format!("{:.0} %", 100.0 / advantage),
+        ),
+        bound(
+            "an idle TLS connection at most 20 KiB",
+            memory(record, "mtls-idle-connections"),
+            |bytes| bytes <= IDLE_TLS_CONNECTION_BYTES_MAX,
+            |bytes| format!("{:.2} KiB", bytes / 1024.0),
+        ),
     ]
 }
 
@@ -68,10 +96,10 @@ fn bound<T: Copy>(
     }
 }
 
-/// The throughput cell in which natterjackd is least ahead. A cell without a result counts as missed.
-fn least_cell(record: &Record) -> Bound {
+/// The cell of a measure in which natterjackd is least ahead. A cell without a result counts as missed.
+fn least_cell(record: &Record, text: &'static str, measure: Measure, advantage_min: f64) -> Bound {
     let least = record
-        .cells_by(Measure::Throughput)
+        .cells_by(measure)
         .map(|cell| {
             (
                 cell.advantage.map_or(0.0, |advantage| advantage.median),
@@ -80,9 +108,9 @@ fn least_cell(record: &Record) -> Bound {
         })
         .min_by(|left, right| left.0.total_cmp(&right.0));
     bound(
-        "every throughput cell at least 1.5",
+        text,
         least,
-        |(advantage, _)| advantage >= CELL_ADVANTAGE_MIN,
+        |(advantage, _)| advantage >= advantage_min,
         |(advantage, name)| format!("{advantage:.2} ({name})"),
     )
 }

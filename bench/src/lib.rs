@@ -10,6 +10,7 @@
 
 mod arguments;
 mod cells;
+mod certificates;
 mod chart;
 mod check;
 mod clock;

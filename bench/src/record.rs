@@ -213,9 +213,10 @@ impl ProgramRecord {
 /// What a cell is compared by, in one round.
 fn figure(measure: Measure, sample: &Sample) -> Option<f64> {
     match measure {
-        Measure::Throughput | Measure::ConnectRate | Measure::Floor => {
-            Some(sample.operations as f64 / sample.server_processor_seconds)
-        }
+        Measure::Throughput
+        | Measure::EncryptedThroughput
+        | Measure::ConnectRate
+        | Measure::Floor => Some(sample.operations as f64 / sample.server_processor_seconds),
         Measure::Latency => sample.latency.map(|latency| latency.p50_microseconds),
         Measure::Memory => sample.memory_bytes,
     }

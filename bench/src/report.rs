@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::cells::Measure;
+use crate::cells::{Encryption, Measure};
 use crate::check;
 use crate::generator::Latency;
 use crate::record::{CellRecord, ProgramRecord, Record};
@@ -27,6 +27,13 @@ pub(crate) fn markdown(record: &Record) -> String {
             &format!("\nGeometric mean over these cells: **{mean:.2}×**"),
         );
     }
+    rates(
+        &mut out,
+        record,
+        Measure::EncryptedThroughput,
+        "Throughput over TLS",
+        "The same over TLS 1.3 with AES-128-GCM.",
+    );
     latencies(&mut out, record);
     rates(
         &mut out,
@@ -192,7 +199,12 @@ fn memory(out: &mut String, record: &Record) {
     for cell in cells {
         let (theirs, ours) = both(cell);
         let title = if cell.work > 1 {
-            format!("an idle connection, of {}", thousands(cell.work))
+            let kind = match cell.cell.encryption {
+                Encryption::None => "connection",
+                Encryption::Tls => "TLS connection",
+                Encryption::MutualTls => "TLS connection with a client certificate",
+            };
+            format!("an idle {kind}, of {}", thousands(cell.work))
         } else {
             cell.cell.title.to_owned()
         };

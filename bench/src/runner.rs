@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::arguments::{Compare, Which};
 use crate::cells::{CELLS, Cell, Load, Measure};
+use crate::certificates::Certificates;
 use crate::generator::Sample;
 use crate::machine::{self, Machine};
 use crate::record::{CellRecord, Failure, Record};
@@ -56,6 +57,7 @@ pub(crate) fn main(compare: &Compare) -> Result<bool> {
     }
     let programs = programs(compare)?;
     raise_file_limit()?;
+    let certificates = Certificates::make()?;
     let mode = match (compare.quick, compare.smoke) {
         (true, _) => QUICK,
         (_, true) => SMOKE,
@@ -80,7 +82,13 @@ pub(crate) fn main(compare: &Compare) -> Result<bool> {
     };
     for round in 0..rounds {
         for cell in &mut record.cells {
-            run_cell(cell, round, &programs, mode.settle_milliseconds)?;
+            run_cell(
+                cell,
+                round,
+                &programs,
+                &certificates,
+                mode.settle_milliseconds,
+            )?;
         }
     }
     for cell in &mut record.cells {
@@ -138,7 +146,7 @@ fn select(only: &[String]) -> Result<Vec<&'static Cell>> {
 
 fn list(cells: &[&Cell]) -> Result<()> {
     for cell in cells {
-        writeln!(std::io::stdout(), "{:<20} {}", cell.name, cell.title)?;
+        writeln!(std::io::stdout(), "{:<22} {}", cell.name, cell.title)?;
     }
     Ok(())
 }
@@ -212,6 +220,7 @@ fn run_cell(
     record: &mut CellRecord,
     round: u32,
     programs: &[(Program, PathBuf)],
+    certificates: &Certificates,
     settle_milliseconds: u64,
 ) -> Result<()> {
     let is_floor = record.cell.measure() == Measure::Floor;
@@ -231,7 +240,13 @@ fn run_cell(
         {
             continue;
         }
-        let outcome = run_once(record, *program, executable, settle_milliseconds);
+        let outcome = run_once(
+            record,
+            *program,
+            executable,
+            certificates,
+            settle_milliseconds,
+        );
         match outcome {
             Ok(sample) => {
                 progress(record, round, *program, &sample)?;
@@ -260,14 +275,17 @@ fn run_once(
     record: &CellRecord,
     program: Program,
     executable: &Path,
+    certificates: &Certificates,
     settle_milliseconds: u64,
 ) -> Result<Sample> {
-    let server = Server::start(program, executable)?;
+    let server = Server::start(program, executable, record.cell.encryption, certificates)?;
     let output = Command::new(env::current_exe()?)
         .arg("generate")
         .args(["--cell", record.cell.name])
         .args(["--address", &server.address().to_string()])
         .args(["--server-process", &server.process().to_string()])
+        .arg("--certificates")
+        .arg(certificates.folder())
         .args(["--work", &record.work.to_string()])
         .args(["--settle-milliseconds", &settle_milliseconds.to_string()])
         .stdin(Stdio::null())
@@ -283,7 +301,7 @@ fn run_once(
 fn progress(record: &CellRecord, round: u32, program: Program, sample: &Sample) -> Result<()> {
     let operations = sample.operations as f64;
     let mut line = format!(
-        "round {} {:<20} {:<12} {:6.2} s, processor: server {:6.3} s, generator {:6.3} s",
+        "round {} {:<22} {:<12} {:6.2} s, processor: server {:6.3} s, generator {:6.3} s",
         round + 1,
         record.cell.name,
         program.name(),

@@ -14,6 +14,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::cells::Encryption;
+use crate::certificates::Certificates;
+
 /// What nats-server logs before the address once it accepts clients; natterjackd logs the same.
 pub(crate) const READY: &str = "Listening for client connections on ";
 
@@ -54,12 +57,18 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a server and waits until it accepts clients.
-    pub(crate) fn start(program: Program, executable: &Path) -> Result<Self> {
+    pub(crate) fn start(
+        program: Program,
+        executable: &Path,
+        encryption: Encryption,
+        certificates: &Certificates,
+    ) -> Result<Self> {
         let mut command = Command::new(executable);
         if program == Program::Copy {
             command.arg("copy");
         }
         command.args(["-a", "127.0.0.1", "-p", "-1"]);
+        command.args(certificates.server_flags(encryption));
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -2,7 +2,6 @@
 //! while they come and go.
 
 use std::io::Read as _;
-use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
-use super::peer;
+use super::peer::{self, Stream};
 use super::{Sample, Spent, Target};
 use crate::{clock, process};
 
@@ -23,7 +22,7 @@ const QUIET_STEP: Duration = Duration::from_millis(10);
 const QUIET_STEPS_MAX: u32 = 100;
 
 /// Opens, greets and closes `work` connections.
-pub(super) fn run_rate(work: u64, target: Target) -> Result<Sample> {
+pub(super) fn run_rate(work: u64, target: &Target) -> Result<Sample> {
     open_and_close(work / WARM_UP_DIVISOR, target)?;
     wait_until_quiet(target)?;
     let spent = Spent::now(target)?;
@@ -36,14 +35,14 @@ pub(super) fn run_rate(work: u64, target: Target) -> Result<Sample> {
 }
 
 /// Opens `work` connections and leaves them alone.
-pub(super) fn run_idle(work: u64, target: Target) -> Result<Sample> {
+pub(super) fn run_idle(work: u64, target: &Target) -> Result<Sample> {
     clock::pause(target.settle);
     let before_bytes = process::resident_bytes(target.process)?;
     let spent = Spent::now(target)?;
     let start = clock::now();
     let mut streams = Vec::new();
     for number in 0..work {
-        let stream = peer::connect(target.address);
+        let stream = peer::connect(target);
         streams.push(stream.with_context(|| format!("connection {number} of {work}"))?);
     }
     let wall = clock::now() - start;
@@ -55,7 +54,7 @@ pub(super) fn run_idle(work: u64, target: Target) -> Result<Sample> {
 }
 
 /// Leaves the server alone altogether.
-pub(super) fn run_nobody(target: Target) -> Result<Sample> {
+pub(super) fn run_nobody(target: &Target) -> Result<Sample> {
     let spent = Spent::now(target)?;
     clock::pause(target.settle);
     let mut sample = spent.sample(target, 0, target.settle)?;
@@ -64,14 +63,12 @@ pub(super) fn run_nobody(target: Target) -> Result<Sample> {
 }
 
 /// Returns how many connections that were: the amount rounded so that all connectors share it.
-fn open_and_close(connections: u64, target: Target) -> Result<u64> {
+fn open_and_close(connections: u64, target: &Target) -> Result<u64> {
     let share = connections.div_ceil(CONNECTORS);
     thread::scope(|scope| {
         let connectors: Vec<_> = (0..CONNECTORS)
             .map(|_| {
-                scope.spawn(move || {
-                    (0..share).try_for_each(|_| peer::connect(target.address).map(drop))
-                })
+                scope.spawn(move || (0..share).try_for_each(|_| peer::connect(target).map(drop)))
             })
             .collect();
         connectors.into_iter().try_for_each(|connector| {
@@ -84,7 +81,7 @@ fn open_and_close(connections: u64, target: Target) -> Result<u64> {
 }
 
 /// Waits until the server spends nothing for a moment.
-fn wait_until_quiet(target: Target) -> Result<()> {
+fn wait_until_quiet(target: &Target) -> Result<()> {
     let mut before = process::processor_time(target.process)?;
     for _ in 0..QUIET_STEPS_MAX {
         clock::pause(QUIET_STEP);
@@ -99,7 +96,7 @@ fn wait_until_quiet(target: Target) -> Result<()> {
 
 /// Does for a while what an idle client does: answer the server's PINGs. nats-server sends a first one
 /// two seconds after CONNECT.
-fn answer_pings(streams: &mut [TcpStream], duration: Duration) -> Result<()> {
+fn answer_pings(streams: &mut [Stream], duration: Duration) -> Result<()> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     for (index, stream) in streams.iter().enumerate() {
         epoll::add(

@@ -2,7 +2,6 @@
 //! bytes.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
 use super::frames::Frames;
-use super::peer::{self, PATIENCE};
+use super::peer::{self, PATIENCE, Stream};
 use super::window::Window;
 use super::{Sample, Spent, Target};
 use crate::cells::{Flow, Subjects};
@@ -31,7 +30,7 @@ const AHEAD_BYTES_PER_RECEIVER: u64 = 256 * 1024;
 const WARM_UP_DIVISOR: u64 = 10;
 
 /// Publishes `work` messages through a server.
-pub(super) fn run(flow: Flow, work: u64, target: Target) -> Result<Sample> {
+pub(super) fn run(flow: Flow, work: u64, target: &Target) -> Result<Sample> {
     let mut traffic = Traffic::connect(flow, target)?;
     let warm_up = traffic.divisible(work / WARM_UP_DIVISOR);
     let work = traffic.divisible(work);
@@ -44,10 +43,10 @@ pub(super) fn run(flow: Flow, work: u64, target: Target) -> Result<Sample> {
 }
 
 /// Sends the same frames through the copying process: what goes in comes out, greeting and all.
-pub(super) fn run_copy(payload_bytes: usize, work: u64, target: Target) -> Result<Sample> {
+pub(super) fn run_copy(payload_bytes: usize, work: u64, target: &Target) -> Result<Sample> {
     // The copying process sends what its second connection sends to its first.
-    let receiver = peer::connect_raw(target.address)?;
-    let publisher = peer::connect_raw(target.address)?;
+    let receiver = Stream::Clear(peer::connect_raw(target.address)?);
+    let publisher = Stream::Clear(peer::connect_raw(target.address)?);
     let mut frames = Frames::new(Subjects::One, payload_bytes, WRITE_BYTES_MAX);
     frames.delivered_bytes = frames.frame_bytes;
     let mut traffic = Traffic {
@@ -65,8 +64,8 @@ pub(super) fn run_copy(payload_bytes: usize, work: u64, target: Target) -> Resul
 }
 
 struct Traffic {
-    publishers: Vec<TcpStream>,
-    receivers: Vec<TcpStream>,
+    publishers: Vec<Stream>,
+    receivers: Vec<Stream>,
     /// How many receivers get each message.
     deliveries_per_message: u64,
     frames: Frames,
@@ -76,17 +75,17 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn connect(flow: Flow, target: Target) -> Result<Self> {
+    fn connect(flow: Flow, target: &Target) -> Result<Self> {
         let frames = Frames::new(flow.subjects, flow.payload_bytes, WRITE_BYTES_MAX);
         let mut receivers = Vec::new();
         for _ in 0..flow.receivers {
-            let mut receiver = peer::connect(target.address)?;
+            let mut receiver = peer::connect(target)?;
             subscribe(&mut receiver, &frames, flow.is_queue_group)?;
             receivers.push(receiver);
         }
         let mut publishers = Vec::new();
         for _ in 0..flow.publishers {
-            publishers.push(peer::connect(target.address)?);
+            publishers.push(peer::connect(target)?);
         }
         let deliveries_per_message = if flow.is_queue_group {
             1
@@ -207,7 +206,7 @@ fn batch_frames(frames: &Frames, deliveries_per_message: u64, ahead_bytes_max: u
     by_write.min(by_window).max(1)
 }
 
-fn subscribe(stream: &mut TcpStream, frames: &Frames, is_queue_group: bool) -> Result<()> {
+fn subscribe(stream: &mut Stream, frames: &Frames, is_queue_group: bool) -> Result<()> {
     let mut lines = String::new();
     for (subject, sid) in &frames.subscriptions {
         let queue = if is_queue_group { "workers " } else { "" };
@@ -225,7 +224,7 @@ struct Batch<'a> {
 }
 
 fn publish(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     batch: &Batch<'_>,
     messages: u64,
     mut position: usize,
@@ -249,7 +248,7 @@ fn publish(
 }
 
 /// Reads until that many bytes have arrived in all. Returns when the last one did.
-fn receive(streams: &mut [TcpStream], expected_bytes: u64, window: &Window) -> Result<Instant> {
+fn receive(streams: &mut [Stream], expected_bytes: u64, window: &Window) -> Result<Instant> {
     match streams {
         [] => Ok(clock::now()),
         [stream] => receive_one(stream, expected_bytes, window),
@@ -257,7 +256,7 @@ fn receive(streams: &mut [TcpStream], expected_bytes: u64, window: &Window) -> R
     }
 }
 
-fn receive_one(stream: &mut TcpStream, expected_bytes: u64, window: &Window) -> Result<Instant> {
+fn receive_one(stream: &mut Stream, expected_bytes: u64, window: &Window) -> Result<Instant> {
     let mut buffer = vec![0; READ_BYTES_MAX];
     let mut received_bytes = 0;
     while received_bytes < expected_bytes {
@@ -272,11 +271,7 @@ fn receive_one(stream: &mut TcpStream, expected_bytes: u64, window: &Window) -> 
 
 /// One thread for all receivers: readiness is level-triggered, so one read for each report is enough
 /// and a blocking socket never blocks.
-fn receive_many(
-    streams: &mut [TcpStream],
-    expected_bytes: u64,
-    window: &Window,
-) -> Result<Instant> {
+fn receive_many(streams: &mut [Stream], expected_bytes: u64, window: &Window) -> Result<Instant> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     for (index, stream) in streams.iter().enumerate() {
         epoll::add(
@@ -310,7 +305,7 @@ fn receive_many(
     Ok(clock::now())
 }
 
-fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<u64> {
+fn read_some(stream: &mut Stream, buffer: &mut [u8]) -> Result<u64> {
     let bytes = stream.read(buffer)?;
     ensure!(bytes > 0, "the server closed the connection");
     peer::refuse_error(&buffer[..bytes])?;
@@ -347,10 +342,11 @@ mod tests {
         };
         let target = Target {
             address,
+            tls: None,
             process: std::process::id(),
             settle: Duration::ZERO,
         };
-        let outcome = run(flow, 100, target);
+        let outcome = run(flow, 100, &target);
         // The server ends with an error when the generator gives up on it, which is what some tests want.
         let _ = server.join().unwrap();
         outcome

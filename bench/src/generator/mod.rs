@@ -5,6 +5,7 @@
 //! is counting messages, and a run in which a single message is missing is an error.
 
 mod connections;
+mod encrypted;
 mod flow;
 mod frames;
 mod peer;
@@ -13,9 +14,11 @@ mod window;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::Generate;
@@ -23,10 +26,12 @@ use crate::cells::{Cell, Load};
 use crate::{clock, process};
 
 /// The server under load.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Target {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// How to encrypt connections to it; in clear text without.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     /// Its process.
     pub(crate) process: u32,
     /// How long to leave it alone before reading its memory.
@@ -71,16 +76,17 @@ pub(crate) fn main(generate: &Generate) -> Result<()> {
     let cell = Cell::named(&generate.cell).context("no such cell")?;
     let target = Target {
         address: generate.address,
+        tls: encrypted::config(cell.encryption, &generate.certificates)?,
         process: generate.server_process,
         settle: Duration::from_millis(generate.settle_milliseconds),
     };
     let sample = match cell.load {
-        Load::Flow(flow) => flow::run(flow, generate.work, target)?,
-        Load::Copy { payload_bytes } => flow::run_copy(payload_bytes, generate.work, target)?,
-        Load::Requests { in_flight } => requests::run(in_flight, generate.work, target)?,
-        Load::ConnectRate => connections::run_rate(generate.work, target)?,
-        Load::IdleConnections => connections::run_idle(generate.work, target)?,
-        Load::IdleServer => connections::run_nobody(target)?,
+        Load::Flow(flow) => flow::run(flow, generate.work, &target)?,
+        Load::Copy { payload_bytes } => flow::run_copy(payload_bytes, generate.work, &target)?,
+        Load::Requests { in_flight } => requests::run(in_flight, generate.work, &target)?,
+        Load::ConnectRate => connections::run_rate(generate.work, &target)?,
+        Load::IdleConnections => connections::run_idle(generate.work, &target)?,
+        Load::IdleServer => connections::run_nobody(&target)?,
     };
     let line = serde_json::to_string(&sample)?;
     writeln!(std::io::stdout(), "{line}").context("reporting the sample")
@@ -99,7 +105,7 @@ struct Spent {
 const BOOKING: Duration = Duration::from_millis(3);
 
 impl Spent {
-    fn now(target: Target) -> Result<Self> {
+    fn now(target: &Target) -> Result<Self> {
         clock::pause(BOOKING);
         Ok(Self {
             server: process::processor_time(target.process)?,
@@ -109,7 +115,7 @@ impl Spent {
     }
 
     /// The sample for what happened since.
-    fn sample(&self, target: Target, operations: u64, wall: Duration) -> Result<Sample> {
+    fn sample(&self, target: &Target, operations: u64, wall: Duration) -> Result<Sample> {
         let now = Self::now(target)?;
         let server = now.server.saturating_sub(self.server);
         let generator = now.generator.saturating_sub(self.generator);

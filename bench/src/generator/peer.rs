@@ -1,11 +1,15 @@
 //! One client connection, spoken by hand: greeting, the PING that proves everything before it was
 //! handled, and frames of a known length read back.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+
+use super::Target;
+use super::encrypted::Encrypted;
 
 /// Nothing in a benchmark legitimately takes longer than this without a byte moving.
 pub(super) const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 15 });
@@ -28,9 +32,47 @@ pub(super) fn connect_raw(address: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// A connection the server has accepted: INFO read, CONNECT and PING sent, PONG read.
-pub(super) fn connect(address: SocketAddr) -> Result<TcpStream> {
-    let mut stream = connect_raw(address)?;
+/// One connection, encrypted or not.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Clear(TcpStream),
+    Encrypted(Box<Encrypted>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(stream) => stream.read(buffer),
+            Self::Encrypted(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(stream) => stream.write(bytes),
+            Self::Encrypted(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Clear(stream) => stream.as_fd(),
+            Self::Encrypted(stream) => stream.socket().as_fd(),
+        }
+    }
+}
+
+/// A connection the server has accepted: INFO read, encrypted if the target is, CONNECT and PING sent, PONG read.
+pub(super) fn connect(target: &Target) -> Result<Stream> {
+    let mut stream = connect_raw(target.address)?;
     let mut buffer = [0_u8; 4096];
     let mut filled = 0;
     // INFO is one line; it is read whole so that the PONG below cannot be mistaken for part of it.
@@ -51,6 +93,10 @@ pub(super) fn connect(address: SocketAddr) -> Result<TcpStream> {
         "greeted with {:?}",
         printable(&buffer[..filled])
     );
+    let mut stream = match &target.tls {
+        None => Stream::Clear(stream),
+        Some(config) => Stream::Encrypted(Box::new(Encrypted::new(config, stream)?)),
+    };
     stream.write_all(CONNECT).context("sending CONNECT")?;
     let extra = read_until_pong(&mut stream, &mut buffer)?;
     ensure!(extra == 0, "{extra} unexpected bytes before the first PONG");
@@ -59,19 +105,19 @@ pub(super) fn connect(address: SocketAddr) -> Result<TcpStream> {
 
 /// Sends a PING and reads up to its PONG: the server has then handled everything sent before. Returns
 /// how many bytes came before the PONG.
-pub(super) fn round_trip(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<u64> {
+pub(super) fn round_trip(stream: &mut Stream, buffer: &mut [u8]) -> Result<u64> {
     stream.write_all(PING).context("sending PING")?;
     read_until_pong(stream, buffer)
 }
 
 /// Answers the server's own PING.
-pub(super) fn answer_ping(stream: &mut TcpStream) -> Result<()> {
+pub(super) fn answer_ping(stream: &mut Stream) -> Result<()> {
     stream.write_all(PONG).context("sending PONG")
 }
 
 /// Reads up to a PONG at the end of what has arrived, or followed by one PING of the server's own.
 /// Returns how many bytes came before the PONG, server's PINGs left out.
-fn read_until_pong(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<u64> {
+fn read_until_pong(stream: &mut Stream, buffer: &mut [u8]) -> Result<u64> {
     let mut tail: Vec<u8> = Vec::new();
     let mut total = 0_u64;
     loop {
@@ -127,7 +173,7 @@ impl FrameReader {
     /// Waits for bytes and hands over each whole frame among them.
     pub(super) fn read(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         mut on_frame: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let bytes = stream
@@ -173,12 +219,12 @@ mod tests {
     use std::io::Write as _;
     use std::net::{TcpListener, TcpStream};
 
-    use super::{FrameReader, connect_raw, pings_around_pong};
+    use super::{FrameReader, Stream, connect_raw, pings_around_pong};
 
-    fn pair() -> (TcpStream, TcpStream) {
+    fn pair() -> (Stream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = connect_raw(listener.local_addr().unwrap()).unwrap();
-        (near, listener.accept().unwrap().0)
+        (Stream::Clear(near), listener.accept().unwrap().0)
     }
 
     #[test]

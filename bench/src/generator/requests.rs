@@ -1,13 +1,12 @@
 //! Requests and replies between two connections, with a chosen number of requests in flight.
 
 use std::io::Write as _;
-use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::peer::{self, FrameReader};
+use super::peer::{self, FrameReader, Stream};
 use super::{Latency, Sample, Spent, Target};
 use crate::clock;
 use crate::statistics::percentile;
@@ -28,9 +27,9 @@ const MESSAGES_PER_REQUEST: u64 = 4;
 const WARM_UP_DIVISOR: u64 = 10;
 
 /// Makes `work` requests, `in_flight` at a time.
-pub(super) fn run(in_flight: u32, work: u64, target: Target) -> Result<Sample> {
+pub(super) fn run(in_flight: u32, work: u64, target: &Target) -> Result<Sample> {
     let warm_up = (work / WARM_UP_DIVISOR).max(1);
-    let mut responder = peer::connect(target.address)?;
+    let mut responder = peer::connect(target)?;
     subscribe(&mut responder, SUBJECT, REQUEST_SID)?;
     let mut requester = Requester::connect(in_flight, warm_up + work, target)?;
     thread::scope(|scope| {
@@ -57,7 +56,7 @@ pub(super) fn run(in_flight: u32, work: u64, target: Target) -> Result<Sample> {
 }
 
 struct Requester {
-    stream: TcpStream,
+    stream: Stream,
     reader: FrameReader,
     in_flight: u64,
     /// When each request was sent, by its number.
@@ -66,8 +65,8 @@ struct Requester {
 }
 
 impl Requester {
-    fn connect(in_flight: u32, total: u64, target: Target) -> Result<Self> {
-        let mut stream = peer::connect(target.address)?;
+    fn connect(in_flight: u32, total: u64, target: &Target) -> Result<Self> {
+        let mut stream = peer::connect(target)?;
         subscribe(&mut stream, &format!("{INBOX}.*"), REPLY_SID)?;
         ensure!(
             total < 10_u64.pow(TOKEN_DIGITS as u32),
@@ -126,14 +125,14 @@ fn reply_subject(number: u64) -> String {
     format!("{INBOX}.{number:0TOKEN_DIGITS$}")
 }
 
-fn subscribe(stream: &mut TcpStream, subject: &str, sid: &str) -> Result<()> {
+fn subscribe(stream: &mut Stream, subject: &str, sid: &str) -> Result<()> {
     write!(stream, "SUB {subject} {sid}\r\n").context("subscribing")?;
     peer::round_trip(stream, &mut [0; 64]).context("after subscribing")?;
     Ok(())
 }
 
 /// Answers that many requests, all that arrived together with one write.
-fn respond(stream: &mut TcpStream, count: u64) -> Result<()> {
+fn respond(stream: &mut Stream, count: u64) -> Result<()> {
     let before_reply = format!("MSG {SUBJECT} {REQUEST_SID} ");
     let after_reply = format!(" {}\r\n{PAYLOAD}\r\n", PAYLOAD.len());
     let reply_bytes = reply_subject(0).len();
