@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use natterjack_subject::Index;
+use natterjack_subject::{Index, InvalidPattern, is_valid_pattern};
 
 use crate::delivery::Subscriber;
 use crate::exchange::PendingAnswers;
+use crate::mesh::interest::LocalInterest;
+use crate::mesh::remote::RemoteSubscriber;
 use crate::monitor::AccountSnapshot;
 use crate::monitor::counters::AccountCounters;
 
@@ -19,6 +21,10 @@ pub const SYSTEM_ACCOUNT: &str = "$SYS";
 pub struct Account {
     name: Arc<str>,
     index: Index<Subscriber>,
+    /// Interest of peers.
+    remote: Index<RemoteSubscriber>,
+    /// What peers are told.
+    pub(crate) interest: LocalInterest,
     pub(crate) counters: AccountCounters,
     /// Requests of other accounts that its clients may answer.
     pub(crate) answers: PendingAnswers,
@@ -29,6 +35,8 @@ impl Account {
         Self {
             name: name.into(),
             index: Index::new(),
+            remote: Index::new(),
+            interest: LocalInterest::default(),
             counters: AccountCounters::default(),
             answers: PendingAnswers::default(),
         }
@@ -50,8 +58,32 @@ impl Account {
         self.index.len()
     }
 
+    /// Subscriptions on this server.
     pub(crate) fn index(&self) -> &Index<Subscriber> {
         &self.index
+    }
+
+    /// Interest of peers.
+    pub(crate) fn remote(&self) -> &Index<RemoteSubscriber> {
+        &self.remote
+    }
+
+    /// Puts a subscription into the index, and tells peers.
+    pub(crate) fn insert(&self, subscriber: &Subscriber) -> Result<(), InvalidPattern> {
+        let (subject, queue) = (subscriber.0.subject(), subscriber.0.queue());
+        if !is_valid_pattern(subject) {
+            return Err(InvalidPattern);
+        }
+        self.interest.add(&self.name, subject, queue);
+        self.index.insert(subject, queue, subscriber.clone())
+    }
+
+    /// Takes a subscription out of the index, and tells peers.
+    pub(crate) fn remove(&self, subscriber: &Subscriber) {
+        let (subject, queue) = (subscriber.0.subject(), subscriber.0.queue());
+        if self.index.remove(subject, queue, subscriber) {
+            self.interest.remove(&self.name, subject, queue);
+        }
     }
 
     /// What is known of it.

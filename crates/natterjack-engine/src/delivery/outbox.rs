@@ -317,6 +317,16 @@ impl Outbox {
         !std::mem::replace(&mut state.touched, true)
     }
 
+    /// Appends protocol text from outside of any batch. Whoever calls this has the connection's task [woken](Self::wake)
+    /// afterwards, which flushes; a batch that delivers here meanwhile flushes it too.
+    pub(crate) fn append_in_passing(&self, text: &[u8]) {
+        let mut state = self.state.lock();
+        if state.closed.is_none() {
+            state.queue.push_copy(text);
+            state.check_overflow(self, None);
+        }
+    }
+
     /// Delivers rendered messages of one subscription.
     ///
     /// With `direct`, the caller's batch ends here: if nothing waits before them, the frames go from where

@@ -92,12 +92,7 @@ impl Subscription {
             })),
             ..Self::new(Arc::clone(&self.outbox), &self.sid, &subject, self.queue())
         });
-        let subscriber = Subscriber(Arc::clone(&shadow));
-        if account
-            .index()
-            .insert(&subject, self.queue(), subscriber)
-            .is_ok()
-        {
+        if account.insert(&Subscriber(Arc::clone(&shadow))).is_ok() {
             shadows.lock().get_or_insert_default().push(shadow);
         }
     }
@@ -222,9 +217,7 @@ impl Subscription {
     pub(crate) fn remove_from_indexes(this: &Arc<Self>, home: &Account) {
         match &this.role {
             Role::Original(shadows) => {
-                let subscriber = Subscriber(Arc::clone(this));
-                home.index()
-                    .remove(this.subject(), this.queue(), &subscriber);
+                home.remove(&Subscriber(Arc::clone(this)));
                 let shadows = shadows.lock().take();
                 shadows
                     .iter()
@@ -280,9 +273,7 @@ impl Subscription {
 
 fn remove_shadow(shadow: &Arc<Subscription>) {
     if let Role::Shadow(facts) = &shadow.role {
-        let subscriber = Subscriber(Arc::clone(shadow));
-        let index = facts.account.index();
-        index.remove(shadow.subject(), shadow.queue(), &subscriber);
+        facts.account.remove(&Subscriber(Arc::clone(shadow)));
     }
 }
 

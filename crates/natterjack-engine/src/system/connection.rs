@@ -133,8 +133,8 @@ impl SystemConnection {
             subject,
             None,
         ));
-        let subscriber = Subscriber(Arc::clone(&subscription));
-        self.account.index().insert(subject, None, subscriber)?;
+        self.account
+            .insert(&Subscriber(Arc::clone(&subscription)))?;
         self.subscriptions.push(subscription);
         self.engine.reports.set_own_subscriptions(number);
         Ok(number)

@@ -116,8 +116,7 @@ impl ClientSession {
         ));
         subscription.restrict(self.identity.permissions.as_deref());
         self.account
-            .index()
-            .insert(subject, queue, Subscriber(Arc::clone(&subscription)))
+            .insert(&Subscriber(Arc::clone(&subscription)))
             .map_err(|_| ErrorReply::InvalidSubject)?;
         if let Some(imports) = &self.stream_imports {
             let interests = imports.interests(subject);
