@@ -54,6 +54,7 @@ pub use monitor::{
 pub use natterjack_subject::is_valid_pattern;
 pub use natterjack_wire::client::ServerInfo;
 pub use session::client::{ClientSession, Label};
+pub use session::{Session, Step};
 pub use system::{
     REPORT_BYTES_MAX, REPORTS_MAX, Report, Service, ServiceRequest, SystemConnection, SystemMessage,
 };

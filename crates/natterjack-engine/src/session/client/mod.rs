@@ -16,6 +16,7 @@
 
 mod adapt;
 mod cross;
+mod driven;
 mod input;
 mod log;
 mod login;
