@@ -59,6 +59,18 @@ pub fn nats_server() -> Result<PathBuf, Missing> {
     )
 }
 
+/// The nats-server of another age, as Debian 12 has it: 2.9.10, which knows neither pools of routes nor their compression.
+///
+/// # Errors
+/// When it is not prepared.
+pub fn old_nats_server() -> Result<PathBuf, Missing> {
+    existing(
+        "the old nats-server",
+        peers_folder().join("debian/usr/sbin/nats-server"),
+        PREPARE,
+    )
+}
+
 /// A Python that can `import nats`.
 ///
 /// # Errors

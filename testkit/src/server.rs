@@ -19,10 +19,12 @@ pub enum Kind {
     Natterjack,
     /// The real nats-server.
     NatsServer,
+    /// An old one, for clusters in which both are.
+    OldNatsServer,
 }
 
 impl Kind {
-    /// Both, the reference first: where it fails too, the expectation is wrong.
+    /// Those that are compared, the reference first: where it fails too, the expectation is wrong.
     pub const ALL: [Self; 2] = [Self::NatsServer, Self::Natterjack];
 
     /// The program's name.
@@ -31,6 +33,7 @@ impl Kind {
         match self {
             Self::Natterjack => "natterjackd",
             Self::NatsServer => "nats-server",
+            Self::OldNatsServer => "nats-server-2.9",
         }
     }
 
@@ -42,6 +45,7 @@ impl Kind {
         match self {
             Self::Natterjack => programs::natterjackd(),
             Self::NatsServer => programs::nats_server(),
+            Self::OldNatsServer => programs::old_nats_server(),
         }
     }
 }
@@ -59,6 +63,7 @@ impl Kind {
 pub struct Config {
     arguments: Vec<String>,
     files: Vec<(String, String)>,
+    client_port: Option<u16>,
 }
 
 /// The configuration file that the server is pointed at.
@@ -80,6 +85,13 @@ impl Config {
     #[must_use]
     pub fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// Has clients served on this port in place of a free one.
+    #[must_use]
+    pub fn client_port(mut self, port: u16) -> Self {
+        self.client_port = Some(port);
         self
     }
 
@@ -126,6 +138,10 @@ pub enum Signal {
     User1,
     /// Lame duck mode.
     User2,
+    /// Freezes the process: its sockets stay open and nobody is behind them.
+    Stop,
+    /// Ends the frost.
+    Continue,
 }
 
 impl Signal {
@@ -136,6 +152,8 @@ impl Signal {
             Self::Terminate => "-TERM",
             Self::User1 => "-USR1",
             Self::User2 => "-USR2",
+            Self::Stop => "-STOP",
+            Self::Continue => "-CONT",
         }
     }
 }
@@ -345,7 +363,8 @@ impl ServerUnderTest {
     fn launch(&mut self) -> Result<(), StartError> {
         let program = self.kind.program()?;
         let announcement = Listener::Client.announcement();
-        let port = self.addresses.get(announcement).map(SocketAddr::port);
+        let known = self.addresses.get(announcement).map(SocketAddr::port);
+        let port = self.config.client_port.or(known);
         let mut command = Command::new(program);
         command
             .args(["-a", "127.0.0.1", "-p"])

@@ -1,5 +1,6 @@
 //! The real peers the tests talk to, prepared once per set of lock files under `target/peers`:
-//! nats-server and nats.py in a Python virtual environment, nats.js in a `node_modules`.
+//! nats-server and nats.py in a Python virtual environment, nats.js in a `node_modules`, an old nats-server unpacked from
+//! a package of Debian's.
 //!
 //! What is installed is decided by the lock files in `interop/` alone, every one of them with hashes. This file decides
 //! when to install, and what to tell a person when that cannot be done; which test needs which peer is `testkit`'s to know.
@@ -34,7 +35,7 @@ impl Peers {
         lock.lock().context("cannot lock target/peers/lock")?;
 
         let mut failures = 0;
-        for peer in [&PYTHON, &JAVASCRIPT] {
+        for peer in GROUPS {
             if let Err(error) = peer.prepare(workspace, &folder) {
                 failures += 1;
                 eprintln!(
@@ -45,8 +46,9 @@ impl Peers {
         }
         if failures > 0 {
             bail!(
-                "{failures} of the 2 groups of peers could not be prepared (see above); \
-                 `cargo xtask test --without-peers` runs the tests that need none of the missing ones"
+                "{failures} of the {} groups of peers could not be prepared (see above); \
+                 `cargo xtask test --without-peers` runs the tests that need none of the missing ones",
+                GROUPS.len()
             );
         }
         Ok(Self { folder })
@@ -76,6 +78,8 @@ struct Group {
     install: fn(&Workspace, &Path) -> Result<()>,
 }
 
+static GROUPS: [&Group; 3] = [&PYTHON, &JAVASCRIPT, &DEBIAN];
+
 static PYTHON: Group = Group {
     name: "python",
     provides: "nats-server and nats.py",
@@ -94,6 +98,17 @@ static JAVASCRIPT: Group = Group {
     remedy: "It needs Node.js 20 or later with npm, and npm's registry or a filled npm cache. \
              Then run `cargo xtask peers`.",
     install: install_javascript,
+};
+
+static DEBIAN: Group = Group {
+    name: "debian",
+    provides: "nats-server 2.9.10",
+    lock_files: &["interop/debian/packages.sha256"],
+    results: &["usr/sbin/nats-server"],
+    remedy: "It needs apt-get and dpkg-deb with a source of Debian 12 (bookworm) packages, or the package that \
+             interop/debian/packages.sha256 names in a folder that NATTERJACK_DEBIAN_PACKAGES names. \
+             Then run `cargo xtask peers`.",
+    install: install_debian,
 };
 
 impl Group {
@@ -183,4 +198,86 @@ fn install_javascript(workspace: &Workspace, folder: &Path) -> Result<()> {
     npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
         .current_dir(folder);
     run::run(&mut npm).with_context(|| format!("in {}", workspace.shown(folder)))
+}
+
+/// Unpacks the package without installing it, which needs neither root nor a system without a nats-server of its own.
+fn install_debian(workspace: &Workspace, folder: &Path) -> Result<()> {
+    let lock_file = workspace.root.join(DEBIAN.lock_files[0]);
+    let lock = fs::read_to_string(&lock_file)
+        .with_context(|| format!("cannot read {}", lock_file.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let architecture = run::output(Command::new("dpkg").arg("--print-architecture"))?;
+    let suffix = format!("_{}.deb", architecture.trim());
+    let package = lock
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .find(|name| name.ends_with(&suffix))
+        .with_context(|| {
+            format!(
+                "{} names no package for {}",
+                DEBIAN.lock_files[0],
+                architecture.trim()
+            )
+        })?;
+
+    match std::env::var_os("NATTERJACK_DEBIAN_PACKAGES") {
+        Some(packages) => {
+            let source = Path::new(&packages).join(package);
+            fs::copy(&source, folder.join(package))
+                .with_context(|| format!("cannot copy {}", source.display()))?;
+        }
+        None => download_debian(package, folder)?,
+    }
+    let mut check = Command::new("sha256sum");
+    check
+        .args(["--check", "--ignore-missing", "--strict", "--quiet"])
+        .arg(&lock_file)
+        .current_dir(folder);
+    run::run(&mut check).with_context(|| format!("{package} is not the package we know"))?;
+    run::run(
+        Command::new("dpkg-deb")
+            .args(["--extract", package, "."])
+            .current_dir(folder),
+    )?;
+    let version = run::output(Command::new(folder.join("usr/sbin/nats-server")).arg("--version"))?;
+    println!("{}", version.trim());
+    Ok(())
+}
+
+/// Downloads a package by its file name, `<name>_<version>_<architecture>.deb`. The lists of what there is are apt's own if
+/// it has them, as a developer's machine does; a fresh container has none, and only root may fill apt's, so then they are
+/// fetched to a folder of ours.
+fn download_debian(package: &str, folder: &Path) -> Result<()> {
+    let mut parts = package.split('_');
+    let wanted = match (parts.next(), parts.next()) {
+        (Some(name), Some(version)) => format!("{name}={version}"),
+        _ => bail!("`{package}` is no file name of a package"),
+    };
+    // Otherwise apt lets another user write the files when we are root, who may not be able to reach the folder.
+    let apt_get = || {
+        let mut command = Command::new("apt-get");
+        command
+            .args(["-qq", "-o", "APT::Sandbox::User=root"])
+            .current_dir(folder);
+        command
+    };
+    if run::run(apt_get().args(["download", &wanted])).is_ok() {
+        return Ok(());
+    }
+    let state = folder.join("apt");
+    fs::create_dir_all(state.join("lists/partial"))
+        .and_then(|()| fs::create_dir_all(state.join("cache/archives/partial")))
+        .with_context(|| format!("cannot create {}", state.display()))?;
+    let own = |command: &mut Command| {
+        let lists = format!("Dir::State::Lists={}", state.join("lists").display());
+        let cache = format!("Dir::Cache={}", state.join("cache").display());
+        command.args(["-o", &lists, "-o", &cache, "-o", "Debug::NoLocking=1"]);
+    };
+    let mut update = apt_get();
+    own(&mut update);
+    run::run(update.arg("update"))?;
+    let mut download = apt_get();
+    own(&mut download);
+    run::run(download.args(["download", &wanted]))?;
+    fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))
 }
