@@ -1,5 +1,6 @@
 //! The one place in this crate that reads a clock: how long a wait may still last.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for something that should happen at once. Long, since a loaded machine is slow and a passing
@@ -30,5 +31,20 @@ impl Deadline {
     pub fn left(self) -> Option<Duration> {
         let left = self.0.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
+    }
+}
+
+/// How long whoever was asked is left in peace.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Asks until there is an answer; `None` when there is none in time. For what another process comes to know without telling:
+/// where there is an event, wait for that.
+pub fn ask_until<T>(patience: Duration, mut question: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Deadline::after(patience);
+    loop {
+        if let Some(answer) = question() {
+            return Some(answer);
+        }
+        thread::park_timeout(PAUSE.min(deadline.left()?));
     }
 }

@@ -3,6 +3,7 @@
 //! - [`Peer`] is a scripted client: what it sends and what it expects are written as the protocol's own text.
 //! - [`ServerUnderTest`] is a child process, ours or the real nats-server, behind one API.
 //! - [`conversation`] plays text files in which client and server lines alternate.
+//! - [`cluster`] is several of them that are to act as one, whose processes and connections can be disturbed.
 //! - [`differential`] plays one script against both servers and compares what came back.
 //!
 //! Everything here blocks, waits with a deadline, and panics with the whole exchange in the message: it is for tests. It
@@ -24,13 +25,15 @@ pub use http::HttpAnswer;
 mod program;
 pub use program::{Ending, Program};
 
+pub mod cluster;
+
 pub mod conversation;
 
 mod differential;
 pub use differential::{Difference, Session, differential};
 
 mod deadline;
-pub use deadline::{Deadline, PATIENCE};
+pub use deadline::{Deadline, PATIENCE, ask_until};
 
 mod text;
 pub use text::escaped;

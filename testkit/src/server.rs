@@ -236,6 +236,12 @@ impl ServerUnderTest {
         self.kind
     }
 
+    /// Whether it was started and not stopped by us since.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Where it listens for clients.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
