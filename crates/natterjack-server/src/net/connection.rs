@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use natterjack_engine::{ClientSession, CloseReason, Peer, Transport};
+use natterjack_engine::{ClientSession, CloseReason, Outbox, Peer, Session, Step, Transport};
 use parking_lot::Mutex;
 use tokio::time::{Sleep, sleep_until, timeout};
 
@@ -33,7 +33,7 @@ const LINGER_MAX: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The engine's way to the socket, and to the task that owns it.
-struct Wire<S> {
+pub(crate) struct Wire<S> {
     stream: S,
     task: Mutex<Option<Waker>>,
 }
@@ -54,7 +54,18 @@ impl<S: Stream> Transport for Wire<S> {
     }
 }
 
-impl<S> Wire<S> {
+impl<S: Stream> Wire<S> {
+    pub(crate) fn new(stream: S) -> Arc<Self> {
+        Arc::new(Self {
+            stream,
+            task: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn transport(self: &Arc<Self>) -> Arc<dyn Transport> {
+        Arc::clone(self) as Arc<dyn Transport>
+    }
+
     /// Has the calling task woken by [`wake`](Transport::wake).
     fn register(&self, context: &Context<'_>) {
         let mut task = self.task.lock();
@@ -67,7 +78,7 @@ impl<S> Wire<S> {
     }
 }
 
-/// Serves a connection until it ends. With `tls` it is a socket on which TLS is to be settled first.
+/// Serves a client until it is gone. With `tls` its stream is a socket on which TLS is to be settled first.
 pub(crate) async fn serve<S: Stream>(
     shared: Arc<Shared>,
     stream: S,
@@ -75,15 +86,9 @@ pub(crate) async fn serve<S: Stream>(
     tls: Option<Arc<tls::Context>>,
 ) {
     let _connection = shared.lifecycle.connections.pass();
-    let wire = Arc::new(Wire {
-        stream,
-        task: Mutex::new(None),
-    });
+    let wire = Wire::new(stream);
     let reading = shared.lifecycle.readers.pass();
-    let mut session =
-        shared
-            .engine
-            .open_client(peer, Arc::clone(&wire) as Arc<dyn Transport>, now());
+    let mut session = shared.engine.open_client(peer, wire.transport(), now());
     tracing::debug!("{} - Client connection created", session.label());
     let settled = match tls {
         None => Ok(()),
@@ -91,38 +96,59 @@ pub(crate) async fn serve<S: Stream>(
         Some(tls) => Box::pin(settle_tls(&shared, &wire, &mut session, &tls)).await,
     };
     let reason = match settled {
-        Ok(()) => {
-            let mut driver = Driver {
-                reading: Some(reading),
-                shared: &shared,
-                wire: &wire,
-                session,
-                timer: None,
-                check: None,
-            };
-            let reason = poll_fn(|context| driver.poll_end(context)).await;
-            session = driver.session;
-            reason
-        }
+        Ok(()) => drive(&shared, &wire, &mut session, reading).await,
         Err(reason) => {
             drop(reading);
             reason
         }
     };
-    while !session.close_step(reason) {
-        tokio::task::yield_now().await;
-    }
-    last_flush(&wire, &session, shared.engine.write_deadline()).await;
+    finish(&wire, &mut session, reason, shared.engine.write_deadline()).await;
     tracing::debug!(
         "{} - Client connection closed: {}",
         session.label(),
         reason.text()
     );
     drop(session);
+    hang_up(&shared, &wire, reason).await;
+}
+
+/// Does all there is to do for a session until its connection ends, and says why it did.
+pub(crate) async fn drive<S: Stream, P: Session>(
+    shared: &Shared,
+    wire: &Wire<S>,
+    session: &mut P,
+    reading: Pass<'_>,
+) -> CloseReason {
+    let mut driver = Driver {
+        reading: Some(reading),
+        shared,
+        wire,
+        session,
+        timer: None,
+        check: None,
+    };
+    poll_fn(|context| driver.poll_end(context)).await
+}
+
+/// Ends a session, and writes what waits for its peer.
+pub(crate) async fn finish<S: Stream, P: Session>(
+    wire: &Wire<S>,
+    session: &mut P,
+    reason: CloseReason,
+    write_deadline: Duration,
+) {
+    while !session.close_step(reason) {
+        tokio::task::yield_now().await;
+    }
+    last_flush(wire, session.outbox(), write_deadline).await;
+}
+
+/// Closes the stream. A peer that was told why has the time to read it.
+pub(crate) async fn hang_up<S: Stream>(shared: &Shared, wire: &Wire<S>, reason: CloseReason) {
     wire.stream.shutdown_write();
     if is_told(reason) {
         tokio::select! {
-            () = linger(&wire) => {}
+            () = linger(wire) => {}
             () = shared.lifecycle.reached(Phase::Closing) => {}
         }
     }
@@ -166,10 +192,10 @@ async fn settle_tls<S: Stream>(
     settled.apply(shared, socket, tls, session)
 }
 
-struct Driver<'a, S> {
+struct Driver<'a, S, P> {
     shared: &'a Shared,
     wire: &'a Wire<S>,
-    session: ClientSession,
+    session: &'a mut P,
     timer: Option<Pin<Box<Sleep>>>,
     /// A check of a password that is under way.
     check: Option<Pin<Box<dyn Future<Output = Option<bool>> + Send>>>,
@@ -177,7 +203,7 @@ struct Driver<'a, S> {
     reading: Option<Pass<'a>>,
 }
 
-impl<S: Stream> Driver<'_, S> {
+impl<S: Stream, P: Session> Driver<'_, S, P> {
     /// Does everything there is to do, and returns the reason once the connection has ended.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<CloseReason> {
         self.wire.register(context);
@@ -195,11 +221,16 @@ impl<S: Stream> Driver<'_, S> {
                 self.session.outbox().flush_unblocked(time);
                 continue;
             }
-            if self.session.retire_step() {
+            let step = self.session.step(time);
+            if step == Step::First {
                 break;
             }
             self.poll_timer(context, time);
+            self.switch_compression();
             if !self.may_read(context, time) {
+                if step == Step::More {
+                    context.waker().wake_by_ref();
+                }
                 return self.poll_phase();
             }
             if self.session.is_checking() {
@@ -209,6 +240,7 @@ impl<S: Stream> Driver<'_, S> {
                 }
             }
             match self.wire.stream.poll_readable(context) {
+                Poll::Pending if step == Step::More => {}
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::ReadError),
                 Poll::Ready(Ok(())) => {
@@ -260,6 +292,15 @@ impl<S: Stream> Driver<'_, S> {
         }
     }
 
+    /// Compresses what follows, if the session says so.
+    fn switch_compression(&mut self) {
+        if let Some(mode) = self.session.take_compression() {
+            let uncompressed_bytes = self.session.outbox().status().pending_bytes;
+            let unread = self.session.take_unread();
+            self.wire.stream.compress(mode, uncompressed_bytes, unread);
+        }
+    }
+
     /// Reads and handles one batch; returns the reason if the connection has ended.
     fn read(&mut self) -> Option<CloseReason> {
         let Self {
@@ -276,7 +317,10 @@ impl<S: Stream> Driver<'_, S> {
                     None
                 }
                 Err(error) if is_transient(&error) => None,
-                Err(_) => Some(CloseReason::ReadError),
+                Err(error) => {
+                    tracing::debug!("{} - Read error: {error}", session.label());
+                    Some(CloseReason::ReadError)
+                }
             },
         )
     }
@@ -321,11 +365,10 @@ fn is_told(reason: CloseReason) -> bool {
 }
 
 /// Writes what is queued for a connection that ends, as long as the peer takes it.
-async fn last_flush<S: Stream>(wire: &Wire<S>, session: &ClientSession, write_deadline: Duration) {
+async fn last_flush<S: Stream>(wire: &Wire<S>, outbox: &Outbox, write_deadline: Duration) {
     if wire.stream.is_held() {
         return;
     }
-    let outbox = session.outbox();
     outbox.flush_unblocked(now());
     let flush_all = async {
         let mut pending_bytes = outbox.status().pending_bytes;

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::task::{Context, Poll};
 
+use natterjack_wire::route::Compression;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -30,6 +31,12 @@ pub(crate) trait Stream: Send + Sync + 'static {
     /// Whether nothing passes in either direction, because TLS was not settled.
     fn is_held(&self) -> bool {
         false
+    }
+
+    /// Compresses, in both directions, what comes after `plain_bytes` more that are written, and after what was read. `unread`
+    /// is compressed and was read already. Called again, it is about the effort alone.
+    fn compress(&self, _mode: Compression, _plain_bytes: usize, _unread: Vec<u8>) {
+        debug_assert!(false, "a stream that cannot compress");
     }
 
     /// The socket, where there is one: a way to TLS.
