@@ -35,12 +35,14 @@ struct Entry {
     account: Arc<Account>,
     subject: Vec<u8>,
     stamp: Stamp,
+    peers_stamp: Stamp,
     receivers: Receivers,
 }
 
 impl Entry {
     fn is_current(&self) -> bool {
         self.account.index().is_current(&self.stamp)
+            && self.account.remote().is_current(&self.peers_stamp)
     }
 }
 
@@ -76,8 +78,9 @@ impl RouteCache {
         if self.seen[slot] != hash || subject.len() > SUBJECT_BYTES_MAX {
             self.seen[slot] = hash;
             let found = account.index().matches(subject);
+            let peers = account.remote().matches(subject);
             self.cache_use.missed(fanout(&found));
-            return (!current.are(&found)).then(|| Receivers::new(found));
+            return (!current.are(&found, &peers)).then(|| Receivers::new(found, peers));
         }
         if let Some(entry) = &self.entries[slot]
             && entry.subject == subject
@@ -88,11 +91,12 @@ impl RouteCache {
             return (!entry.receivers.same_as(current)).then(|| entry.receivers.clone());
         }
         let (stamp, found) = account.index().look_up(subject);
+        let (peers_stamp, peers) = account.remote().look_up(subject);
         self.cache_use.missed(fanout(&found));
-        let found = if current.are(&found) {
+        let found = if current.are(&found, &peers) {
             current.clone()
         } else {
-            Receivers::new(found)
+            Receivers::new(found, peers)
         };
         match &mut self.entries[slot] {
             Some(entry) => {
@@ -104,6 +108,7 @@ impl RouteCache {
                 entry.subject.clear();
                 entry.subject.extend_from_slice(subject);
                 entry.stamp = stamp;
+                entry.peers_stamp = peers_stamp;
                 entry.receivers = found.clone();
             }
             none => {
@@ -112,6 +117,7 @@ impl RouteCache {
                     account: Arc::clone(account),
                     subject: subject.to_vec(),
                     stamp,
+                    peers_stamp,
                     receivers: found.clone(),
                 }));
             }

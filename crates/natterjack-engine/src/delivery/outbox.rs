@@ -327,30 +327,32 @@ impl Outbox {
         }
     }
 
-    /// Delivers rendered messages of one subscription.
+    /// Delivers rendered messages, of one subscription or, if there is none, to a peer.
     ///
     /// With `direct`, the caller's batch ends here: if nothing waits before them, the frames go from where
     /// they are straight to the socket, and only what it does not take is queued. Otherwise they are queued,
     /// and `must_flush` is set if the caller has to flush this outbox at the end of its batch.
     pub(crate) fn offer(
         &self,
-        subscription: &Subscription,
+        subscription: Option<&Subscription>,
         rendering: &mut Rendering<'_>,
         direct: bool,
         now: Instant,
         must_flush: &mut bool,
     ) -> Offered {
         let mut state = self.state.lock();
-        if state.closed.is_some() || subscription.is_closed() {
+        if state.closed.is_some() || subscription.is_some_and(Subscription::is_closed) {
             return Offered::Closed;
         }
-        if subscription.max() != 0 {
+        if subscription.is_some_and(|subscription| subscription.max() != 0) {
             return Offered::Counted;
         }
         if state.must_drop() {
             return Offered::Dropped;
         }
-        subscription.add_delivered(rendering.messages() as u64);
+        if let Some(subscription) = subscription {
+            subscription.add_delivered(rendering.messages() as u64);
+        }
         state.messages_out += rendering.messages() as u64;
         state.bytes_out += rendering.payload_bytes() as u64;
         state.delivered_at = Some(now);
@@ -369,7 +371,7 @@ impl Outbox {
             if state.queue.bytes > 0 && state.closed.is_none() {
                 self.continue_flush(state, &*transport, now);
                 let mut state = self.state.lock();
-                state.check_overflow(self, Some(subscription));
+                state.check_overflow(self, subscription);
                 return state.verdict();
             }
             return state.verdict();
@@ -410,17 +412,17 @@ impl Outbox {
             state.finished.push(Subscription::original_of(subscription));
             *exhausted = true;
         }
-        (self.queued(state, subscription, must_flush), taken)
+        (self.queued(state, Some(subscription), must_flush), taken)
     }
 
     fn queued(
         &self,
         mut state: parking_lot::MutexGuard<'_, State>,
-        subscription: &Subscription,
+        subscription: Option<&Subscription>,
         must_flush: &mut bool,
     ) -> Offered {
         *must_flush = !std::mem::replace(&mut state.touched, true);
-        state.check_overflow(self, Some(subscription));
+        state.check_overflow(self, subscription);
         state.verdict()
     }
 

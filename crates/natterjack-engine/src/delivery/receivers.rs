@@ -5,25 +5,53 @@ use std::sync::Arc;
 use natterjack_subject::{MatchSet, QueueGroup};
 
 use super::subscription::Subscriber;
+use crate::mesh::link::RouteLink;
+use crate::mesh::remote::{RemoteInterest, RemoteSubscriber};
 
-/// The subscriptions that match, and what delivery must know about them as a whole.
+/// The subscriptions that match, the peers that want the subject, and what delivery must know about them as a whole.
 #[derive(Clone, Default)]
 pub(crate) struct Receivers {
     set: MatchSet<Subscriber>,
     share_connections: bool,
+    peers: Option<Arc<Peers>>,
+}
+
+/// The peers that want a subject.
+pub(crate) struct Peers {
+    set: MatchSet<RemoteSubscriber>,
+    /// Their connections, each once, however many of a peer's patterns match.
+    pub(crate) targets: Vec<PeerTarget>,
+    /// Queue groups with members over there, by name.
+    pub(crate) groups: Vec<PeerGroup>,
+}
+
+/// A connection on which a peer said that it wants a subject.
+pub(crate) struct PeerTarget {
+    pub(crate) link: Arc<RouteLink>,
+    /// It wants every message, and not only those for a queue group.
+    pub(crate) is_plain: bool,
+}
+
+/// A queue group with members on other servers.
+pub(crate) struct PeerGroup {
+    pub(crate) name: Arc<[u8]>,
+    /// The same group among [`Receivers::groups`], if it has members here.
+    pub(crate) local: Option<usize>,
+    /// Which of [`Peers::targets`], and the interest that tells how many members are there.
+    pub(crate) members: Vec<(usize, Arc<RemoteInterest>)>,
 }
 
 impl Receivers {
-    pub(crate) fn new(set: MatchSet<Subscriber>) -> Self {
-        let share_connections = share_connections(&set);
+    pub(crate) fn new(set: MatchSet<Subscriber>, peers: MatchSet<RemoteSubscriber>) -> Self {
         Self {
+            share_connections: share_connections(&set),
+            peers: (!peers.is_empty()).then(|| Arc::new(Peers::new(peers, set.groups()))),
             set,
-            share_connections,
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.set.is_empty()
+        self.set.is_empty() && self.peers.is_none()
     }
 
     pub(crate) fn plain(&self) -> impl Iterator<Item = &Subscriber> {
@@ -38,12 +66,30 @@ impl Receivers {
         self.set.groups()
     }
 
-    pub(crate) fn are(&self, set: &MatchSet<Subscriber>) -> bool {
+    /// The peers among them.
+    pub(crate) fn peers(&self) -> Option<&Arc<Peers>> {
+        self.peers.as_ref()
+    }
+
+    pub(crate) fn are(
+        &self,
+        set: &MatchSet<Subscriber>,
+        peers: &MatchSet<RemoteSubscriber>,
+    ) -> bool {
         self.set.same_as(set)
+            && match &self.peers {
+                None => peers.is_empty(),
+                Some(own) => own.set.same_as(peers),
+            }
     }
 
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.set.same_as(&other.set)
+            && match (&self.peers, &other.peers) {
+                (None, None) => true,
+                (Some(own), Some(other)) => Arc::ptr_eq(own, other) || own.set.same_as(&other.set),
+                _ => false,
+            }
     }
 
     /// Whether two of them belong to one connection. Messages must then be delivered one by one: with several at
@@ -51,6 +97,45 @@ impl Receivers {
     /// its publisher's messages out of order.
     pub(crate) fn share_connections(&self) -> bool {
         self.share_connections
+    }
+}
+
+impl Peers {
+    fn new(set: MatchSet<RemoteSubscriber>, local: &[QueueGroup<Subscriber>]) -> Self {
+        let mut targets: Vec<PeerTarget> = Vec::new();
+        let mut target = |link: &Arc<RouteLink>| {
+            let known = targets
+                .iter()
+                .position(|target| Arc::ptr_eq(&target.link, link));
+            known.unwrap_or_else(|| {
+                targets.push(PeerTarget {
+                    link: Arc::clone(link),
+                    is_plain: false,
+                });
+                targets.len() - 1
+            })
+        };
+        let plain: Vec<usize> = set.plain().map(|peer| target(peer.0.link())).collect();
+        let groups = set
+            .groups()
+            .iter()
+            .map(|group| PeerGroup {
+                name: group.name().into(),
+                local: local.iter().position(|known| known.name() == group.name()),
+                members: group
+                    .members()
+                    .map(|peer| (target(peer.0.link()), Arc::clone(&peer.0)))
+                    .collect(),
+            })
+            .collect();
+        for position in plain {
+            targets[position].is_plain = true;
+        }
+        Self {
+            set,
+            targets,
+            groups,
+        }
     }
 }
 

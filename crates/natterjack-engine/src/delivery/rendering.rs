@@ -1,4 +1,4 @@
-//! The bytes one subscription is sent for a run, and the parts of them that targets can share.
+//! The bytes one receiver is sent for a run, and the parts of them that targets can share.
 
 use std::io::IoSlice;
 
@@ -10,6 +10,7 @@ use super::subscription::Subscription;
 use super::transport::{SliceWrite, Slices};
 use crate::exchange::Transform;
 use crate::limits::BODY_PIECE_BYTES;
+use crate::mesh::link::RouteLink;
 
 /// Reused from run to run, so that rendering allocates nothing once the buffers have grown.
 #[derive(Default)]
@@ -17,11 +18,14 @@ pub(crate) struct Renderer {
     /// Headers, small bodies and line ends.
     block: Vec<u8>,
     pieces: Vec<Piece>,
-    /// `MSG <subject> <sid> ` while all frames have one subject.
+    /// Where the last piece ends in `block`.
+    block_start: usize,
+    /// Begin of a line while all frames have one subject.
     prefix: Vec<u8>,
     /// What `block` and `pieces` were rendered for; `None` if for something that no other target wants.
     key: Option<Key>,
-    sid: Vec<u8>,
+    /// The target's id or account.
+    token: Vec<u8>,
     /// What a subject is renamed to.
     name: Vec<u8>,
     messages: usize,
@@ -34,27 +38,102 @@ pub(crate) struct Renderer {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Key {
+    is_peer: bool,
     headers: bool,
     /// Where the transform is that subjects went through; a run outlives no transform.
     rename: Option<usize>,
 }
 
-/// What makes a difference to the bytes a subscription is sent.
+/// What makes a difference to the bytes a receiver is sent.
 #[derive(Clone, Copy)]
-pub(crate) struct Target<'a> {
-    sid: &'a [u8],
-    headers: bool,
-    rename: Option<&'a Transform>,
+pub(crate) enum Target<'a> {
+    Subscription {
+        sid: &'a [u8],
+        headers: bool,
+        rename: Option<&'a Transform>,
+    },
+    Peer {
+        /// Without on connections that are for one account.
+        account: Option<&'a [u8]>,
+        headers: bool,
+    },
 }
 
 impl<'a> Target<'a> {
     pub(crate) fn of(subscription: &'a Subscription) -> Self {
-        Self {
+        Self::Subscription {
             sid: subscription.sid(),
             headers: subscription.outbox().headers(),
             rename: subscription.rename(),
         }
     }
+
+    pub(crate) fn peer(link: &RouteLink, account: &'a str) -> Self {
+        Self::Peer {
+            account: link.account_token(account),
+            headers: link.outbox().headers(),
+        }
+    }
+
+    fn headers(self) -> bool {
+        match self {
+            Self::Subscription { headers, .. } | Self::Peer { headers, .. } => headers,
+        }
+    }
+
+    fn rename(self) -> Option<&'a Transform> {
+        match self {
+            Self::Subscription { rename, .. } => rename,
+            Self::Peer { .. } => None,
+        }
+    }
+
+    /// What its lines name besides subjects.
+    fn token(self) -> &'a [u8] {
+        match self {
+            Self::Subscription { sid, .. } => sid,
+            Self::Peer { account, .. } => account.unwrap_or_default(),
+        }
+    }
+
+    fn key(self, has_headers: bool) -> Key {
+        Key {
+            is_peer: matches!(self, Self::Peer { .. }),
+            // Without headers in the run it makes no difference whether the target knows them.
+            headers: self.headers() || !has_headers,
+            rename: self
+                .rename()
+                .map(|rename| core::ptr::from_ref(rename).addr()),
+        }
+    }
+
+    /// Begins a line: `MSG <subject> <sid> `, `RMSG <account> <subject> `.
+    #[inline]
+    fn push_prefix(self, out: &mut Vec<u8>, has_header: bool, subject: &[u8]) {
+        match self {
+            Self::Subscription { sid, .. } => {
+                out.extend_from_slice(if has_header { &b"HMSG "[..] } else { b"MSG " });
+                out.extend_from_slice(subject);
+                out.push(b' ');
+                out.extend_from_slice(sid);
+            }
+            Self::Peer { account, .. } => {
+                out.extend_from_slice(if has_header { &b"HMSG "[..] } else { b"RMSG " });
+                if let Some(account) = account {
+                    out.extend_from_slice(account);
+                    out.push(b' ');
+                }
+                out.extend_from_slice(subject);
+            }
+        }
+        out.push(b' ');
+    }
+}
+
+/// A frame for a peer, and the queue groups of which one member each is to get it there.
+pub(crate) struct Directed<'a> {
+    pub(crate) frame: usize,
+    pub(crate) queues: smallvec::SmallVec<[&'a [u8]; 4]>,
 }
 
 #[derive(Clone, Copy)]
@@ -110,18 +189,12 @@ impl Renderer {
         target: Target<'_>,
         is_shared: bool,
     ) -> Rendering<'a> {
-        // Without headers in the run it makes no difference whether the target knows them.
-        let key = Key {
-            headers: target.headers || !run.has_headers,
-            rename: target
-                .rename
-                .map(|rename| core::ptr::from_ref(rename).addr()),
-        };
-        if self.key != Some(key) || self.sid != target.sid {
+        let key = target.key(run.has_headers);
+        if self.key != Some(key) || self.token != target.token() {
             self.render(run, source, target, 0..run.frames.len());
             self.key = Some(key);
-            self.sid.clear();
-            self.sid.extend_from_slice(target.sid);
+            self.token.clear();
+            self.token.extend_from_slice(target.token());
         }
         Rendering {
             renderer: self,
@@ -147,6 +220,53 @@ impl Renderer {
         }
     }
 
+    /// Renders frames for a peer that is told which queue groups are meant.
+    pub(crate) fn render_directed<'a>(
+        &'a mut self,
+        run: &Run,
+        source: Source<'a>,
+        target: Target<'_>,
+        frames: &[Directed<'_>],
+    ) -> Rendering<'a> {
+        self.key = None;
+        self.start();
+        for Directed { frame, queues } in frames {
+            let (index, frame) = (*frame, &run.frames[*frame]);
+            let subject = run.subject(frame, source.input);
+            let has_header = frame.header_len > 0 && target.headers();
+            target.push_prefix(&mut self.block, has_header, subject);
+            let mut first_len = 0;
+            if !queues.is_empty() {
+                if frame.reply.len() > 0 {
+                    self.block.extend_from_slice(b"+ ");
+                    self.block
+                        .extend_from_slice(frame.reply.of_bytes(source.input));
+                    first_len = frame.reply.len() + 1;
+                } else {
+                    self.block.push(b'|');
+                }
+                for queue in queues {
+                    self.block.push(b' ');
+                    self.block.extend_from_slice(queue);
+                }
+                self.block.push(b' ');
+            }
+            self.messages += 1;
+            if frame.header_len > 0 && !has_header {
+                let is_told = queues.is_empty();
+                self.push_stripped(run, frame, source.input, is_told);
+            } else {
+                self.push_tail(run, index, first_len, source.input);
+            }
+        }
+        self.finish();
+        Rendering {
+            renderer: self,
+            source,
+            is_shared: false,
+        }
+    }
+
     fn render(
         &mut self,
         run: &Run,
@@ -154,105 +274,100 @@ impl Renderer {
         target: Target<'_>,
         frames: impl Iterator<Item = usize>,
     ) {
-        let Target {
-            sid,
-            headers,
-            rename,
-        } = target;
+        let rename = target.rename();
         let mut name = std::mem::take(&mut self.name);
+        self.start();
+        let simple_prefix = run.has_one_subject && !run.has_headers;
+        if simple_prefix {
+            self.prefix.clear();
+            if let Some(frame) = run.frames.first() {
+                let subject = renamed(run.subject(frame, source.input), rename, &mut name);
+                target.push_prefix(&mut self.prefix, false, subject);
+            }
+        }
+        for index in frames {
+            let frame = &run.frames[index];
+            self.messages += 1;
+            if simple_prefix {
+                self.block.extend_from_slice(&self.prefix);
+            } else {
+                let has_header = frame.header_len > 0 && target.headers();
+                let subject = renamed(run.subject(frame, source.input), rename, &mut name);
+                target.push_prefix(&mut self.block, has_header, subject);
+                if frame.header_len > 0 && !has_header {
+                    self.push_stripped(run, frame, source.input, true);
+                    continue;
+                }
+            }
+            self.push_tail(run, index, 0, source.input);
+        }
+        self.finish();
+        self.name = name;
+    }
+
+    fn start(&mut self) {
         self.block.clear();
         self.pieces.clear();
         self.shared_block = None;
         self.messages = 0;
         self.payload_bytes = 0;
         self.bytes = 0;
-        let simple_prefix = run.has_one_subject && !run.has_headers;
-        if simple_prefix {
-            self.prefix.clear();
-            if let Some(frame) = run.frames.first() {
-                let subject = renamed(run.subject(frame, source.input), rename, &mut name);
-                push_prefix(&mut self.prefix, b"MSG ", subject, sid);
-            }
-        }
-        let mut block_start = 0;
-        for index in frames {
-            let frame = &run.frames[index];
-            let tail_source = if frame.is_rewritten {
-                &run.rewritten
-            } else {
-                source.input
-            };
-            self.messages += 1;
-            if simple_prefix {
-                self.block.extend_from_slice(&self.prefix);
-            } else {
-                let is_stripped = frame.header_len > 0 && !headers;
-                if is_stripped {
-                    let subject = renamed(run.subject(frame, source.input), rename, &mut name);
-                    self.render_stripped(frame, subject, source.input, tail_source, sid);
-                    continue;
-                }
-                let op: &[u8] = if frame.header_len > 0 {
-                    b"HMSG "
-                } else {
-                    b"MSG "
-                };
-                let subject = renamed(run.subject(frame, source.input), rename, &mut name);
-                push_prefix(&mut self.block, op, subject, sid);
-            }
-            let body = frame.body();
-            self.payload_bytes += body.len();
-            if body.len() < BODY_PIECE_BYTES || frame.is_rewritten {
-                self.block
-                    .extend_from_slice(frame.tail.of_bytes(tail_source));
-            } else {
-                let head = frame.tail.start as usize..body.start as usize;
-                self.block.extend_from_slice(&tail_source[head]);
-                self.pieces.push(Piece::Block {
-                    start: block_start,
-                    end: self.block.len(),
-                });
-                block_start = self.block.len();
-                self.bytes += body.len();
-                self.pieces.push(Piece::Body {
-                    frame: index,
-                    start: body.start as usize,
-                    end: body.end as usize,
-                });
-                self.block.extend_from_slice(b"\r\n");
-            }
-        }
-        if block_start < self.block.len() {
-            self.pieces.push(Piece::Block {
-                start: block_start,
-                end: self.block.len(),
-            });
-        }
-        self.bytes += self.block.len();
-        self.name = name;
+        self.block_start = 0;
     }
 
-    /// For a target that never announced headers: the payload alone, with its own size.
-    fn render_stripped(
-        &mut self,
-        frame: &Frame,
-        subject: &[u8],
-        input: &[u8],
-        tail_source: &[u8],
-        sid: &[u8],
-    ) {
-        push_prefix(&mut self.block, b"MSG ", subject, sid);
-        if frame.reply.len() > 0 {
+    /// Adds what is behind the beginning of a line, without the first bytes of it.
+    #[inline]
+    fn push_tail(&mut self, run: &Run, index: usize, skip: usize, input: &[u8]) {
+        let frame = &run.frames[index];
+        let source = run.tail_source(frame, input);
+        let body = frame.body();
+        self.payload_bytes += body.len();
+        if body.len() < BODY_PIECE_BYTES || frame.is_rewritten {
+            self.block
+                .extend_from_slice(&frame.tail.of_bytes(source)[skip..]);
+            return;
+        }
+        let head = frame.tail.start as usize + skip..body.start as usize;
+        self.block.extend_from_slice(&source[head]);
+        self.pieces.push(Piece::Block {
+            start: self.block_start,
+            end: self.block.len(),
+        });
+        self.block_start = self.block.len();
+        self.bytes += body.len();
+        self.pieces.push(Piece::Body {
+            frame: index,
+            start: body.start as usize,
+            end: body.end as usize,
+        });
+        self.block.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds what is behind the beginning of a line for a target that never announced headers: the payload alone,
+    /// with its own size.
+    fn push_stripped(&mut self, run: &Run, frame: &Frame, input: &[u8], with_reply: bool) {
+        if with_reply && frame.reply.len() > 0 {
             self.block.extend_from_slice(frame.reply.of_bytes(input));
             self.block.push(b' ');
         }
-        let payload = &frame.body().of_bytes(tail_source)[frame.header_len as usize..];
+        let body = frame.body().of_bytes(run.tail_source(frame, input));
+        let payload = &body[frame.header_len as usize..];
         self.payload_bytes += payload.len();
         self.block
             .extend_from_slice(natterjack_wire::client::decimal(payload.len()).as_ref());
         self.block.extend_from_slice(b"\r\n");
         self.block.extend_from_slice(payload);
         self.block.extend_from_slice(b"\r\n");
+    }
+
+    fn finish(&mut self) {
+        if self.block_start < self.block.len() {
+            self.pieces.push(Piece::Block {
+                start: self.block_start,
+                end: self.block.len(),
+            });
+        }
+        self.bytes += self.block.len();
     }
 }
 
@@ -265,14 +380,6 @@ fn renamed<'a>(subject: &'a [u8], rename: Option<&Transform>, name: &'a mut Vec<
     name.clear();
     rename.rename(subject, name);
     name
-}
-
-fn push_prefix(out: &mut Vec<u8>, op: &[u8], subject: &[u8], sid: &[u8]) {
-    out.extend_from_slice(op);
-    out.extend_from_slice(subject);
-    out.push(b' ');
-    out.extend_from_slice(sid);
-    out.push(b' ');
 }
 
 impl Rendering<'_> {

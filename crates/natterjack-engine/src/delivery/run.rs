@@ -203,6 +203,16 @@ impl Run {
         frame.subject.of_bytes(bytes)
     }
 
+    /// What the frame's tail lies in.
+    #[inline]
+    pub(crate) fn tail_source<'a>(&'a self, frame: &Frame, input: &'a [u8]) -> &'a [u8] {
+        if frame.is_rewritten {
+            &self.rewritten
+        } else {
+            input
+        }
+    }
+
     /// The subject that messages published to `subject`, the last one routed, go out under.
     pub(crate) fn name<'a>(&'a self, subject: &'a [u8]) -> &'a [u8] {
         self.name.map_or(subject, |name| name.of_bytes(&self.names))
@@ -248,7 +258,7 @@ impl Run {
             .reply
             .map_or_else(Span::default, |reply| Span::of(reply, input));
         let header_len = publish.header_len.unwrap_or(0) as u32;
-        let (is_rewritten, (tail, tail_head_len)) = match canonical_tail(publish, subject, input) {
+        let (is_rewritten, (tail, tail_head_len)) = match canonical_tail(publish, input) {
             Some(tail) => (false, tail),
             None => (true, self.rewrite_tail(publish)),
         };
@@ -318,7 +328,7 @@ impl Run {
 
 /// The tail as it stands in the input, if single blanks separate its parts there.
 #[inline]
-fn canonical_tail(publish: &Publish<'_>, subject: Span, input: &[u8]) -> Option<(Span, u32)> {
+fn canonical_tail(publish: &Publish<'_>, input: &[u8]) -> Option<(Span, u32)> {
     if publish.header_len == Some(0) {
         // `HPUB` without a header goes out as `MSG`, which has one size only.
         return None;
@@ -336,8 +346,7 @@ fn canonical_tail(publish: &Publish<'_>, subject: Span, input: &[u8]) -> Option<
     let start = Span::of(first, input).start;
     let body = Span::of(publish.body, input);
     let head_len = body.start - start;
-    let is_canonical = start == subject.end + 1
-        && head_len as usize == text_len + 2
+    let is_canonical = head_len as usize == text_len + 2
         && input[body.start as usize - 2] == b'\r'
         && input[start as usize..body.start as usize - 2]
             .iter()
@@ -401,8 +410,8 @@ mod tests {
     #[test]
     fn other_spellings_are_rewritten() {
         assert_eq!(
-            tail_of(b"PUB foo  2\r\nhi\r\n"),
-            ("2\r\nhi\r\n".into(), true)
+            tail_of(b"PUB foo bar  2\r\nhi\r\n"),
+            ("bar 2\r\nhi\r\n".into(), true)
         );
         assert_eq!(
             tail_of(b"PUB foo\tbar\t2 \r\nhi\r\n"),

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use natterjack_subject::QueueGroup;
+use natterjack_wire::route::Queues;
 
 use super::cache::RouteCache;
 use super::outbox::{Offered, Outbox};
-use super::rendering::{Renderer, Source, Target};
+use super::receivers::{PeerGroup, Peers};
+use super::rendering::{Directed, Renderer, Source, Target};
 use super::run::Run;
 use super::subscription::{Subscriber, Subscription};
 use crate::access::Verdicts;
@@ -39,6 +41,7 @@ pub(crate) struct Deliverer {
     touched: Vec<Arc<Outbox>>,
     congested: Vec<Arc<Outbox>>,
     picks: Vec<Pick>,
+    peer_picks: Vec<PeerPick>,
     /// Frames that reached somebody, kept only when it matters.
     reached: Vec<bool>,
     pub(crate) messages_out: u64,
@@ -54,8 +57,37 @@ struct Pick {
     frame: usize,
 }
 
+/// A frame and the peer that it goes to for a queue group.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct PeerPick {
+    /// Of [`Peers::targets`].
+    target: usize,
+    frame: usize,
+    /// Of [`Peers::groups`].
+    group: usize,
+}
+
+/// Who of a queue group gets a frame.
+enum Chosen {
+    Here(usize),
+    /// One of [`Peers::targets`].
+    There(usize),
+}
+
+/// Where a run comes from.
+#[derive(Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// It was published on this server. Peers get it as well.
+    Here,
+    /// A peer sent it, for those outside of queue groups and for one member of each of these. No peer gets it: a message
+    /// takes one hop.
+    #[expect(dead_code, reason = "sessions of routes come next")]
+    Peer(Queues<'a>),
+}
+
 /// Who publishes a run, and under which rules.
 pub(crate) struct Publisher<'a> {
+    pub(crate) origin: Origin<'a>,
     pub(crate) outbox: &'a Arc<Outbox>,
     pub(crate) echo: bool,
     /// Whether the message came from another account. Such messages are not for those who hear an account's streams.
@@ -67,6 +99,13 @@ impl Publisher<'_> {
     fn may_reach(&self, subscription: &Subscription) -> bool {
         (self.echo || !Arc::ptr_eq(self.outbox, subscription.outbox()))
             && !(self.is_crossing && subscription.is_shadow())
+    }
+
+    fn may_reach_group(&self, name: &[u8]) -> bool {
+        match self.origin {
+            Origin::Here => true,
+            Origin::Peer(mut queues) => queues.any(|queue| queue == name),
+        }
     }
 }
 
@@ -85,6 +124,7 @@ impl Worker {
                 touched: Vec::new(),
                 congested: Vec::new(),
                 picks: Vec::new(),
+                peer_picks: Vec::new(),
                 reached: Vec::new(),
                 messages_out: 0,
                 bytes_out: 0,
@@ -140,8 +180,23 @@ impl Deliverer {
         if is_restricted {
             self.deliver_to_restricted(run, source, publisher, track, direct, now);
         }
-        for group in run.receivers.groups() {
-            self.deliver_to_group(run, source, group, publisher, track, direct, now);
+        let peers = match publisher.origin {
+            Origin::Here => run.receivers.peers().map(Arc::clone),
+            Origin::Peer(_) => None,
+        };
+        for (position, group) in run.receivers.groups().iter().enumerate() {
+            if !publisher.may_reach_group(group.name()) {
+                continue;
+            }
+            let spread = peers.as_deref().and_then(|peers| {
+                let mut groups = peers.groups.iter().enumerate();
+                let (number, _) = groups.find(|(_, group)| group.local == Some(position))?;
+                Some((peers, number))
+            });
+            self.deliver_to_group(run, source, group, spread, publisher, track, direct, now);
+        }
+        if let Some(peers) = &peers {
+            self.deliver_to_peers(run, source, peers, publisher, track, direct, now);
         }
         if track {
             for frame in 0..run.frames.len() {
@@ -203,7 +258,13 @@ impl Deliverer {
                 .render_run(run, source, Target::of(subscription), is_shared);
         let (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
         let mut must_flush = false;
-        let offered = outbox.offer(subscription, &mut rendering, direct, now, &mut must_flush);
+        let offered = outbox.offer(
+            Some(subscription),
+            &mut rendering,
+            direct,
+            now,
+            &mut must_flush,
+        );
         if offered == Offered::Counted {
             return self.deliver_counted(
                 run,
@@ -310,6 +371,7 @@ impl Deliverer {
         run: &Run,
         source: Source<'_>,
         group: &QueueGroup<Subscriber>,
+        spread: Option<(&Peers, usize)>,
         publisher: &Publisher<'_>,
         track: bool,
         direct: bool,
@@ -317,16 +379,39 @@ impl Deliverer {
     ) {
         let mut picks = std::mem::take(&mut self.picks);
         picks.clear();
+        let elsewhere = spread.map(|(peers, number)| Elsewhere::of(peers, &peers.groups[number]));
+        let weight = elsewhere.as_ref().map_or(0, |elsewhere| elsewhere.weight);
         for frame in 0..run.frames.len() {
-            let chosen = self.rng.usize(0..group.len());
-            let member = after(chosen, group.len()).find(|&member| {
-                let subscription = &group.member(member).0;
+            let may = |member: &usize| {
+                let subscription = &group.member(*member).0;
                 publisher.may_reach(subscription)
                     && subscription.is_open()
                     && may_receive(subscription, run, source, frame)
-            });
-            let Some(member) = member else { continue };
-            picks.push(Pick { member, frame });
+            };
+            let chosen = self.rng.u64(0..group.len() as u64 + weight);
+            let member = match usize::try_from(chosen) {
+                Ok(chosen) if chosen < group.len() => after(chosen, group.len()).find(may),
+                _ => None,
+            };
+            let chosen = match (member, &elsewhere) {
+                (Some(member), _) => Some(Chosen::Here(member)),
+                (None, None) => None,
+                (None, Some(elsewhere)) => elsewhere
+                    .choose(&mut self.rng)
+                    .map(Chosen::There)
+                    .or_else(|| (0..group.len()).find(may).map(Chosen::Here)),
+            };
+            match (chosen, spread) {
+                (Some(Chosen::Here(member)), _) => picks.push(Pick { member, frame }),
+                (Some(Chosen::There(target)), Some((_, group))) => {
+                    self.peer_picks.push(PeerPick {
+                        target,
+                        frame,
+                        group,
+                    });
+                }
+                _ => {}
+            }
         }
         // Members that count their messages hand over to others in the middle of a run; then frames go one
         // by one. Otherwise each member gets its share at once.
@@ -355,6 +440,74 @@ impl Deliverer {
         }
         self.messages_dropped = dropped_before + dropped;
         self.picks = picks;
+    }
+
+    /// Delivers to peers: each gets a message once, with the names of the queue groups of which it is to choose a member.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one delivery, spelled out; a struct would only rename them"
+    )]
+    fn deliver_to_peers(
+        &mut self,
+        run: &Run,
+        source: Source<'_>,
+        peers: &Peers,
+        publisher: &Publisher<'_>,
+        track: bool,
+        direct: bool,
+        now: Instant,
+    ) {
+        let mut picks = std::mem::take(&mut self.peer_picks);
+        for (number, group) in peers.groups.iter().enumerate() {
+            if group.local.is_none() {
+                let elsewhere = Elsewhere::of(peers, group);
+                for frame in 0..run.frames.len() {
+                    let target = elsewhere.choose(&mut self.rng);
+                    picks.extend(target.map(|target| PeerPick {
+                        target,
+                        frame,
+                        group: number,
+                    }));
+                }
+            }
+        }
+        picks.sort_unstable();
+        let mut rest = &picks[..];
+        let has_several = peers.targets.len() > 1;
+        for (position, target) in peers.targets.iter().enumerate() {
+            let count = rest.partition_point(|pick| pick.target == position);
+            let (own, others) = rest.split_at(count);
+            rest = others;
+            if own.is_empty() && !target.is_plain {
+                continue;
+            }
+            let outbox = target.link.outbox();
+            let shape = Target::peer(&target.link, publisher.account.name());
+            let directed = if own.is_empty() {
+                Vec::new()
+            } else {
+                directed(run, peers, own, target.is_plain)
+            };
+            let mut rendering = if own.is_empty() {
+                self.renderer.render_run(run, source, shape, has_several)
+            } else {
+                self.renderer.render_directed(run, source, shape, &directed)
+            };
+            let (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
+            let mut must_flush = false;
+            let offered = outbox.offer(None, &mut rendering, direct, now, &mut must_flush);
+            let is_taken = self.settle(outbox, offered, must_flush, messages, bytes);
+            if track && is_taken {
+                if own.is_empty() {
+                    self.reached.fill(true);
+                }
+                for directed in &directed {
+                    self.reached[directed.frame] = true;
+                }
+            }
+        }
+        picks.clear();
+        self.peer_picks = picks;
     }
 
     /// Offers each member all frames picked for it, and leaves in `picks`, in the order of frames, those that
@@ -415,7 +568,13 @@ impl Deliverer {
                 .render_frames(run, source, Target::of(subscription), frames);
         let (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
         let mut must_flush = false;
-        let offered = outbox.offer(subscription, &mut rendering, direct, now, &mut must_flush);
+        let offered = outbox.offer(
+            Some(subscription),
+            &mut rendering,
+            direct,
+            now,
+            &mut must_flush,
+        );
         self.settle(outbox, offered, must_flush, messages, bytes)
     }
 
@@ -553,6 +712,85 @@ fn trace_out(
     }
 }
 
+/// A queue group's members on other servers, while a run is delivered.
+struct Elsewhere<'a> {
+    peers: &'a Peers,
+    group: &'a PeerGroup,
+    /// Of those that are no leaf nodes', in all.
+    weight: u64,
+}
+
+impl<'a> Elsewhere<'a> {
+    fn of(peers: &'a Peers, group: &'a PeerGroup) -> Self {
+        let near = group
+            .members
+            .iter()
+            .filter(|(_, member)| !member.is_of_leaf());
+        Self {
+            peers,
+            group,
+            weight: near.map(|(_, member)| u64::from(member.weight())).sum(),
+        }
+    }
+
+    /// A peer, by the number of its members; one with leaf nodes' members only if there are no others.
+    fn choose(&self, rng: &mut fastrand::Rng) -> Option<usize> {
+        let is_open = |target: usize| !self.peers.targets[target].link.outbox().is_closed();
+        if self.weight > 0 {
+            let mut left = rng.u64(0..self.weight);
+            let near = self
+                .group
+                .members
+                .iter()
+                .filter(|(_, member)| !member.is_of_leaf());
+            for &(target, ref member) in near {
+                let weight = u64::from(member.weight());
+                if left < weight && is_open(target) {
+                    return Some(target);
+                }
+                left = left.saturating_sub(weight);
+            }
+        }
+        // Weights may have changed since they were added up, and a connection may have ended.
+        let mut all = self.group.members.iter();
+        all.find(|&&(target, ref member)| member.weight() > 0 && is_open(target))
+            .map(|&(target, _)| target)
+    }
+}
+
+/// The frames that go to one peer, each with the queue groups it is picked for.
+fn directed<'a>(
+    run: &Run,
+    peers: &'a Peers,
+    picks: &[PeerPick],
+    is_plain: bool,
+) -> Vec<Directed<'a>> {
+    let queues = |picks: &[PeerPick]| {
+        let names = picks.iter().map(|pick| &*peers.groups[pick.group].name);
+        names.collect()
+    };
+    if !is_plain {
+        let by_frame = picks.chunk_by(|one, next| one.frame == next.frame);
+        return by_frame
+            .map(|picks| Directed {
+                frame: picks[0].frame,
+                queues: queues(picks),
+            })
+            .collect();
+    }
+    let mut rest = picks;
+    (0..run.frames.len())
+        .map(|frame| {
+            let (own, others) = rest.split_at(rest.partition_point(|pick| pick.frame == frame));
+            rest = others;
+            Directed {
+                frame,
+                queues: queues(own),
+            }
+        })
+        .collect()
+}
+
 /// All members of a group, beginning with one.
 fn after(first: usize, len: usize) -> impl Iterator<Item = usize> {
     (first..len).chain(0..first)
@@ -561,4 +799,8 @@ fn after(first: usize, len: usize) -> impl Iterator<Item = usize> {
 /// Takes a closed subscription, or what a shadow is the shadow of, out of the indexes it is in.
 pub(crate) fn remove_from_index(account: &Account, subscription: &Arc<Subscription>) {
     Subscription::remove_from_indexes(subscription, account);
+    let is_heard = |subject: &[u8]| !account.index().matches(subject).is_empty();
+    account
+        .awaited
+        .unsubscribed(subscription.subject(), is_heard);
 }

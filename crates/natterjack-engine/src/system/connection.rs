@@ -17,7 +17,7 @@ use crate::delivery::receivers::Receivers;
 use crate::delivery::rendering::Source;
 use crate::delivery::subscription::Subscription;
 use crate::delivery::transport::Transport;
-use crate::delivery::worker::{Publisher, Worker, remove_from_index};
+use crate::delivery::worker::{Origin, Publisher, Worker, remove_from_index};
 use crate::engine::Engine;
 use crate::monitor::counters;
 
@@ -94,7 +94,9 @@ impl Engine {
         self.reports.are_wanted(|| {
             let config = self.config();
             let system = config.account(config.directory.system_account());
-            system.map_or(0, |(account, _)| account.index().len())
+            system.map_or(0, |(account, _)| {
+                account.index().len() + account.remote().len()
+            })
         })
     }
 
@@ -146,7 +148,8 @@ impl SystemConnection {
     pub fn is_heard(&self, subject: &[u8]) -> bool {
         self.engine.reports_events() && {
             let receivers = self.account.index().matches(subject);
-            !receivers.groups().is_empty()
+            !self.account.remote().matches(subject).is_empty()
+                || !receivers.groups().is_empty()
                 || receivers
                     .plain()
                     .any(|held| !Arc::ptr_eq(held.0.outbox(), &self.outbox))
@@ -176,19 +179,21 @@ impl SystemConnection {
         else {
             return false;
         };
-        let receivers = account.index().matches(publish.subject);
+        let peers = account.remote().matches(publish.subject);
+        let receivers = Receivers::new(account.index().matches(publish.subject), peers);
         if receivers.is_empty() {
             return false;
         }
         let Worker { run, deliverer, .. } = worker;
         run.forget_route();
-        run.receivers = Receivers::new(receivers);
+        run.receivers = receivers;
         run.push(&publish, 0, &self.text, false, false);
         let source = Source {
             input: &self.text,
             shared: None,
         };
         let publisher = Publisher {
+            origin: Origin::Here,
             is_crossing: false,
             outbox: &self.outbox,
             echo: false,

@@ -13,7 +13,7 @@ use super::ClientSession;
 use crate::account::Account;
 use crate::delivery::rendering::Source;
 use crate::delivery::run::Run;
-use crate::delivery::worker::{Publisher, Worker};
+use crate::delivery::worker::{Origin, Publisher, Worker};
 use crate::exchange::{ANSWER_PREFIX, CompiledService, Mapped};
 use crate::monitor::counters;
 
@@ -213,6 +213,7 @@ impl ClientSession {
         run.routed(publish.subject, None, &text);
         run.push(&publish, 0, &text, false, false);
         let publisher = Publisher {
+            origin: Origin::Here,
             outbox: &self.outbox,
             // Who asks may be the one who answers.
             echo: true,

@@ -13,7 +13,7 @@ use crate::delivery::receivers::Receivers;
 use crate::delivery::rendering::Source;
 use crate::delivery::run::Run;
 use crate::delivery::subscription::Subscription;
-use crate::delivery::worker::{Deliverer, Publisher, Worker};
+use crate::delivery::worker::{Deliverer, Origin, Publisher, Worker};
 use crate::exchange::Mapped;
 use crate::limits::LARGE_FRAME_BYTES;
 use crate::system::{Report, Service, ServiceRequest};
@@ -257,6 +257,7 @@ impl ClientSession {
             return;
         }
         let publisher = Publisher {
+            origin: Origin::Here,
             outbox: &self.outbox,
             echo: self.rules.echo,
             is_crossing: false,
