@@ -114,6 +114,18 @@ pub struct Queues<'a> {
 }
 
 impl<'a> Queues<'a> {
+    /// Names with blanks between them.
+    #[inline]
+    pub fn new(text: &'a [u8]) -> Self {
+        Self { text }
+    }
+
+    /// The rest of the names as they stand in the line.
+    #[inline]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.text
+    }
+
     /// Whether no group is named.
     #[inline]
     pub fn is_empty(&self) -> bool {
