@@ -5,7 +5,7 @@ use std::sync::Arc;
 use natterjack_subject::{Index, InvalidPattern, is_valid_pattern};
 
 use crate::delivery::Subscriber;
-use crate::exchange::PendingAnswers;
+use crate::exchange::{AwaitedAnswers, PendingAnswers};
 use crate::mesh::interest::LocalInterest;
 use crate::mesh::remote::RemoteSubscriber;
 use crate::monitor::AccountSnapshot;
@@ -28,6 +28,8 @@ pub struct Account {
     pub(crate) counters: AccountCounters,
     /// Requests of other accounts that its clients may answer.
     pub(crate) answers: PendingAnswers,
+    /// Its clients' requests to other accounts that are measured.
+    pub(crate) awaited: AwaitedAnswers,
 }
 
 impl Account {
@@ -39,6 +41,7 @@ impl Account {
             interest: LocalInterest::default(),
             counters: AccountCounters::default(),
             answers: PendingAnswers::default(),
+            awaited: AwaitedAnswers::default(),
         }
     }
 
@@ -90,5 +93,11 @@ impl Account {
     #[must_use]
     pub fn snapshot(&self) -> AccountSnapshot {
         self.counters.snapshot(&self.name, &self.index)
+    }
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name())
     }
 }

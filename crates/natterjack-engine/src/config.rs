@@ -53,8 +53,7 @@ struct Terms {
     limits: AccountLimits,
     mappings: Option<Arc<Mappings>>,
     stream_imports: Option<Arc<StreamImports>>,
-    service_imports: Option<Arc<ServiceImports>>,
-    exports_services: bool,
+    service_imports: Arc<ServiceImports>,
 }
 
 impl Config {
@@ -113,8 +112,7 @@ impl Config {
                     limits,
                     mappings: before.mappings.clone(),
                     stream_imports: before.stream_imports.clone(),
-                    service_imports: before.service_imports.clone(),
-                    exports_services: before.exports_services,
+                    service_imports: Arc::clone(&before.service_imports),
                 };
             }
             let is_global = account.name() == GLOBAL_ACCOUNT;
@@ -126,16 +124,14 @@ impl Config {
             };
             let stream_imports =
                 listed.and_then(|listed| StreamImports::new(listed, &access, find));
-            let service_imports =
-                listed.and_then(|listed| ServiceImports::new(listed, &access, find));
+            let system = directory.system_account();
+            let service_imports = ServiceImports::new(account.name(), &access, system, find);
             Terms {
                 account: Arc::clone(account),
                 limits,
                 mappings: Mappings::new(mappings, &info.cluster).map(Arc::new),
                 stream_imports: stream_imports.map(Arc::new),
-                service_imports: service_imports.map(Arc::new),
-                exports_services: listed
-                    .is_some_and(|listed| listed.service_exports().next().is_some()),
+                service_imports: Arc::new(service_imports),
             }
         };
         let by_name: HashMap<_, _> = accounts
@@ -173,13 +169,7 @@ impl Config {
 
     /// Services of others that an account uses.
     pub(crate) fn service_imports(&self, account: &str) -> Option<&Arc<ServiceImports>> {
-        self.by_name.get(account)?.service_imports.as_ref()
-    }
-
-    /// Whether an account asks others, or others may ask it.
-    pub(crate) fn exchanges_services(&self, account: &str) -> bool {
-        let terms = self.by_name.get(account);
-        terms.is_some_and(|terms| terms.exports_services || terms.service_imports.is_some())
+        Some(&self.by_name.get(account)?.service_imports)
     }
 
     pub(crate) fn outbox_limits(&self) -> OutboxLimits {

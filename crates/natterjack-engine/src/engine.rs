@@ -1,8 +1,8 @@
 //! What all sessions of one server share: identity, configuration, accounts, the list of connections, counters.
 
 use core::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use natterjack_wire::client::{self, ServerInfo};
@@ -117,7 +117,11 @@ pub struct Engine {
     seeds: Mutex<fastrand::Rng>,
     lame_duck: AtomicBool,
     refusals: Mutex<LogLimit>,
+    calendar: OnceLock<Calendar>,
 }
+
+/// Spells a point in time as a date.
+type Calendar = Box<dyn Fn(Instant) -> String + Send + Sync>;
 
 impl Engine {
     /// A new engine without connections.
@@ -158,6 +162,7 @@ impl Engine {
             seeds: Mutex::new(fastrand::Rng::with_seed(seed)),
             lame_duck: AtomicBool::new(false),
             refusals: Mutex::new(LogLimit::default()),
+            calendar: OnceLock::new(),
         })
     }
 
@@ -488,6 +493,27 @@ impl Engine {
     /// Whether one more refused client is worth a line in the log, after how many that were not.
     pub(crate) fn may_log_refusal(&self, now: Instant) -> Option<u64> {
         self.refusals.lock().note(now)
+    }
+
+    /// Tells the engine how points in time are written, RFC 3339, where clients' requests are passed on with who asks;
+    /// only the first call counts. Without, they are left out.
+    pub fn set_calendar(&self, spell: impl Fn(Instant) -> String + Send + Sync + 'static) {
+        let _ = self.calendar.set(Box::new(spell));
+    }
+
+    pub(crate) fn spell_time(&self, instant: Instant) -> Option<String> {
+        self.calendar.get().map(|spell| spell(instant))
+    }
+
+    /// Reports requests to other accounts that are measured and were not answered in time. Returns when it is to be
+    /// called again, if any are under way; for those to come there is [`Report::AwaitingAnswer`]. Linear in the
+    /// accounts.
+    pub fn expire_requests(&self, now: Instant) -> Option<Instant> {
+        let accounts = self.accounts();
+        let next = accounts
+            .iter()
+            .filter_map(|account| account.answers.expire(now));
+        next.min()
     }
 
     pub(crate) fn seed(&self) -> u64 {

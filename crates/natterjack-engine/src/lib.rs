@@ -42,7 +42,7 @@ pub use delivery::outbox::{Outbox, Status};
 pub use delivery::transport::Transport;
 pub use delivery::worker::Worker;
 pub use engine::{Engine, Nonce, Peer, Settings, Trust};
-pub use exchange::TransformProblem;
+pub use exchange::{Headers, LatencyOutcome, LatencyReport, TransformProblem};
 pub use limits::{
     CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BUFFER_BYTES, STALL_MAX, UNRESPONSIVE_AFTER,
     WriteTimeout,
@@ -55,6 +55,4 @@ pub use natterjack_subject::is_valid_pattern;
 pub use natterjack_wire::client::ServerInfo;
 pub use session::client::{ClientSession, Label};
 pub use session::{Session, Step};
-pub use system::{
-    REPORT_BYTES_MAX, REPORTS_MAX, Report, Service, ServiceRequest, SystemConnection, SystemMessage,
-};
+pub use system::{REPORT_BYTES_MAX, REPORTS_MAX, Report, SystemConnection, SystemMessage};

@@ -37,6 +37,35 @@ pub struct ServiceExport {
     pub response_threshold: Duration,
     /// Whether requests may be traced. Without effect: messages are not traced yet.
     pub allow_trace: bool,
+    /// Where it is told how long answers take. Only for services that give one answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+}
+
+/// Reports of how long a service takes to answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Which requests are measured.
+    pub sampling: Sampling,
+    /// Where the account that answers is told: a subject without wildcards.
+    pub subject: String,
+}
+
+/// Which requests are measured. Those that carry a header of a tracing system which asks for it always are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampling {
+    /// Those with such headers alone.
+    Headers,
+    /// Of a hundred others this many, by chance: 1 to 100.
+    Percent(u8),
+}
+
+impl Default for Sampling {
+    /// All (nats-server `DEFAULT_SERVICE_LATENCY_SAMPLING`).
+    fn default() -> Self {
+        Self::Percent(100)
+    }
 }
 
 impl Default for ServiceExport {
@@ -49,6 +78,7 @@ impl Default for ServiceExport {
             response_type: ResponseType::default(),
             response_threshold: Duration::from_secs(120),
             allow_trace: false,
+            latency: None,
         }
     }
 }
@@ -103,6 +133,9 @@ pub struct ServiceImport {
     /// wildcard of `subject` stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// Whether the service is told who asks in detail: host, user, name and library of the client. Without, it is told
+    /// the account and the round-trip time.
+    pub share: bool,
 }
 
 impl ServiceImport {
@@ -214,6 +247,15 @@ pub enum ExportProblem {
     /// The token that should be the account's name is no wildcard.
     #[error("account_token_position must be that of a *")]
     TokenPosition,
+    /// Where latencies are told is no subject, or a part of what is exported.
+    #[error("Error adding service latency sampling on subject {0:?}: invalid publish subject")]
+    LatencySubject(String),
+    /// The percentage is none.
+    #[error("bad sampling percentage, should be 1-100")]
+    LatencySampling,
+    /// Several answers have no latency.
+    #[error("Error adding service latency sampling: bad service response type")]
+    LatencyResponseType,
 }
 
 /// What is wrong with an [`Import`].

@@ -25,8 +25,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::exchange::{
-    ExchangeKind, Export, ExportProblem, Import, ImportProblem, ResponseType, ServiceExport,
-    ServiceImport, StreamExport, StreamImport,
+    ExchangeKind, Export, ExportProblem, Import, ImportProblem, Latency, ResponseType, Sampling,
+    ServiceExport, ServiceImport, StreamExport, StreamImport,
 };
 pub use self::mapping::{Destination, Mapping, MappingProblem};
 pub use self::password::{PasswordCheck, is_bcrypt};

@@ -1,11 +1,12 @@
 //! Which imports are permitted: what is exported to whom, and that nothing goes in circles.
 
-use natterjack_subject::{is_literal, is_valid_pattern, overlaps};
+use natterjack_subject::{is_literal, is_valid_pattern, is_valid_publish_subject, overlaps};
 
 use super::{Transform, TransformProblem};
 use crate::access::{
     Access, AccessProblem, AccountAccess, ExchangeKind, Export, ExportProblem, Import,
-    ImportProblem, ServiceExport, ServiceImport, StreamExport, StreamImport,
+    ImportProblem, ResponseType, Sampling, ServiceExport, ServiceImport, StreamExport,
+    StreamImport,
 };
 
 /// Whether what `inner` matches is all matched by `outer`.
@@ -261,6 +262,31 @@ fn check_export(
     Ok(())
 }
 
+/// What is wrong with reports of how long a service takes, if anything (nats-server `TrackServiceExportWithSampling`).
+fn check_latency(export: &ServiceExport, exporter: &AccountAccess) -> Result<(), ExportProblem> {
+    let Some(latency) = &export.latency else {
+        return Ok(());
+    };
+    if let Sampling::Percent(percent) = latency.sampling
+        && !(1..=100).contains(&percent)
+    {
+        return Err(ExportProblem::LatencySampling);
+    }
+    let subject = latency.subject.as_str();
+    // Reports are no requests.
+    let is_service = |export: &ServiceExport| is_within(subject, &export.subject);
+    if !is_valid_publish_subject(subject.as_bytes())
+        || subject.contains(char::is_whitespace)
+        || exporter.service_exports().any(is_service)
+    {
+        return Err(ExportProblem::LatencySubject(subject.to_owned()));
+    }
+    if export.response_type != ResponseType::Singleton {
+        return Err(ExportProblem::LatencyResponseType);
+    }
+    Ok(())
+}
+
 impl Access {
     /// What is wrong with exports and imports.
     pub(crate) fn exchange_problems(&self) -> Vec<AccessProblem> {
@@ -271,7 +297,11 @@ impl Access {
                     Export::Stream(export) => (ExchangeKind::Stream, Grant::from(export)),
                     Export::Service(export) => (ExchangeKind::Service, Grant::from(export)),
                 };
-                if let Err(problem) = check_export(grant, kind, self) {
+                let checked = check_export(grant, kind, self).and_then(|()| match export {
+                    Export::Stream(_) => Ok(()),
+                    Export::Service(export) => check_latency(export, account),
+                });
+                if let Err(problem) = checked {
                     problems.push(AccessProblem::InvalidExport {
                         kind,
                         account: account.name.clone(),

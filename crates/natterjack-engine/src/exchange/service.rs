@@ -1,22 +1,21 @@
-//! Services that an account imports: where a request goes, and the way of its answer back.
+//! Services that an account imports: where a request goes.
 
-use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hasher};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use natterjack_subject::{is_literal, matches};
-use parking_lot::Mutex;
 
-use super::Transform;
-use crate::access::{Access, AccountAccess, ResponseType, ServiceImport};
+use super::{ANSWER_PREFIX, FirstBytes, Transform, implied};
+use crate::access::{Access, Latency, ResponseType, ServiceExport, ServiceImport};
 use crate::account::Account;
 
 /// Services of other accounts that an account uses, compiled.
 pub(crate) struct ServiceImports {
     imports: Box<[CompiledService]>,
+    /// What these are published to begins with.
+    first_bytes: FirstBytes,
+    /// The same, and what answers for other accounts begin with, if there can be any.
+    leaving: FirstBytes,
 }
 
 /// A service of another account.
@@ -26,6 +25,12 @@ pub(crate) struct CompiledService {
     from: Box<[u8]>,
     to: Destination,
     pub(crate) terms: Terms,
+    /// Whether the service is told who asks in detail.
+    pub(crate) is_shared: bool,
+    /// Whether it is a service of the system account.
+    pub(crate) is_system: bool,
+    /// Where it is told how long answers take.
+    pub(crate) latency: Option<Arc<Latency>>,
 }
 
 /// Where requests go.
@@ -43,31 +48,82 @@ pub(crate) struct Terms {
 }
 
 impl ServiceImports {
-    /// Compiles the imports of an account. What is not exported to it, and what has other problems, is left out.
+    /// Compiles the imports of an account, with those of the system account that every account has. What is not
+    /// exported to it, and what has other problems, is left out.
     pub(crate) fn new(
-        importer: &AccountAccess,
+        name: &str,
         access: &Access,
+        system_account: &str,
         find: impl Fn(&str) -> Option<Arc<Account>>,
-    ) -> Option<Self> {
-        let compiled = importer.service_imports().filter_map(|import| {
-            super::rules::check_service_import(importer, import, access).ok()?;
-            let exporter = access.account(&import.account)?;
-            let export = exporter
-                .service_exports()
-                .find(|export| super::rules::is_within(&import.subject, &export.subject))?;
+    ) -> Self {
+        let importer = access.account(name);
+        let compile = |import: &ServiceImport, response_type| {
+            let export = access.account(&import.account).and_then(|exporter| {
+                exporter
+                    .service_exports()
+                    .find(|export| super::rules::is_within(&import.subject, &export.subject))
+            });
+            let default = ServiceExport {
+                response_type,
+                ..ServiceExport::default()
+            };
+            let latency = export.and_then(|export| export.latency.clone());
+            let export = export.unwrap_or(&default);
             let terms = Terms {
                 response_type: export.response_type,
                 threshold: export.response_threshold,
             };
-            CompiledService::new(import, find(&import.account)?, terms)
+            let compiled = CompiledService::new(import, find(&import.account)?, terms)?;
+            Some(CompiledService {
+                is_system: import.account == system_account,
+                latency: latency.map(Arc::new),
+                ..compiled
+            })
+        };
+        let own = importer.into_iter().flat_map(|importer| {
+            let permitted = importer.service_imports().filter(|import| {
+                super::rules::check_service_import(importer, import, access).is_ok()
+            });
+            permitted.filter_map(|import| compile(import, ResponseType::Singleton))
         });
-        let imports: Box<[_]> = compiled.collect();
-        (!imports.is_empty()).then_some(Self { imports })
+        let own: Vec<CompiledService> = own.collect();
+        let of_system = implied::imports(name, importer, system_account);
+        let of_system = of_system.filter_map(|(import, kind)| compile(&import, kind));
+        let imports: Box<[_]> = own.into_iter().chain(of_system).collect();
+        let mut first_bytes = FirstBytes::default();
+        imports
+            .iter()
+            .for_each(|import| first_bytes.add(&import.from));
+        let mut leaving = first_bytes;
+        let exchanges = importer.is_some_and(|account| {
+            let mut imports = account.service_imports();
+            account.service_exports().next().is_some() || imports.next().is_some()
+        });
+        if exchanges || name == system_account {
+            leaving.add(ANSWER_PREFIX);
+        }
+        Self {
+            imports,
+            first_bytes,
+            leaving,
+        }
+    }
+
+    /// Whether what is published to `subject` has to go to other accounts: a request to them, or maybe an answer.
+    #[inline]
+    pub(crate) fn concern(&self, subject: &[u8]) -> bool {
+        self.leaving.may_begin(subject)
+            && (subject.starts_with(ANSWER_PREFIX) || self.of(subject).next().is_some())
     }
 
     /// The services that hear of what is published to `subject`. Linear in the imports.
     pub(crate) fn of(&self, subject: &[u8]) -> impl Iterator<Item = &CompiledService> {
-        self.imports
+        let imports = if self.first_bytes.may_begin(subject) {
+            &self.imports[..]
+        } else {
+            &[]
+        };
+        imports
             .iter()
             .filter(move |import| matches(&import.from, subject))
     }
@@ -88,6 +144,9 @@ impl CompiledService {
             from: from.as_bytes().into(),
             to,
             terms,
+            is_shared: import.share,
+            is_system: false,
+            latency: None,
         })
     }
 
@@ -141,169 +200,9 @@ pub(super) fn way_there(import: &ServiceImport) -> Result<Transform, super::Tran
     Transform::for_import(&local_pattern(import.local_subject()), &there.join("."))
 }
 
-/// Requests remembered per account that answers, and bytes of their subjects. Beyond, the oldest are forgotten.
-const REQUESTS_MAX: usize = 64 * 1024;
-const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// Answered requests that stay in the order of requests beyond as many as are open, twice.
-const ANSWERED_MAX: usize = 1024;
-
-/// Requests of other accounts that this account may answer, by the subjects its answers go to.
-#[derive(Default)]
-pub(crate) struct PendingAnswers(Mutex<Option<Box<Pending>>>);
-
-struct Pending {
-    /// Has swallowed a secret; what comes out after a number depends on it.
-    secret: DefaultHasher,
-    prefix: String,
-    requests: u64,
-    open: HashMap<Box<[u8]>, Request, RandomState>,
-    /// Bytes of the subjects in `open`.
-    open_bytes: usize,
-    /// In the order they came, with some of those that are answered.
-    order: VecDeque<Box<[u8]>>,
-}
-
-struct Request {
-    /// The account of who asked, which may be gone by the time. Two accounts may have asked each other.
-    account: Weak<Account>,
-    reply: Box<[u8]>,
-    terms: Terms,
-    until: Instant,
-}
-
-/// Where an answer goes.
-pub(crate) struct Way {
-    /// The account of who asked.
-    pub(crate) account: Arc<Account>,
-    /// Where it wants its answer.
-    pub(crate) reply: Box<[u8]>,
-    /// How it answers, if the answer asks in turn.
-    pub(crate) terms: Terms,
-}
-
-/// What subjects of answers begin with.
-pub(crate) const ANSWER_PREFIX: &[u8] = b"_R_.";
-
-impl PendingAnswers {
-    /// Remembers a request, and returns the subject its answer is to be published to: one that nobody can guess.
-    pub(crate) fn expect(
-        &self,
-        account: &Arc<Account>,
-        reply: &[u8],
-        terms: Terms,
-        seed: impl Fn() -> u64,
-        now: Instant,
-    ) -> Box<[u8]> {
-        let mut pending = self.0.lock();
-        let pending = pending.get_or_insert_with(|| Box::new(Pending::new(seed)));
-        pending.forget(now);
-        pending.requests += 1;
-        let mut hasher = pending.secret.clone();
-        hasher.write_u64(pending.requests);
-        let mut subject = pending.prefix.clone();
-        push_digits(&mut subject, hasher.finish(), 11);
-        let subject: Box<[u8]> = subject.into_bytes().into();
-        let request = Request {
-            account: Arc::downgrade(account),
-            reply: reply.into(),
-            terms,
-            until: now + terms.threshold,
-        };
-        pending.open_bytes += subject.len() + reply.len();
-        pending.open.insert(subject.clone(), request);
-        pending.order.push_back(subject.clone());
-        subject
-    }
-
-    /// Where an answer to `subject` goes; one that is the only or the last one, because it is empty, ends the request.
-    pub(crate) fn take(&self, subject: &[u8], is_empty: bool, now: Instant) -> Option<Way> {
-        let mut pending = self.0.lock();
-        let pending = pending.as_mut()?;
-        let request = pending.open.get_mut(subject)?;
-        let way = request.account.upgrade().map(|account| Way {
-            account,
-            reply: request.reply.clone(),
-            terms: request.terms,
-        });
-        let is_over = now > request.until;
-        if is_over || is_empty || request.terms.response_type == ResponseType::Singleton {
-            pending.remove(subject);
-        } else {
-            request.until = now + request.terms.threshold;
-        }
-        way.filter(|_| !is_over)
-    }
-
-    /// Nobody heard the request, or whoever asked does not hear the answer.
-    pub(crate) fn forget(&self, subject: &[u8]) {
-        if let Some(pending) = self.0.lock().as_mut() {
-            pending.remove(subject);
-        }
-    }
-}
-
-impl Pending {
-    fn new(seed: impl Fn() -> u64) -> Self {
-        let mut secret = DefaultHasher::new();
-        (0..4).for_each(|_| secret.write_u64(seed()));
-        let mut prefix = "_R_.".to_owned();
-        push_digits(&mut prefix, seed(), 6);
-        prefix.push('.');
-        Self {
-            secret,
-            prefix,
-            requests: 0,
-            open: HashMap::default(),
-            open_bytes: 0,
-            order: VecDeque::new(),
-        }
-    }
-
-    fn remove(&mut self, subject: &[u8]) {
-        if let Some(request) = self.open.remove(subject) {
-            self.open_bytes -= subject.len() + request.reply.len();
-        }
-    }
-
-    /// Forgets, from the oldest on, what is over, and what is too much. Amortised, a few steps per request.
-    fn forget(&mut self, now: Instant) {
-        while let Some(subject) = self.order.front() {
-            let is_full = self.open.len() >= REQUESTS_MAX || self.open_bytes > REQUEST_BYTES_MAX;
-            let request = self.open.get(subject);
-            if !is_full && request.is_some_and(|request| now <= request.until) {
-                break;
-            }
-            if let Some(subject) = self.order.pop_front() {
-                self.remove(&subject);
-            }
-        }
-        // One that waits long at the front must not keep all that were answered after it.
-        if self.order.len() > 2 * self.open.len() + ANSWERED_MAX {
-            self.order.retain(|subject| self.open.contains_key(subject));
-        }
-    }
-}
-
-fn push_digits(text: &mut String, mut number: u64, count: usize) {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    for _ in 0..count {
-        text.push(char::from(DIGITS[(number % 62) as usize]));
-        number /= 62;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn start() -> Instant {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a test needs some instant to start from"
-        )]
-        Instant::now()
-    }
 
     const TERMS: Terms = Terms {
         response_type: ResponseType::Singleton,
@@ -315,6 +214,7 @@ mod tests {
             account: "A".to_owned(),
             subject: subject.to_owned(),
             to: to.map(ToOwned::to_owned),
+            ..ServiceImport::default()
         };
         let account = Arc::new(Account::new("A"));
         let service = CompiledService::new(&import, account, TERMS).expect("a valid one");
@@ -330,70 +230,5 @@ mod tests {
         assert_eq!(there("svc", Some("my.own"), "my.own"), "svc");
         assert_eq!(there("svc.>", Some("my.>"), "my.a.b"), "svc.a.b");
         assert_eq!(there("svc.*.>", Some("my.$1.>"), "my.a.b.c"), "svc.a.b.c");
-    }
-
-    #[test]
-    fn answers_find_their_way_once_and_in_time() {
-        let (now, seed) = (start(), || 7);
-        let (asker, pending) = (Arc::new(Account::new("B")), PendingAnswers::default());
-        let first = pending.expect(&asker, b"r.1", TERMS, seed, now);
-        let second = pending.expect(&asker, b"r.2", TERMS, seed, now);
-        assert!(first != second && first.starts_with(ANSWER_PREFIX));
-        let way = pending.take(&first, false, now).expect("asked for");
-        assert_eq!(&*way.reply, b"r.1");
-        assert!(pending.take(&first, false, now).is_none());
-        let late = now + Duration::from_millis(1001);
-        assert!(pending.take(&second, false, late).is_none());
-        let third = pending.expect(&asker, b"r.3", TERMS, seed, late);
-        pending.forget(&third);
-        assert!(pending.take(&third, false, late).is_none());
-    }
-
-    #[test]
-    fn streams_go_on_while_they_do_and_end_empty() {
-        let (now, seed) = (start(), || 7);
-        let (asker, pending) = (Arc::new(Account::new("B")), PendingAnswers::default());
-        let terms = Terms {
-            response_type: ResponseType::Streamed,
-            ..TERMS
-        };
-        let subject = pending.expect(&asker, b"r", terms, seed, now);
-        for step in 0..5_u32 {
-            let then = now + step * Duration::from_millis(900);
-            assert!(pending.take(&subject, false, then).is_some(), "{step}");
-        }
-        let then = now + 5 * Duration::from_millis(900);
-        assert!(pending.take(&subject, true, then).is_some());
-        assert!(pending.take(&subject, false, then).is_none());
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let (now, seed) = (start(), || 7);
-        let (asker, pending) = (Arc::new(Account::new("B")), PendingAnswers::default());
-        let first = pending.expect(&asker, b"r", TERMS, seed, now);
-        let mut last = first.clone();
-        for _ in 0..REQUESTS_MAX + 10 {
-            last = pending.expect(&asker, b"r", TERMS, seed, now);
-        }
-        assert!(pending.take(&first, false, now).is_none());
-        assert!(pending.take(&last, false, now).is_some());
-        let held = pending.0.lock().as_ref().map(|pending| pending.open.len());
-        assert!(held.is_some_and(|held| held <= REQUESTS_MAX), "{held:?}");
-        // One that waits is not pushed out by those that are answered, and they do not stay.
-        let waiting = pending.expect(&asker, b"r", TERMS, seed, now + TERMS.threshold * 3);
-        for _ in 0..3 * REQUESTS_MAX {
-            let later = now + TERMS.threshold * 3;
-            let subject = pending.expect(&asker, b"r", TERMS, seed, later);
-            assert!(pending.take(&subject, false, later).is_some());
-        }
-        let held = pending.0.lock().as_ref().map(|pending| pending.order.len());
-        assert!(held.is_some_and(|held| held < 2 * ANSWERED_MAX), "{held:?}");
-        let then = now + TERMS.threshold * 3;
-        assert!(pending.take(&waiting, false, then).is_some());
-        let later = now + Duration::from_secs(10);
-        pending.expect(&asker, b"r", TERMS, seed, later);
-        let held = pending.0.lock().as_ref().map(|pending| pending.open.len());
-        assert_eq!(held, Some(1));
     }
 }

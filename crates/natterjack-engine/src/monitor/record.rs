@@ -67,6 +67,10 @@ impl Record {
         self.address
     }
 
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
     pub(crate) fn client(&self) -> Arc<ClientFacts> {
         Arc::clone(&self.client.lock())
     }

@@ -19,6 +19,7 @@ use crate::delivery::subscription::Subscription;
 use crate::delivery::transport::Transport;
 use crate::delivery::worker::{Origin, Publisher, Worker, remove_from_index};
 use crate::engine::Engine;
+use crate::exchange::{ANSWER_PREFIX, Crossing, Message};
 use crate::monitor::counters;
 
 /// Bytes that may wait for the server itself. Requests beyond are dropped, and who sent them is told that nobody
@@ -181,7 +182,8 @@ impl SystemConnection {
         };
         let peers = account.remote().matches(publish.subject);
         let receivers = Receivers::new(account.index().matches(publish.subject), peers);
-        if receivers.is_empty() {
+        let is_answer = publish.subject.starts_with(ANSWER_PREFIX);
+        if receivers.is_empty() && !is_answer {
             return false;
         }
         let Worker { run, deliverer, .. } = worker;
@@ -201,19 +203,48 @@ impl SystemConnection {
         };
         deliverer.deliver(run, source, &publisher, false, now, |_, _, _| {});
         run.receivers = Receivers::default();
-        deliverer.flush_touched(now);
         let counted = &account.counters;
         counters::add(
             &counted.messages_out,
             std::mem::take(&mut deliverer.messages_out),
         );
         counters::add(&counted.bytes_out, std::mem::take(&mut deliverer.bytes_out));
+        if is_answer {
+            self.answer(account, message, worker, now);
+        }
+        let deliverer = &mut worker.deliverer;
+        deliverer.flush_touched(now);
         let dropped = std::mem::take(&mut deliverer.messages_dropped);
         counters::add(&self.engine.counters.messages_dropped, dropped);
         let is_congested = !deliverer.take_congested().is_empty();
         // One large page is no reason to keep room for it.
         self.text.shrink_to(64 * 1024);
         is_congested
+    }
+
+    /// Sends an answer to a client of another account on to it.
+    fn answer(
+        &self,
+        account: &Arc<Account>,
+        message: SystemMessage<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) {
+        let config = self.engine.config();
+        let crossing = Crossing {
+            engine: &self.engine,
+            config: &config,
+            outbox: &self.outbox,
+            client: None,
+            now,
+        };
+        let answer = Message {
+            subject: message.subject,
+            reply: None,
+            header: b"",
+            payload: message.payload,
+        };
+        crossing.answer(account, &answer, worker);
     }
 }
 

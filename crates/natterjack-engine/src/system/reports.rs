@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::services::ServiceRequest;
 use crate::account::Account;
+use crate::exchange::LatencyReport;
 use crate::monitor::ConnectionSnapshot;
 
 /// Something the shell may want to tell the system account, or has to answer.
@@ -23,8 +24,10 @@ pub enum Report {
     AuthenticationFailed(ConnectionSnapshot),
     /// A connection came into an account, or left it.
     AccountConnections(Arc<Account>),
-    /// A client asks the server something. Reported whether or not anybody listens in the system account.
-    Request(Box<ServiceRequest>),
+    /// How long an answer took, or that there was none. Reported whether or not anybody listens.
+    Latency(Box<LatencyReport>),
+    /// A request is measured, and its time is up then: call [`Engine::expire_requests`](crate::Engine::expire_requests).
+    AwaitingAnswer(Instant),
 }
 
 /// Reports that wait at most: one second of a reconnect storm, in which each client makes three.
@@ -116,14 +119,19 @@ impl Reports {
 
 fn bytes_of(report: &Report) -> usize {
     match report {
-        Report::Request(request) => request.payload.len() + request.reply.len(),
+        Report::Latency(report) => {
+            let values = report.headers.iter().flat_map(|(name, values)| {
+                core::iter::once(name.len()).chain(values.iter().map(String::len))
+            });
+            values.sum()
+        }
         Report::Connected(client)
         | Report::Disconnected(client)
         | Report::AuthenticationFailed(client) => {
             let facts = &client.client;
             facts.name.len() + facts.language.len() + facts.version.len()
         }
-        Report::AccountConnections(_) => 0,
+        Report::AccountConnections(_) | Report::AwaitingAnswer(_) => 0,
     }
 }
 

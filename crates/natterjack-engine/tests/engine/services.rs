@@ -38,6 +38,7 @@ fn uses(account: &str, subject: &str, to: &str) -> Import {
         account: account.to_owned(),
         subject: subject.to_owned(),
         to: Some(to.to_owned()),
+        ..ServiceImport::default()
     })
 }
 

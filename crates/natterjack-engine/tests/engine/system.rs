@@ -98,13 +98,6 @@ fn reports(harness: &Harness) -> Vec<String> {
         }
         Report::AuthenticationFailed(client) => format!("failed {:?}", client.client.user),
         Report::AccountConnections(account) => format!("changed {}", account.name()),
-        Report::Request(request) => format!(
-            "{:?} of {} to {} with {:?}",
-            request.service,
-            request.account.name(),
-            String::from_utf8_lossy(&request.reply),
-            String::from_utf8_lossy(&request.payload),
-        ),
         other => format!("{other:?}"),
     };
     taken.into_iter().map(shown).collect()
@@ -138,30 +131,73 @@ fn nothing_is_reported_unless_somebody_listens() {
     assert_eq!(reports(&harness), Vec::<String>::new());
 }
 
+/// The header and the rest of a message that the server itself got, with its reply subject.
+fn heard(ear: &Ear) -> (String, String) {
+    let heard = ear.take();
+    let reply = heard.split_ascii_whitespace().find(|word| word.starts_with("_R_."));
+    (reply.unwrap_or_default().to_owned(), heard)
+}
+
 #[test]
-fn questions_are_handed_over_with_who_asked() {
+fn what_every_account_may_ask_comes_to_the_system_account() {
     let mut harness = harness();
     let ear = Ear::with_room(usize::MAX);
-    let mut client = harness.connect(&format!("\"headers\":true,{A}"));
+    let mut client = harness.connect(&format!("\"headers\":true,\"no_responders\":true,{A}"));
+    harness.send(&mut client, b"SUB answer 1\r\n");
     let question = b"PUB $SYS.REQ.USER.INFO answer 2\r\n{}\r\n";
     harness.send(&mut client, question);
-    assert_eq!(reports(&harness), Vec::<String>::new());
-    let own = open(&harness, &ear);
+    assert!(client.take().contains(" 503\r\n"), "nobody is there");
+    let mut own = open(&harness, &ear);
+    for subject in ["USER.*.INFO", "ACCOUNT.*.CONNZ", "ACCOUNT.*.STATZ"] {
+        let subject = format!("$SYS.REQ.{subject}");
+        own.subscribe(subject.as_bytes()).expect("a subject");
+    }
+    let system = Arc::clone(own.account());
+    let (now, mut worker) = (harness.now, harness.engine.worker());
+    let mut answer = |reply: &str| {
+        let message = SystemMessage {
+            subject: reply.as_bytes(),
+            payload: b"yes",
+        };
+        own.publish(&system, message, &mut worker, now);
+    };
     harness.send(&mut client, question);
-    harness.send(&mut client, b"PUB $SYS.REQ.USER.INFO 0\r\n\r\n");
-    harness.send(&mut client, b"PUB $SYS.REQ.SERVER.PING answer 0\r\n\r\n");
-    harness.send(
-        &mut client,
-        b"HPUB $SYS.REQ.ACCOUNT.PING.CONNZ answer 12 13\r\nNATS/1.0\r\n\r\nx\r\n",
-    );
-    assert_eq!(
-        reports(&harness),
-        [
-            "UserInfo of A to answer with \"{}\"",
-            "Connections of A to answer with \"x\"",
-        ]
-    );
-    drop(own);
+    let (reply, message) = heard(&ear);
+    assert!(message.starts_with("HMSG $SYS.REQ.USER.A.INFO 1 _R_."), "{message}");
+    let details = r#"{"id":1,"acc":"A","user":"a","kind":"Client","client_type":"nats"}"#;
+    assert!(message.contains(details), "{message}");
+    assert_eq!(client.take(), "");
+    answer(&reply);
+    assert_eq!(client.take(), "MSG answer 1 3\r\nyes\r\n");
+    answer(&reply);
+    assert_eq!(client.take(), "", "one answer");
+    for (asked, subject) in [
+        ("ACCOUNT.PING.CONNZ", "ACCOUNT.A.CONNZ 2"),
+        ("SERVER.PING.CONNZ", "ACCOUNT.A.CONNZ 2"),
+        ("ACCOUNT.PING.STATZ", "ACCOUNT.A.STATZ 3"),
+    ] {
+        let question = format!("PUB $SYS.REQ.{asked} answer 0\r\n\r\n");
+        harness.send(&mut client, question.as_bytes());
+        let (reply, message) = heard(&ear);
+        assert!(message.starts_with(&format!("HMSG $SYS.REQ.{subject} _R_.")));
+        assert!(message.contains("Info: {\"acc\":\"A\"}\r\n"), "{message}");
+        // Every server of a cluster answers.
+        (0..2).for_each(|_| answer(&reply));
+        assert_eq!(client.take(), "MSG answer 1 3\r\nyes\r\n".repeat(2));
+    }
+    for other in ["SERVER.PING", "ACCOUNT.S.CONNZ", "USER.S.INFO"] {
+        let question = format!("PUB $SYS.REQ.{other} answer 0\r\n\r\n");
+        harness.send(&mut client, question.as_bytes());
+        assert_eq!(ear.take(), "", "{other}");
+        assert!(client.take().contains(" 503\r\n"), "{other}");
+    }
+    // In the system account itself users ask about themselves that way; for the rest they need no detour.
+    let mut operator = harness.connect(&format!("\"headers\":true,{SYSTEM}"));
+    harness.send(&mut operator, b"PUB $SYS.REQ.USER.INFO answer 0\r\n\r\n");
+    let (_, message) = heard(&ear);
+    assert!(message.starts_with("HMSG $SYS.REQ.USER.S.INFO 1 _R_."), "{message}");
+    harness.send(&mut operator, b"PUB $SYS.REQ.ACCOUNT.PING.STATZ answer 0\r\n\r\n");
+    assert_eq!(ear.take(), "MSG $SYS.REQ.ACCOUNT.PING.STATZ 3 answer 0\r\n\r\n");
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use natterjack_engine::access::{Access, Permissions, SubjectRules, User};
-use natterjack_engine::{ConnectionSnapshot, Totals};
+use natterjack_engine::{ConnectionSnapshot, LatencyOutcome, LatencyReport, Totals};
 use serde::{Serialize, Serializer};
 
 use crate::monitoring::{AccountStats, KindCounts, Time};
@@ -58,6 +59,155 @@ pub(super) struct Typed {
 pub(super) const CLIENT_CONNECT: &str = "io.nats.server.advisory.v1.client_connect";
 pub(super) const CLIENT_DISCONNECT: &str = "io.nats.server.advisory.v1.client_disconnect";
 pub(super) const ACCOUNT_CONNECTIONS: &str = "io.nats.server.advisory.v1.account_connections";
+
+pub(super) const SERVICE_LATENCY: &str = "io.nats.server.metric.v1.service_latency";
+
+/// How long a service took to answer. Durations are in nanoseconds.
+#[derive(Serialize)]
+pub(super) struct LatencyMetric<'a> {
+    #[serde(flatten)]
+    typed: Typed,
+    status: u16,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'static str,
+    requestor: PartyObject<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    responder: Option<PartyObject<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    header: BTreeMap<&'a str, &'a [String]>,
+    start: Time,
+    service: u64,
+    system: u64,
+    total: u64,
+}
+
+impl<'a> LatencyMetric<'a> {
+    pub(super) fn new(
+        typed: Typed,
+        report: &'a LatencyReport,
+        server: &'a Identity,
+        time_of: impl Fn(Instant) -> Time,
+    ) -> Self {
+        let (status, description) = match &report.outcome {
+            LatencyOutcome::Answered { .. } => (200, ""),
+            LatencyOutcome::BadRequest => (400, "Bad Request"),
+            LatencyOutcome::Abandoned => (408, "Request Timeout"),
+            LatencyOutcome::TimedOut => (504, "Service Timeout"),
+            _ => (503, "Service Unavailable"),
+        };
+        let (responder, after) = match &report.outcome {
+            LatencyOutcome::Answered { responder, after } => (responder.as_ref(), *after),
+            _ => (None, Duration::ZERO),
+        };
+        let is_answered = status == 200;
+        let requestor_rtt = report.requestor.round_trip.unwrap_or_default();
+        let responder_rtt = responder.and_then(|responder| responder.round_trip);
+        let responder_rtt = responder_rtt.unwrap_or_default();
+        // As the original estimates it: the request was sent that much earlier, and what the responder's answer took on
+        // its way is not the service's.
+        let total = if is_answered {
+            requestor_rtt + after
+        } else {
+            Duration::ZERO
+        };
+        let headers = report.headers.iter();
+        Self {
+            typed,
+            status,
+            description,
+            requestor: PartyObject::new(&report.requestor, report.is_shared, server, &time_of),
+            responder: responder
+                .map(|responder| PartyObject::new(responder, true, server, &time_of)),
+            header: headers
+                .map(|(name, values)| (name.as_str(), &values[..]))
+                .collect(),
+            start: time_of(
+                report
+                    .requested
+                    .checked_sub(requestor_rtt)
+                    .unwrap_or(report.requested),
+            ),
+            service: nanoseconds(after.saturating_sub(responder_rtt)),
+            system: 0,
+            total: nanoseconds(total),
+        }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Who asked, or answered: in detail where that may be told.
+#[derive(Default, Serialize)]
+struct PartyObject<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<Time>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    host: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    id: u64,
+    acc: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    user: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    lang: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    ver: &'a str,
+    #[serde(skip_serializing_if = "is_zero")]
+    rtt: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    server: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    cluster: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    kind: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    client_type: &'a str,
+}
+
+impl<'a> PartyObject<'a> {
+    fn new(
+        client: &'a ConnectionSnapshot,
+        is_detailed: bool,
+        server: &'a Identity,
+        time_of: impl Fn(Instant) -> Time,
+    ) -> Self {
+        let facts = &client.client;
+        let always = Self {
+            acc: &facts.account,
+            rtt: nanoseconds(client.round_trip.unwrap_or_default()),
+            ..Self::default()
+        };
+        if !is_detailed {
+            return always;
+        }
+        Self {
+            start: Some(time_of(client.started)),
+            host: host_of(client),
+            id: client.id,
+            user: facts.user.as_deref().unwrap_or_default(),
+            name: &facts.name,
+            lang: &facts.language,
+            ver: &facts.version,
+            server: &server.name,
+            cluster: &server.cluster,
+            kind: "Client",
+            client_type: "nats",
+            ..always
+        }
+    }
+}
+
+/// The address without the port; nothing within the process.
+fn host_of(client: &ConnectionSnapshot) -> String {
+    let address = client.address;
+    address
+        .map(|address| address.ip().to_canonical().to_string())
+        .unwrap_or_default()
+}
 
 #[derive(Serialize)]
 pub(super) struct ClientConnect<'a> {
@@ -128,10 +278,7 @@ impl<'a> ClientObject<'a> {
         let round_trip = client.round_trip.filter(|_| stop.is_some());
         Self {
             start,
-            host: client
-                .address
-                .map(|address| address.ip().to_canonical().to_string())
-                .unwrap_or_default(),
+            host: host_of(client),
             id: client.id,
             acc: &facts.account,
             user: facts.user.as_deref().unwrap_or_default(),

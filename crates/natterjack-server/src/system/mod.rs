@@ -20,8 +20,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use natterjack_engine::{
-    Account, ConnectionSnapshot, Engine, Report, Service, ServiceRequest, SystemConnection,
-    SystemMessage,
+    Account, ConnectionSnapshot, Engine, LatencyReport, Report, SystemConnection, SystemMessage,
 };
 use natterjack_wire::client::{Decoded, Limits, ServerOp, decode_server};
 use parking_lot::Mutex;
@@ -30,8 +29,8 @@ use tokio::time::sleep_until;
 
 use self::bodies::{
     ACCOUNT_CONNECTIONS, AccountConnections, CLIENT_CONNECT, CLIENT_DISCONNECT, ClientConnect,
-    ClientDisconnect, ClientObject, Envelope, Identity, Messages, ServerObject, ServerStats,
-    SharedIdentity, Statsz, Typed, UserInfo,
+    ClientDisconnect, ClientObject, Identity, LatencyMetric, Messages, SERVICE_LATENCY,
+    ServerObject, ServerStats, SharedIdentity, Statsz, Typed,
 };
 use self::event_id::EventIds;
 use self::inbox::Inbox;
@@ -254,6 +253,19 @@ impl System {
         is_congested
     }
 
+    /// Tells an account how long its service took to answer, or that it did not.
+    fn latency(&self, shared: &Shared, report: &LatencyReport) -> bool {
+        let identity = self.identity(shared);
+        let metric = LatencyMetric::new(
+            self.typed(shared, SERVICE_LATENCY, now()),
+            report,
+            &identity,
+            |instant| shared.time_of(instant),
+        );
+        let subject = report.subject.as_bytes();
+        self.publish(shared, &report.account, subject, &compact_json(&metric))
+    }
+
     fn statsz(&self, shared: &Shared) -> Vec<u8> {
         let load = shared.load();
         let facts = shared.facts();
@@ -323,6 +335,8 @@ struct Task {
     told: HashMap<Arc<str>, Instant>,
     /// Reports that had no room.
     dropped: u64,
+    /// When the time of some request that is measured is up.
+    answers_due: Option<Instant>,
 }
 
 /// Serves the system account until the server closes.
@@ -332,7 +346,13 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         incoming: Vec::new(),
         told: HashMap::new(),
         dropped: 0,
+        answers_due: None,
     };
+    let calendar = Arc::downgrade(&shared);
+    shared.engine.set_calendar(move |instant| {
+        let shared = calendar.upgrade();
+        shared.map_or_else(String::new, |shared| shared.time_of(instant).to_string())
+    });
     let closing = shared.lifecycle.reached(Phase::Closing);
     tokio::select! {
         () = closing => {}
@@ -358,12 +378,23 @@ impl Task {
                     Poll::Ready(dropped)
                 }
             });
+            let answers_due = self.answers_due;
+            let late = async {
+                match answers_due {
+                    Some(due) => sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             let is_congested = tokio::select! {
                 dropped = taken => {
                     self.dropped += dropped;
                     self.handle_reports(&system, &mut reports).await
                 }
                 () = system.inbox.arrived() => self.handle_messages(&system).await,
+                () = late => {
+                    self.answers_due = self.shared.engine.expire_requests(now());
+                    false
+                }
                 () = sleep_until(statsz_due.into()) => {
                     interval = (interval * 2).min(STATSZ_INTERVAL);
                     statsz_due = now() + interval;
@@ -431,41 +462,17 @@ impl Task {
                     });
                     is_last && system.account_changed(shared, account)
                 }
-                Report::Request(request) => self.handle_service(system, request).await,
+                Report::Latency(report) => system.latency(shared, report),
+                Report::AwaitingAnswer(until) => {
+                    let until = Some(*until);
+                    self.answers_due = self.answers_due.min(until).or(until);
+                    false
+                }
                 _ => false,
             };
         }
         reports.clear();
         is_congested
-    }
-
-    /// Answers what a client of any account asks about itself and its account.
-    async fn handle_service(&self, system: &Arc<System>, request: &ServiceRequest) -> bool {
-        let shared = &self.shared;
-        let kind = match request.service {
-            Service::UserInfo => {
-                let options = shared.options();
-                let access = options.access();
-                let body = compact_json(&Envelope {
-                    server: system.server(shared),
-                    data: Some(UserInfo::new(&request.client, &access)),
-                    error: None,
-                });
-                return system.publish(shared, &request.account, &request.reply, &body);
-            }
-            Service::Connections => Kind::AccountConnz,
-            Service::Statistics => Kind::AccountStatz,
-            _ => return false,
-        };
-        let asked = Request {
-            kind,
-            account: request.account.name().to_owned(),
-            payload: request.payload.to_vec(),
-        };
-        match self.answer(system, asked).await {
-            Answer::Body(body) => system.publish(shared, &request.account, &request.reply, &body),
-            Answer::None | Answer::Reload => false,
-        }
     }
 
     async fn answer(&self, system: &Arc<System>, request: Request) -> Answer {
@@ -502,6 +509,7 @@ impl Task {
                             let request = Request {
                                 kind,
                                 account: account.into_owned(),
+                                header: message.header().to_vec(),
                                 payload: message.payload().to_vec(),
                             };
                             is_congested |=

@@ -1,10 +1,10 @@
 //! What the server can be asked in the system account: the subjects, and from a request to its answer. The answers are
 //! the monitoring pages' own (monitoring reference, section 5).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::System;
-use super::bodies::{Envelope, Fault, ServerId};
+use super::bodies::{Envelope, Fault, ServerId, UserInfo};
 use super::question::{BadQuestion, Question};
 use crate::clock::now;
 use crate::monitoring::pages::{
@@ -42,6 +42,7 @@ pub(super) enum Kind {
     AccountConns,
     AccountsStatz,
     SubscriptionCount,
+    UserInfo,
 }
 
 /// Pages that any server and one server can be asked for.
@@ -92,6 +93,7 @@ pub(super) fn subjects(server_id: &str) -> Vec<(String, Kind)> {
         Kind::AccountsStatz,
     ));
     subjects.push(("$SYS.REQ.ACCOUNT.NSUBS".to_owned(), Kind::SubscriptionCount));
+    subjects.push(("$SYS.REQ.USER.*.INFO".to_owned(), Kind::UserInfo));
     subjects
 }
 
@@ -101,6 +103,8 @@ pub(super) struct Request {
     pub(super) kind: Kind,
     /// The account in the subject, where there is one.
     pub(super) account: String,
+    /// The header block; empty if there is none.
+    pub(super) header: Vec<u8>,
     pub(super) payload: Vec<u8>,
 }
 
@@ -206,6 +210,9 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
             id: &server.id,
         })));
     }
+    if request.kind == Kind::UserInfo {
+        return user_info(system, shared, request);
+    }
     let is_about_one = matches!(request.kind, Kind::Kick | Kind::LameDuck);
     if is_about_one && (request.payload.is_empty() || Question::parse(&request.payload).is_err()) {
         return Err(Refusal::Silent);
@@ -219,7 +226,7 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
     let data = Data { system, shared };
     let facts = || shared.facts();
     match request.kind {
-        Kind::Idz => Err(Refusal::Silent),
+        Kind::Idz | Kind::UserInfo => Err(Refusal::Silent),
         Kind::Statsz => Ok(Answer::Body(system.statsz(shared))),
         Kind::Varz => data.of(varz(&facts(), shared.load())),
         Kind::Connz => {
@@ -321,6 +328,36 @@ impl Data<'_> {
             error: None,
         })))
     }
+}
+
+/// Who asks, as the server itself says in the header of a request from another account.
+#[derive(Deserialize)]
+struct Asker {
+    #[serde(default)]
+    id: u64,
+    #[serde(default, rename = "acc")]
+    account: String,
+}
+
+fn asker(header: &[u8]) -> Option<Asker> {
+    let mut lines = header.split(|&byte| byte == b'\n');
+    let said = lines.find_map(|line| line.strip_prefix(b"Nats-Request-Info: "))?;
+    serde_json::from_slice(said.trim_ascii()).ok()
+}
+
+/// Tells a user who it is and what it may do.
+fn user_info(system: &System, shared: &Shared, request: &Request) -> Result<Answer, Refusal> {
+    let asker = asker(&request.header).filter(|asker| asker.account == request.account);
+    let client = asker.and_then(|asker| shared.engine.connection_snapshot(asker.id));
+    // Since it asked it may have gone, or have become somebody else.
+    let client = client.filter(|client| *client.client.account == *request.account);
+    let Some(client) = client else {
+        return Err(Refusal::Silent);
+    };
+    let options = shared.options();
+    let access = options.access();
+    let data = Data { system, shared };
+    data.of(UserInfo::new(&client, &access))
 }
 
 fn statz(

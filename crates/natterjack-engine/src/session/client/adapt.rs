@@ -91,7 +91,6 @@ impl ClientSession {
         self.mappings = mappings.map(Arc::clone);
         let services = self.config.service_imports(self.account.name());
         self.service_imports = services.map(Arc::clone);
-        self.exchanges_services = self.config.exchanges_services(self.account.name());
         let imports = self.config.stream_imports(self.account.name());
         let former = std::mem::replace(&mut self.stream_imports, imports.map(Arc::clone));
         let is_same = former.as_ref().map(Arc::as_ptr) == imports.map(Arc::as_ptr);

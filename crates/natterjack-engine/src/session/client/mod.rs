@@ -64,8 +64,6 @@ pub struct ClientSession {
     stream_imports: Option<Arc<StreamImports>>,
     /// Services of others that the account uses.
     service_imports: Option<Arc<ServiceImports>>,
-    /// Whether messages may have to go to other accounts.
-    exchanges_services: bool,
     /// The message in hand was received in another account.
     is_received_elsewhere: bool,
     outbox: Arc<Outbox>,
@@ -141,7 +139,6 @@ impl ClientSession {
             mappings: config.mappings(account.name()).map(Arc::clone),
             stream_imports: config.stream_imports(account.name()).map(Arc::clone),
             service_imports: config.service_imports(account.name()).map(Arc::clone),
-            exchanges_services: config.exchanges_services(account.name()),
             is_received_elsewhere: false,
             config,
             account,

@@ -16,7 +16,6 @@ use crate::delivery::subscription::Subscription;
 use crate::delivery::worker::{Deliverer, Origin, Publisher, Worker};
 use crate::exchange::Mapped;
 use crate::limits::LARGE_FRAME_BYTES;
-use crate::system::{Report, Service, ServiceRequest};
 
 impl ClientSession {
     #[inline]
@@ -40,16 +39,13 @@ impl ClientSession {
                 Prepared::PermittedOnce => is_once = true,
             }
         }
-        let crosses = self.exchanges_services && self.crosses(worker.run.name(publish.subject));
+        let crosses = self.crosses(worker.run.name(publish.subject));
         if crosses {
             self.finish_run(worker, source, false, now);
             let subject = worker.run.name(publish.subject).to_vec();
             self.is_received_elsewhere = self.cross(publish, &subject, worker, now);
         }
-        if let Some(reply) = publish.reply
-            && !self.ask_server(publish, reply)
-            && worker.run.receivers.is_empty()
-        {
+        if publish.reply.is_some() && worker.run.receivers.is_empty() {
             self.no_responders(publish, worker, source, now);
         }
         let may_repeat = !self.rules.need_care() && !crosses;
@@ -64,25 +60,6 @@ impl ClientSession {
             self.finish_run(worker, source, false, now);
         }
         self.is_received_elsewhere = false;
-    }
-
-    /// Hands a question to the server over, if it is one. What cannot be handed over is not answered, as if nobody
-    /// were there.
-    fn ask_server(&self, publish: &Publish<'_>, reply: &[u8]) -> bool {
-        if !publish.subject.starts_with(b"$SYS.") || !self.engine.reports.is_open() {
-            return false;
-        }
-        let Some(service) = Service::at(publish.subject, self.is_in_system_account()) else {
-            return false;
-        };
-        let request = ServiceRequest {
-            service,
-            client: self.record.snapshot(None),
-            reply: reply.into(),
-            payload: publish.payload().into(),
-            account: Arc::clone(&self.account),
-        };
-        self.engine.reports.push(Report::Request(Box::new(request)))
     }
 
     /// Everything about a message that is not the same as for the one before it.

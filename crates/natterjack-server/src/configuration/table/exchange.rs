@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use natterjack_conf::Data;
 use natterjack_engine::access::{
-    AccountAccess, Export, Import, ResponseType, ServiceExport, ServiceImport, StreamExport,
-    StreamImport,
+    AccountAccess, Export, Import, Latency, ResponseType, Sampling, ServiceExport, ServiceImport,
+    StreamExport, StreamImport,
 };
 
 use crate::configuration::codec::{self, COUNT, SWITCH, TEXT, TEXTS, WORD};
+use crate::configuration::explain::Printer;
 use crate::configuration::reader::{Advise, Reader};
-use crate::configuration::row::{Group, Row, Section, settled};
-use crate::configuration::shape::{Block, Blocks, Codec, Unsupported, field, plain};
+use crate::configuration::row::{Access, Group, OptionFacts, Row, Section, settled};
+use crate::configuration::shape::{Block, Blocks, Codec, field, plain};
 
 pub(super) static EXPORTS: Blocks<AccountAccess, Export, ExportDraft> = Blocks {
     field: field!(AccountAccess, exports),
@@ -35,6 +37,7 @@ pub(super) struct ExportDraft {
     service: Option<String>,
     response_type: Option<ResponseType>,
     response_threshold: Option<Duration>,
+    latency: Option<LatencyDraft>,
     allow_trace: Option<bool>,
     accounts: Vec<String>,
     account_token_position: usize,
@@ -92,7 +95,7 @@ static EXPORT: Section<ExportDraft> = Section {
             .alias(&["threshold", "response_max_time", "response_time"]),
             Row::new(
                 "latency",
-                &LATENCY,
+                &LatencyShape,
                 "Where it is reported how long answers take.",
             ),
             plain!(
@@ -107,9 +110,121 @@ static EXPORT: Section<ExportDraft> = Section {
     settle: settled,
 };
 
-static LATENCY: Unsupported = Unsupported {
-    kind: "a text or a block",
-    off: &[],
+/// What a `latency` says, while it is read.
+#[derive(Default)]
+struct LatencyDraft {
+    sampling: Sampling,
+    subject: String,
+}
+
+/// The subject alone, or a block.
+struct LatencyShape;
+
+static LATENCY_BLOCK: Block<ExportDraft, LatencyDraft> = Block {
+    field: field!(ExportDraft, latency),
+    section: &LATENCY,
+};
+
+static LATENCY: Section<LatencyDraft> = Section {
+    groups: &[Group {
+        title: "",
+        rows: &[
+            plain!(
+                LatencyDraft,
+                "sampling",
+                sampling,
+                SAMPLING,
+                "How many requests are measured, in percent, or headers: only those with a header \
+                 of a tracing system that asks for it, which always are.",
+            ),
+            plain!(
+                LatencyDraft,
+                "subject",
+                subject,
+                WORD,
+                "Where the reports go, in the account that answers."
+            ),
+        ],
+    }],
+    settle: settled,
+};
+
+impl Access<ExportDraft> for LatencyShape {
+    fn kind(&self) -> String {
+        "a text or a block".to_owned()
+    }
+
+    fn read(&self, target: &mut ExportDraft, value: &Data, reader: &mut Reader<'_>) {
+        match value {
+            Data::Text(subject) => {
+                target.latency = Some(LatencyDraft {
+                    subject: subject.clone(),
+                    ..LatencyDraft::default()
+                });
+            }
+            Data::Map(map) => {
+                LATENCY_BLOCK.read(target, value, reader);
+                if !map
+                    .iter()
+                    .any(|entry| entry.key.text.eq_ignore_ascii_case("subject"))
+                {
+                    reader
+                        .error("latency subject required, but missing")
+                        .help("write latency { sampling: 50%, subject: \"a.subject\" }");
+                }
+            }
+            other => {
+                reader.expected("a text or a block", other);
+            }
+        }
+    }
+
+    fn show(&self, target: &ExportDraft) -> Option<String> {
+        LATENCY_BLOCK.show(target)
+    }
+
+    fn is_equal(&self, one: &ExportDraft, other: &ExportDraft) -> bool {
+        LATENCY_BLOCK.is_equal(one, other)
+    }
+
+    fn explain(&self, key: &str, target: &ExportDraft, printer: &mut Printer<'_>) {
+        LATENCY_BLOCK.explain(key, target, printer);
+    }
+
+    fn describe(&self, path: &str, options: &mut Vec<OptionFacts>) {
+        LATENCY_BLOCK.describe(path, options);
+    }
+}
+
+static SAMPLING: Codec<Sampling> = Codec {
+    kind: "a number from 1 to 100, or as \"50%\", or headers",
+    read: |data, reader| {
+        let percent = match data {
+            Data::Text(text) if text.trim().eq_ignore_ascii_case("headers") => {
+                return Some(Sampling::Headers);
+            }
+            Data::Text(text) => text.strip_suffix('%').unwrap_or(text).parse().ok(),
+            Data::Integer(number) => u8::try_from(*number).ok(),
+            other => {
+                reader.expected("a number from 1 to 100, or headers", other);
+                return None;
+            }
+        };
+        let percent = percent.filter(|percent| (1..=100).contains(percent));
+        if percent.is_none() {
+            reader
+                .error("bad sampling percentage, should be 1-100")
+                .help("write a number from 1 to 100, or headers");
+        }
+        percent.map(Sampling::Percent)
+    },
+    show: |sampling| {
+        Some(match sampling {
+            Sampling::Headers => "headers".to_owned(),
+            Sampling::Percent(percent) => percent.to_string(),
+        })
+    },
+    is_secret: false,
 };
 
 static RESPONSE_TYPE: Codec<Option<ResponseType>> = Codec {
@@ -158,10 +273,11 @@ fn finish_export(draft: ExportDraft, reader: &mut Reader<'_>) -> Option<Export> 
         (Some(subject), None) => {
             let is_about_service = draft.response_type.is_some()
                 || draft.response_threshold.is_some()
+                || draft.latency.is_some()
                 || draft.allow_trace.is_some();
             if is_about_service {
                 reader
-                    .error("response_type, response_threshold and allow_trace are for services")
+                    .error("response_type, response_threshold, latency and allow_trace are for services")
                     .help("leave them out; a stream has no answers");
                 return None;
             }
@@ -183,6 +299,10 @@ fn finish_export(draft: ExportDraft, reader: &mut Reader<'_>) -> Option<Export> 
                     .filter(|threshold| !threshold.is_zero())
                     .unwrap_or(default.response_threshold),
                 allow_trace: draft.allow_trace.unwrap_or_default(),
+                latency: draft.latency.map(|latency| Latency {
+                    sampling: latency.sampling,
+                    subject: latency.subject,
+                }),
             }))
         }
         (Some(_), Some(_)) => {
@@ -215,6 +335,10 @@ fn draft_of_export(export: &Export) -> ExportDraft {
             response_type: Some(export.response_type),
             response_threshold: Some(export.response_threshold),
             allow_trace: export.allow_trace.then_some(true),
+            latency: export.latency.as_ref().map(|latency| LatencyDraft {
+                sampling: latency.sampling,
+                subject: latency.subject.clone(),
+            }),
             ..ExportDraft::default()
         },
         _ => ExportDraft::default(),
@@ -229,6 +353,7 @@ pub(super) struct ImportDraft {
     prefix: Option<String>,
     to: Option<String>,
     allow_trace: bool,
+    share: bool,
 }
 
 /// What is imported.
@@ -280,13 +405,13 @@ static IMPORT: Section<ImportDraft> = Section {
                 },
                 "A service of another account.",
             ),
-            Row::new(
+            plain!(
+                ImportDraft,
                 "share",
-                &Unsupported {
-                    kind: "true or false",
-                    off: &[],
-                },
-                "Whether the service is told who asks.",
+                share,
+                SWITCH,
+                "Whether the service is told who asks in detail: host, user, name and library of \
+                 the client. It is told the account in any case.",
             ),
         ],
     }],
@@ -331,6 +456,7 @@ fn finish_import(draft: ImportDraft, reader: &mut Reader<'_>) -> Option<Import> 
                 account: source.account,
                 subject: source.subject,
                 to: draft.to,
+                share: draft.share,
             }))
         }
         (Some(_), Some(_)) => {
@@ -366,6 +492,7 @@ fn draft_of_import(import: &Import) -> ImportDraft {
                 subject: import.subject.clone(),
             }),
             to: import.to.clone(),
+            share: import.share,
             ..ImportDraft::default()
         },
         _ => ImportDraft::default(),

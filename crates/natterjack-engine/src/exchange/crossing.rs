@@ -1,0 +1,339 @@
+//! Messages that leave their account: requests for services of other accounts, and the answers to such requests.
+//!
+//! In the account it comes to, such a message is published like any other: it is spelled out, decoded, routed and
+//! delivered as a run of its own. It differs in its subject, its reply subject, and a header that tells who asks.
+//!
+//! Requests cross where they are published, and nowhere else: what another server passes on has crossed there. Answers
+//! cross wherever they come to the account that answers, whoever brings them ([`Crossing::answer`]).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use natterjack_wire::client::{self, ClientOp, Decoded, decode_client};
+use smallvec::SmallVec;
+
+use super::Mapped;
+use super::answers::{ANSWER_PREFIX, Expected};
+use super::latency::{LatencyOutcome, Tracked, sample};
+use super::request_info::{Details, RequestInfo, push_without_request_info};
+use super::service::CompiledService;
+use crate::account::Account;
+use crate::config::Config;
+use crate::delivery::outbox::Outbox;
+use crate::delivery::rendering::Source;
+use crate::delivery::run::Run;
+use crate::delivery::worker::{Origin, Publisher, Worker};
+use crate::engine::Engine;
+use crate::monitor::counters;
+use crate::monitor::record::Record;
+
+/// Accounts that one message may go through. Circles are refused where they are configured; this is for those that
+/// come about by renaming.
+const HOPS_MAX: usize = 16;
+
+/// A message on its way through accounts.
+#[derive(Clone, Copy)]
+pub(crate) struct Message<'a> {
+    pub(crate) subject: &'a [u8],
+    pub(crate) reply: Option<&'a [u8]>,
+    /// The header block; empty if there is none.
+    pub(crate) header: &'a [u8],
+    pub(crate) payload: &'a [u8],
+}
+
+/// What sends messages to other accounts, for one publisher.
+pub(crate) struct Crossing<'a> {
+    pub(crate) engine: &'a Arc<Engine>,
+    pub(crate) config: &'a Config,
+    /// The connection that published.
+    pub(crate) outbox: &'a Arc<Outbox>,
+    /// The client that published; `None` for the server itself, and for what other servers pass on.
+    pub(crate) client: Option<&'a Arc<Record>>,
+    pub(crate) now: Instant,
+}
+
+/// The imports a message came through.
+type Trail<'a> = SmallVec<[&'a CompiledService; 4]>;
+
+impl<'a> Crossing<'a> {
+    /// Sends a message that was published in `account` on to the accounts it is for: those of the services it asks, or
+    /// that of whoever it answers. Returns whether anybody there received it.
+    pub(crate) fn leave(
+        &self,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        worker: &mut Worker,
+    ) -> bool {
+        self.go_on(account, message, &mut Trail::new(), &mut Run::new(), worker)
+    }
+
+    /// Sends an answer that has come to `account`, which gave it, to whoever asked. Returns whether anybody there
+    /// received it; for what is no answer, `false`.
+    pub(crate) fn answer(
+        &self,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        worker: &mut Worker,
+    ) -> bool {
+        let (mut trail, mut run) = (Trail::new(), Run::new());
+        self.take_back(account, message, &mut trail, &mut run, worker)
+    }
+
+    fn go_on(
+        &self,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        trail: &mut Trail<'a>,
+        run: &mut Run,
+        worker: &mut Worker,
+    ) -> bool {
+        if trail.len() >= HOPS_MAX {
+            return false;
+        }
+        let is_answered = self.take_back(account, message, trail, run, worker);
+        let imports = self.config.service_imports(account.name());
+        let (Some(imports), Some(client)) = (imports, self.client) else {
+            return is_answered;
+        };
+        let mut is_received = is_answered;
+        for service in imports.of(message.subject) {
+            let is_known = |known: &&CompiledService| core::ptr::eq(*known, service);
+            if !trail.iter().any(is_known) {
+                let mut longer: Trail<'a> = trail.iter().copied().collect();
+                longer.push(service);
+                is_received |= self.request(client, account, message, &mut longer, run, worker);
+            }
+        }
+        is_received
+    }
+
+    /// Sends an answer to whoever asked.
+    fn take_back(
+        &self,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        trail: &mut Trail<'a>,
+        run: &mut Run,
+        worker: &mut Worker,
+    ) -> bool {
+        if !message.subject.starts_with(ANSWER_PREFIX) {
+            return false;
+        }
+        let is_empty = message.header.is_empty() && message.payload.is_empty();
+        let Some(way) = account.answers.take(message.subject, is_empty, self.now) else {
+            return false;
+        };
+        if let Some(tracked) = way.tracked {
+            tracked.answered(self.client.map(|record| &**record), self.now);
+        }
+        let reply = message.reply.map(|reply| {
+            let expected = Expected {
+                account,
+                reply,
+                terms: way.terms,
+                tracked: None,
+            };
+            self.expect(&way.account, expected)
+        });
+        let answer = Message {
+            subject: &way.reply,
+            reply: reply.as_deref(),
+            ..*message
+        };
+        let is_received = self.arrive(&way.account, &answer, trail, run, worker);
+        if !is_received {
+            let unheard = || LatencyOutcome::Unavailable;
+            account.answers.forget(message.subject, unheard);
+            if let Some(reply) = &reply {
+                way.account.answers.forget(reply, unheard);
+            }
+        }
+        is_received
+    }
+
+    /// Remembers a request to `answering`, and returns where its answer is to go.
+    fn expect(&self, answering: &Account, expected: Expected<'_>) -> Box<[u8]> {
+        let seed = || self.engine.seed();
+        let answers = &answering.answers;
+        answers.expect(expected, &self.engine.reports, seed, self.now)
+    }
+
+    /// Asks the service at the end of the trail.
+    fn request(
+        &self,
+        client: &Arc<Record>,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        trail: &mut Trail<'a>,
+        run: &mut Run,
+        worker: &mut Worker,
+    ) -> bool {
+        let Some(&service) = trail.last() else {
+            return false;
+        };
+        let mut subject = service.subject_there(message.subject);
+        if let Some(mappings) = self.config.mappings(service.account.name()) {
+            let mut name = Vec::new();
+            match worker.mapper.map(mappings, &subject, &mut name) {
+                Mapped::Not => {}
+                Mapped::Always | Mapped::Once => subject = name,
+                Mapped::Lost => return false,
+            }
+        }
+        let tracked = self.track(client, service, message.header);
+        let reply = match (message.reply, tracked) {
+            (Some(reply), tracked) => Some(self.expect(
+                &service.account,
+                Expected {
+                    account,
+                    reply,
+                    terms: service.terms,
+                    tracked: tracked.map(Box::new),
+                },
+            )),
+            (None, Some(tracked)) => {
+                tracked.finish(LatencyOutcome::BadRequest);
+                None
+            }
+            (None, None) => None,
+        };
+        let mut header = Vec::new();
+        push_without_request_info(message.header, &mut header);
+        self.info(client, account, trail).push(&mut header);
+        let request = Message {
+            subject: &subject,
+            reply: reply.as_deref(),
+            header: &header,
+            payload: message.payload,
+        };
+        let answering = Arc::clone(&service.account);
+        let is_received = self.arrive(&answering, &request, trail, run, worker);
+        if !is_received && let Some(reply) = &reply {
+            let unheard = || LatencyOutcome::Unavailable;
+            answering.answers.forget(reply, unheard);
+        }
+        is_received
+    }
+
+    /// Decides whether a request is measured.
+    fn track(
+        &self,
+        client: &Arc<Record>,
+        service: &CompiledService,
+        header: &[u8],
+    ) -> Option<Tracked> {
+        let latency = service.latency.as_ref()?;
+        if !self.engine.reports.is_open() {
+            return None;
+        }
+        let headers = sample(latency.sampling, header, || self.engine.seed())?;
+        Some(Tracked {
+            engine: Arc::downgrade(self.engine),
+            latency: Arc::clone(latency),
+            account: Arc::downgrade(&service.account),
+            requestor: Arc::clone(client),
+            is_shared: service.is_shared,
+            headers,
+            requested: self.now,
+        })
+    }
+
+    /// What the service at the end of the trail may know of who asks: what the first one may, and where each of the
+    /// others wants more, the server.
+    fn info<'b>(
+        &self,
+        client: &'b Record,
+        account: &'b Account,
+        trail: &Trail<'a>,
+    ) -> RequestInfo<'b>
+    where
+        'a: 'b,
+    {
+        let (first, is_first) = (trail.first(), trail.len() == 1);
+        let is_shared = first.is_some_and(|first| first.is_shared);
+        let steps = trail.iter().zip(trail.iter().skip(1));
+        let names_server = first.is_some_and(|first| first.is_system)
+            || steps
+                .into_iter()
+                .any(|(before, next)| !before.is_shared && (next.is_shared || next.is_system));
+        let info = &self.config.info;
+        RequestInfo {
+            client: client.snapshot(None),
+            details: is_shared.then(|| Details {
+                started: self.engine.spell_time(client.started()),
+            }),
+            by: (!is_first).then(|| account.name()),
+            server: (is_shared || names_server)
+                .then_some((info.server_name.as_str(), info.cluster.as_str())),
+        }
+    }
+
+    /// Publishes a message in an account it has come to.
+    fn arrive(
+        &self,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        trail: &mut Trail<'a>,
+        run: &mut Run,
+        worker: &mut Worker,
+    ) -> bool {
+        let mut text = Vec::new();
+        let Message {
+            subject,
+            reply,
+            header,
+            payload,
+        } = *message;
+        if header.is_empty() {
+            client::publish(&mut text, subject, reply, payload);
+        } else {
+            client::header_publish(&mut text, subject, reply, header, payload);
+        }
+        let limits = client::Limits {
+            control_line_bytes_max: usize::MAX,
+            payload_bytes_max: usize::MAX,
+            headers: true,
+        };
+        let Ok(Decoded::Op {
+            op: ClientOp::Publish(publish),
+            ..
+        }) = decode_client(&text, &limits)
+        else {
+            // A name that cannot be spelled reaches nobody.
+            return false;
+        };
+        let source = Source {
+            input: &text,
+            shared: None,
+        };
+        run.forget_route();
+        run.receivers = worker.cache.find(account, publish.subject);
+        run.routed(publish.subject, None, &text);
+        run.push(&publish, 0, &text, false, false);
+        let publisher = Publisher {
+            // Whoever brought it: here it is a new message.
+            origin: Origin::Here,
+            outbox: self.outbox,
+            // Who asks may be the one who answers.
+            echo: true,
+            is_crossing: true,
+            account,
+        };
+        let deliverer = &mut worker.deliverer;
+        let messages_before = std::mem::take(&mut deliverer.messages_out);
+        let bytes_before = std::mem::take(&mut deliverer.bytes_out);
+        let mut is_unheard = run.receivers.is_empty();
+        deliverer.deliver(run, source, &publisher, false, self.now, |_, _, _| {
+            is_unheard = true;
+        });
+        let messages = std::mem::replace(&mut deliverer.messages_out, messages_before);
+        let bytes = std::mem::replace(&mut deliverer.bytes_out, bytes_before);
+        counters::add(&account.counters.messages_out, messages);
+        counters::add(&account.counters.bytes_out, bytes);
+        run.forget_route();
+        let goes_on = self.go_on(account, message, trail, run, worker);
+        // What the server hears itself is not counted.
+        let is_heard = messages > 0 || (reply.is_some() && !is_unheard);
+        is_heard || goes_on
+    }
+}

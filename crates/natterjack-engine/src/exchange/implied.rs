@@ -1,0 +1,61 @@
+//! Services of the system account that every account has without asking for them: what clients may ask about themselves
+//! and their account (nats-server `registerSystemImports`).
+
+use crate::access::{AccountAccess, ResponseType, ServiceImport};
+
+/// What an account imports without being told to: where requests go, by what they are published to, how they are
+/// answered, and whether the answerer is told who asks in detail. `%` stands for the account's name.
+const IMPLIED: [(&str, &str, ResponseType, bool); 4] = [
+    (
+        "$SYS.REQ.ACCOUNT.%.CONNZ",
+        "$SYS.REQ.ACCOUNT.PING.CONNZ",
+        ResponseType::Streamed,
+        false,
+    ),
+    (
+        "$SYS.REQ.ACCOUNT.%.CONNZ",
+        "$SYS.REQ.SERVER.PING.CONNZ",
+        ResponseType::Streamed,
+        false,
+    ),
+    (
+        "$SYS.REQ.ACCOUNT.%.STATZ",
+        "$SYS.REQ.ACCOUNT.PING.STATZ",
+        ResponseType::Streamed,
+        false,
+    ),
+    (
+        "$SYS.REQ.USER.%.INFO",
+        USER_INFO,
+        ResponseType::Singleton,
+        true,
+    ),
+];
+
+/// The only one that the system account itself has: what its other subjects ask about, its users ask directly.
+const USER_INFO: &str = "$SYS.REQ.USER.INFO";
+
+/// The imports that `name` has besides its own, and how the services answer if nothing else is said of them. One that it
+/// imports from the system account itself under the same subject goes before these.
+pub(super) fn imports(
+    name: &str,
+    account: Option<&AccountAccess>,
+    system_account: &str,
+) -> impl Iterator<Item = (ServiceImport, ResponseType)> {
+    let is_its_own = move |local: &str| {
+        let mut imports = account.into_iter().flat_map(AccountAccess::service_imports);
+        imports.any(|import| import.account == system_account && import.local_subject() == local)
+    };
+    let wanted = IMPLIED.into_iter().filter(move |&(_, local, _, _)| {
+        (name != system_account || local == USER_INFO) && !is_its_own(local)
+    });
+    wanted.map(move |(subject, local, response_type, share)| {
+        let import = ServiceImport {
+            account: system_account.to_owned(),
+            subject: subject.replace('%', name),
+            to: Some(local.to_owned()),
+            share,
+        };
+        (import, response_type)
+    })
+}
