@@ -139,6 +139,12 @@ pub struct ServiceImport {
 }
 
 impl ServiceImport {
+    /// What requests are published to here, with `*` for whatever stands for a wildcard.
+    #[must_use]
+    pub fn local_pattern(&self) -> String {
+        crate::exchange::local_pattern(self.local_subject())
+    }
+
     /// What requests are published to in the account that imports it.
     pub(crate) fn local_subject(&self) -> &str {
         let to = self.to.as_deref().filter(|to| !to.is_empty());
@@ -166,6 +172,12 @@ pub struct StreamImport {
 }
 
 impl StreamImport {
+    /// What its messages are called here, with `*` for whatever stands for a wildcard.
+    #[must_use]
+    pub fn local_pattern(&self) -> String {
+        crate::exchange::local_pattern(&self.local_subject())
+    }
+
     /// What the subject is called in the account that imports it. A `*` of `to` stands for the next wildcard.
     pub(crate) fn local_subject(&self) -> String {
         let subject = &self.subject;

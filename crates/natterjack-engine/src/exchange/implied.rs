@@ -1,7 +1,8 @@
 //! Services of the system account that every account has without asking for them: what clients may ask about themselves
 //! and their account (nats-server `registerSystemImports`).
 
-use crate::access::{AccountAccess, ResponseType, ServiceImport};
+use super::rules::is_within;
+use crate::access::{Access, AccountAccess, Latency, ResponseType, ServiceExport, ServiceImport};
 
 /// What an account imports without being told to: where requests go, by what they are published to, how they are
 /// answered, and whether the answerer is told who asks in detail. `%` stands for the account's name.
@@ -58,4 +59,55 @@ pub(super) fn imports(
         };
         (import, response_type)
     })
+}
+
+/// What the system account offers without being told to (nats-server `addSystemAccountExports`).
+const OFFERED: [(&str, ResponseType); 3] = [
+    ("$SYS.REQ.ACCOUNT.*.CONNZ", ResponseType::Streamed),
+    ("$SYS.REQ.ACCOUNT.*.STATZ", ResponseType::Streamed),
+    ("$SYS.REQ.USER.*.INFO", ResponseType::Singleton),
+];
+
+impl Access {
+    /// The services that an account offers, with those that the system account offers anyway.
+    #[must_use]
+    pub fn services_offered(&self, account: &str, system_account: &str) -> Vec<ServiceExport> {
+        let listed = self.account(account).into_iter();
+        let mut exports: Vec<_> = listed
+            .flat_map(AccountAccess::service_exports)
+            .cloned()
+            .collect();
+        if account == system_account {
+            let offered = OFFERED.into_iter().filter(|(subject, _)| {
+                let covers = |export: &ServiceExport| is_within(subject, &export.subject);
+                !exports.iter().any(covers)
+            });
+            let offered = offered.map(|(subject, response_type)| ServiceExport {
+                subject: subject.to_owned(),
+                response_type,
+                ..ServiceExport::default()
+            });
+            let offered: Vec<_> = offered.collect();
+            exports.extend(offered);
+        }
+        exports
+    }
+
+    /// The services that an account uses, with those of the system account that every account does.
+    #[must_use]
+    pub fn services_used(&self, account: &str, system_account: &str) -> Vec<ServiceImport> {
+        let listed = self.account(account);
+        let own = listed.into_iter().flat_map(AccountAccess::service_imports);
+        let implied = imports(account, listed, system_account).map(|(import, _)| import);
+        own.cloned().chain(implied).collect()
+    }
+
+    /// Where it is told how long the service behind an import takes.
+    #[must_use]
+    pub fn latency_of(&self, import: &ServiceImport) -> Option<&Latency> {
+        let exporter = self.account(&import.account)?;
+        let mut exports = exporter.service_exports();
+        let export = exports.find(|export| is_within(&import.subject, &export.subject))?;
+        export.latency.as_ref()
+    }
 }

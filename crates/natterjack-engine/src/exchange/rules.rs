@@ -2,6 +2,7 @@
 
 use natterjack_subject::{is_literal, is_valid_pattern, is_valid_publish_subject, overlaps};
 
+use super::service::local_pattern;
 use super::{Transform, TransformProblem};
 use crate::access::{
     Access, AccessProblem, AccountAccess, ExchangeKind, Export, ExportProblem, Import,
@@ -62,21 +63,10 @@ pub(super) fn check_stream_import(
             leads_back(exporter, subject, access, &mut visited)
         }
     };
-    if is_circle(&to_pattern(&to)) || is_circle(&import.subject) {
+    if is_circle(&local_pattern(&to)) || is_circle(&import.subject) {
         return Err(ImportProblem::Cycle);
     }
     Ok(())
-}
-
-/// A local subject with `*` for what stands for wildcards.
-fn to_pattern(to: &str) -> String {
-    let tokens = to
-        .split('.')
-        .map(|token| match super::transform::wildcard_number(token) {
-            Some(_) => "*",
-            None => token,
-        });
-    tokens.collect::<Vec<_>>().join(".")
 }
 
 /// Whether what an account offers under a subject comes from one of the accounts visited.
@@ -91,7 +81,7 @@ fn leads_back<'a>(
         .any(|export| is_within(subject, &export.subject));
     offers
         && account.stream_imports().any(|import| {
-            let to = to_pattern(&import.local_subject());
+            let to = local_pattern(&import.local_subject());
             if !overlaps(subject.as_bytes(), to.as_bytes()) || import.account == account.name {
                 return false;
             }
@@ -218,7 +208,7 @@ fn asks_back<'a>(
     visited: &mut Vec<&'a str>,
 ) -> bool {
     account.service_imports().any(|import| {
-        let local = super::service::local_pattern(import.local_subject());
+        let local = local_pattern(import.local_subject());
         if !overlaps(subject.as_bytes(), local.as_bytes()) || visited.len() > ACCOUNTS_MAX {
             return false;
         }

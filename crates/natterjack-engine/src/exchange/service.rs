@@ -163,7 +163,7 @@ impl CompiledService {
 }
 
 /// A local subject with `*` for `$1` and the like.
-pub(super) fn local_pattern(local: &str) -> String {
+pub(crate) fn local_pattern(local: &str) -> String {
     let tokens = local
         .split('.')
         .map(|token| match super::transform::wildcard_number(token) {

@@ -134,7 +134,9 @@ fn nothing_is_reported_unless_somebody_listens() {
 /// The header and the rest of a message that the server itself got, with its reply subject.
 fn heard(ear: &Ear) -> (String, String) {
     let heard = ear.take();
-    let reply = heard.split_ascii_whitespace().find(|word| word.starts_with("_R_."));
+    let reply = heard
+        .split_ascii_whitespace()
+        .find(|word| word.starts_with("_R_."));
     (reply.unwrap_or_default().to_owned(), heard)
 }
 
@@ -163,7 +165,10 @@ fn what_every_account_may_ask_comes_to_the_system_account() {
     };
     harness.send(&mut client, question);
     let (reply, message) = heard(&ear);
-    assert!(message.starts_with("HMSG $SYS.REQ.USER.A.INFO 1 _R_."), "{message}");
+    assert!(
+        message.starts_with("HMSG $SYS.REQ.USER.A.INFO 1 _R_."),
+        "{message}"
+    );
     let details = r#"{"id":1,"acc":"A","user":"a","kind":"Client","client_type":"nats"}"#;
     assert!(message.contains(details), "{message}");
     assert_eq!(client.take(), "");
@@ -195,9 +200,18 @@ fn what_every_account_may_ask_comes_to_the_system_account() {
     let mut operator = harness.connect(&format!("\"headers\":true,{SYSTEM}"));
     harness.send(&mut operator, b"PUB $SYS.REQ.USER.INFO answer 0\r\n\r\n");
     let (_, message) = heard(&ear);
-    assert!(message.starts_with("HMSG $SYS.REQ.USER.S.INFO 1 _R_."), "{message}");
-    harness.send(&mut operator, b"PUB $SYS.REQ.ACCOUNT.PING.STATZ answer 0\r\n\r\n");
-    assert_eq!(ear.take(), "MSG $SYS.REQ.ACCOUNT.PING.STATZ 3 answer 0\r\n\r\n");
+    assert!(
+        message.starts_with("HMSG $SYS.REQ.USER.S.INFO 1 _R_."),
+        "{message}"
+    );
+    harness.send(
+        &mut operator,
+        b"PUB $SYS.REQ.ACCOUNT.PING.STATZ answer 0\r\n\r\n",
+    );
+    assert_eq!(
+        ear.take(),
+        "MSG $SYS.REQ.ACCOUNT.PING.STATZ 3 answer 0\r\n\r\n"
+    );
 }
 
 #[test]
