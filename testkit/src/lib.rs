@@ -4,6 +4,7 @@
 //! - [`ServerUnderTest`] is a child process, ours or the real nats-server, behind one API.
 //! - [`conversation`] plays text files in which client and server lines alternate.
 //! - [`cluster`] is several of them that are to act as one, whose processes and connections can be disturbed.
+//! - [`DnsServer`] answers from a zone that a test writes.
 //! - [`differential`] plays one script against both servers and compares what came back.
 //!
 //! Everything here blocks, waits with a deadline, and panics with the whole exchange in the message: it is for tests. It
@@ -26,6 +27,9 @@ mod program;
 pub use program::{Ending, Program};
 
 pub mod cluster;
+
+mod dns;
+pub use dns::{Answering, DnsServer, ServiceHost};
 
 pub mod conversation;
 
