@@ -1,9 +1,11 @@
 //! Sockets: accept, read, feed the engine, flush, wait. No protocol rule lives here.
 
+pub(crate) mod compressed;
 pub(crate) mod connection;
 mod handshake;
 pub(crate) mod listener;
 pub(crate) mod pipe;
 pub(crate) mod secured;
+mod slices;
 pub(crate) mod socket;
 pub(crate) mod stream;

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use rustls::ServerConnection;
-use smallvec::SmallVec;
+use rustls::Connection;
 use tokio::net::TcpStream;
 
+use super::slices::{Filling, window};
 use super::stream;
 
 /// Plaintext encrypted at one time, and so about the most ciphertext that waits for the socket: four records.
@@ -53,7 +53,7 @@ pub(super) struct Secured {
 }
 
 struct State {
-    connection: ServerConnection,
+    connection: Connection,
     /// Ciphertext that was read when there was no room for its plaintext.
     unread: Vec<u8>,
     /// The peer broke TLS; told by the read after the last good bytes.
@@ -63,10 +63,11 @@ struct State {
 impl Secured {
     /// `unread` is ciphertext that came with the end of the handshake.
     pub(super) fn new(
-        connection: ServerConnection,
+        connection: impl Into<Connection>,
         unread: Vec<u8>,
         scratch: Arc<Scratch>,
     ) -> Self {
+        let connection = connection.into();
         let is_unsent = connection.wants_write();
         Self {
             state: Mutex::new(State {
@@ -118,7 +119,7 @@ impl Secured {
         slices: &mut [IoSliceMut<'_>],
     ) -> io::Result<usize> {
         let mut state = self.state.lock();
-        let mut output = Output::new(slices);
+        let mut output = Filling::new(slices);
         let result = state.read(socket, &mut output, &self.scratch);
         // An answer that TLS itself requires, such as an alert.
         let _ = state.send(socket);
@@ -223,7 +224,7 @@ impl State {
     fn read(
         &mut self,
         socket: &TcpStream,
-        output: &mut Output<'_, '_>,
+        output: &mut Filling<'_, '_>,
         scratch: &Scratch,
     ) -> io::Result<Option<End>> {
         if self.failed {
@@ -262,7 +263,7 @@ impl State {
     fn decrypt(
         &mut self,
         mut ciphertext: &[u8],
-        output: &mut Output<'_, '_>,
+        output: &mut Filling<'_, '_>,
     ) -> io::Result<Option<End>> {
         while !ciphertext.is_empty() {
             if output.is_full() {
@@ -284,7 +285,7 @@ impl State {
     }
 
     /// Moves decrypted bytes to where they are wanted.
-    fn take_plaintext(&mut self, output: &mut Output<'_, '_>) -> io::Result<Option<End>> {
+    fn take_plaintext(&mut self, output: &mut Filling<'_, '_>) -> io::Result<Option<End>> {
         let mut reader = self.connection.reader();
         while let Some(target) = output.next() {
             match reader.read(target) {
@@ -296,69 +297,6 @@ impl State {
         }
         Ok(None)
     }
-}
-
-/// Where decrypted bytes go.
-struct Output<'a, 'b> {
-    slices: &'a mut [IoSliceMut<'b>],
-    room: usize,
-    filled: usize,
-}
-
-impl<'a, 'b> Output<'a, 'b> {
-    fn new(slices: &'a mut [IoSliceMut<'b>]) -> Self {
-        let room = slices.iter().map(|slice| slice.len()).sum();
-        Self {
-            slices,
-            room,
-            filled: 0,
-        }
-    }
-
-    fn room(&self) -> usize {
-        self.room - self.filled
-    }
-
-    fn is_full(&self) -> bool {
-        self.room() == 0
-    }
-
-    /// The next part that is free.
-    fn next(&mut self) -> Option<&mut [u8]> {
-        let mut skip = self.filled;
-        for slice in &mut *self.slices {
-            if skip < slice.len() {
-                return Some(&mut slice[skip..]);
-            }
-            skip -= slice.len();
-        }
-        None
-    }
-}
-
-/// The bytes after the first `skip`, at most `bytes_max` of them.
-fn window<'a>(
-    slices: &'a [IoSlice<'_>],
-    mut skip: usize,
-    bytes_max: usize,
-) -> SmallVec<[IoSlice<'a>; 16]> {
-    let mut window = SmallVec::new();
-    let mut room = bytes_max;
-    for slice in slices {
-        if skip >= slice.len() {
-            skip -= slice.len();
-            continue;
-        }
-        let bytes = &slice[skip..];
-        skip = 0;
-        let taken = bytes.len().min(room);
-        window.push(IoSlice::new(&bytes[..taken]));
-        room -= taken;
-        if room == 0 {
-            break;
-        }
-    }
-    window
 }
 
 /// The socket as rustls wants to write to it.

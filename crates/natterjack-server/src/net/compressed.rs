@@ -1,0 +1,770 @@
+//! A route's stream, which is compressed from a point on that both servers know (route protocol, section 11).
+//!
+//! Like an encrypted stream ([`secured`](super::secured)) it has any thread write and the connection's own task read. What
+//! a write has compressed cannot be taken back: what the stream below does not take of it, no more than
+//! [`WAITING_BYTES_MAX`], stays here, nothing more is accepted before it is gone, and the connection's own task sends it.
+//! What is compressed at one time is what is written at one time, so that nothing has to be flushed.
+//!
+//! A quiet connection owns no buffer and no table: what compressing takes is lent by [`Kits`].
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use natterjack_wire::route::{Compression, Decoded};
+use natterjack_wire::s2::{self, Compressor, Decompressor, Effort};
+use parking_lot::Mutex;
+
+use super::slices::{Filling, window};
+use super::socket::Socket;
+use super::stream::Stream;
+
+/// Compressed bytes that wait for the stream below, at most.
+const WAITING_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes compressed at one time. What does not shrink grows by the head of its chunk, and the first chunk has the start
+/// of the stream before it.
+const BLOCK_BYTES_MAX: usize = WAITING_BYTES_MAX - 64;
+
+/// Compressed bytes read at one time; as much as is asked for while a chunk is not whole.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Reads of one turn: bytes that come to nothing, of which there may be any number, must not keep others waiting.
+const READS_MAX: usize = 16;
+
+/// Kits kept; one is in use per thread that reads or writes.
+const KITS_MAX: usize = 16;
+
+/// Bytes of decompressed content for which a kit keeps the room. nats-server 2.15.1 compresses up to 1 MiB at one time.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
+
+/// What compressing and decompressing take, lent to the connections of a server.
+#[derive(Default)]
+pub(crate) struct Kits(Mutex<Vec<Box<Kit>>>);
+
+struct Kit {
+    /// Has begun its stream, wherever that was; what it writes goes on with any.
+    compressor: Compressor,
+    gathered: Vec<u8>,
+    compressed: Vec<u8>,
+    received: Vec<u8>,
+    content: Vec<u8>,
+}
+
+impl Kits {
+    fn with<R>(&self, use_it: impl FnOnce(&mut Kit) -> R) -> R {
+        let kept = self.0.lock().pop();
+        let mut kit = kept.unwrap_or_default();
+        let result = use_it(&mut kit);
+        let mut kept = self.0.lock();
+        if kept.len() < KITS_MAX {
+            kept.push(kit);
+        }
+        result
+    }
+}
+
+impl Default for Kit {
+    fn default() -> Self {
+        let mut compressor = Compressor::new(Effort::Fast);
+        compressor.write(&[], &mut Vec::new());
+        Self {
+            compressor,
+            gathered: Vec::new(),
+            compressed: Vec::new(),
+            received: Vec::new(),
+            content: Vec::new(),
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Compressed<S> {
+    below: S,
+    kits: Arc<Kits>,
+    /// Once there is one. In a box, for most routes do without.
+    layer: OnceLock<Box<Layer>>,
+}
+
+struct Layer {
+    writing: Mutex<Writing>,
+    reading: Mutex<Reading>,
+    /// Compressed bytes wait for the stream below. Written under the lock of `writing`.
+    is_unsent: AtomicBool,
+    /// A read may find something without the stream below having more. Written under the lock of `reading`.
+    is_buffered: AtomicBool,
+}
+
+struct Writing {
+    effort: Effort,
+    /// Bytes that still go as they are.
+    plain_bytes: usize,
+    is_begun: bool,
+    waiting: Vec<u8>,
+    /// Of `waiting`, how many have gone.
+    sent: usize,
+}
+
+struct Reading {
+    decompressor: Decompressor,
+    /// What was received is in it from `start` to `end`. Empty when everything was taken.
+    received: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Content for which there was no room, after the first `taken` bytes.
+    content: Vec<u8>,
+    taken: usize,
+    /// Something was received since a chunk was last looked for.
+    is_fresh: bool,
+    /// Told by the read after the last good bytes.
+    failed: Option<s2::S2Error>,
+}
+
+impl<S: Stream> Compressed<S> {
+    /// A stream that is not compressed yet.
+    pub(crate) fn new(below: S, kits: Arc<Kits>) -> Self {
+        Self {
+            below,
+            kits,
+            layer: OnceLock::new(),
+        }
+    }
+
+    fn layer(&self) -> Option<&Layer> {
+        self.layer.get().map(Box::as_ref)
+    }
+}
+
+impl<S: Stream> Stream for Compressed<S> {
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self
+            .layer()
+            .is_some_and(|layer| layer.is_buffered.load(Ordering::Acquire))
+        {
+            return Poll::Ready(Ok(()));
+        }
+        self.below.poll_readable(context)
+    }
+
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_sent(context));
+        self.below.poll_writable(context)
+    }
+
+    fn try_read(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self.layer() {
+            None => self.below.try_read(slices),
+            Some(layer) => layer.try_read(&self.below, &self.kits, slices),
+        }
+    }
+
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.layer() {
+            None => self.below.try_write(slices),
+            Some(layer) => layer.try_write(&self.below, &self.kits, slices),
+        }
+    }
+
+    fn shutdown_write(&self) {
+        self.below.shutdown_write();
+    }
+
+    fn is_unsent(&self) -> bool {
+        self.layer().is_some_and(Layer::is_unsent) || self.below.is_unsent()
+    }
+
+    fn poll_sent(&self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(layer) = self.layer() {
+            while layer.is_unsent() {
+                if ready!(self.below.poll_writable(context)).is_err()
+                    || layer.send(&self.below).is_err()
+                {
+                    break;
+                }
+            }
+        }
+        self.below.poll_sent(context)
+    }
+
+    fn is_held(&self) -> bool {
+        self.below.is_held()
+    }
+
+    fn compress(&self, mode: Compression, plain_bytes: usize, unread: Vec<u8>) {
+        let effort = match mode {
+            Compression::S2Uncompressed => Effort::Stored,
+            _ => Effort::Fast,
+        };
+        match self.layer() {
+            Some(layer) => layer.writing.lock().effort = effort,
+            None => {
+                let layer = Layer::new(effort, plain_bytes, unread);
+                // Only the connection's own task comes here.
+                let _ = self.layer.set(Box::new(layer));
+            }
+        }
+    }
+
+    fn socket(&self) -> Option<&Socket> {
+        self.below.socket()
+    }
+}
+
+impl Layer {
+    fn new(effort: Effort, plain_bytes: usize, unread: Vec<u8>) -> Self {
+        let is_fresh = !unread.is_empty();
+        Self {
+            writing: Mutex::new(Writing {
+                effort,
+                plain_bytes,
+                is_begun: false,
+                waiting: Vec::new(),
+                sent: 0,
+            }),
+            reading: Mutex::new(Reading {
+                decompressor: Decompressor::default(),
+                start: 0,
+                end: unread.len(),
+                received: unread,
+                content: Vec::new(),
+                taken: 0,
+                is_fresh,
+                failed: None,
+            }),
+            is_unsent: AtomicBool::new(false),
+            is_buffered: AtomicBool::new(is_fresh),
+        }
+    }
+
+    fn is_unsent(&self) -> bool {
+        self.is_unsent.load(Ordering::Acquire)
+    }
+
+    /// Sends what waits, as much as the stream below takes.
+    fn send<S: Stream>(&self, below: &S) -> io::Result<()> {
+        let mut writing = self.writing.lock();
+        let result = writing.send(below);
+        if writing.waiting.is_empty() {
+            writing.waiting = Vec::new();
+        }
+        self.note_unsent(&writing);
+        result.map(drop)
+    }
+
+    /// Compresses and writes as much as the stream below takes; what it takes only in part counts as written.
+    fn try_write<S: Stream>(
+        &self,
+        below: &S,
+        kits: &Kits,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        let mut writing = self.writing.lock();
+        if writing.plain_bytes > 0 {
+            let count = below.try_write(&window(slices, 0, writing.plain_bytes))?;
+            writing.plain_bytes -= count;
+            return Ok(count);
+        }
+        let result = kits.with(|kit| writing.write(below, slices, kit));
+        self.note_unsent(&writing);
+        result
+    }
+
+    /// Reads and decompresses until the slices are full or the stream below has no more.
+    fn try_read<S: Stream>(
+        &self,
+        below: &S,
+        kits: &Kits,
+        slices: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        let mut reading = self.reading.lock();
+        let mut target = Filling::new(slices);
+        let result = kits.with(|kit| reading.read(below, &mut target, kit));
+        let is_more = target.is_full() || reading.is_fresh || !reading.content.is_empty();
+        let is_end = !matches!(result, Ok(End::Nothing));
+        // First what is good; the end is found again by the next read.
+        self.is_buffered.store(is_more || is_end, Ordering::Release);
+        if target.filled > 0 {
+            return Ok(target.filled);
+        }
+        match result? {
+            End::Peer => Ok(0),
+            End::Nothing => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn note_unsent(&self, writing: &Writing) {
+        self.is_unsent
+            .store(!writing.waiting.is_empty(), Ordering::Release);
+    }
+}
+
+/// Whether everything that waited was sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    All,
+    Part,
+}
+
+impl Writing {
+    fn send<S: Stream>(&mut self, below: &S) -> io::Result<Sent> {
+        while self.sent < self.waiting.len() {
+            match below.try_write(&[IoSlice::new(&self.waiting[self.sent..])]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Sent::Part),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.waiting.clear();
+        self.sent = 0;
+        Ok(Sent::All)
+    }
+
+    fn write<S: Stream>(
+        &mut self,
+        below: &S,
+        slices: &[IoSlice<'_>],
+        kit: &mut Kit,
+    ) -> io::Result<usize> {
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        let mut accepted = 0;
+        while accepted < offered {
+            match self.send(below) {
+                Ok(Sent::All) => {}
+                Ok(Sent::Part) => break,
+                // Told by the next write; these bytes are gone like any in a socket's buffer.
+                Err(_) if accepted > 0 => return Ok(accepted),
+                Err(error) => return Err(error),
+            }
+            if self.waiting.capacity() == 0 {
+                std::mem::swap(&mut self.waiting, &mut kit.compressed);
+            }
+            accepted += self.compress(&window(slices, accepted, BLOCK_BYTES_MAX), kit);
+        }
+        if accepted == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let result = self.send(below);
+        if self.waiting.is_empty() {
+            kit.compressed = std::mem::take(&mut self.waiting);
+        }
+        result.map(|_| accepted)
+    }
+
+    /// Compresses one block into `waiting`, which is empty, and returns its length.
+    fn compress(&mut self, window: &[IoSlice<'_>], kit: &mut Kit) -> usize {
+        if !std::mem::replace(&mut self.is_begun, true) {
+            Compressor::new(self.effort).write(&[], &mut self.waiting);
+        }
+        let block: &[u8] = match window {
+            [only] => only,
+            several => {
+                kit.gathered.clear();
+                for slice in several {
+                    kit.gathered.extend_from_slice(slice);
+                }
+                &kit.gathered
+            }
+        };
+        kit.compressor.set_effort(self.effort);
+        kit.compressor.write(block, &mut self.waiting);
+        block.len()
+    }
+}
+
+/// How reading came to an end before the slices were full.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// There is no more now.
+    Nothing,
+    /// The peer sends nothing more.
+    Peer,
+}
+
+impl Reading {
+    fn read<S: Stream>(
+        &mut self,
+        below: &S,
+        target: &mut Filling<'_, '_>,
+        kit: &mut Kit,
+    ) -> io::Result<End> {
+        if self.content.capacity() == 0 {
+            self.content = std::mem::take(&mut kit.content);
+        }
+        let result = self.receive(below, target, &mut kit.received);
+        if self.content.is_empty() {
+            let content = std::mem::take(&mut self.content);
+            if content.capacity() <= KEPT_BYTES_MAX {
+                kit.content = content;
+            }
+        }
+        if self.start == self.end {
+            let received = std::mem::take(&mut self.received);
+            (self.start, self.end) = (0, 0);
+            if received.len() == READ_BYTES {
+                kit.received = received;
+            }
+        }
+        result
+    }
+
+    fn receive<S: Stream>(
+        &mut self,
+        below: &S,
+        target: &mut Filling<'_, '_>,
+        spare: &mut Vec<u8>,
+    ) -> io::Result<End> {
+        for _ in 0..READS_MAX {
+            let Some(chunk_bytes) = self.decompress(target)? else {
+                return Ok(End::Nothing);
+            };
+            self.make_room(chunk_bytes, spare);
+            let room = &mut self.received[self.end..];
+            match below.try_read(&mut [IoSliceMut::new(&mut []), IoSliceMut::new(room)]) {
+                Ok(0) => return Ok(End::Peer),
+                Ok(count) => {
+                    self.end += count;
+                    self.is_fresh = true;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(End::Nothing)
+    }
+
+    /// Decompresses until there is no room, or no whole chunk: then returns how many bytes the next one has at least.
+    fn decompress(&mut self, target: &mut Filling<'_, '_>) -> io::Result<Option<usize>> {
+        loop {
+            self.taken += target.copy(&self.content[self.taken..]);
+            if self.taken < self.content.len() {
+                return Ok(None);
+            }
+            self.content.clear();
+            self.taken = 0;
+            if target.is_full() {
+                return Ok(None);
+            }
+            if let Some(error) = self.failed {
+                return Err(corrupt(error));
+            }
+            let received = &self.received[self.start..self.end];
+            match self.decompressor.read(received, &mut self.content) {
+                Ok(Decoded::Op { consumed, .. }) => self.start += consumed,
+                Ok(Decoded::Incomplete { needed }) => {
+                    self.is_fresh = false;
+                    return Ok(Some(needed));
+                }
+                Err(error) => {
+                    self.failed = Some(error);
+                    return Err(corrupt(error));
+                }
+            }
+        }
+    }
+
+    /// Makes room behind what was received. A large chunk gets the room it says it needs only as it comes.
+    fn make_room(&mut self, chunk_bytes: usize, spare: &mut Vec<u8>) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.received.is_empty() {
+            self.received = std::mem::take(spare);
+            self.received.resize(READ_BYTES, 0);
+        }
+        let is_short = self.start + chunk_bytes > self.received.len();
+        if is_short && self.start > 0 {
+            self.received.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.received.len() {
+            let len = (2 * self.end)
+                .max(READ_BYTES)
+                .min(chunk_bytes.max(READ_BYTES));
+            self.received.resize(len, 0);
+        }
+    }
+}
+
+fn corrupt(error: s2::S2Error) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::task::Waker;
+
+    use super::*;
+
+    /// One direction of a stream in memory that takes and gives as little as chance has it.
+    #[derive(Default)]
+    struct Channel(Mutex<VecDeque<u8>>);
+
+    struct End {
+        input: Arc<Channel>,
+        output: Arc<Channel>,
+        /// Bytes one direction holds.
+        capacity: usize,
+        chance: Mutex<fastrand::Rng>,
+    }
+
+    impl End {
+        fn pair(capacity: usize, seed: u64) -> (Compressed<Self>, Compressed<Self>) {
+            let kits = Arc::<Kits>::default();
+            let (to, fro) = (Arc::<Channel>::default(), Arc::<Channel>::default());
+            let end = |input: &Arc<Channel>, output: &Arc<Channel>, seed| {
+                let end = Self {
+                    input: Arc::clone(input),
+                    output: Arc::clone(output),
+                    capacity,
+                    chance: Mutex::new(fastrand::Rng::with_seed(seed)),
+                };
+                Compressed::new(end, Arc::clone(&kits))
+            };
+            (end(&fro, &to, seed), end(&to, &fro, !seed))
+        }
+
+        fn share(&self, bytes: usize) -> usize {
+            let mut chance = self.chance.lock();
+            if chance.u8(..) < 64 {
+                chance.usize(..=bytes.min(99))
+            } else {
+                bytes
+            }
+        }
+    }
+
+    impl Stream for End {
+        fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match self.input.0.lock().is_empty() {
+                true => Poll::Pending,
+                false => Poll::Ready(Ok(())),
+            }
+        }
+
+        fn poll_writable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match self.output.0.lock().len() < self.capacity {
+                true => Poll::Ready(Ok(())),
+                false => Poll::Pending,
+            }
+        }
+
+        fn try_read(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+            let mut input = self.input.0.lock();
+            let mut filling = Filling::new(slices);
+            let count = self.share(input.len().min(filling.room()));
+            let bytes: Vec<u8> = input.drain(..count).collect();
+            match filling.copy(&bytes) {
+                0 => Err(ErrorKind::WouldBlock.into()),
+                count => Ok(count),
+            }
+        }
+
+        fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut output = self.output.0.lock();
+            let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+            let room = self.capacity.saturating_sub(output.len());
+            let count = self.share(offered.min(room));
+            for slice in window(slices, 0, count) {
+                output.extend(slice.iter());
+            }
+            match count {
+                0 => Err(ErrorKind::WouldBlock.into()),
+                count => Ok(count),
+            }
+        }
+
+        fn shutdown_write(&self) {}
+    }
+
+    fn read(stream: &impl Stream, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let (mut first, mut second) = (vec![0; bytes_max / 3], vec![0; bytes_max - bytes_max / 3]);
+        let slices = &mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+        let count = stream.try_read(slices)?;
+        let mut read = [first, second].concat();
+        read.truncate(count);
+        Ok(read)
+    }
+
+    fn context() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    /// Something like protocol lines, or noise.
+    fn text(chance: &mut fastrand::Rng, bytes: usize) -> Vec<u8> {
+        if chance.bool() {
+            return core::iter::repeat_with(|| chance.u8(..))
+                .take(bytes)
+                .collect();
+        }
+        let mut text = Vec::new();
+        while text.len() < bytes {
+            let line = format!("RMSG $G orders.{} 5\r\nhello\r\n", chance.u8(..9));
+            text.extend_from_slice(line.as_bytes());
+        }
+        text.truncate(bytes);
+        text
+    }
+
+    /// Sends as much of `bytes` as is taken, in several slices, as an outbox and its connection's task would.
+    fn send(stream: &impl Stream, bytes: &mut &[u8], chance: &mut fastrand::Rng) {
+        let _ = stream.poll_sent(&mut context());
+        let cut = chance.usize(..=bytes.len().min(3000));
+        let (first, rest) = bytes.split_at(cut);
+        if let Ok(count) = stream.try_write(&[IoSlice::new(first), IoSlice::new(rest)]) {
+            *bytes = &bytes[count..];
+        }
+    }
+
+    /// Both sides send what they have, in clear and then compressed, and read all the time.
+    fn converse(seed: u64) {
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let capacity = chance.usize(1..200_000);
+        let (left, right) = End::pair(capacity, seed);
+        let clear_bytes = chance.usize(..5000);
+        let sent = [(); 2].map(|()| {
+            let bytes = chance.usize(..400_000);
+            text(&mut chance, clear_bytes + bytes)
+        });
+        let mut rest = sent.each_ref().map(Vec::as_slice);
+        let mut received = [Vec::new(), Vec::new()];
+        let sides = [(&left, 0, 1), (&right, 1, 0)];
+        // The left side switches with some clear bytes unsent. It has read all of the other's.
+        let unsent_bytes = chance.usize(..=clear_bytes);
+        let mut clear = &sent[0][..clear_bytes - unsent_bytes];
+        while !clear.is_empty() {
+            send(&left, &mut clear, &mut chance);
+            received[1].extend(read(&right, 10_000).unwrap_or_default());
+        }
+        let mut clear = &sent[1][..clear_bytes];
+        while received[0].len() < clear_bytes {
+            send(&right, &mut clear, &mut chance);
+            received[0].extend(read(&left, 10_000).unwrap_or_default());
+        }
+        rest[0] = &sent[0][clear_bytes - unsent_bytes..];
+        rest[1] = &sent[1][clear_bytes..];
+        let mode = if chance.bool() {
+            Compression::S2Fast
+        } else {
+            Compression::S2Uncompressed
+        };
+        left.compress(mode, unsent_bytes, Vec::new());
+        let mut is_switched = false;
+        for _ in 0..1_000_000 {
+            for (side, own, other) in sides {
+                if own == 1 && !is_switched {
+                    // Reads on as if nothing were, perhaps beyond the point.
+                    received[1].extend(read(side, 4096).unwrap_or_default());
+                    if received[1].len() >= clear_bytes {
+                        let unread = received[1].split_off(clear_bytes);
+                        side.compress(mode, 0, unread);
+                        is_switched = true;
+                    }
+                    continue;
+                }
+                send(side, &mut rest[own], &mut chance);
+                if chance.u8(..) == 0 {
+                    side.compress(Compression::S2Better, 0, Vec::new());
+                }
+                let waiting = side
+                    .layer()
+                    .map_or(0, |layer| layer.writing.lock().waiting.len());
+                assert!(waiting <= WAITING_BYTES_MAX, "{waiting} bytes wait");
+                if side.poll_readable(&mut context()).is_ready() {
+                    let bytes_max = chance.usize(3..70_000);
+                    received[own].extend(read(side, bytes_max).unwrap_or_default());
+                }
+                assert!(received[own].len() <= sent[other].len());
+            }
+            let is_done = rest.iter().all(|rest| rest.is_empty())
+                && received[0].len() == sent[1].len()
+                && received[1].len() == sent[0].len();
+            if is_done {
+                break;
+            }
+        }
+        assert!(received[0] == sent[1], "what the left side has read");
+        assert!(received[1] == sent[0], "what the right side has read");
+        for side in [&left, &right] {
+            let layer = side.layer().expect("compressed");
+            let _ = side.poll_sent(&mut context());
+            assert_eq!(layer.writing.lock().waiting.capacity(), 0);
+            // What has just been read may have been a part of the last chunk only.
+            while read(side, 100).is_ok() {}
+            let reading = layer.reading.lock();
+            let kept = [reading.content.capacity(), reading.received.capacity()];
+            assert_eq!(kept, [0, 0], "a quiet connection owns no buffer");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_arrives_however_it_is_cut() {
+        for seed in 0..60 {
+            println!("seed {seed}");
+            converse(seed);
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_after_the_last_good_bytes() {
+        let (left, right) = End::pair(100_000, 1);
+        left.compress(Compression::S2Fast, 0, Vec::new());
+        right.compress(Compression::S2Fast, 0, Vec::new());
+        let mut rest = &b"good"[..];
+        while !rest.is_empty() || left.is_unsent() {
+            send(&left, &mut rest, &mut fastrand::Rng::with_seed(1));
+        }
+        left.below.output.0.lock().extend([0x02, 1, 0, 0, 0]);
+        let mut good = Vec::new();
+        let error = loop {
+            match read(&right, 100) {
+                Ok(bytes) => good.extend(bytes),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(good, b"good");
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert!(right.poll_readable(&mut context()).is_ready());
+        assert!(read(&right, 100).is_err(), "it stays");
+    }
+
+    /// CRC-32C bit by bit, masked as the format has it.
+    fn masked_checksum(bytes: &[u8]) -> u32 {
+        let checksum = !bytes.iter().fold(!0_u32, |checksum, byte| {
+            (0..8).fold(checksum ^ u32::from(*byte), |value, _| {
+                (value >> 1) ^ (0x82F6_3B78 & (value & 1).wrapping_neg())
+            })
+        });
+        checksum.rotate_right(15).wrapping_add(0xA282_EAD8)
+    }
+
+    #[test]
+    fn chunks_as_large_as_other_servers_may_write_are_read() {
+        let (left, right) = End::pair(usize::MAX, 2);
+        right.compress(Compression::S2Fast, 0, Vec::new());
+        let content = vec![7; 1024 * 1024];
+        let mut chunk = Vec::new();
+        Compressor::new(Effort::Stored).write(&[], &mut chunk);
+        chunk.push(0x01);
+        chunk.extend_from_slice(&(content.len() as u32 + 4).to_le_bytes()[..3]);
+        chunk.extend_from_slice(&masked_checksum(&content).to_le_bytes());
+        chunk.extend_from_slice(&content);
+        let mut rest = chunk.as_slice();
+        let mut received = Vec::new();
+        let mut chance = fastrand::Rng::with_seed(3);
+        for _ in 0..100_000 {
+            send(&left, &mut rest, &mut chance);
+            received.extend(read(&right, 50_000).unwrap_or_default());
+            if received.len() == content.len() {
+                break;
+            }
+        }
+        assert!(received == content);
+    }
+}
