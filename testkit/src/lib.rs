@@ -5,6 +5,7 @@
 //! - [`conversation`] plays text files in which client and server lines alternate.
 //! - [`cluster`] is several of them that are to act as one, whose processes and connections can be disturbed.
 //! - [`DnsServer`] answers from a zone that a test writes.
+//! - [`netns`] is machines of their own for them, and a bad network between these.
 //! - [`differential`] plays one script against both servers and compares what came back.
 //!
 //! Everything here blocks, waits with a deadline, and panics with the whole exchange in the message: it is for tests. It
@@ -35,6 +36,9 @@ pub mod conversation;
 
 mod differential;
 pub use differential::{Difference, Session, differential};
+
+#[cfg(target_os = "linux")]
+pub mod netns;
 
 mod deadline;
 pub use deadline::{Deadline, PATIENCE, ask_until};
