@@ -74,6 +74,7 @@ impl World {
             limits: scenario.limits.clone(),
             access: Access::open(),
             seed,
+            cluster: None,
         });
         #[expect(
             clippy::disallowed_methods,

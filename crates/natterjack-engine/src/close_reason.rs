@@ -48,6 +48,18 @@ pub enum CloseReason {
     ReadError,
     /// Writing failed.
     WriteError,
+    /// The servers have another connection in its place, or the server dialled itself.
+    DuplicateRoute,
+    /// A server of the cluster has the name of this one.
+    DuplicateServerName,
+    /// A server is of another cluster.
+    ClusterNameConflict,
+    /// The configuration has no such connection any more.
+    RouteRemoved,
+    /// A client on the port for servers.
+    WrongPort,
+    /// A gateway on the port for servers.
+    WrongGateway,
     /// An operator closed it.
     Kicked,
     /// The server is shutting down.
@@ -80,6 +92,12 @@ impl CloseReason {
             Self::SlowConsumerWriteDeadline => "Slow Consumer (Write Deadline)",
             Self::ReadError => "Read Error",
             Self::WriteError => "Write Error",
+            Self::DuplicateRoute => "Duplicate Route",
+            Self::DuplicateServerName => "Duplicate Server Name",
+            Self::ClusterNameConflict => "Cluster Name Conflict",
+            Self::RouteRemoved => "Route Removed",
+            Self::WrongPort => "Incorrect Port",
+            Self::WrongGateway => "Wrong Gateway",
             Self::Kicked => "Kicked",
             Self::ServerShutdown => "Server Shutdown",
         }

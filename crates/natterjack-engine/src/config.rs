@@ -12,11 +12,14 @@ use std::task::{Context, Poll};
 use hashbrown::HashMap;
 use natterjack_wire::client::ServerInfo;
 
-use crate::access::{Access, AccountAccess, AccountLimits, Directory, Mapping};
+use crate::access::{
+    Access, AccountAccess, AccountLimits, CompiledPermissions, Directory, Mapping, Permissions,
+};
 use crate::account::{Account, GLOBAL_ACCOUNT};
 use crate::delivery::outbox::{Outbox, OutboxLimits};
 use crate::exchange::{Mappings, ServiceImports, StreamImports};
 use crate::limits::{Limits, WriteTimeout};
+use crate::mesh::settings::ClusterSettings;
 
 /// Everything about an engine that can change while it runs.
 #[derive(Clone, Debug)]
@@ -28,6 +31,16 @@ pub struct Reconfiguration {
     pub limits: Limits,
     /// Who may connect.
     pub access: Access,
+    /// The cluster. Whether there is one is settled at the start: what is said here about a cluster by a server that is
+    /// in none does not count, and neither does it if nothing is said by one that is.
+    pub cluster: Option<ClusterSettings>,
+}
+
+/// What clients are told of the cluster, beyond the configuration.
+pub(crate) struct ClusterNews {
+    pub(crate) name: Arc<str>,
+    /// Where other servers' clients go.
+    pub(crate) urls: Vec<String>,
 }
 
 /// What sessions go by.
@@ -35,8 +48,15 @@ pub(crate) struct Config {
     /// Higher than that of every configuration before it.
     pub(crate) generation: u64,
     pub(crate) info: ServerInfo,
+    /// Of `info`, where clients reach this very server.
+    pub(crate) own_urls: Vec<String>,
+    /// The cluster's name, as it is configured.
+    configured_name: String,
     pub(crate) limits: Limits,
     pub(crate) access: Access,
+    pub(crate) cluster: Option<Arc<ClusterSettings>>,
+    /// Interest in what is announced to peers, and accepted of them.
+    pub(crate) route_permissions: Option<Arc<CompiledPermissions>>,
     /// The generation that brought `access`; as long as it is the same, nobody's rights have changed.
     pub(crate) access_generation: u64,
     /// `access`, compiled.
@@ -62,12 +82,36 @@ impl Config {
         generation: u64,
         reconfiguration: Reconfiguration,
         before: Option<&Self>,
+        news: Option<ClusterNews>,
     ) -> Self {
         let Reconfiguration {
             mut info,
             limits,
             access,
+            cluster,
         } = reconfiguration;
+        let cluster = match before.map(|before| &before.cluster) {
+            None => cluster.map(Arc::new),
+            Some(None) => None,
+            Some(Some(former)) => match cluster {
+                Some(cluster) if cluster != **former => Some(Arc::new(cluster)),
+                _ => Some(Arc::clone(former)),
+            },
+        };
+        let own_urls = info.connect_urls.clone();
+        let configured_name = info.cluster.clone();
+        if let Some(news) = news {
+            info.cluster = news.name.to_string();
+            if cluster
+                .as_ref()
+                .is_some_and(|cluster| !cluster.no_advertise)
+            {
+                info.connect_urls.extend(news.urls);
+                let mut seen = hashbrown::HashSet::<_>::default();
+                info.connect_urls.retain(|url| seen.insert(url.clone()));
+            }
+        }
+        let is_same_cluster = before.is_some_and(|before| before.info.cluster == info.cluster);
         let unchanged = before.filter(|before| before.access == access);
         let directory = unchanged.map_or_else(
             || Arc::new(Directory::new(&access)),
@@ -90,7 +134,13 @@ impl Config {
         let account = |name: &str| {
             let known = before.and_then(|before| before.by_name.get(name));
             known.map_or_else(
-                || Arc::new(Account::new(name)),
+                || {
+                    let account = Account::new(name);
+                    if cluster.is_some() {
+                        account.interest.keep();
+                    }
+                    Arc::new(account)
+                },
                 |known| Arc::clone(&known.account),
             )
         };
@@ -106,18 +156,23 @@ impl Config {
         let terms = |account: &Arc<Account>| {
             let listed = listed.get(account.name());
             let limits = listed.map(|listed| listed.limits).unwrap_or_default();
+            let is_global = account.name() == GLOBAL_ACCOUNT;
+            let global: &[Mapping] = if is_global { &access.mappings } else { &[] };
+            let mappings = listed.map_or(global, |listed| &listed.mappings);
+            let compile = || Mappings::new(mappings, &info.cluster).map(Arc::new);
             if let Some(before) = unchanged.and_then(|before| before.by_name.get(account.name())) {
                 return Terms {
                     account: Arc::clone(account),
                     limits,
-                    mappings: before.mappings.clone(),
+                    mappings: if is_same_cluster {
+                        before.mappings.clone()
+                    } else {
+                        compile()
+                    },
                     stream_imports: before.stream_imports.clone(),
                     service_imports: Arc::clone(&before.service_imports),
                 };
             }
-            let is_global = account.name() == GLOBAL_ACCOUNT;
-            let global: &[Mapping] = if is_global { &access.mappings } else { &[] };
-            let mappings = listed.map_or(global, |listed| &listed.mappings);
             let find = |name: &str| {
                 let found = accounts.iter().find(|account| account.name() == name);
                 found.map(Arc::clone)
@@ -129,7 +184,7 @@ impl Config {
             Terms {
                 account: Arc::clone(account),
                 limits,
-                mappings: Mappings::new(mappings, &info.cluster).map(Arc::new),
+                mappings: compile(),
                 stream_imports: stream_imports.map(Arc::new),
                 service_imports: Arc::new(service_imports),
             }
@@ -139,15 +194,43 @@ impl Config {
             .map(|account| (Arc::clone(account.shared_name()), terms(account)))
             .collect();
         drop(listed);
+        let route_permissions = cluster.as_deref().and_then(|cluster| {
+            let ClusterSettings { import, export, .. } = cluster;
+            (import.is_some() || export.is_some()).then(|| {
+                Arc::new(CompiledPermissions::new(&Permissions {
+                    publish: import.clone().unwrap_or_default(),
+                    subscribe: export.clone().unwrap_or_default(),
+                    responses: None,
+                }))
+            })
+        });
         Self {
             generation,
             access_generation: unchanged.map_or(generation, |before| before.access_generation),
             by_name,
             info,
+            own_urls,
+            configured_name,
             limits,
             directory,
             accounts,
             access,
+            cluster,
+            route_permissions,
+        }
+    }
+
+    /// What it was made of.
+    pub(crate) fn reconfiguration(&self) -> Reconfiguration {
+        Reconfiguration {
+            info: ServerInfo {
+                connect_urls: self.own_urls.clone(),
+                cluster: self.configured_name.clone(),
+                ..self.info.clone()
+            },
+            limits: self.limits.clone(),
+            access: self.access.clone(),
+            cluster: self.cluster.as_deref().cloned(),
         }
     }
 

@@ -7,17 +7,22 @@ use std::time::{Duration, Instant};
 
 use natterjack_wire::client::{self, ServerInfo};
 use natterjack_wire::error::ErrorReply;
+use natterjack_wire::route::{self, RouteInfo};
 use parking_lot::{Mutex, RwLock};
 
 use crate::access::Access;
 use crate::account::Account;
 use crate::close_reason::CloseReason;
-use crate::config::{Adaptation, Config, Reconfiguration};
+use crate::config::{Adaptation, ClusterNews, Config, Reconfiguration};
 use crate::delivery::outbox::Outbox;
 use crate::delivery::transport::Transport;
 use crate::delivery::worker::Worker;
 use crate::limits::Limits;
 use crate::log_limit::LogLimit;
+use crate::mesh::Mesh;
+use crate::mesh::dial::DialId;
+use crate::mesh::roster::RouteConnection;
+use crate::mesh::settings::ClusterSettings;
 use crate::monitor::closed::ClosedConnections;
 use crate::monitor::connections::Connections;
 use crate::monitor::counters::{ServerCounters, Traffic, add, load};
@@ -27,6 +32,7 @@ use crate::monitor::{
     AccountSnapshot, ByKind, ClientFacts, ConnectionSnapshot, IndexCounters, Stop, Totals,
 };
 use crate::session::client::ClientSession;
+use crate::session::route::{RouteSession, public_info};
 use crate::system::{Report, Reports};
 
 /// What an engine is told at its start.
@@ -40,6 +46,28 @@ pub struct Settings {
     pub access: Access,
     /// Where all chance comes from: queue groups' choices, timers' jitter, hash seeds.
     pub seed: u64,
+    /// The cluster the server is in. With it go [`Engine::open_route`] and [`Engine::mesh`].
+    pub cluster: Option<ClusterSettings>,
+}
+
+/// What the shell knows of a new connection with another server.
+#[derive(Clone, Copy, Debug)]
+pub struct RoutePeer {
+    /// Where it comes from or goes to; `None` if there is no socket.
+    pub address: Option<SocketAddr>,
+    /// For INFO. Nobody signs it.
+    pub nonce: Nonce,
+    /// Who dialled.
+    pub direction: Direction,
+}
+
+/// Who dialled a connection with another server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The other one.
+    Accepted,
+    /// This one, because [`Mesh::poll_dials`] said so.
+    Dialled(DialId),
 }
 
 /// What the shell knows of a new connection.
@@ -115,6 +143,7 @@ pub struct Engine {
     unknown_client: Arc<ClientFacts>,
     next_id: AtomicU64,
     seeds: Mutex<fastrand::Rng>,
+    mesh: Option<Arc<Mesh>>,
     lame_duck: AtomicBool,
     refusals: Mutex<LogLimit>,
     calendar: OnceLock<Calendar>,
@@ -132,6 +161,7 @@ impl Engine {
             limits,
             access,
             seed,
+            cluster,
         } = settings;
         let closed = ClosedConnections::new(limits.closed_connections_max);
         let config = Config::new(
@@ -140,10 +170,18 @@ impl Engine {
                 info,
                 limits,
                 access,
+                cluster,
             },
+            None,
             None,
         );
         let global = Arc::clone(&config.accounts[0]);
+        let mut seeds = fastrand::Rng::with_seed(seed);
+        let mesh = config.cluster.as_ref().map(|cluster| {
+            let own_id = &config.info.server_id;
+            let system_account = config.directory.system_account();
+            Arc::new(Mesh::new(own_id, cluster, system_account, seeds.u64(..)))
+        });
         Arc::new(Self {
             counters: ServerCounters::default(),
             reports: Reports::default(),
@@ -159,7 +197,8 @@ impl Engine {
             connections: Connections::new(),
             closed,
             next_id: AtomicU64::new(1),
-            seeds: Mutex::new(fastrand::Rng::with_seed(seed)),
+            seeds: Mutex::new(seeds),
+            mesh,
             lame_duck: AtomicBool::new(false),
             refusals: Mutex::new(LogLimit::default()),
             calendar: OnceLock::new(),
@@ -195,6 +234,62 @@ impl Engine {
         session
     }
 
+    /// The other servers of the cluster, if this one is in any.
+    #[must_use]
+    pub fn mesh(&self) -> Option<&Mesh> {
+        self.mesh.as_deref()
+    }
+
+    /// Begins the session of a new connection with another server; its first words are written before this returns. If
+    /// nobody wants it any more, it is closed already. Returns `None` if the server is in no cluster.
+    #[must_use]
+    pub fn open_route(
+        self: &Arc<Self>,
+        peer: RoutePeer,
+        transport: Arc<dyn Transport>,
+        now: Instant,
+    ) -> Option<RouteSession> {
+        let mesh = Arc::clone(self.mesh.as_ref()?);
+        let cluster = Arc::clone(self.config().cluster.as_ref()?);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let outbox = Arc::new(Outbox::new(id, cluster.outbox_limits(), transport));
+        let connection = Arc::new(RouteConnection::new(Arc::clone(&outbox), peer.address));
+        let dial = match peer.direction {
+            Direction::Accepted => None,
+            Direction::Dialled(dial) => Some(dial),
+        };
+        // In the list first: whoever reconfigures after the session took its configuration finds it there.
+        let opened = mesh.open(&connection, dial);
+        let config = self.config();
+        let (purpose, refused) = match opened {
+            Ok(purpose) => (purpose, None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let session = RouteSession::new(
+            Arc::clone(self),
+            mesh,
+            config,
+            connection,
+            &peer,
+            purpose,
+            now,
+        )?;
+        match refused {
+            Some(reason) => outbox.close(reason),
+            None => session.greet(now),
+        }
+        Some(session)
+    }
+
+    /// Tells clients what has changed in the cluster, if anything has: each session finds out by itself. Not to be called
+    /// with the mesh locked.
+    pub(crate) fn announce_mesh(&self, now: Instant) {
+        if self.mesh.as_ref().is_some_and(|mesh| mesh.take_news()) {
+            let _one_after_another = self.reconfiguring.lock();
+            drop(self.put_in_force(self.config().reconfiguration(), now));
+        }
+    }
+
     /// Replaces the configuration.
     ///
     /// New connections go by it at once; each open one changes over in its own task, which is woken, before its next
@@ -205,10 +300,28 @@ impl Engine {
     /// half there is finished under the bounds it began with. Linear in the connections.
     pub fn reconfigure(&self, reconfiguration: Reconfiguration, now: Instant) -> Adaptation {
         let _one_after_another = self.reconfiguring.lock();
+        self.put_in_force(reconfiguration, now)
+    }
+
+    fn put_in_force(&self, reconfiguration: Reconfiguration, now: Instant) -> Adaptation {
+        let former = self.config();
+        if let (Some(mesh), Some(cluster)) = (&self.mesh, &reconfiguration.cluster)
+            && former.cluster.as_deref() != Some(cluster)
+        {
+            mesh.adapt(cluster, former.directory.system_account(), now);
+        }
+        let news = self.mesh.as_ref().map(|mesh| {
+            mesh.take_news();
+            ClusterNews {
+                name: mesh.name().0,
+                urls: mesh.client_urls(),
+            }
+        });
         let config = Arc::new(Config::new(
             self.generation() + 1,
             reconfiguration,
-            Some(&self.config()),
+            Some(&former),
+            news,
         ));
         let (generation, connections_max) = (config.generation, config.limits.connections_max);
         self.closed.set_max(config.limits.closed_connections_max);
@@ -238,6 +351,7 @@ impl Engine {
             let count = surplus.len();
             tracing::info!("Closed {count} connections to fall within max_connections");
         }
+        outboxes.extend(self.route_outboxes());
         outboxes.iter().for_each(|outbox| outbox.wake());
         Adaptation::new(generation, outboxes)
     }
@@ -245,21 +359,17 @@ impl Engine {
     /// The configuration in force, to be changed and given to [`reconfigure`](Self::reconfigure).
     #[must_use]
     pub fn configuration(&self) -> Reconfiguration {
-        let config = self.config();
-        Reconfiguration {
-            info: config.info.clone(),
-            limits: config.limits.clone(),
-            access: config.access.clone(),
-        }
+        self.config().reconfiguration()
     }
 
     /// Whether every open session goes by this configuration or a later one. Linear in the connections; to
     /// wait for it, await the [`Adaptation`].
     #[must_use]
     pub fn is_adapted(&self, generation: u64) -> bool {
-        self.connections
-            .iter()
-            .all(|open| open.outbox().is_adapted(generation))
+        let is_adapted = |outbox: &Arc<Outbox>| outbox.is_adapted(generation);
+        let mut clients = self.connections.iter();
+        clients.all(|open| is_adapted(open.outbox()))
+            && self.route_outboxes().iter().all(is_adapted)
     }
 
     /// Connections that are open.
@@ -391,6 +501,15 @@ impl Engine {
         for open in self.connections.iter() {
             self.announce_to(&config, &open, now);
         }
+        if let (Some(mesh), Some(cluster)) = (&self.mesh, &config.cluster) {
+            let mut text = Vec::new();
+            let info = RouteInfo {
+                ldm: true,
+                ..public_info(&config, cluster, &mesh.name())
+            };
+            route::info(&mut text, &info);
+            mesh.tell_peers(&text);
+        }
     }
 
     /// Tells one client that listens that it had better go. Returns whether it was there.
@@ -435,13 +554,25 @@ impl Engine {
         self.connections
             .iter()
             .for_each(|open| open.outbox().wake());
+        (self.route_outboxes().iter()).for_each(|outbox| outbox.wake());
     }
 
-    /// Closes all connections.
+    /// Closes all connections, also those with other servers; none of these is dialled again.
     pub fn close_all(&self, reason: CloseReason) {
         self.connections
             .iter()
             .for_each(|open| open.outbox().close(reason));
+        if let Some(mesh) = &self.mesh {
+            mesh.close(reason);
+        }
+    }
+
+    fn route_outboxes(&self) -> Vec<Arc<Outbox>> {
+        let connections = self.mesh.as_ref().map(|mesh| mesh.connections());
+        let connections = connections.into_iter().flatten();
+        connections
+            .map(|connection| Arc::clone(connection.outbox()))
+            .collect()
     }
 
     pub(crate) fn config(&self) -> Arc<Config> {

@@ -114,6 +114,7 @@ fn play(input: &[u8], choices: u64, pieces: Option<&mut fastrand::Rng>, now: Ins
         limits: limits(choices),
         access: access(choices),
         seed: 1,
+        cluster: None,
     });
     let mut worker = engine.worker();
     let mut client = Client::open(&engine, now);

@@ -23,7 +23,6 @@ mod exchange;
 pub mod fuzzing;
 mod limits;
 mod log_limit;
-#[expect(dead_code, reason = "sessions of routes, which use it, come next")]
 mod mesh;
 mod monitor;
 mod session;
@@ -41,18 +40,23 @@ pub use config::{Adaptation, Reconfiguration};
 pub use delivery::outbox::{Outbox, Status};
 pub use delivery::transport::Transport;
 pub use delivery::worker::Worker;
-pub use engine::{Engine, Nonce, Peer, Settings, Trust};
+pub use engine::{Direction, Engine, Nonce, Peer, RoutePeer, Settings, Trust};
 pub use exchange::{Headers, LatencyOutcome, LatencyReport, TransformProblem};
 pub use limits::{
     CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BUFFER_BYTES, STALL_MAX, UNRESPONSIVE_AFTER,
     WriteTimeout,
 };
+pub use mesh::dial::{Dial, DialId, Target};
+pub use mesh::settings::{ClusterLimits, ClusterLogin, ClusterSettings, Seed};
+pub use mesh::{Mesh, MeshSnapshot, PeerSnapshot};
 pub use monitor::{
     AccountSnapshot, ByKind, ClientFacts, ConnectionKind, ConnectionSnapshot, IndexCounters,
     PeerCertificate, Stop, SubscriptionFilter, SubscriptionSnapshot, TlsFacts, Totals,
 };
 pub use natterjack_subject::is_valid_pattern;
 pub use natterjack_wire::client::ServerInfo;
+pub use natterjack_wire::route::Compression;
 pub use session::client::{ClientSession, Label};
+pub use session::route::RouteSession;
 pub use session::{Session, Step};
 pub use system::{REPORT_BYTES_MAX, REPORTS_MAX, Report, SystemConnection, SystemMessage};

@@ -80,6 +80,7 @@ impl Bench {
             limits: Limits::default(),
             access,
             seed: 1,
+            cluster: None,
         });
         #[expect(
             clippy::disallowed_methods,

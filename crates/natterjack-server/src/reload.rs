@@ -67,6 +67,7 @@ impl Server {
                 info: server_info(&new, self.server_id(), self.client_addr().port()),
                 limits: new.limits(),
                 access: new.access(),
+                cluster: None,
             },
             now(),
         );

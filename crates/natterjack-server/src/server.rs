@@ -177,6 +177,7 @@ impl Server {
             limits: options.limits(),
             access: options.access(),
             seed: fastrand::u64(..),
+            cluster: None,
         });
         let has_system =
             !options.no_system_account || options.authorization.system_account.is_some();

@@ -29,6 +29,7 @@ pub use self::exchange::{
     ServiceExport, ServiceImport, StreamExport, StreamImport,
 };
 pub use self::mapping::{Destination, Mapping, MappingProblem};
+pub(crate) use self::password::{Compared, compare};
 pub use self::password::{PasswordCheck, is_bcrypt};
 pub(crate) use self::permissions::CompiledPermissions;
 pub use self::problems::{AccessProblem, Owner, Place, Side};

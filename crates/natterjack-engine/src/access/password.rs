@@ -65,6 +65,25 @@ impl fmt::Debug for PasswordCheck {
     }
 }
 
+/// What comes of comparing a secret with one that is configured.
+pub(crate) enum Compared {
+    Same,
+    Different,
+    /// That takes a while.
+    Later(PasswordCheck),
+}
+
+/// Compares `given` with the secret that is stored, in clear text or as a hash.
+pub(crate) fn compare(stored: &Secret, given: &str) -> Compared {
+    if is_bcrypt(stored.expose()) {
+        Compared::Later(PasswordCheck::new(stored, given))
+    } else if same(stored, given) {
+        Compared::Same
+    } else {
+        Compared::Different
+    }
+}
+
 /// Whether `given` is the secret that is stored, in clear text or as a hash.
 pub(super) fn same(stored: &Secret, given: &str) -> bool {
     let stored = stored.expose();

@@ -81,7 +81,6 @@ pub(crate) enum Origin<'a> {
     Here,
     /// A peer sent it, for those outside of queue groups and for one member of each of these. No peer gets it: a message
     /// takes one hop.
-    #[expect(dead_code, reason = "sessions of routes come next")]
     Peer(Queues<'a>),
 }
 

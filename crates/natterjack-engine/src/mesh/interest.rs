@@ -122,13 +122,13 @@ impl LocalInterest {
         has_more
     }
 
-    /// `link` is to hear of what another filter lets through: it is told what it was not told before, and that of what
-    /// it must not know any more there is nothing left.
+    /// What `link` hears of has been [decided anew](RouteLink::set_filter): it is told what it was not told before, and
+    /// that of what it must not know any more there is nothing left. What changed in between may be told twice.
     pub(crate) fn refilter(
         &self,
         account: &str,
         link: &Arc<RouteLink>,
-        filter: Option<Arc<InterestFilter>>,
+        former: Option<&InterestFilter>,
     ) {
         let mut state = self.state.lock();
         let State {
@@ -141,14 +141,10 @@ impl LocalInterest {
             .iter()
             .find(|attached| Arc::ptr_eq(&attached.link, link))
             .map_or(0, |attached| attached.told);
-        let could: Vec<bool> = entries[..told]
-            .iter()
-            .map(|entry| entry.subscribers > 0 && link.may_announce(&entry.subject))
-            .collect();
-        link.set_filter(filter);
         text.clear();
-        for (entry, could) in entries.iter().zip(could) {
-            let can = entry.subscribers > 0 && link.may_announce(&entry.subject);
+        for entry in entries[..told].iter().filter(|entry| entry.subscribers > 0) {
+            let could = former.is_none_or(|former| former(&entry.subject));
+            let can = link.may_announce(&entry.subject);
             match (could, can) {
                 (false, true) => entry.announce(account, link, text),
                 (true, false) => entry.revoke(account, link, text),

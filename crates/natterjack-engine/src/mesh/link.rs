@@ -54,9 +54,12 @@ impl RouteLink {
         filter.as_ref().is_none_or(|filter| filter(subject))
     }
 
-    /// From now on the peer is told of what another filter lets through. To be called by
-    /// [`LocalInterest::refilter`](super::interest::LocalInterest::refilter) only, so that it hears of the difference.
-    pub(super) fn set_filter(&self, filter: Option<Arc<InterestFilter>>) {
-        *self.filter.write() = filter;
+    /// From now on the peer is told of what another filter lets through; returns the one before. It hears of the
+    /// difference by [`LocalInterest::refilter`](super::interest::LocalInterest::refilter) for each account.
+    pub(crate) fn set_filter(
+        &self,
+        filter: Option<Arc<InterestFilter>>,
+    ) -> Option<Arc<InterestFilter>> {
+        std::mem::replace(&mut *self.filter.write(), filter)
     }
 }

@@ -1,9 +1,839 @@
-//! The servers of a cluster: what they know of each other, and what they tell each other.
+//! The servers of a cluster: who is connected with whom, and what they know of each other.
 //!
-//! Every server has a connection to every other one, and a message takes one hop. An account has an index of what
-//! its own subscribers want and one of what peers want ([`remote`]); peers are told of changes in the first
-//! ([`interest`]) and tell of theirs, which the session of their connection puts into the second.
+//! Every server has connections with every other one, and a message takes one hop. What is decided about that is
+//! decided here, under one lock that is held for small things only and never while messages are delivered.
+//!
+//! # Who is there
+//! A **peer** is known by its id, which is new at every start. It is connected by several connections: those of the
+//! *pool*, which share the accounts (account `a` is told of on the one with the number
+//! [`pool_index`](natterjack_wire::route::pool_index)`(a, size)`, where each side reckons with its own size), and one
+//! for each account that has one to itself. [`roster`] is the list of them. A connection enters it when its session
+//! has read the peer's INFO ([`Mesh::register`]), and leaves it when it ends ([`Mesh::unregister`]); between the two
+//! its session announces interest on it and takes the peer's.
+//!
+//! # Who dials
+//! [`dial`] has the plan: what should be there and is not gets dialled. The shell asks for it
+//! ([`Mesh::poll_dials`]), opens the connections, and says what became of them.
+//!
+//! # Two that dial each other
+//! Both may find that they have two connections for one place. Which of them stays must be decided alike on both
+//! sides, or none does. Who has dialled a connection puts it into a place in its own list before it tells the other
+//! side which, so that an incoming one for a place that is taken by one that was dialled here, and on which the peer
+//! has not answered yet, means: over there it is the same the other way round. Then the one that was dialled by the
+//! server with the greater id stays. nats-server drops both, and both sides try again after chance times. If, however,
+//! the peer has answered before, it must have lost a connection that is still thought to be there: it is asked for
+//! a sign of life, and the new one is refused, as nats-server does; the peer tries again.
+//!
+//! # What is passed on
+//! Whoever lets a peer in tells all others of it (gossip), and they dial it. An INFO says by its `gossip_mode` whether
+//! the one who dials because of it makes that happen again (route protocol, section 7).
+//!
+//! # Interest
+//! An account has an index of what its own subscribers want and one of what peers want ([`remote`]). Peers are told of
+//! changes in the first ([`interest`]) on the [`link`] that serves the account, and tell of theirs, which the session
+//! of their connection puts into the second.
+//!
+//! # Locks
+//! The mesh's, then that of an account's interest, then an outbox's; never the other way round. What changes for
+//! clients (other servers' addresses, the cluster's name) is only noted under the lock, and announced after it.
 
+pub(crate) mod dial;
 pub(crate) mod interest;
 pub(crate) mod link;
 pub(crate) mod remote;
+pub(crate) mod roster;
+pub(crate) mod settings;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+use std::time::Instant;
+
+use natterjack_wire::route::{GossipMode, RouteInfo};
+use parking_lot::Mutex;
+
+use self::dial::{Dial, DialId, DialPlan, Ended, Purpose, Target};
+use self::roster::{Member, Roster, RouteConnection};
+use self::settings::ClusterSettings;
+use crate::close_reason::CloseReason;
+
+/// What a server knows of its cluster, and wants of it.
+pub struct Mesh {
+    own_id: Arc<str>,
+    state: Mutex<State>,
+    /// What clients are told has changed.
+    has_news: AtomicBool,
+}
+
+struct State {
+    settings: Arc<ClusterSettings>,
+    name: Arc<str>,
+    /// The name was made up.
+    is_dynamic: bool,
+    /// Accounts with connections of their own.
+    accounts: Vec<Arc<str>>,
+    /// All that are open, also in the handshake.
+    connections: BTreeMap<u64, Arc<RouteConnection>>,
+    roster: Roster,
+    plan: DialPlan,
+    is_closing: bool,
+    waker: Option<Waker>,
+}
+
+/// What a session asks for when it has read its peer's INFO.
+pub(crate) struct Claim<'a> {
+    pub(crate) connection: &'a Arc<RouteConnection>,
+    /// What the peer said of itself, with an address in `ip`.
+    pub(crate) info: &'a RouteInfo,
+    /// What it was dialled for, if it was.
+    pub(crate) dialled: Option<(DialId, &'a Purpose)>,
+    /// The account it is for.
+    pub(crate) account: Option<&'a Arc<str>>,
+}
+
+/// Which of a peer's connections one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Among those that share the accounts.
+    pub(crate) index: u32,
+    /// Whether others share with it.
+    pub(crate) has_pool: bool,
+}
+
+/// Why a connection is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// There is one already; nothing is said of it.
+    Duplicate,
+    DedicatedImpossible,
+    UnexpectedPoolIndex {
+        index: i64,
+    },
+    InvalidPoolIndex {
+        index: i64,
+        pool_size: i64,
+    },
+    NoRouteForAccount,
+}
+
+/// What comes of two names of one cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NameVerdict {
+    Same,
+    /// This server took the other's.
+    Adopted,
+    /// Nobody gives in; what the name is here.
+    Conflict(Arc<str>),
+}
+
+/// How this server is connected, for monitoring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshSnapshot {
+    /// The cluster's name.
+    pub name: String,
+    /// Whether it was made up.
+    pub is_dynamic: bool,
+    /// The peers, by their id.
+    pub peers: Vec<PeerSnapshot>,
+}
+
+/// A server that is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSnapshot {
+    /// New at every start.
+    pub id: String,
+    /// What its operator calls it.
+    pub name: String,
+    /// Numbers of the connections that share the accounts; `None` where one is missing.
+    pub shared: Vec<Option<u64>>,
+    /// Accounts that have a connection to themselves, and its number.
+    pub dedicated: Vec<(String, u64)>,
+    /// Whether this server keeps trying to be connected with it.
+    pub is_explicit: bool,
+}
+
+/// Connections that share the accounts of one peer. One that wants more would have this server dial it as often.
+const POOL_SIZE_MAX: u32 = 128;
+
+/// As long as nats-server's.
+const MADE_UP_NAME_LEN: usize = 22;
+
+impl Mesh {
+    pub(crate) fn new(
+        own_id: &str,
+        settings: &Arc<ClusterSettings>,
+        system_account: &Arc<str>,
+        seed: u64,
+    ) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let is_dynamic = settings.name.is_empty();
+        let name: String = if is_dynamic {
+            (0..MADE_UP_NAME_LEN).map(|_| rng.alphanumeric()).collect()
+        } else {
+            settings.name.clone()
+        };
+        tracing::info!("Cluster name is {name}");
+        if is_dynamic {
+            tracing::warn!("Cluster name was dynamically generated, consider setting one");
+        }
+        let mut state = State {
+            settings: Arc::clone(settings),
+            name: name.into(),
+            is_dynamic,
+            accounts: Vec::new(),
+            connections: BTreeMap::new(),
+            roster: Roster::default(),
+            plan: DialPlan::new(rng.u64(..)),
+            is_closing: false,
+            waker: None,
+        };
+        state.adapt(settings, system_account, None);
+        Self {
+            own_id: own_id.into(),
+            state: Mutex::new(state),
+            has_news: AtomicBool::new(true),
+        }
+    }
+
+    /// Moves what is to be dialled now into `dials`; `waker` is called when there is more, or when
+    /// [`next_dial_at`](Self::next_dial_at) has become earlier. Each must be given to
+    /// [`Engine::open_route`](crate::Engine::open_route) or [`dial_failed`](Self::dial_failed).
+    pub fn poll_dials(&self, now: Instant, waker: &Waker, dials: &mut Vec<Dial>) {
+        let mut state = self.state.lock();
+        if state.is_closing {
+            return;
+        }
+        let is_tls = state.settings.is_tls;
+        state.plan.poll(now, is_tls, dials);
+        state.waker = Some(waker.clone());
+    }
+
+    /// When there is something to dial next, as of now.
+    #[must_use]
+    pub fn next_dial_at(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        if state.is_closing {
+            return None;
+        }
+        state.plan.next()
+    }
+
+    /// Nobody was reached; it is tried again by the rules.
+    pub fn dial_failed(&self, id: DialId, error: &dyn Display, now: Instant) {
+        let mut state = self.state.lock();
+        let failed = state.plan.failed(id, now);
+        state.wake();
+        drop(state);
+        match failed {
+            Some((attempts, true)) => {
+                tracing::error!("Error trying to connect to route (attempt {attempts}): {error}");
+            }
+            Some((attempts, false)) => {
+                tracing::debug!("Error trying to connect to route (attempt {attempts}): {error}");
+            }
+            None => {}
+        }
+    }
+
+    /// A seed, by its number in [`ClusterSettings::seeds`], stands for these servers from now on. What was
+    /// dialled for others stays open, and is not dialled again.
+    pub fn set_seed_targets(&self, seed: usize, targets: &[Target], now: Instant) {
+        let mut state = self.state.lock();
+        let State {
+            settings,
+            accounts,
+            plan,
+            ..
+        } = &mut *state;
+        if let Some(seed) = settings.seeds.get(seed) {
+            plan.set_targets(seed, targets, accounts, Some(now));
+        }
+        state.wake();
+    }
+
+    /// How this server is connected.
+    #[must_use]
+    pub fn snapshot(&self) -> MeshSnapshot {
+        let state = self.state.lock();
+        let peers = state.roster.peers().map(|(id, peer)| PeerSnapshot {
+            id: id.to_string(),
+            name: peer.name.clone(),
+            shared: (peer.slots.iter())
+                .map(|slot| slot.as_ref().map(|member| member.connection.id()))
+                .collect(),
+            dedicated: (peer.dedicated.iter())
+                .map(|(account, member)| (account.to_string(), member.connection.id()))
+                .collect(),
+            is_explicit: state.plan.is_explicit(id),
+        });
+        MeshSnapshot {
+            name: state.name.to_string(),
+            is_dynamic: state.is_dynamic,
+            peers: peers.collect(),
+        }
+    }
+
+    /// Id of this server.
+    pub(crate) fn own_id(&self) -> &str {
+        &self.own_id
+    }
+
+    /// The cluster's name, and whether it was made up.
+    pub(crate) fn name(&self) -> (Arc<str>, bool) {
+        let state = self.state.lock();
+        (Arc::clone(&state.name), state.is_dynamic)
+    }
+
+    /// Accounts that have connections to themselves.
+    pub(crate) fn dedicated_accounts(&self) -> Vec<Arc<str>> {
+        self.state.lock().accounts.clone()
+    }
+
+    /// A peer will have a connection for one account: so has this server from now on.
+    pub(crate) fn dedicate(&self, account: &str, now: Instant) {
+        let mut state = self.state.lock();
+        let is_known = state.accounts.iter().any(|known| **known == *account);
+        if !is_known && state.settings.pool_size > 0 {
+            state.accounts.push(account.into());
+            let State { plan, accounts, .. } = &mut *state;
+            plan.set_accounts(accounts, Some(now));
+            state.wake();
+            // Other sessions find out that they serve the account no more.
+            self.has_news.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a connection is with this peer.
+    pub(crate) fn is_with(&self, peer: &str, connection: u64) -> bool {
+        self.state
+            .lock()
+            .roster
+            .member_mut(peer, connection)
+            .is_some()
+    }
+
+    /// Whether what clients are told has changed since the last call.
+    pub(crate) fn take_news(&self) -> bool {
+        self.has_news.load(Ordering::Relaxed) && self.has_news.swap(false, Ordering::Relaxed)
+    }
+
+    /// Addresses of other servers for clients, in order.
+    pub(crate) fn client_urls(&self) -> Vec<String> {
+        let state = self.state.lock();
+        let peers = state.roster.peers();
+        let mut urls: Vec<String> = peers
+            .flat_map(|(_, peer)| peer.client_urls.iter().cloned())
+            .collect();
+        urls.sort_unstable();
+        urls.dedup();
+        urls
+    }
+
+    /// A connection is open. Returns what it was dialled for; an error if nobody wants it any more.
+    pub(crate) fn open(
+        &self,
+        connection: &Arc<RouteConnection>,
+        dial: Option<DialId>,
+    ) -> Result<Option<Purpose>, CloseReason> {
+        let mut state = self.state.lock();
+        state
+            .connections
+            .insert(connection.id(), Arc::clone(connection));
+        if state.is_closing {
+            return Err(CloseReason::ServerShutdown);
+        }
+        match dial {
+            None => Ok(None),
+            Some(id) => {
+                let purpose = state.plan.purpose(id);
+                purpose.map(Some).ok_or(CloseReason::RouteRemoved)
+            }
+        }
+    }
+
+    /// Outboxes of all connections.
+    pub(crate) fn connections(&self) -> Vec<Arc<RouteConnection>> {
+        self.state.lock().connections.values().cloned().collect()
+    }
+
+    /// Nobody is dialled any more, and all connections are closed.
+    pub fn close(&self, reason: CloseReason) {
+        let mut state = self.state.lock();
+        state.is_closing = true;
+        let connections: Vec<_> = state.connections.values().cloned().collect();
+        drop(state);
+        connections
+            .iter()
+            .for_each(|connection| connection.outbox().close(reason));
+    }
+
+    /// Compares a peer's name for the cluster with this server's, and gives in if that is to be done (route protocol,
+    /// section 8). Connections with others than `peer` are closed then.
+    pub(crate) fn negotiate_name(&self, theirs: &str, is_dynamic: bool, peer: &str) -> NameVerdict {
+        let mut state = self.state.lock();
+        if *state.name == *theirs {
+            return NameVerdict::Same;
+        }
+        let gives_in = state.is_dynamic && (!is_dynamic || *state.name < *theirs);
+        if !gives_in {
+            return NameVerdict::Conflict(Arc::clone(&state.name));
+        }
+        state.name = theirs.into();
+        state.is_dynamic = is_dynamic;
+        self.has_news.store(true, Ordering::Relaxed);
+        let others = state.roster.peers().filter(|(id, _)| ***id != *peer);
+        let others = others.flat_map(|(_, peer)| peer.members());
+        for member in others {
+            member
+                .connection
+                .outbox()
+                .close(CloseReason::ClusterNameConflict);
+        }
+        drop(state);
+        tracing::info!("Cluster name updated to {theirs}");
+        NameVerdict::Adopted
+    }
+
+    /// A connection turned out to go to this very server.
+    pub(crate) fn met_self(&self, dial: DialId) {
+        self.state.lock().plan.is_self(dial);
+    }
+
+    /// Lets a connection in. `greet` is called with its place before anything else is written to it.
+    pub(crate) fn register(
+        &self,
+        claim: &Claim<'_>,
+        now: Instant,
+        greet: &mut dyn FnMut(Place),
+    ) -> Result<Place, Refusal> {
+        let mut state = self.state.lock();
+        let id: Arc<str> = claim.info.server_id.as_str().into();
+        if let Some((dial, _)) = claim.dialled {
+            state.plan.identified(dial, &id);
+        }
+        if state.is_closing {
+            return Err(Refusal::Duplicate);
+        }
+        let place = state.place(&self.own_id, &id, claim)?;
+        greet(place);
+        self.admit(&mut state, &id, claim, place, now);
+        state.wake();
+        Ok(place)
+    }
+
+    /// Enters a connection and does what follows from it.
+    fn admit(
+        &self,
+        state: &mut State,
+        id: &Arc<str>,
+        claim: &Claim<'_>,
+        place: Place,
+        now: Instant,
+    ) {
+        let info = claim.info;
+        let others = state.roster.peers().filter(|(other, _)| *other != id);
+        let has_others = others.count() > 0;
+        let own_size = state.settings.pool_size;
+        let no_advertise = state.settings.no_advertise;
+        let peer = state.roster.enter(id, &info.server_name, place.has_pool);
+        let member = Member {
+            connection: Arc::clone(claim.connection),
+            dial: claim.dialled.map(|(dial, _)| dial),
+            is_confirmed: false,
+        };
+        let is_first = match claim.account {
+            Some(account) => {
+                peer.dedicated.insert(Arc::clone(account), member);
+                true
+            }
+            None => {
+                let is_first = peer.shared().next().is_none();
+                let size = if place.has_pool {
+                    effective_size(own_size, info.route_pool_size)
+                } else {
+                    1
+                };
+                if peer.slots.len() < size as usize {
+                    peer.slots.resize_with(size as usize, || None);
+                }
+                peer.slots[place.index as usize] = Some(member);
+                if is_first && !no_advertise && !info.ldm {
+                    peer.client_urls.clone_from(&info.connect_urls);
+                    if !peer.client_urls.is_empty() {
+                        self.has_news.store(true, Ordering::Relaxed);
+                    }
+                }
+                is_first
+            }
+        };
+        let account = claim.account.map(|account| &**account);
+        let is_missing = peer.is_missing(account);
+        state.plan.postpone(id, account, is_missing, now);
+        if is_first && has_others {
+            state.pass_on(id, claim);
+        }
+    }
+
+    /// The peer has answered on a connection after it was let in: it has let it in as well.
+    pub(crate) fn confirm(&self, peer: &str, connection: &RouteConnection, now: Instant) {
+        let mut state = self.state.lock();
+        let Some(member) = state.roster.member_mut(peer, connection.id()) else {
+            return;
+        };
+        if std::mem::replace(&mut member.is_confirmed, true) {
+            return;
+        }
+        let Some(dial) = member.dial else {
+            return;
+        };
+        let account = state.plan.purpose(dial).and_then(|purpose| purpose.account);
+        let is_missing = state.roster.is_missing(peer, account.as_deref());
+        state.plan.ended(dial, Ended::Confirmed, is_missing, now);
+        state.wake();
+    }
+
+    /// A connection has ended, whether it was let in or not. `peer` is who it was with, as far as known.
+    pub(crate) fn unregister(
+        &self,
+        connection: &RouteConnection,
+        peer: Option<&str>,
+        account: Option<&str>,
+        dialled: Option<DialId>,
+        fate: Fate,
+        now: Instant,
+    ) {
+        let mut state = self.state.lock();
+        if state.connections.remove(&connection.id()).is_none() {
+            return;
+        }
+        let removed = peer.and_then(|peer| state.roster.remove(peer, connection.id()));
+        if removed
+            .as_ref()
+            .is_some_and(|removed| !removed.client_urls.is_empty())
+        {
+            self.has_news.store(true, Ordering::Relaxed);
+        }
+        if let Some(dial) = dialled {
+            let is_missing = peer.is_none_or(|peer| state.roster.is_missing(peer, account));
+            let ended = match fate {
+                Fate::Lost => Ended::Lost,
+                Fate::Superfluous => Ended::Superfluous,
+                Fate::Impossible => Ended::Impossible,
+            };
+            state.plan.ended(dial, ended, is_missing, now);
+        }
+        if let (Some(removed), Some(peer)) = (removed, peer) {
+            state.plan.lost(peer, account, removed.is_last, now);
+        }
+        state.wake();
+    }
+
+    /// A peer told of another server.
+    pub(crate) fn hear_of(&self, info: &RouteInfo, teller_has_pool: bool, now: Instant) {
+        let mut state = self.state.lock();
+        let State {
+            settings,
+            accounts,
+            roster,
+            plan,
+            ..
+        } = &mut *state;
+        if *info.server_id == *self.own_id
+            || settings.pool_size == 0 && !info.route_account.is_empty()
+        {
+            return;
+        }
+        let account = match info.route_account.as_str() {
+            "" => None,
+            name => match accounts.iter().find(|account| ***account == *name) {
+                Some(account) => Some(Arc::clone(account)),
+                None => return,
+            },
+        };
+        let peer = roster.peer(&info.server_id);
+        let is_there = peer.is_some_and(|peer| match &account {
+            Some(account) => peer.dedicated.contains_key(account) || !peer.has_pool,
+            None => peer.shared().next().is_some(),
+        });
+        let Some((host, port)) = parse_url(&info.ip) else {
+            drop(state);
+            tracing::error!("Error parsing URL from INFO: {:?}", info.ip);
+            return;
+        };
+        if is_there || plan.is_target(&info.host, info.port) || plan.is_target(host, info.port) {
+            return;
+        }
+        let login = if info.auth_required {
+            settings.login.clone()
+        } else {
+            None
+        };
+        let target = Target {
+            host: host.to_owned(),
+            port,
+            tls_name: None,
+        };
+        let mut lanes = vec![account];
+        if !teller_has_pool && lanes[0].is_none() {
+            // Who knows nothing of pools does not tell of each account.
+            lanes.extend(accounts.iter().cloned().map(Some));
+        }
+        let id: Arc<str> = info.server_id.as_str().into();
+        plan.learn(&id, target, login, lanes, info.gossip_mode, now);
+        state.wake();
+    }
+
+    /// A peer is about to let its clients go: nobody is to be sent there.
+    pub(crate) fn hear_of_lame_duck(&self, peer: &str) {
+        let mut state = self.state.lock();
+        if let Some(peer) = state.roster.peer_mut(peer)
+            && !std::mem::take(&mut peer.client_urls).is_empty()
+        {
+            self.has_news.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells every peer something, once.
+    pub(crate) fn tell_peers(&self, line: &[u8]) {
+        let state = self.state.lock();
+        let spokesmen = state
+            .roster
+            .peers()
+            .filter_map(|(_, peer)| peer.spokesman());
+        spokesmen.for_each(|member| member.connection.tell(line));
+    }
+
+    /// Goes by other settings. Connections that are not wanted any more are closed.
+    pub(crate) fn adapt(
+        &self,
+        settings: &ClusterSettings,
+        system_account: &Arc<str>,
+        now: Instant,
+    ) {
+        let settings = &Arc::new(settings.clone());
+        let mut state = self.state.lock();
+        if !settings.name.is_empty() && *state.name != *settings.name {
+            state.name = settings.name.as_str().into();
+            tracing::info!("Cluster name updated to {}", state.name);
+            self.has_news.store(true, Ordering::Relaxed);
+        }
+        state.is_dynamic &= settings.name.is_empty();
+        if settings.no_advertise != state.settings.no_advertise {
+            self.has_news.store(true, Ordering::Relaxed);
+        }
+        state.adapt(settings, system_account, Some(now));
+        state.wake();
+    }
+}
+
+/// How a connection ended, as far as it matters for whether it is dialled again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Lost,
+    /// There was one already.
+    Superfluous,
+    /// It cannot be between these two servers.
+    Impossible,
+}
+
+impl State {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Finds out which place a connection takes, and makes room there if it is to be preferred to what is there.
+    fn place(&mut self, own_id: &str, id: &str, claim: &Claim<'_>) -> Result<Place, Refusal> {
+        let info = claim.info;
+        let own_size = self.settings.pool_size;
+        let has_pool = info.route_pool_size > 0 && own_size > 0;
+        let size = effective_size(own_size, info.route_pool_size);
+        let index = info.route_pool_idx;
+        if !has_pool {
+            if claim.account.is_some() {
+                return Err(Refusal::DedicatedImpossible);
+            }
+        } else if claim.dialled.is_some() {
+            if index != 0 {
+                return Err(Refusal::UnexpectedPoolIndex { index });
+            }
+        } else if !(0..i64::from(size)).contains(&index) {
+            let pool_size = info.route_pool_size;
+            return Err(Refusal::InvalidPoolIndex { index, pool_size });
+        }
+        let peer = self.roster.peer_mut(id);
+        if let Some(account) = claim.account {
+            if !self.accounts.contains(account) {
+                return Err(Refusal::NoRouteForAccount);
+            }
+            let member = peer.and_then(|peer| peer.dedicated.get_mut(account));
+            if let Some(member) = member {
+                member.give_way(own_id, id, claim)?;
+            }
+            return Ok(Place {
+                index: 0,
+                has_pool: true,
+            });
+        }
+        let Some(peer) = peer.filter(|peer| peer.shared().next().is_some()) else {
+            return Ok(Place {
+                index: if has_pool { index as u32 } else { 0 },
+                has_pool,
+            });
+        };
+        if !has_pool {
+            // Nobody says into which place a connection was put; as nats-server does, the first one stays.
+            return Err(Refusal::Duplicate);
+        }
+        let index = if claim.dialled.is_some() {
+            let free = peer.slots.iter().position(Option::is_none);
+            let beyond = (peer.slots.len() < size as usize).then_some(peer.slots.len());
+            free.or(beyond).ok_or(Refusal::Duplicate)?
+        } else {
+            if let Some(Some(member)) = peer.slots.get_mut(index as usize) {
+                member.give_way(own_id, id, claim)?;
+            }
+            index as usize
+        };
+        Ok(Place {
+            index: index as u32,
+            has_pool,
+        })
+    }
+
+    /// Tells the other peers of a new one (route protocol, section 7).
+    fn pass_on(&self, id: &Arc<str>, claim: &Claim<'_>) {
+        let (is_dialled, is_explicit, gossip) = match claim.dialled {
+            None => (false, false, GossipMode::Default),
+            Some((_, purpose)) => (true, purpose.is_explicit, purpose.gossip),
+        };
+        let is_heard_of = is_dialled && !is_explicit;
+        if is_heard_of && gossip != GossipMode::Override
+            || claim.info.gossip_mode == GossipMode::Disabled
+        {
+            return;
+        }
+        let account = claim.account.map_or_else(String::new, ToString::to_string);
+        let line = |gossip_mode| {
+            let mut line = b"INFO ".to_vec();
+            RouteInfo {
+                nonce: String::new(),
+                route_account: account.clone(),
+                gossip_mode,
+                ..claim.info.clone()
+            }
+            .write_json(&mut line);
+            line.extend_from_slice(b"\r\n");
+            line
+        };
+        for (other, peer) in self.roster.peers() {
+            if other == id || claim.account.is_some() && !peer.has_pool {
+                continue;
+            }
+            let dedicated = claim
+                .account
+                .and_then(|account| peer.dedicated.get(account));
+            let Some(member) = dedicated.or_else(|| peer.spokesman()) else {
+                continue;
+            };
+            let mode = match (is_dialled, is_explicit) {
+                (true, true) => GossipMode::Override,
+                (true, false) => GossipMode::Default,
+                (false, _) if self.plan.is_explicit(other) => GossipMode::Override,
+                (false, _) => GossipMode::Disabled,
+            };
+            member.connection.tell(&line(mode));
+        }
+    }
+
+    fn adapt(
+        &mut self,
+        settings: &Arc<ClusterSettings>,
+        system_account: &Arc<str>,
+        now: Option<Instant>,
+    ) {
+        let former = std::mem::replace(&mut self.settings, Arc::clone(settings));
+        self.plan.retries_max = settings.connect_retries;
+        self.plan.backs_off = settings.connect_backoff;
+        let mut accounts = Vec::new();
+        if settings.pool_size > 0 {
+            accounts.push(Arc::clone(system_account));
+            accounts.extend(settings.accounts.iter().map(|name| name.as_str().into()));
+            accounts.dedup();
+        }
+        for account in self
+            .accounts
+            .iter()
+            .filter(|known| !accounts.contains(known))
+        {
+            let peers = self.roster.peers();
+            let members = peers.filter_map(|(_, peer)| peer.dedicated.get(account));
+            members.for_each(|member| member.connection.outbox().close(CloseReason::RouteRemoved));
+        }
+        self.accounts = accounts;
+        if former.pool_size != settings.pool_size {
+            let peers = self.roster.peers();
+            for member in peers.flat_map(|(_, peer)| peer.members()) {
+                member.connection.outbox().close(CloseReason::RouteRemoved);
+            }
+        }
+        for id in self.plan.keep_seeds(&settings.seeds) {
+            self.plan.forget(&id);
+            if let Some(peer) = self.roster.peer(&id) {
+                for member in peer.members() {
+                    member.connection.outbox().close(CloseReason::RouteRemoved);
+                }
+            }
+        }
+        self.plan.set_accounts(&self.accounts, now);
+        for seed in settings.seeds.iter().filter(|seed| !seed.is_resolved) {
+            let target = Target {
+                host: seed.host.clone(),
+                port: seed.port,
+                tls_name: None,
+            };
+            if !self.plan.has_seed(seed) {
+                self.plan.set_targets(seed, &[target], &self.accounts, now);
+            }
+        }
+    }
+}
+
+impl Member {
+    /// Whether it leaves its place to one that comes in, and is closed; else it is asked whether its peer is there.
+    fn give_way(&self, own_id: &str, peer_id: &str, claim: &Claim<'_>) -> Result<(), Refusal> {
+        let both_dialled = self.dial.is_some() && claim.dialled.is_none() && !self.is_confirmed;
+        if both_dialled && own_id < peer_id {
+            self.connection.outbox().close(CloseReason::DuplicateRoute);
+            return Ok(());
+        }
+        if !both_dialled && claim.dialled.is_none() {
+            self.connection.doubt();
+        }
+        Err(Refusal::Duplicate)
+    }
+}
+
+/// Connections that share the accounts, between two servers of different opinion (route protocol, section 6).
+fn effective_size(own: u32, theirs: i64) -> u32 {
+    let theirs = theirs.clamp(0, i64::from(POOL_SIZE_MAX)) as u32;
+    own.max(theirs)
+}
+
+/// Host and port of `nats-route://host:port/`.
+fn parse_url(url: &str) -> Option<(&str, u16)> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let authority = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, behind)| behind);
+    let (host, port) = authority.rsplit_once(':')?;
+    let host = host
+        .strip_prefix('[')
+        .map_or(Some(host), |host| host.strip_suffix(']'))?;
+    let port = port.parse().ok().filter(|&port| port > 0)?;
+    (!host.is_empty()).then_some((host, port))
+}

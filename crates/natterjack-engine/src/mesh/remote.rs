@@ -167,6 +167,7 @@ mod tests {
                 limits: Limits::default(),
                 access: Access::default(),
                 seed: 1,
+                cluster: None,
             });
             let to_client = Arc::new(Sent::default());
             let transport = Arc::clone(&to_client) as Arc<dyn Transport>;
@@ -359,11 +360,13 @@ mod tests {
         let only = |letter: u8| -> Option<Arc<crate::mesh::link::InterestFilter>> {
             Some(Arc::new(move |subject: &[u8]| subject[0] == letter))
         };
-        account.interest.refilter("$G", &peer, only(b'a'));
+        let former = peer.set_filter(only(b'a'));
+        account.interest.refilter("$G", &peer, former.as_deref());
         assert_eq!(told(), "RS- $G b.1\r\n");
         node.says("SUB b.2 3\r\nSUB a.2 4\r\n");
         assert_eq!(told(), "RS+ $G a.2\r\n");
-        account.interest.refilter("$G", &peer, None);
+        let former = peer.set_filter(None);
+        account.interest.refilter("$G", &peer, former.as_deref());
         assert_eq!(told(), "RS+ $G b.1\r\nRS+ $G b.2\r\n");
     }
 }

@@ -3,6 +3,9 @@
 
 pub(crate) mod client;
 mod heartbeat;
+mod intake;
+pub(crate) mod route;
+mod stall;
 
 use std::io::IoSliceMut;
 use std::sync::Arc;

@@ -76,6 +76,7 @@ impl Harness {
             limits,
             access,
             seed: 7,
+            cluster: None,
         });
         #[expect(
             clippy::disallowed_methods,

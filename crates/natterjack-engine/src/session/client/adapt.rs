@@ -6,7 +6,6 @@ use std::time::Instant;
 use natterjack_wire::client::{self, ConnectOptions, ServerInfo};
 
 use super::ClientSession;
-use super::input::Partial;
 use crate::account::Account;
 use crate::monitor::record::Noted;
 use crate::monitor::{ClientFacts, TlsFacts};
@@ -28,7 +27,7 @@ impl ClientSession {
     fn change_over(&mut self, now: Instant) {
         let config = self.engine.config();
         let former = std::mem::replace(&mut self.config, config);
-        if !matches!(self.partial, Partial::None) {
+        if !self.partial.is_none() {
             self.began_under.get_or_insert_with(|| Arc::clone(&former));
         }
         self.heartbeat.adapt(&self.config.limits, now);

@@ -34,11 +34,12 @@ use hashbrown::HashMap;
 use natterjack_wire::client::{self, ConnectOptions};
 use natterjack_wire::error::ErrorReply;
 
-use self::input::Partial;
 pub use self::log::Label;
 use self::login::Identity;
 use self::violations::{SLOWED_READ_BYTES, Violations};
 use super::heartbeat::{Beat, Heartbeat};
+use super::intake::Partial;
+use super::stall::Stall;
 use crate::account::Account;
 use crate::certificate_names::CertificateNames;
 use crate::close_reason::CloseReason;
@@ -48,7 +49,7 @@ use crate::delivery::subscription::{Sid, Subscription};
 use crate::delivery::worker::{Worker, remove_from_index};
 use crate::engine::{Engine, Peer};
 use crate::exchange::{Mappings, ServiceImports, StreamImports};
-use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, READ_BUFFER_BYTES, STALL_MAX};
+use crate::limits::CLOSE_STEP_SUBSCRIPTIONS;
 use crate::monitor::counters;
 use crate::monitor::record::Record;
 
@@ -85,10 +86,8 @@ pub struct ClientSession {
     auth_deadline: Option<Instant>,
     /// What the certificate says that the client has shown.
     certificate_names: Option<Box<CertificateNames>>,
-    /// Consumers this client must wait for before more is read from it, and since when.
-    stalled: Option<Box<Stall>>,
-    /// Bytes to read at once: fewer while consumers are behind, so that each wait for them counts for more.
-    read_bytes_max: usize,
+    /// Consumers this client must wait for before more is read from it.
+    stall: Stall,
     violations: Violations,
     first_pong_sent: bool,
     is_ended: bool,
@@ -111,11 +110,6 @@ struct Rules {
     echo: bool,
     headers: bool,
     no_responders: bool,
-}
-
-struct Stall {
-    on: Vec<Arc<Outbox>>,
-    since: Instant,
 }
 
 impl ClientSession {
@@ -154,8 +148,7 @@ impl ClientSession {
             identity: Identity::new(peer.nonce, peer.trust),
             auth_deadline,
             certificate_names: None,
-            stalled: None,
-            read_bytes_max: READ_BUFFER_BYTES,
+            stall: Stall::default(),
             violations: Violations::default(),
             first_pong_sent: false,
             is_ended: false,
@@ -219,35 +212,19 @@ impl ClientSession {
     /// Whether reading must wait because this client's consumers are behind. If so, `waker` is called when
     /// that changes, and [`next_timeout`](Self::next_timeout) tells when the wait ends in any case.
     pub fn is_stalled(&mut self, waker: &Waker, now: Instant) -> bool {
-        let Some(stall) = &mut self.stalled else {
-            return false;
-        };
-        if now >= stall.since + STALL_MAX {
-            stall
-                .on
-                .iter()
-                .for_each(|outbox| outbox.give_up_waiting(now));
-            stall.on.clear();
-            let slowed = self.config.limits.slowed_read_bytes();
-            self.read_bytes_max = (self.read_bytes_max / 4).max(slowed);
-        }
-        stall.on.retain(|outbox| outbox.wait_congested(waker));
-        if stall.on.is_empty() {
-            self.stalled = None;
-        }
-        self.stalled.is_some()
+        let slowed = self.config.limits.slowed_read_bytes();
+        self.stall.is_stalled(slowed, waker, now)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called next.
     #[must_use]
     pub fn next_timeout(&self) -> Instant {
-        let stall_end = self.stalled.as_ref().map(|stall| stall.since + STALL_MAX);
         let write_deadline = self
             .outbox
             .status()
             .blocked_since
             .map(|since| since + self.config.limits.write_deadline);
-        [self.auth_deadline, stall_end, write_deadline]
+        [self.auth_deadline, self.stall.ends_at(), write_deadline]
             .into_iter()
             .flatten()
             .fold(self.heartbeat.due(), Instant::min)
@@ -313,7 +290,7 @@ impl ClientSession {
 
     /// No more is read from this client; it waits for nobody any more.
     pub fn stop_reading(&mut self) {
-        self.stalled = None;
+        self.stall.clear();
     }
 
     /// Ends the session, some thousand subscriptions a step. Returns `true` once nothing is delivered to it any
@@ -324,7 +301,7 @@ impl ClientSession {
         if !std::mem::replace(&mut self.is_ended, true) {
             self.note_end();
         }
-        self.stalled = None;
+        self.stall.clear();
         if self.retire_step() {
             return false;
         }
@@ -371,18 +348,10 @@ impl ClientSession {
         counters::add(&self.engine.counters.messages_dropped, messages_dropped);
         let congested = deliverer.take_congested();
         counters.add_cache_use(worker.cache.take_use());
+        counters::add(&self.engine.counters.stalls, congested.len() as u64);
+        self.stall.end_batch(congested, now);
         if self.violations.end_batch() {
-            self.read_bytes_max = SLOWED_READ_BYTES;
-        } else if congested.is_empty() {
-            self.read_bytes_max = (self.read_bytes_max * 2).min(READ_BUFFER_BYTES);
-        }
-        if !congested.is_empty() {
-            congested.iter().for_each(|outbox| outbox.count_stall());
-            counters::add(&self.engine.counters.stalls, congested.len() as u64);
-            self.stalled = Some(Box::new(Stall {
-                on: congested,
-                since: now,
-            }));
+            self.stall.slow_down(SLOWED_READ_BYTES);
         }
     }
 

@@ -1,0 +1,193 @@
+//! The peers this server is connected with, and by which connections.
+
+use core::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::dial::DialId;
+use crate::delivery::outbox::Outbox;
+
+/// One connection with a peer, from its first moment on, as the mesh sees it.
+pub(crate) struct RouteConnection {
+    outbox: Arc<Outbox>,
+    address: Option<SocketAddr>,
+    /// It is doubted that the peer is still there.
+    is_doubted: AtomicBool,
+}
+
+impl RouteConnection {
+    pub(crate) fn new(outbox: Arc<Outbox>, address: Option<SocketAddr>) -> Self {
+        Self {
+            outbox,
+            address,
+            is_doubted: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.outbox.id()
+    }
+
+    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Has the connection's session ask the peer for a sign of life.
+    pub(super) fn doubt(&self) {
+        self.is_doubted.store(true, Ordering::Relaxed);
+        self.outbox.wake();
+    }
+
+    pub(crate) fn take_doubt(&self) -> bool {
+        self.is_doubted.load(Ordering::Relaxed) && self.is_doubted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Queues a line from outside of the connection's task, which sends it.
+    pub(super) fn tell(&self, line: &[u8]) {
+        self.outbox.append_in_passing(line);
+        self.outbox.wake();
+    }
+}
+
+/// Peers by their id; in order, so that chance has one seed.
+#[derive(Default)]
+pub(super) struct Roster {
+    peers: BTreeMap<Arc<str>, Peer>,
+}
+
+/// A server that is connected.
+pub(super) struct Peer {
+    pub(super) name: String,
+    /// Whether accounts are shared out among connections.
+    pub(super) has_pool: bool,
+    /// The connections that share the accounts, by their place; only the first place without a pool.
+    pub(super) slots: Vec<Option<Member>>,
+    pub(super) dedicated: BTreeMap<Arc<str>, Member>,
+    /// Where its clients may go.
+    pub(super) client_urls: Vec<String>,
+}
+
+/// A connection that takes part.
+pub(super) struct Member {
+    pub(super) connection: Arc<RouteConnection>,
+    pub(super) dial: Option<DialId>,
+    /// The peer has answered on it since it was let in here.
+    pub(super) is_confirmed: bool,
+}
+
+impl Peer {
+    pub(super) fn new(name: &str, has_pool: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            has_pool,
+            slots: Vec::new(),
+            dedicated: BTreeMap::new(),
+            client_urls: Vec::new(),
+        }
+    }
+
+    /// Connections that share the accounts.
+    pub(super) fn shared(&self) -> impl Iterator<Item = &Member> {
+        self.slots.iter().flatten()
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.shared().chain(self.dedicated.values())
+    }
+
+    fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        let shared = self.slots.iter_mut().flatten();
+        shared.chain(self.dedicated.values_mut())
+    }
+
+    /// Whether there should be one more connection: for an account, or for those that share.
+    pub(super) fn is_missing(&self, account: Option<&str>) -> bool {
+        match account {
+            Some(account) => self.has_pool && !self.dedicated.contains_key(account),
+            None => self.slots.is_empty() || self.slots.iter().any(Option::is_none),
+        }
+    }
+
+    /// Whom to tell something that every peer is to hear once.
+    pub(super) fn spokesman(&self) -> Option<&Member> {
+        self.shared().next()
+    }
+}
+
+impl Roster {
+    pub(super) fn peer(&self, id: &str) -> Option<&Peer> {
+        self.peers.get(id)
+    }
+
+    pub(super) fn peers(&self) -> impl Iterator<Item = (&Arc<str>, &Peer)> {
+        self.peers.iter()
+    }
+
+    pub(super) fn enter(&mut self, id: &Arc<str>, name: &str, has_pool: bool) -> &mut Peer {
+        let peer = self.peers.entry(Arc::clone(id));
+        let peer = peer.or_insert_with(|| Peer::new(name, has_pool));
+        if peer.members().next().is_none() {
+            peer.has_pool = has_pool;
+        }
+        peer
+    }
+
+    pub(super) fn peer_mut(&mut self, id: &str) -> Option<&mut Peer> {
+        self.peers.get_mut(id)
+    }
+
+    pub(super) fn is_missing(&self, peer: &str, account: Option<&str>) -> bool {
+        (self.peer(peer)).is_none_or(|peer| peer.is_missing(account))
+    }
+
+    /// The member that a connection is.
+    pub(super) fn member_mut(&mut self, peer: &str, id: u64) -> Option<&mut Member> {
+        let mut members = self.peers.get_mut(peer)?.members_mut();
+        members.find(|member| member.connection.id() == id)
+    }
+
+    /// Takes a connection out. Returns whether it was there, and the peer's addresses for clients if it was the last of
+    /// those that share the accounts.
+    pub(super) fn remove(&mut self, peer_id: &str, id: u64) -> Option<Removed> {
+        let peer = self.peers.get_mut(peer_id)?;
+        let is_it = |member: &Member| member.connection.id() == id;
+        let had_shared = peer.shared().next().is_some();
+        let mut found = false;
+        for slot in &mut peer.slots {
+            found |= slot.take_if(|member| is_it(member)).is_some();
+        }
+        peer.dedicated.retain(|_, member| {
+            let is_removed = is_it(member);
+            found |= is_removed;
+            !is_removed
+        });
+        if !found {
+            return None;
+        }
+        let has_shared = peer.shared().next().is_some();
+        let mut removed = Removed {
+            client_urls: Vec::new(),
+            is_last: peer.members().next().is_none(),
+        };
+        if had_shared && !has_shared {
+            removed.client_urls = std::mem::take(&mut peer.client_urls);
+            peer.slots.clear();
+        }
+        if removed.is_last {
+            self.peers.remove(peer_id);
+        }
+        Some(removed)
+    }
+}
+
+/// What goes with a connection.
+pub(super) struct Removed {
+    pub(super) client_urls: Vec<String>,
+    /// There is none left with this peer.
+    pub(super) is_last: bool,
+}

@@ -1,0 +1,111 @@
+//! When a peer is asked for a sign of life, and when it counts as gone (route protocol, sections 1 and 9). Unlike a client
+//! it is asked however active it is, since the answer is also what tells the round trip.
+
+use std::time::{Duration, Instant};
+
+use crate::mesh::settings::ClusterLimits;
+
+/// The first PING comes this late after the handshake at most, before jitter of 20%.
+const FIRST_PING: Duration = Duration::from_secs(1);
+
+/// How long a peer that is doubted has to answer.
+const DOUBT: Duration = Duration::from_secs(5);
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// Send a PING.
+    Ping,
+    /// Nothing was heard for too long.
+    Stale,
+}
+
+#[derive(Debug)]
+pub(super) struct RouteHeartbeat {
+    started: Instant,
+    due: Instant,
+    /// The handshake is over.
+    is_beating: bool,
+    pinged: Option<Instant>,
+    pings_outstanding: u32,
+    doubted_until: Option<Instant>,
+    round_trip: Option<Duration>,
+    active: Instant,
+}
+
+impl RouteHeartbeat {
+    /// A peer has as long for the handshake as it has for answers later.
+    pub(super) fn new(limits: &ClusterLimits, now: Instant) -> Self {
+        Self {
+            started: now,
+            due: now + limits.ping_interval() * limits.pings_outstanding_max.saturating_add(1),
+            is_beating: false,
+            pinged: None,
+            pings_outstanding: 0,
+            doubted_until: None,
+            round_trip: None,
+            active: now,
+        }
+    }
+
+    /// The handshake is over; `jitter` is a fraction.
+    pub(super) fn start(&mut self, limits: &ClusterLimits, jitter: f64, now: Instant) {
+        let delay = limits.ping_interval().min(FIRST_PING);
+        self.is_beating = true;
+        self.due = now + delay + delay.mul_f64(0.2 * jitter);
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        let doubted = self.doubted_until.filter(|_| self.is_beating);
+        doubted.map_or(self.due, |until| until.min(self.due))
+    }
+
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// How long ago the connection was made: an upper bound of the round trip until one is known.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
+    /// Other limits hold. A shorter interval does so at once.
+    pub(super) fn adapt(&mut self, limits: &ClusterLimits, now: Instant) {
+        if self.is_beating {
+            self.due = self.due.min(now + limits.ping_interval());
+        }
+    }
+
+    /// The peer sent something of interest.
+    pub(super) fn active(&mut self, now: Instant) {
+        self.active = now;
+    }
+
+    /// A PING is sent beside those that are due.
+    pub(super) fn pinged(&mut self, now: Instant) {
+        self.pinged = Some(now);
+        self.pings_outstanding = self.pings_outstanding.saturating_add(1);
+    }
+
+    pub(super) fn answered(&mut self, now: Instant) {
+        self.pings_outstanding = 0;
+        self.doubted_until = None;
+        if let Some(pinged) = self.pinged.take() {
+            self.round_trip = Some(now.saturating_duration_since(pinged));
+        }
+    }
+
+    /// Somebody else says to be the peer: it has little time to answer.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.doubted_until.get_or_insert(now + DOUBT);
+    }
+
+    pub(super) fn beat(&mut self, limits: &ClusterLimits, now: Instant) -> Beat {
+        let is_silent = self.doubted_until.is_some_and(|until| now >= until);
+        if !self.is_beating || is_silent || self.pings_outstanding >= limits.pings_outstanding_max {
+            return Beat::Stale;
+        }
+        self.due = now + limits.ping_interval();
+        Beat::Ping
+    }
+}

@@ -1,0 +1,307 @@
+//! What the two servers tell each other about themselves and about others, first and later.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use natterjack_wire::error::ErrorReply;
+use natterjack_wire::route::{self, Compression, RouteConnect, RouteInfo, SubjectPermission};
+
+use super::RouteSession;
+use super::handshake::Stage;
+use super::input::Halt;
+use crate::access::{CompiledPermissions, Permissions, SubjectRules};
+use crate::close_reason::CloseReason;
+use crate::config::Config;
+use crate::mesh::NameVerdict;
+use crate::mesh::dial::Purpose;
+use crate::mesh::link::InterestFilter;
+use crate::mesh::settings::ClusterSettings;
+use crate::session::Session;
+
+/// The protocol level: INFO at any time, and accounts, but no traces of messages.
+const PROTOCOL: i64 = 2;
+
+impl RouteSession {
+    /// What this server says of itself on this connection.
+    pub(super) fn own_info(&self, compression: Compression, pool_index: u32) -> RouteInfo {
+        // Whoever is set to choose by the round trip says so, whatever it has chosen.
+        let compression = match self.cluster.compression {
+            Compression::S2Auto => Compression::S2Auto,
+            _ => compression,
+        };
+        let is_dialled = self.dialled.is_some();
+        RouteInfo {
+            nonce: self.nonce.text().to_owned(),
+            compression: match self.cluster.compression {
+                Compression::NotSupported => String::new(),
+                _ => compression.name().to_owned(),
+            },
+            route_pool_idx: i64::from(pool_index),
+            route_account: (self.account.as_deref().filter(|_| is_dialled))
+                .unwrap_or_default()
+                .to_owned(),
+            gossip_mode: (self.dialled.as_ref())
+                .map(|(_, purpose)| purpose.gossip)
+                .unwrap_or_default(),
+            ..public_info(&self.config, &self.cluster, &self.mesh.name())
+        }
+    }
+
+    /// What this server says first where it has dialled.
+    pub(super) fn own_connect(&self, purpose: &Purpose) -> RouteConnect {
+        let (cluster, cluster_dynamic) = self.mesh.name();
+        let login = purpose.login.as_ref();
+        RouteConnect {
+            echo: true,
+            user: login.map_or_else(String::new, |login| login.user.clone()),
+            pass: login.map_or_else(String::new, |login| login.password.expose().to_owned()),
+            tls_required: self.cluster.is_tls,
+            headers: self.config.info.headers,
+            name: self.config.info.server_id.clone(),
+            cluster: cluster.to_string(),
+            cluster_dynamic,
+            lnoc: true,
+            ln: true,
+            ..RouteConnect::default()
+        }
+    }
+
+    /// Says INFO for the second time, now that compression has been settled; without effect on who dialled.
+    pub(super) fn say_info_again(&self, now: Instant) {
+        let mut text = Vec::new();
+        route::info(&mut text, &self.own_info(self.compression, 0));
+        self.say(&text, now);
+    }
+
+    /// An INFO on a connection that takes part.
+    pub(super) fn handle_later_info(&mut self, info: RouteInfo, now: Instant) -> Result<(), Halt> {
+        if !info.route_acc_add_reqid.is_empty() {
+            self.give_account_away(info, now);
+            return Ok(());
+        }
+        self.negotiate_name(&info)?;
+        let Some(peer) = &mut self.peer else {
+            return Ok(());
+        };
+        if *info.server_id != *peer.id {
+            let has_pool = self.announcer.place.is_some_and(|place| place.has_pool);
+            self.mesh.hear_of(&info, has_pool, now);
+            return Ok(());
+        }
+        if info.ldm {
+            let id = Arc::clone(&peer.id);
+            self.mesh.hear_of_lame_duck(&id);
+            self.engine.announce_mesh(now);
+        } else if peer.export != info.export {
+            peer.export = info.export;
+            self.refilter();
+        }
+        Ok(())
+    }
+
+    /// The peer is being reloaded and will have a connection for one account (route protocol, section 6): what it
+    /// wanted in it on this connection it says again there. An answer without an account needs no answer.
+    fn give_account_away(&mut self, info: RouteInfo, now: Instant) {
+        if info.route_account.is_empty() {
+            return;
+        }
+        if self.config.account(&info.route_account).is_none() {
+            let account = &info.route_account;
+            tracing::error!(
+                "{} - Error looking up account {account:?}: account missing",
+                self.label()
+            );
+            return;
+        }
+        self.interest.drop_account(&info.route_account);
+        self.mesh.dedicate(&info.route_account, now);
+        self.engine.announce_mesh(now);
+        self.adapt_announcing();
+        let mut text = Vec::new();
+        let answer = RouteInfo {
+            route_account: String::new(),
+            ..info
+        };
+        route::info(&mut text, &answer);
+        self.say(&text, now);
+    }
+
+    /// The peer's INFO names a cluster.
+    pub(super) fn negotiate_name(&self, info: &RouteInfo) -> Result<(), Halt> {
+        if info.cluster.is_empty() {
+            return Ok(());
+        }
+        let verdict =
+            (self.mesh).negotiate_name(&info.cluster, info.cluster_dynamic, &info.server_id);
+        match verdict {
+            NameVerdict::Same => Ok(()),
+            NameVerdict::Adopted => {
+                self.engine.announce_mesh(self.now);
+                Ok(())
+            }
+            NameVerdict::Conflict(_) => Err(Halt::Silent(CloseReason::ClusterNameConflict)),
+        }
+    }
+
+    /// What the peer is told of this server's interest: what this one asks of others, and the peer lets go.
+    pub(super) fn filter(&self) -> Option<Arc<InterestFilter>> {
+        let own = self.permissions.clone();
+        let theirs = self.peer.as_ref().and_then(|peer| peer.export.as_ref());
+        let theirs = theirs.map(|export| {
+            CompiledPermissions::new(&Permissions {
+                subscribe: rules_of(export),
+                ..Permissions::default()
+            })
+        });
+        if own.is_none() && theirs.is_none() {
+            return None;
+        }
+        Some(Arc::new(move |subject: &[u8]| {
+            own.as_ref().is_none_or(|own| own.may_publish(subject))
+                && theirs
+                    .as_ref()
+                    .is_none_or(|theirs| theirs.may_subscribe(subject, None))
+        }))
+    }
+
+    /// Changes over to the configuration in force.
+    #[cold]
+    pub(super) fn change_over(&mut self, now: Instant) {
+        let former = std::mem::replace(&mut self.config, self.engine.config());
+        if let Some(cluster) = &self.config.cluster {
+            self.cluster = Arc::clone(cluster);
+        }
+        self.heartbeat.adapt(&self.cluster.limits, now);
+        self.forget_account();
+        let old = former.cluster.as_ref();
+        if old.is_some_and(|old| old.compression != self.cluster.compression) {
+            self.change_compression();
+        }
+        self.permissions = self.config.route_permissions.clone();
+        let is_other = |old: &Arc<ClusterSettings>| {
+            old.import != self.cluster.import || old.export != self.cluster.export
+        };
+        if old.is_some_and(is_other) && self.link.is_some() {
+            let mut text = Vec::new();
+            let info = public_info(&self.config, &self.cluster, &self.mesh.name());
+            route::info(&mut text, &info);
+            self.say(&text, now);
+            self.refilter();
+        }
+        if let Some(link) = &self.link {
+            let permissions = self.permissions.as_deref();
+            if !self.interest.adapt(&self.config, permissions, link) {
+                // The peer comes back and says everything again.
+                tracing::warn!(
+                    "{} - interest in accounts that were not here was lost, connecting anew",
+                    self.label()
+                );
+                self.outbox.close(CloseReason::ClientClosed);
+            }
+        }
+        self.adapt_announcing();
+        // Last, because somebody may wait for it.
+        let limits = self.cluster.outbox_limits();
+        self.outbox.adapt(self.config.generation, limits);
+    }
+
+    /// The setting is another one. What has to be agreed on anew needs a new connection.
+    fn change_compression(&mut self) {
+        let new = self.cluster.compression;
+        if self.stage != Stage::Registered || self.compression == Compression::NotSupported {
+            return;
+        }
+        if !self.compression.is_compressed() || !new.is_compressed() {
+            self.outbox.close(CloseReason::ClientClosed);
+        } else if new == Compression::S2Auto {
+            self.compress_by_round_trip();
+        } else if new != self.compression {
+            self.compression = new;
+            self.new_compression = Some(new);
+        }
+    }
+
+    /// Chooses the effort by the round trip, if that is how it is chosen.
+    pub(super) fn compress_by_round_trip(&mut self) {
+        if self.cluster.compression != Compression::S2Auto || !self.compression.is_compressed() {
+            return;
+        }
+        if let Some(round_trip) = self.heartbeat.round_trip() {
+            let chosen = Compression::for_round_trip(round_trip, &self.cluster.round_trips);
+            if chosen != self.compression {
+                self.compression = chosen;
+                self.new_compression = Some(chosen);
+            }
+        }
+    }
+
+    /// Refuses the connection in words that the operator reads too.
+    pub(super) fn refuse(&self, reply: &ErrorReply<'_>, reason: CloseReason) -> Halt {
+        let mut text = Vec::new();
+        reply.write_text(&mut text);
+        tracing::error!("{} - {}", self.label(), String::from_utf8_lossy(&text));
+        Halt::tell(reply, reason)
+    }
+}
+
+/// What a server says of itself to every peer alike (route protocol, section 3).
+pub(crate) fn public_info(
+    config: &Config,
+    cluster: &ClusterSettings,
+    (name, is_dynamic): &(Arc<str>, bool),
+) -> RouteInfo {
+    let info = &config.info;
+    let (host, port) = match &cluster.advertise {
+        Some((host, port)) => (host.clone(), *port),
+        None => (cluster.host.clone(), cluster.port),
+    };
+    let ip = match &cluster.advertise {
+        Some(_) if host.contains(':') => format!("nats-route://[{host}]:{port}/"),
+        Some(_) => format!("nats-route://{host}:{port}/"),
+        None => String::new(),
+    };
+    RouteInfo {
+        server_id: info.server_id.clone(),
+        server_name: info.server_name.clone(),
+        version: info.version.clone(),
+        proto: PROTOCOL,
+        go: info.go.clone(),
+        host,
+        port,
+        headers: info.headers,
+        auth_required: cluster.login.is_some(),
+        tls_required: cluster.is_tls,
+        tls_verify: cluster.is_tls,
+        max_payload: info.max_payload,
+        ip,
+        cluster: name.to_string(),
+        cluster_dynamic: *is_dynamic,
+        connect_urls: if cluster.no_advertise {
+            Vec::new()
+        } else {
+            config.own_urls.clone()
+        },
+        import: cluster.import.as_ref().map(permission_of),
+        export: cluster.export.as_ref().map(permission_of),
+        lnoc: true,
+        lnocu: true,
+        ln: true,
+        route_pool_size: i64::from(cluster.pool_size),
+        ..RouteInfo::default()
+    }
+}
+
+fn permission_of(rules: &SubjectRules) -> SubjectPermission {
+    SubjectPermission {
+        allow: rules.allow.clone().unwrap_or_default(),
+        deny: rules.deny.clone(),
+    }
+}
+
+fn rules_of(permission: &SubjectPermission) -> SubjectRules {
+    let SubjectPermission { allow, deny } = permission;
+    SubjectRules {
+        allow: (!allow.is_empty()).then(|| allow.clone()),
+        deny: deny.clone(),
+    }
+}

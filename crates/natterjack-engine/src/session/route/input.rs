@@ -1,0 +1,285 @@
+//! What comes in: operations cut out of the bytes, and how the connection ends if one is at fault.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use natterjack_wire::client::error_text;
+use natterjack_wire::error::{ErrorReply, ProtocolError};
+use natterjack_wire::route::{
+    self, Decoded, RemoteSubscribe, RemoteUnsubscribe, RouteLimits, RouteOp, decode_route,
+};
+
+use super::RouteSession;
+use super::handshake::Stage;
+use super::interest::Taken;
+use crate::close_reason::CloseReason;
+use crate::delivery::rendering::Source;
+use crate::delivery::worker::Worker;
+use crate::session::Session;
+use crate::session::intake::{Carried, Partial, Reader};
+
+/// Control lines of peers may be so many times longer than clients' (route protocol, section 4).
+const CONTROL_LINE_FACTOR: usize = 16;
+
+/// Why a session stops in the middle of its input.
+pub(in crate::session) enum Halt {
+    /// With a last word to the peer.
+    Tell(Vec<u8>, CloseReason),
+    /// Without.
+    Silent(CloseReason),
+}
+
+impl Halt {
+    pub(super) fn tell(reply: &ErrorReply<'_>, reason: CloseReason) -> Self {
+        let mut text = Vec::new();
+        route::error(&mut text, reply);
+        Self::Tell(text, reason)
+    }
+}
+
+impl Reader for RouteSession {
+    type Halt = Halt;
+
+    #[inline]
+    fn partial(&mut self) -> &mut Partial {
+        &mut self.partial
+    }
+
+    fn carry_out(
+        &mut self,
+        source: Source<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Result<Carried, Halt> {
+        let carried = self.carry_out_operations(source, worker, now);
+        // What came before a fault is delivered all the same.
+        self.finish_run(worker, source, true, now);
+        worker.run.forget_route();
+        carried
+    }
+}
+
+impl RouteSession {
+    /// A batch has been carried out.
+    pub(super) fn end_read(
+        &mut self,
+        outcome: Result<(), Halt>,
+        worker: &mut Worker,
+        now: Instant,
+    ) {
+        if let Err(halt) = outcome {
+            let reason = match halt {
+                Halt::Tell(text, reason) => {
+                    self.say(&text, now);
+                    reason
+                }
+                Halt::Silent(reason) => reason,
+            };
+            self.outbox.close(reason);
+        }
+        self.end_batch(worker, now);
+    }
+
+    fn carry_out_operations(
+        &mut self,
+        source: Source<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Result<Carried, Halt> {
+        let mut limits = self.input_limits();
+        let input = source.input;
+        let mut end = 0;
+        while end < input.len() {
+            if self.stage == Stage::Connect && !input[end].eq_ignore_ascii_case(&b'C') {
+                return Err(self.wrong_login());
+            }
+            if let Some((consumed, body_len)) = worker.run.repeat(input, end) {
+                self.repeated(body_len);
+                end += consumed;
+                continue;
+            }
+            let decoded =
+                decode_route(&input[end..], &limits).map_err(|error| self.fault(error))?;
+            match decoded {
+                Decoded::Op {
+                    op: RouteOp::Message(message),
+                    consumed,
+                } => {
+                    if self.link.is_none() {
+                        return Err(self.too_early());
+                    }
+                    self.handle_message(&message, end, source, worker, now);
+                    end += consumed;
+                }
+                Decoded::Op { op, consumed } => {
+                    self.finish_run(worker, source, false, now);
+                    // The operation may change who receives what comes next.
+                    worker.run.forget_route();
+                    self.handle_operation(&op, now)?;
+                    limits = self.input_limits();
+                    end += consumed;
+                    if self.is_checking() {
+                        return Ok(Carried { end, needed: 0 });
+                    }
+                    if self.stage == Stage::InfoAgain && self.new_compression.is_some() {
+                        self.unread = input[end..].to_vec();
+                        let end = input.len();
+                        return Ok(Carried { end, needed: 0 });
+                    }
+                }
+                Decoded::Incomplete { needed } => return Ok(Carried { end, needed }),
+            }
+        }
+        Ok(Carried { end, needed: 0 })
+    }
+
+    fn input_limits(&self) -> RouteLimits {
+        let line_bytes_max = self.config.limits.control_line_bytes_max;
+        RouteLimits {
+            control_line_bytes_max: line_bytes_max.saturating_mul(CONTROL_LINE_FACTOR),
+            dedicated: self.account.is_some() && self.link.is_some(),
+            unsubscribe_origin: self.names_origins(),
+            ..RouteLimits::default()
+        }
+    }
+
+    fn names_origins(&self) -> bool {
+        self.peer.as_ref().is_none_or(|peer| peer.names_origins)
+    }
+
+    fn handle_operation(&mut self, op: &RouteOp<'_>, now: Instant) -> Result<(), Halt> {
+        match op {
+            RouteOp::Connect(json) => self.handle_connect(json),
+            RouteOp::Info(json) => self.handle_info(json, now),
+            RouteOp::Subscribe(subscribe) => self.handle_subscribe(subscribe, now),
+            RouteOp::Unsubscribe(end) => self.handle_unsubscribe(end, now),
+            RouteOp::Ping => {
+                let mut text = Vec::new();
+                route::pong(&mut text);
+                self.say(&text, now);
+                Ok(())
+            }
+            RouteOp::Pong => {
+                self.handle_pong(now);
+                Ok(())
+            }
+            RouteOp::Err(text) => {
+                let text = String::from_utf8_lossy(error_text(text)).into_owned();
+                tracing::error!("{} - Route Error '{}'", self.label(), text.escape_debug());
+                Err(Halt::Silent(CloseReason::ParseError))
+            }
+            RouteOp::AccountSubscribe(_) | RouteOp::AccountUnsubscribe(_) | RouteOp::Ok => Ok(()),
+            RouteOp::Message(_) => Err(self.too_early()),
+        }
+    }
+
+    fn handle_pong(&mut self, now: Instant) {
+        self.heartbeat.answered(now);
+        if let (Some(_), Some(peer)) = (&self.link, &self.peer) {
+            self.mesh.confirm(&peer.id, &self.connection, now);
+            self.compress_by_round_trip();
+        }
+    }
+
+    fn handle_subscribe(
+        &mut self,
+        subscribe: &RemoteSubscribe<'_>,
+        now: Instant,
+    ) -> Result<(), Halt> {
+        self.heartbeat.active(now);
+        let names_origins = self.names_origins();
+        let Some(link) = &self.link else {
+            return Err(self.too_early());
+        };
+        if let Some(permissions) = &self.permissions
+            && !permissions.may_subscribe(subscribe.subject, None)
+        {
+            tracing::debug!(
+                "{} - Can not export \"{}\", ignoring remote subscription request",
+                self.label(),
+                subscribe.subject.escape_ascii()
+            );
+            return Ok(());
+        }
+        let name = (subscribe.account).or_else(|| self.account.as_deref().map(str::as_bytes));
+        let name = name.unwrap_or_default();
+        let account = core::str::from_utf8(name).ok();
+        let account = account.and_then(|name| self.config.account(name));
+        let account = account.map(|(account, _)| Arc::clone(account));
+        let taken =
+            (self.interest).subscribe(subscribe, name, account.as_ref(), link, names_origins);
+        match taken {
+            Taken::Yes => Ok(()),
+            Taken::Invalid => {
+                tracing::error!(
+                    "{} - Could not insert subscription: \"{}\" is no subject",
+                    self.label(),
+                    subscribe.subject.escape_ascii()
+                );
+                let mut text = Vec::new();
+                route::error(&mut text, &ErrorReply::InvalidSubscription);
+                self.say(&text, now);
+                Ok(())
+            }
+            Taken::UnknownAccount => {
+                if self.engine.may_log_refusal(now).is_some() {
+                    tracing::error!(
+                        "{} - Unknown account \"{}\" for remote subject \"{}\"",
+                        self.label(),
+                        name.escape_ascii(),
+                        subscribe.subject.escape_ascii()
+                    );
+                }
+                Ok(())
+            }
+            Taken::TooMuch => {
+                tracing::error!(
+                    "{} - the peer announced more interest than is kept of one connection: {} subjects",
+                    self.label(),
+                    self.interest.len()
+                );
+                Err(Halt::tell(
+                    &ErrorReply::SubscriptionsExceeded,
+                    CloseReason::SubscriptionsExceeded,
+                ))
+            }
+        }
+    }
+
+    fn handle_unsubscribe(
+        &mut self,
+        end: &RemoteUnsubscribe<'_>,
+        now: Instant,
+    ) -> Result<(), Halt> {
+        self.heartbeat.active(now);
+        if self.link.is_none() {
+            return Err(self.too_early());
+        }
+        let names_origins = self.names_origins();
+        self.interest.unsubscribe(end, names_origins);
+        Ok(())
+    }
+
+    /// Asks the peer for a sign of life.
+    pub(super) fn ping(&mut self, now: Instant) {
+        let mut text = Vec::new();
+        route::ping(&mut text);
+        self.say(&text, now);
+        self.heartbeat.pinged(now);
+    }
+
+    /// Messages or interest from somebody who has not been let in.
+    fn too_early(&self) -> Halt {
+        tracing::error!("{} - the peer did not say INFO first", self.label());
+        Halt::Silent(CloseReason::ProtocolViolation)
+    }
+
+    /// What a fault of the peer's comes to.
+    fn fault(&self, error: ProtocolError) -> Halt {
+        tracing::error!("{} - {error}", self.label());
+        match error.reply() {
+            Some(reply) => Halt::tell(&reply, error.into()),
+            None => Halt::Silent(error.into()),
+        }
+    }
+}

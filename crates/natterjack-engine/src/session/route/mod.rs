@@ -1,0 +1,427 @@
+//! The session of a connection with another server of the cluster: from its bytes to operations, and what comes of them.
+//!
+//! Its life: whoever dialled says CONNECT, both say INFO ([`handshake`]), it is let in by the
+//! [mesh](crate::mesh::Mesh) or not; from then on it tells the peer what this server's subscribers want ([`announce`]),
+//! keeps what the peer wants ([`interest`]), and hands its messages on ([`publish`]). Either side may say INFO again
+//! ([`info`]). What comes in is taken apart in [`input`].
+
+mod announce;
+mod handshake;
+mod heartbeat;
+mod info;
+mod input;
+mod interest;
+mod publish;
+
+use core::net::SocketAddr;
+use std::io::IoSliceMut;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use natterjack_wire::error::ErrorReply;
+use natterjack_wire::route::{self, Compression};
+
+use self::announce::Announcer;
+use self::handshake::{Peer, Stage};
+use self::heartbeat::{Beat, RouteHeartbeat};
+pub(crate) use self::info::public_info;
+use self::interest::PeerInterest;
+use self::publish::Passing;
+use super::intake::{Partial, read_operations};
+use super::stall::Stall;
+use super::{Session, Step};
+use crate::access::{CompiledPermissions, PasswordCheck};
+use crate::close_reason::CloseReason;
+use crate::config::Config;
+use crate::delivery::outbox::Outbox;
+use crate::delivery::worker::Worker;
+use crate::engine::{Direction, Engine, Nonce, RoutePeer};
+use crate::limits::CLOSE_STEP_SUBSCRIPTIONS;
+use crate::mesh::dial::{DialId, Purpose};
+use crate::mesh::link::RouteLink;
+use crate::mesh::roster::RouteConnection;
+use crate::mesh::settings::ClusterSettings;
+use crate::mesh::{Fate, Mesh};
+use crate::monitor::counters;
+
+/// A connection with a peer.
+pub struct RouteSession {
+    engine: Arc<Engine>,
+    mesh: Arc<Mesh>,
+    /// What this session goes by.
+    config: Arc<Config>,
+    cluster: Arc<ClusterSettings>,
+    outbox: Arc<Outbox>,
+    connection: Arc<RouteConnection>,
+    nonce: Nonce,
+    /// What it was dialled for, if it was.
+    dialled: Option<(DialId, Purpose)>,
+    stage: Stage,
+    /// Who is there, once it has said so.
+    peer: Option<Peer>,
+    /// The account it is for.
+    account: Option<Arc<str>>,
+    /// Once it was let in.
+    link: Option<Arc<RouteLink>>,
+    announcer: Announcer,
+    interest: PeerInterest,
+    /// What is announced and accepted.
+    permissions: Option<Arc<CompiledPermissions>>,
+    passing: Passing,
+    partial: Partial,
+    heartbeat: RouteHeartbeat,
+    auth_deadline: Option<Instant>,
+    /// A peer's password is checked: the check, until it is handed out, and what it said.
+    checking: Option<Box<handshake::Checking>>,
+    /// How what is sent is compressed.
+    compression: Compression,
+    /// To be told to the shell.
+    new_compression: Option<Compression>,
+    /// The shell has been told, and the INFO that follows is to be written.
+    must_greet: bool,
+    /// What was read and is compressed.
+    unread: Vec<u8>,
+    /// Consumers this peer must wait for before more is read from it.
+    stall: Stall,
+    fate: Fate,
+    is_ended: bool,
+    is_forgotten: bool,
+    overdue_bytes: usize,
+    now: Instant,
+    messages_in: u64,
+    bytes_in: u64,
+}
+
+impl RouteSession {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        mesh: Arc<Mesh>,
+        config: Arc<Config>,
+        connection: Arc<RouteConnection>,
+        peer: &RoutePeer,
+        purpose: Option<Purpose>,
+        now: Instant,
+    ) -> Option<Self> {
+        let cluster = Arc::clone(config.cluster.as_ref()?);
+        let outbox = Arc::clone(connection.outbox());
+        outbox.adapt(config.generation, cluster.outbox_limits());
+        let dialled = match (peer.direction, purpose) {
+            (Direction::Dialled(id), Some(purpose)) => Some((id, purpose)),
+            _ => None,
+        };
+        let must_log_in = dialled.is_none() && cluster.login.is_some();
+        Some(Self {
+            heartbeat: RouteHeartbeat::new(&cluster.limits, now),
+            auth_deadline: must_log_in.then(|| now + cluster.limits.auth_timeout),
+            permissions: config.route_permissions.clone(),
+            account: (dialled.as_ref()).and_then(|(_, purpose)| purpose.account.clone()),
+            stage: if dialled.is_some() {
+                Stage::Info
+            } else {
+                Stage::Connect
+            },
+            engine,
+            mesh,
+            config,
+            cluster,
+            outbox,
+            connection,
+            nonce: peer.nonce,
+            dialled,
+            peer: None,
+            link: None,
+            announcer: Announcer::default(),
+            interest: PeerInterest::default(),
+            passing: Passing::default(),
+            partial: Partial::default(),
+            checking: None,
+            compression: Compression::Off,
+            new_compression: None,
+            must_greet: false,
+            unread: Vec::new(),
+            stall: Stall::default(),
+            fate: Fate::Lost,
+            is_ended: false,
+            is_forgotten: false,
+            overdue_bytes: 0,
+            now,
+            messages_in: 0,
+            bytes_in: 0,
+        })
+    }
+
+    /// Says the first words of this side.
+    pub(crate) fn greet(&self, now: Instant) {
+        let mut text = Vec::new();
+        match &self.dialled {
+            Some((_, purpose)) => route::connect(&mut text, &self.own_connect(purpose)),
+            None => route::info(&mut text, &self.own_info(self.cluster.compression, 0)),
+        }
+        self.outbox.append(&text);
+        self.outbox.flush(now);
+        tracing::info!("{} - Route connection created", Session::label(self));
+    }
+
+    /// How the connection is encrypted has been settled: the peer's time to log in begins now.
+    pub fn begin(&mut self, now: Instant) {
+        self.heartbeat = RouteHeartbeat::new(&self.cluster.limits, now);
+        if self.auth_deadline.is_some() {
+            self.auth_deadline = Some(now + self.cluster.limits.auth_timeout);
+        }
+    }
+
+    /// Where the peer is.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.connection.address()
+    }
+
+    /// Whether this server dialled.
+    #[must_use]
+    pub fn is_dialled(&self) -> bool {
+        self.dialled.is_some()
+    }
+
+    /// Whether the connection takes part in the cluster.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// Interest that the peer has announced on this connection.
+    #[must_use]
+    pub fn peer_interest(&self) -> usize {
+        self.interest.len()
+    }
+
+    /// Whether another connection is with the same peer.
+    fn is_same_peer(&self, link: &RouteLink) -> bool {
+        let peer = self.peer.as_ref();
+        peer.is_some_and(|peer| self.mesh.is_with(&peer.id, link.outbox().id()))
+    }
+
+    /// Appends text that is not a message, to be flushed by this task.
+    fn say(&self, text: &[u8], now: Instant) {
+        self.outbox.append(text);
+        self.outbox.flush(now);
+    }
+
+    fn send_last(&self, reply: &ErrorReply<'_>, reason: CloseReason, now: Instant) {
+        let mut text = Vec::new();
+        route::error(&mut text, reply);
+        self.say(&text, now);
+        self.outbox.close(reason);
+    }
+
+    /// Sends the batch's deliveries, and notes who is behind.
+    fn end_batch(&mut self, worker: &mut Worker, now: Instant) {
+        worker.cache.sweep();
+        worker.deliverer.flush_touched(now);
+        self.count_delivered(worker);
+        let deliverer = &mut worker.deliverer;
+        let messages_dropped = std::mem::take(&mut deliverer.messages_dropped);
+        counters::add(&self.engine.counters.messages_dropped, messages_dropped);
+        let congested = deliverer.take_congested();
+        if let Some(account) = self.passing.account() {
+            account.counters.add_cache_use(worker.cache.take_use());
+        }
+        counters::add(&self.engine.counters.stalls, congested.len() as u64);
+        self.stall.end_batch(congested, now);
+    }
+
+    /// Says, once, how the connection ended.
+    fn note_end(&mut self, reason: CloseReason) {
+        let label = Session::label(self);
+        match reason {
+            CloseReason::SlowConsumerPendingBytes => {
+                let overflow = self.outbox.overflow();
+                let pending_bytes = overflow.map_or(0, |overflow| overflow.pending_bytes);
+                tracing::warn!(
+                    "{label} - Slow Consumer Detected: MaxPending of {} Exceeded: {pending_bytes} bytes waited",
+                    self.cluster.limits.pending_bytes_max,
+                );
+            }
+            CloseReason::SlowConsumerWriteDeadline => tracing::warn!(
+                "{label} - Slow Consumer Detected: WriteDeadline of {:?} exceeded with {} total bytes",
+                self.cluster.limits.write_deadline,
+                self.overdue_bytes,
+            ),
+            CloseReason::DuplicateRoute => self.fate = Fate::Superfluous,
+            _ => {}
+        }
+        let remote = self.peer.as_ref().map_or("", |peer| &peer.name);
+        let reason = reason.text();
+        if remote.is_empty() {
+            tracing::info!("{label} - Router connection closed: {reason}");
+        } else {
+            tracing::info!("{label} - Router connection closed: {reason} - Remote: {remote:?}");
+        }
+    }
+}
+
+impl Session for RouteSession {
+    fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    fn label(&self) -> String {
+        let id = self.outbox.id();
+        match self.connection.address() {
+            Some(address) => format!("{address} - rid:{id}"),
+            None => format!("in-process - rid:{id}"),
+        }
+    }
+
+    #[inline]
+    fn adapt(&mut self, now: Instant) {
+        self.now = now;
+        if self.config.generation != self.engine.generation() {
+            self.change_over(now);
+        }
+        if self.connection.take_doubt() && self.link.is_some() {
+            self.heartbeat.doubt(now);
+            self.ping(now);
+        }
+    }
+
+    fn read_slices<'a>(&'a mut self, worker: &'a mut Worker) -> [IoSliceMut<'a>; 2] {
+        let bytes_max = if self.link.is_some() {
+            self.stall.read_bytes_max()
+        } else {
+            handshake::READ_BYTES
+        };
+        self.partial.read_slices(&mut worker.buffer, bytes_max)
+    }
+
+    fn handle_read(&mut self, count: usize, worker: &mut Worker, now: Instant) {
+        self.adapt(now);
+        if self.outbox.is_closed() {
+            return;
+        }
+        if self.is_checking() {
+            self.partial.put_aside(&worker.buffer, count);
+            return;
+        }
+        let buffer = std::mem::take(&mut worker.buffer);
+        let outcome = read_operations(self, &buffer, count, worker, now);
+        worker.buffer = buffer;
+        self.end_read(outcome, worker, now);
+    }
+
+    fn next_timeout(&self) -> Instant {
+        let blocked_since = self.outbox.status().blocked_since;
+        let write_deadline = blocked_since.map(|since| since + self.cluster.limits.write_deadline);
+        [self.auth_deadline, self.stall.ends_at(), write_deadline]
+            .into_iter()
+            .flatten()
+            .fold(self.heartbeat.due(), Instant::min)
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        let status = self.outbox.status();
+        if status.closed.is_some() {
+            return;
+        }
+        let deadline = self.cluster.limits.write_deadline;
+        if (status.blocked_since).is_some_and(|since| now >= since + deadline) {
+            self.overdue_bytes = status.pending_bytes;
+            self.outbox.close(CloseReason::SlowConsumerWriteDeadline);
+            return;
+        }
+        if self.auth_deadline.is_some_and(|deadline| now >= deadline) {
+            self.auth_deadline = None;
+            let reason = CloseReason::AuthenticationTimeout;
+            self.send_last(&ErrorReply::AuthenticationTimeout, reason, now);
+            return;
+        }
+        if now >= self.heartbeat.due() {
+            match self.heartbeat.beat(&self.cluster.limits, now) {
+                Beat::Ping => self.ping(now),
+                Beat::Stale => {
+                    tracing::debug!(
+                        "{} - Stale Client Connection - Closing",
+                        Session::label(self)
+                    );
+                    counters::add(&self.engine.counters.stale_connections, 1);
+                    let reason = CloseReason::StaleConnection;
+                    self.send_last(&ErrorReply::StaleConnection, reason, now);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, now: Instant) -> Step {
+        self.now = now;
+        if self.must_greet {
+            self.must_greet = false;
+            self.say_info_again(now);
+        }
+        self.announce_step(now)
+    }
+
+    fn is_stalled(&mut self, waker: &Waker, now: Instant) -> bool {
+        let slowed = self.config.limits.slowed_read_bytes();
+        self.stall.is_stalled(slowed, waker, now)
+    }
+
+    fn stop_reading(&mut self) {
+        self.stall.clear();
+    }
+
+    fn is_checking(&self) -> bool {
+        self.checking.is_some()
+    }
+
+    fn pending_check(&mut self) -> Option<PasswordCheck> {
+        self.checking.as_mut()?.check.take()
+    }
+
+    fn finish_check(&mut self, is_right: bool, worker: &mut Worker, now: Instant) {
+        self.adapt(now);
+        let outcome = self.finish_login(is_right, worker, now);
+        self.end_read(outcome, worker, now);
+    }
+
+    fn take_compression(&mut self) -> Option<Compression> {
+        let taken = self.new_compression.take()?;
+        if self.stage == Stage::InfoAgain && self.dialled.is_none() {
+            // Only now may what is compressed be written; the step that does it is to come.
+            self.must_greet = true;
+            self.outbox.wake();
+        }
+        Some(taken)
+    }
+
+    fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unread)
+    }
+
+    fn close_step(&mut self, reason: CloseReason) -> bool {
+        self.outbox.close(reason);
+        if !std::mem::replace(&mut self.is_ended, true) {
+            let reason = self.outbox.status().closed.unwrap_or(reason);
+            self.note_end(reason);
+            self.stop_announcing();
+        }
+        self.stall.clear();
+        if !self.interest.remove_some(CLOSE_STEP_SUBSCRIPTIONS) {
+            return false;
+        }
+        if !std::mem::replace(&mut self.is_forgotten, true) {
+            self.forget_account();
+            // Last, so that nobody dials the peer while its interest is still here.
+            self.mesh.unregister(
+                &self.connection,
+                self.peer.as_ref().map(|peer| &*peer.id),
+                self.account.as_deref(),
+                self.dialled.as_ref().map(|(id, _)| *id),
+                self.fate,
+                self.now,
+            );
+            self.engine.announce_mesh(self.now);
+        }
+        true
+    }
+}

@@ -1,0 +1,273 @@
+//! Messages that a peer passes on: for the subscribers of this server, and for nobody beyond.
+//!
+//! They take the way that clients' messages take, as runs of messages for the same receivers. What makes two of them
+//! the same is account, subject and the queue groups named.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use natterjack_subject::QueueGroup;
+use natterjack_wire::client::Publish;
+use natterjack_wire::route::{MessageHead, Queues, RouteMessage};
+
+use super::RouteSession;
+use crate::account::Account;
+use crate::delivery::Subscriber;
+use crate::delivery::receivers::{PeerGroup, Receivers};
+use crate::delivery::rendering::Source;
+use crate::delivery::worker::{Origin, Publisher, Worker};
+use crate::exchange::{ANSWER_PREFIX, Crossing, Message};
+use crate::limits::LARGE_FRAME_BYTES;
+use crate::monitor::counters;
+
+/// Where the messages of the run in hand belong.
+#[derive(Default)]
+pub(super) struct Passing {
+    /// `None`: to an account that is not here, and they are dropped.
+    account: Option<Arc<Account>>,
+    /// Bytes of the input that name the queue groups.
+    queues: (usize, usize),
+    /// Messages and bytes that are not counted yet.
+    messages: u64,
+    bytes: u64,
+    /// Each message is to be looked at: it may be an answer to another account, or for a queue group that is gone.
+    needs_care: bool,
+}
+
+impl Passing {
+    pub(super) fn account(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref()
+    }
+}
+
+impl RouteSession {
+    /// A message that began at `start` of the input.
+    pub(super) fn handle_message(
+        &mut self,
+        message: &RouteMessage<'_>,
+        start: usize,
+        source: Source<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) {
+        worker.run.forget_last();
+        self.messages_in += 1;
+        self.bytes_in += message.body.len() as u64;
+        let scope = scope(message, source.input);
+        let is_same = worker.run.is_last_subject(scope, source.input)
+            && self.passing_queues(source.input) == message.queues;
+        if !is_same {
+            self.route_message(message, scope, source, worker, now);
+        }
+        self.passing.messages += 1;
+        self.passing.bytes += message.body.len() as u64;
+        if self.passing.needs_care {
+            self.finish_run(worker, source, false, now);
+            self.cross(message, worker, now);
+            self.pass_on_strays(message, worker);
+        }
+        let publish = Publish {
+            subject: message.subject,
+            reply: message.reply,
+            header_len: message.header_len,
+            header_len_text: message.header_len_text,
+            total_len_text: message.total_len_text,
+            body: message.body,
+        };
+        let may_repeat = !self.passing.needs_care;
+        worker
+            .run
+            .push(&publish, start, source.input, is_same, may_repeat);
+        if worker.run.receivers.share_connections() {
+            self.finish_run(worker, source, false, now);
+        }
+    }
+
+    /// A message with the very line of the one before it, which the run has taken.
+    #[inline]
+    pub(super) fn repeated(&mut self, body_len: usize) {
+        self.messages_in += 1;
+        self.bytes_in += body_len as u64;
+        self.passing.messages += 1;
+        self.passing.bytes += body_len as u64;
+    }
+
+    /// Finds out who receives messages like this one.
+    fn route_message(
+        &mut self,
+        message: &RouteMessage<'_>,
+        scope: &[u8],
+        source: Source<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) {
+        self.finish_run(worker, source, false, now);
+        self.heartbeat.active(now);
+        self.find_account(message.account);
+        let text = message.queues.as_bytes();
+        let queues_start = text.as_ptr() as usize - source.input.as_ptr() as usize;
+        self.passing.queues = if text.is_empty() {
+            (0, 0)
+        } else {
+            (queues_start, queues_start + text.len())
+        };
+        let receivers = match &self.passing.account {
+            Some(account) => worker.cache.find(account, message.subject),
+            None => Receivers::default(),
+        };
+        self.passing.needs_care = self.passing.account.is_some()
+            && (message.subject.starts_with(ANSWER_PREFIX)
+                || strays(message.queues, receivers.groups()).next().is_some());
+        worker.run.receivers = receivers;
+        worker.run.routed(scope, None, source.input);
+    }
+
+    fn find_account(&mut self, name: Option<&[u8]>) {
+        let dedicated = self.account.clone();
+        let name = name.or_else(|| dedicated.as_deref().map(str::as_bytes));
+        let known = self.passing.account.as_ref();
+        if known.map(|account| account.name().as_bytes()) == name {
+            return;
+        }
+        self.count_passed();
+        let name = name.and_then(|name| core::str::from_utf8(name).ok());
+        let found = name.and_then(|name| self.config.account(name));
+        self.passing.account = found.map(|(account, _)| Arc::clone(account));
+    }
+
+    /// Delivers the messages collected so far.
+    pub(super) fn finish_run(
+        &self,
+        worker: &mut Worker,
+        source: Source<'_>,
+        is_last: bool,
+        now: Instant,
+    ) {
+        if worker.run.frames.is_empty() {
+            return;
+        }
+        let Some(account) = &self.passing.account else {
+            worker.run.clear_frames();
+            return;
+        };
+        let publisher = Publisher {
+            origin: Origin::Peer(self.passing_queues(source.input)),
+            outbox: &self.outbox,
+            echo: true,
+            is_crossing: false,
+            account,
+        };
+        let direct = is_last || worker.run.body_bytes >= LARGE_FRAME_BYTES / 2;
+        let Worker { run, deliverer, .. } = worker;
+        // Whoever published it has been told that somebody received it.
+        deliverer.deliver(run, source, &publisher, direct, now, |_, _, _| {});
+    }
+
+    /// Counts what was passed on and delivered in the account in hand.
+    pub(super) fn count_delivered(&mut self, worker: &mut Worker) {
+        self.count_passed();
+        let deliverer = &mut worker.deliverer;
+        let messages_out = std::mem::take(&mut deliverer.messages_out);
+        let bytes_out = std::mem::take(&mut deliverer.bytes_out);
+        if let Some(account) = &self.passing.account {
+            counters::add(&account.counters.messages_out, messages_out);
+            counters::add(&account.counters.bytes_out, bytes_out);
+        }
+    }
+
+    /// The accounts are others from now on.
+    pub(super) fn forget_account(&mut self) {
+        self.count_passed();
+        self.passing.account = None;
+    }
+
+    fn count_passed(&mut self) {
+        let messages = std::mem::take(&mut self.passing.messages);
+        let bytes = std::mem::take(&mut self.passing.bytes);
+        if let Some(account) = &self.passing.account {
+            counters::add(&account.counters.messages_in, messages);
+            counters::add(&account.counters.bytes_in, bytes);
+        }
+    }
+
+    fn passing_queues<'a>(&self, input: &'a [u8]) -> Queues<'a> {
+        let (start, end) = self.passing.queues;
+        Queues::new(input.get(start..end).unwrap_or_default())
+    }
+
+    /// Sends an answer from this account to whoever asked in another one. The request crossed here.
+    fn cross(&self, message: &RouteMessage<'_>, worker: &mut Worker, now: Instant) {
+        let Some(account) = &self.passing.account else {
+            return;
+        };
+        let crossing = Crossing {
+            engine: &self.engine,
+            config: &self.config,
+            outbox: &self.outbox,
+            client: None,
+            now,
+        };
+        let answer = Message {
+            subject: message.subject,
+            reply: message.reply,
+            header: message.header(),
+            payload: message.payload(),
+        };
+        crossing.answer(account, &answer, worker);
+    }
+
+    /// Passes a message on to other peers for queue groups whose last member here has left while it was on its way.
+    /// nats-server does so too, and may send it back to where it came from; we never do, nor to a peer that would
+    /// deliver it a second time to those outside of the group.
+    fn pass_on_strays(&self, message: &RouteMessage<'_>, worker: &mut Worker) {
+        let Some(account) = &self.passing.account else {
+            return;
+        };
+        let receivers = worker.cache.find(account, message.subject);
+        let Some(peers) = receivers.peers() else {
+            return;
+        };
+        for queue in strays(message.queues, receivers.groups()) {
+            let is_it = |group: &&PeerGroup| &*group.name == queue;
+            let members = peers.groups.iter().find(is_it).map(|group| &group.members);
+            let target = members.into_iter().flatten().find_map(|(target, member)| {
+                let target = &peers.targets[*target];
+                let is_other = !Arc::ptr_eq(target.link.outbox(), &self.outbox)
+                    && !self.is_same_peer(&target.link);
+                (is_other && !target.is_plain && member.weight() > 0).then_some(target)
+            });
+            let Some(target) = target else { continue };
+            let mut text = Vec::with_capacity(message.body.len() + 128);
+            let head = MessageHead {
+                origin: None,
+                account: target.link.account_token(account.name()),
+                subject: message.subject,
+                reply: message.reply,
+                queues: &[queue],
+                header_len_text: message.header_len.map(|_| message.header_len_text),
+                total_len_text: message.total_len_text,
+            };
+            head.write(&mut text);
+            text.extend_from_slice(message.body);
+            text.extend_from_slice(b"\r\n");
+            if target.link.outbox().append(&text) {
+                worker.deliverer.touch(target.link.outbox());
+            }
+        }
+    }
+}
+
+/// What stands in a message's line from its account to its subject.
+fn scope<'a>(message: &RouteMessage<'a>, input: &'a [u8]) -> &'a [u8] {
+    let first = message.account.unwrap_or(message.subject);
+    let offset = |part: &[u8]| part.as_ptr() as usize - input.as_ptr() as usize;
+    &input[offset(first)..offset(message.subject) + message.subject.len()]
+}
+
+/// Queue groups that are named and have no member here.
+fn strays<'a>(
+    queues: Queues<'a>,
+    here: &[QueueGroup<Subscriber>],
+) -> impl Iterator<Item = &'a [u8]> {
+    queues.filter(|queue| here.iter().all(|group| group.name() != *queue))
+}
