@@ -15,6 +15,8 @@ mod access;
 
 mod clients;
 
+mod cluster;
+
 mod conversations;
 
 mod agreement;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let suites = [
         access::trials(),
         clients::trials(),
+        cluster::trials(),
         conversations::trials(),
         agreement::trials(),
         configuration::trials(),

@@ -76,6 +76,7 @@ pub struct Client {
     output: Vec<u8>,
     messages: VecDeque<Message>,
     infos: VecDeque<Value>,
+    last_info: Value,
     pongs: usize,
     is_closed: bool,
     subscriptions: u64,
@@ -131,6 +132,7 @@ impl Client {
             output: Vec::new(),
             messages: VecDeque::new(),
             infos: VecDeque::new(),
+            last_info: Value::Null,
             pongs: 0,
             is_closed: false,
             subscriptions: 0,
@@ -157,6 +159,15 @@ impl Client {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its own end of the connection.
+    ///
+    /// # Panics
+    /// When there is none any more.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("connected")
     }
 
     /// Whom it said to be.
@@ -276,6 +287,22 @@ impl Client {
         }
     }
 
+    /// The next message of one subscription; those of others stay where they are.
+    ///
+    /// # Panics
+    /// When none comes.
+    #[track_caller]
+    pub fn take_message_of(&mut self, subscription: u64) -> Message {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let is_wanted = |message: &Message| message.subscription == subscription;
+            if let Some(at) = self.messages.iter().position(is_wanted) {
+                return self.messages.remove(at).expect("it is there");
+            }
+            assert!(self.receive(deadline), "no message came{}", self.why());
+        }
+    }
+
     /// The messages that have come and not been taken.
     pub fn take_messages(&mut self) -> Vec<Message> {
         self.messages.drain(..).collect()
@@ -293,6 +320,23 @@ impl Client {
                 return info;
             }
             assert!(self.receive(deadline), "no INFO came{}", self.why());
+        }
+    }
+
+    /// Waits until the last `INFO` that has come is this.
+    ///
+    /// # Panics
+    /// When it does not come.
+    #[track_caller]
+    pub fn wait_for_info(&mut self, is_wanted: impl Fn(&Value) -> bool) {
+        let deadline = Deadline::after(PATIENCE);
+        while !is_wanted(&self.last_info) {
+            assert!(
+                self.receive(deadline),
+                "no such INFO came{}; the last is {}",
+                self.why(),
+                self.last_info
+            );
         }
     }
 
@@ -451,8 +495,8 @@ impl Client {
                 "PING" => self.stream.write_all(b"PONG\r\n").unwrap_or_default(),
                 "PONG" => self.pongs += 1,
                 "INFO" => {
-                    let info = serde_json::from_str(rest).expect("INFO is JSON");
-                    self.infos.push_back(info);
+                    self.last_info = serde_json::from_str(rest).expect("INFO is JSON");
+                    self.infos.push_back(self.last_info.clone());
                 }
                 _ => panic!("the server says {line}"),
             }

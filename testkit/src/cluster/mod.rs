@@ -53,6 +53,7 @@ pub struct Plan {
     logins: Vec<Login>,
     /// Put before the address in the URLs of routes.
     route_login: &'static str,
+    route_login_of: BTreeMap<usize, &'static str>,
     for_all: Lines,
     for_one: BTreeMap<usize, Lines>,
     files: Vec<(String, String)>,
@@ -76,6 +77,7 @@ impl Plan {
             is_proxied: false,
             logins: vec![Login::default()],
             route_login: "",
+            route_login_of: BTreeMap::new(),
             for_all: Lines::default(),
             for_one: BTreeMap::new(),
             files: Vec::new(),
@@ -115,6 +117,13 @@ impl Plan {
     #[must_use]
     pub fn route_login(mut self, login: &'static str) -> Self {
         self.route_login = login;
+        self
+    }
+
+    /// The same for one server's URLs.
+    #[must_use]
+    pub fn route_login_of(mut self, node: usize, login: &'static str) -> Self {
+        self.route_login_of.insert(node, login);
         self
     }
 
@@ -230,9 +239,10 @@ impl Plan {
                 &format!("  advertise: \"{}\"", nowhere.address()),
             );
         }
+        let login = self.route_login_of.get(&at).unwrap_or(&self.route_login);
         let urls = dialled
             .iter()
-            .map(|address| format!("\"nats-route://{}{address}\"", self.route_login));
+            .map(|address| format!("\"nats-route://{login}{address}\""));
         push_lines(
             &mut cluster,
             &format!("  routes: [{}]", urls.collect::<Vec<_>>().join(", ")),
@@ -384,6 +394,18 @@ impl Cluster {
         }
     }
 
+    /// Kills a server and starts one of another kind on its ports and with its configuration.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
+    pub fn become_another(&mut self, node: usize, kind: Kind) {
+        self.kill(node);
+        let node = &mut self.nodes[node];
+        node.kind = kind;
+        node.server = Some(ServerUnderTest::start(kind, &node.config));
+    }
+
     /// Kills a server as `kill -9` does, and returns when it is gone.
     pub fn kill(&mut self, node: usize) {
         if let Some(server) = &mut self.nodes[node].server {
@@ -470,8 +492,8 @@ impl Cluster {
         }
     }
 
-    /// Returns when every running server knows of what these clients have subscribed to: each may be of another login. The
-    /// cluster must be complete, and lines about one account keep their order then.
+    /// Returns when every running server knows of what these clients have subscribed to, and what was published on it before
+    /// has come to them; their messages are kept. The cluster must be complete: lines about one account keep their order then.
     ///
     /// # Panics
     /// When it does not come to know in time.
@@ -480,8 +502,6 @@ impl Cluster {
         for client in clients {
             self.probes += 1;
             let subject = format!("settled.{}", self.probes);
-            let login = client.login();
-            let home = client.address();
             let subscription = client.subscribe(&subject);
             client.round_trip();
             for node in &self.nodes {
@@ -489,20 +509,18 @@ impl Cluster {
                     .server
                     .as_ref()
                     .is_some_and(ServerUnderTest::is_running);
-                if node.client.address() == home || !is_running {
+                if node.client.address() == client.address() || !is_running {
                     continue;
                 }
-                let mut asker = Client::connect_as(node.client.address(), login);
+                let mut asker = Client::connect_as(node.client.address(), client.login());
                 let known = ask_until(PATIENCE, || asker.is_heard(&subject, b"").then_some(()));
                 assert!(
                     known.is_some(),
-                    "{home} has subscriptions that are not known elsewhere"
+                    "subscriptions of {} are not known at {}",
+                    client.address(),
+                    node.client.address()
                 );
-                assert_eq!(
-                    client.next_message().subscription,
-                    subscription,
-                    "the probe itself"
-                );
+                client.take_message_of(subscription);
             }
             client.unsubscribe(subscription, None);
             client.round_trip();

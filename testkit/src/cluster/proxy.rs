@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crate::deadline::PATIENCE;
+use crate::deadline::{Deadline, PATIENCE};
 
 /// What becomes of bytes and connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ struct State {
     mode: Mode,
     /// Both ends of all connections there were; those that have ended can be shut down again without harm.
     streams: Vec<TcpStream>,
+    /// Connections that have been there and have ended.
+    ended: usize,
 }
 
 impl Proxy {
@@ -54,6 +56,7 @@ impl Proxy {
             state: Mutex::new(State {
                 mode: Mode::Passes,
                 streams: Vec::new(),
+                ended: 0,
             }),
             changed: Condvar::new(),
         });
@@ -76,6 +79,27 @@ impl Proxy {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Waits until so many connections in all have been there and have ended.
+    ///
+    /// # Panics
+    /// When they have not in time.
+    #[track_caller]
+    pub fn wait_for_ends(&self, count: usize) {
+        let mut state = self.wire.state();
+        let deadline = Deadline::after(PATIENCE);
+        while state.ended < count {
+            let left = deadline.left();
+            let left =
+                left.unwrap_or_else(|| panic!("only {} connections have ended", state.ended));
+            state = self
+                .wire
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
     }
 
     /// Ends all connections and every new one, as between machines that are told that there is no way.
@@ -131,12 +155,18 @@ impl Wire {
         }
         state.streams.extend(ends);
         drop(state);
-        for (source, sink) in [(&near, &far), (&far, &near)] {
-            let mut source = source.try_clone().expect("a socket can be cloned");
-            let mut sink = sink.try_clone().expect("a socket can be cloned");
+        for (from, to, is_counted) in [(&near, &far, true), (&far, &near, false)] {
+            let mut source = from.try_clone().expect("a socket can be cloned");
+            let mut sink = to.try_clone().expect("a socket can be cloned");
             let wire = Arc::clone(self);
             // Ends with either connection, at the latest when the proxy is dropped.
-            thread::spawn(move || wire.pass_on(&mut source, &mut sink));
+            thread::spawn(move || {
+                wire.pass_on(&mut source, &mut sink);
+                if is_counted {
+                    wire.state().ended += 1;
+                    wire.changed.notify_all();
+                }
+            });
         }
     }
 
