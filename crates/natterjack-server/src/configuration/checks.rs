@@ -267,6 +267,26 @@ impl Checker<'_> {
             )
             .help("add the same name to all servers of the cluster");
         }
+        // DNS does not vouch for its answers, so what a certificate is compared with is whatever somebody answered.
+        let encrypted_service = cluster
+            .routes
+            .iter()
+            .find(|route| route.port.is_none() && (route.tls || cluster.tls.is_some()));
+        let has_authority = |tls: &Tls| !tls.ca_files.is_empty();
+        if let Some(route) = encrypted_service
+            && !cluster.tls.as_ref().is_some_and(has_authority)
+        {
+            self.say(
+                Severity::Note,
+                &["cluster.routes"],
+                format!(
+                    "the servers of {} are those that DNS names, so a certificate of any authority that this \
+                     system trusts will do for whoever can forge the answer",
+                    route.host
+                ),
+            )
+            .help("set ca_file in the cluster's tls to an authority that issues only your servers' certificates");
+        }
         if cluster.user.is_some() != cluster.password.is_some() {
             self.say(
                 Severity::Note,

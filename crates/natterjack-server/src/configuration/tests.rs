@@ -78,7 +78,8 @@ const RICH: &str = r#"
         limits { max_conn: 5, max_subs: -1, max_pay: 1k }, users: [ { user: b, password: pw2 } ]
         default_permissions { subscribe: [] } }, B {}, SYS {} }
     no_auth_user: a, system_account: SYS
-    cluster { name: c, host: "::1", port: 6222, routes: ["tls://u:pw3@h:6222", "nats-route://[::1]:6223"]
+    cluster { name: c, host: "::1", port: 6222, routes: ["tls://u:pw3@h:6222", "nats-route://[::1]:6223"
+            "srv+nats-route://_nats-route._tcp.example.net"]
         authorization { user: r, password: pw4, timeout: 0.75 }, permissions { import: "i.>", export: { deny: "e" } }
         advertise: "h:2", no_advertise: true, connect_retries: 3, connect_backoff: true, pool_size: -1, accounts: [B]
         compression { mode: s2_auto, rtt_thresholds: ["1ms", "0s", "3ms"] }
@@ -267,6 +268,10 @@ fn flags_of_the_cluster() {
     assert_eq!(cluster.listen.unwrap().port, 0);
     assert_eq!(cluster.user.as_deref(), Some("u"));
     assert_eq!(cluster.routes.len(), 2);
+    let line = "--cluster nats://h:1 --routes srv+tls://u:p@_n._tcp.a.b,nats://b:2";
+    let cluster = valid_with_flags("", line).options.cluster.unwrap();
+    assert_eq!(cluster.routes[0].port, None);
+    assert_eq!(cluster.routes[0].to_string(), "srv+tls://u:***@_n._tcp.a.b");
     let loaded = with_flags("", "--routes nats://a:1");
     let text = report(&loaded);
     assert!(
@@ -528,6 +533,70 @@ fn certificates_are_asked_for_wherever_they_are_mapped_and_in_clusters() {
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
     assert_eq!(lines, ["verify: true # t.conf:1", "verify: true # default"]);
+}
+
+#[test]
+fn routes_that_name_services() {
+    let said_of = |route: &str, expected: &[&str]| {
+        check(
+            &format!("cluster {{ name: c, port: 1, routes: [\n{route}\n] }}"),
+            expected,
+        );
+    };
+    said_of("srv+nats-route://_nats-route._tcp.example.net", &[]);
+    said_of(
+        "srv+nats-route://_nats-route._tcp.example.net:6222",
+        &[
+            "error 2:1: a route must be a URL: the name of a service has no port - leave the port out: the SRV records \
+             say at which port each server listens",
+        ],
+    );
+    said_of(
+        "srv+nats-route://nats.example.net:6222",
+        &[
+            "error 2:1: a route must be a URL: the name of a service begins like _nats-route._tcp - write \
+             srv+nats-route://_nats-route._tcp.example.net or srv+tls://_nats-route._tcp.example.net; without srv+ the \
+             name is that of servers",
+        ],
+    );
+    said_of(
+        "\"srv+nats-route://[::1]:6222\"",
+        &[
+            "error 2:1: a route must be a URL: the address of a server is not the name of a service - leave out srv+ \
+             and name the server's port",
+        ],
+    );
+    said_of(
+        "nats-route://_nats-route._tcp.example.net:6222",
+        &[
+            "note 2:1: a route is to a server, but this is the name of a service - to take servers from SRV records, \
+             put srv+ before it and leave the port out",
+        ],
+    );
+    said_of(
+        "srv+tls://_nats-route._tcp.example.net",
+        &[
+            "note 1:37: the servers of _nats-route._tcp.example.net are those that DNS names, so a certificate of any \
+             authority that this system trusts will do for whoever can forge the answer - set ca_file in the cluster's \
+             tls to an authority that issues only your servers' certificates",
+        ],
+    );
+}
+
+#[test]
+fn routes_to_services_are_taken_over_by_a_reload() {
+    let of = |route: &str| {
+        valid(&format!(
+            "cluster {{ name: c, port: 1, routes: [ {route} ] }}"
+        ))
+    };
+    let before = of("nats-route://a:6222");
+    let changes = before.changes(&of("srv+nats-route://_n._tcp.a"));
+    assert_eq!(changes.refused, []);
+    assert_eq!(
+        changes.live[0].to_string(),
+        "cluster.routes: [\"nats-route://a:6222\"] -> [\"srv+nats-route://_n._tcp.a\"]"
+    );
 }
 
 #[test]

@@ -52,14 +52,15 @@ pub struct Cluster {
     pub write_timeout: WriteTimeout,
 }
 
-/// Where a peer listens for routes, and how to log in there.
+/// Where peers listen for routes, and how to log in there.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteUrl {
-    /// Host name or address.
+    /// Host name or address; each address that a name has is a peer's. Without a port: the name of a service,
+    /// `_nats-route._tcp.example.net`.
     pub host: String,
-    /// Port.
-    pub port: u16,
+    /// Port; `None`: the hosts and their ports are those in the SRV records of the service (RFC 2782).
+    pub port: Option<u16>,
     /// User name to log in with.
     pub user: Option<String>,
     /// Password to log in with.
@@ -114,10 +115,16 @@ impl Default for Cluster {
 }
 
 impl RouteUrl {
-    /// `host:port`
+    /// Before the scheme of a URL that names a service.
+    pub(crate) const SERVICE_PREFIX: &str = "srv+";
+
+    /// `host:port`, or the name of the service.
     pub(crate) fn address(&self) -> String {
-        let Self { host, port, .. } = self.clone();
-        Endpoint { host, port }.to_string()
+        let host = self.host.clone();
+        match self.port {
+            Some(port) => Endpoint { host, port }.to_string(),
+            None => host,
+        }
     }
 }
 
@@ -130,6 +137,9 @@ impl fmt::Debug for RouteUrl {
 /// Without the password.
 impl fmt::Display for RouteUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.port.is_none() {
+            formatter.write_str(Self::SERVICE_PREFIX)?;
+        }
         let scheme = if self.tls { "tls" } else { "nats-route" };
         write!(formatter, "{scheme}://")?;
         if let Some(user) = &self.user {

@@ -15,6 +15,7 @@ use thiserror::Error;
 pub use self::cluster::{Cluster, Compression, RouteUrl};
 pub use self::monitoring::{Endpoint, Monitoring};
 pub use self::tls::{HandshakeFirst, KeyPairFiles, Tls, TlsVersion};
+use crate::dns::{BadServiceName, check_name};
 
 /// Options of a server. Plain data; defaults are those of nats-server 2.15.1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +130,9 @@ pub enum InvalidOption {
     /// What is exchanged with peers is about something that is no subject; queue groups are not among them.
     #[error("{0:?} in permissions of the cluster is not a valid subject")]
     ClusterSubject(String),
+    /// A route has no port, and its host is no name of a service.
+    #[error("a route without a port must name a service: {0}")]
+    RouteService(#[from] BadServiceName),
     /// Who may come in contradicts itself.
     #[error(transparent)]
     Access(#[from] AccessProblem),
@@ -193,6 +197,7 @@ impl InvalidOption {
             Self::ZeroDuration(_) | Self::EndlessDuration(_) => &["lame_duck_duration"],
             Self::GraceOverDuration { .. } => &["lame_duck_grace_period", "lame_duck_duration"],
             Self::ClusterSubject(_) => &["cluster.permissions"],
+            Self::RouteService(_) => &["cluster.routes"],
             Self::Access(_) => &["authorization", "accounts"],
         }
     }
@@ -244,6 +249,13 @@ impl Options {
         if let Some(permissions) = self.cluster.as_ref().and_then(|it| it.permissions.as_ref()) {
             problems.extend(cluster_subjects(permissions));
         }
+        let routes = self.cluster.iter().flat_map(|cluster| &cluster.routes);
+        problems.extend(
+            routes
+                .filter(|route| route.port.is_none())
+                .filter_map(|route| check_name(&route.host).err())
+                .map(InvalidOption::RouteService),
+        );
         problems.extend(
             self.access()
                 .problems()
@@ -313,6 +325,26 @@ mod tests {
     #[test]
     fn defaults_have_no_problems() {
         assert_eq!(Options::default().problems(), []);
+    }
+
+    #[test]
+    fn routes_without_a_port_name_services() {
+        let route = |host: &str| RouteUrl {
+            host: host.to_owned(),
+            port: None,
+            user: None,
+            password: None,
+            tls: false,
+        };
+        let options = Options {
+            cluster: Some(Cluster {
+                routes: vec![route("_nats-route._tcp.example.net"), route("nats-1")],
+                ..Cluster::default()
+            }),
+            ..Options::default()
+        };
+        let problem = InvalidOption::RouteService(BadServiceName::NoService);
+        assert_eq!(options.problems(), [problem]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::configuration::reader::{Advise, Reader};
 use crate::configuration::route_url;
 use crate::configuration::row::{Group, Row, Section, settled};
 use crate::configuration::shape::{Block, Codec, Custom, Inline, field, plain, plain_or_default};
+use crate::dns::looks_like_service;
 use crate::options::{Cluster, Compression, Endpoint, Options, RouteUrl};
 
 use super::flag;
@@ -132,7 +133,9 @@ static CLUSTER_ROWS: &[Row<Cluster>] = &[
         "routes",
         routes,
         ROUTES,
-        "Servers of the cluster to connect to, as nats-route://user:password@host:port.",
+        "Servers of the cluster to connect to, as nats-route://user:password@host:port; each \
+         address of a name is a server. srv+nats-route://_nats-route._tcp.example.net takes \
+         servers and ports from SRV records. Names are asked for again as answers expire.",
     )
     .flag(flag!(
         ["routes"],
@@ -560,11 +563,18 @@ static ROUTES: Codec<Vec<RouteUrl>> = Codec {
 fn route(data: &Data, reader: &mut Reader<'_>) -> Option<RouteUrl> {
     let text = codec::text(data, reader)?;
     match route_url::parse(&text) {
-        Ok(url) => Some(url),
+        Ok(url) => {
+            if url.port.is_some() && looks_like_service(&url.host) {
+                reader
+                    .note("a route is to a server, but this is the name of a service")
+                    .help("to take servers from SRV records, put srv+ before it and leave the port out");
+            }
+            Some(url)
+        }
         Err(problem) => {
             reader
                 .error(format!("a route must be a URL: {problem}"))
-                .help("write nats-route://host:6222 or nats-route://user:password@host:6222");
+                .help(problem.remedy());
             None
         }
     }
