@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use natterjack_engine::Reconfiguration;
+use natterjack_engine::{CloseReason, Reconfiguration};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -12,7 +12,7 @@ use crate::configuration::{Change, Changes, Configuration};
 use crate::identity::server_info;
 use crate::options::{InvalidOption, Options};
 use crate::server::Server;
-use crate::tls::TlsProblem;
+use crate::tls::{TlsProblem, fingerprint};
 
 /// How long a reload waits for the connections to go by the new options. They do so between two batches; only one
 /// that is in its TLS handshake takes longer, and it changes over afterwards.
@@ -37,7 +37,8 @@ impl Server {
     /// Replaces the options of the running server, and returns what has changed.
     ///
     /// Connections stay, with their subscriptions, and no message is lost. Closed are those whose user is gone or has
-    /// another password, and the latest ones beyond a lower `max_connections`; subscriptions that are no longer allowed end.
+    /// another password, those whose certificate is none of `pinned_certs` any more, and the latest ones beyond a lower
+    /// `max_connections`; subscriptions that are no longer allowed end.
     /// When this returns, connections go by the new options; one in its TLS handshake may follow later.
     /// [docs/options.md] tells which options can change.
     ///
@@ -72,11 +73,33 @@ impl Server {
             now(),
         );
         self.shared.set_options(new);
+        self.close_unpinned();
         let remaining = adaptation.remaining();
         if remaining > 0 && timeout(CHANGE_OVER_MAX, adaptation).await.is_err() {
             tracing::warn!("some connections are busy and will go by the new options later");
         }
         Ok(changes)
+    }
+
+    /// Closes the clients whose certificates are pinned no more. As on nats-server they are not told why. Those in clear
+    /// text, which `allow_non_tls` lets in, have nothing that could be pinned.
+    fn close_unpinned(&self) {
+        let Some(context) = self.shared.tls.current() else {
+            return;
+        };
+        let engine = &self.shared.engine;
+        let closed = engine
+            .connection_snapshots()
+            .filter(|connection| {
+                connection.client.tls.as_deref().is_some_and(|tls| {
+                    !context.is_pinned(fingerprint(tls))
+                        && engine.close_connection(connection.id, CloseReason::TlsHandshakeFailure)
+                })
+            })
+            .count();
+        if closed > 0 {
+            tracing::info!("Disconnect {closed} clients due to pinned certs reload");
+        }
     }
 }
 

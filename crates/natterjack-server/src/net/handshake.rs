@@ -17,10 +17,9 @@ use super::secured::Secured;
 use super::socket::Socket;
 use super::stream::{self, Stream};
 use crate::clock::{calendar_now, now};
-use crate::long_work::LongWork;
 use crate::options::HandshakeFirst;
 use crate::server::Shared;
-use crate::tls::{self, is_authority_shown, peer_facts, suite_name, take_refused};
+use crate::tls::{self, fingerprint, is_authority_shown, peer_facts, suite_name, take_refused};
 
 /// First byte of a TLS connection: a record of the handshake (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 0x16;
@@ -89,7 +88,7 @@ pub(super) async fn settle(
         return Ok(Settled::Refused);
     }
     tracing::debug!("{label} - Starting TLS client connection handshake");
-    match shake_hands(socket.tcp(), context, acceptor.work()).await {
+    match shake_hands(socket.tcp(), context, acceptor).await {
         Ok(done) => {
             tracing::debug!("{label} - TLS handshake complete");
             Ok(Settled::Encrypted { done, is_first })
@@ -174,28 +173,6 @@ fn encrypt(
 ) -> Result<(), CloseReason> {
     let connection = done.connection;
     let peer = connection.peer_certificates().and_then(peer_facts);
-    let fingerprint = peer
-        .as_ref()
-        .and_then(|peer| peer.shown.first())
-        .map(|shown| shown.public_key_sha256.as_str());
-    let fault = if !context.is_pinned(fingerprint) {
-        Some(Fault::NotPinned)
-    } else if peer
-        .as_ref()
-        .is_some_and(|peer| peer.not_after < calendar_now())
-    {
-        // A session that is taken up again is not verified again.
-        Some(Fault::Tls(
-            Error::InvalidCertificate(CertificateError::Expired),
-            None,
-        ))
-    } else {
-        None
-    };
-    if let Some(fault) = fault {
-        tracing::error!("{} - TLS handshake error: {fault}", session.label());
-        return Err(CloseReason::TlsHandshakeFailure);
-    }
     let facts = TlsFacts {
         version: match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_2) => "1.2".to_owned(),
@@ -223,7 +200,28 @@ fn encrypt(
         facts.version,
         facts.cipher_suite
     );
+    let own = fingerprint(&facts).map(str::to_owned);
     session.set_tls(facts);
+    // Only now: a reload either has exchanged the pins already, or it finds this client among the others.
+    let is_pinned = |context: &tls::Context| context.is_pinned(own.as_deref());
+    let fault = if !is_pinned(context) || !shared.tls.current().is_none_or(|now| is_pinned(&now)) {
+        Some(Fault::NotPinned)
+    } else if peer
+        .as_ref()
+        .is_some_and(|peer| peer.not_after < calendar_now())
+    {
+        // A session that is taken up again is not verified again.
+        Some(Fault::Tls(
+            Error::InvalidCertificate(CertificateError::Expired),
+            None,
+        ))
+    } else {
+        None
+    };
+    if let Some(fault) = fault {
+        tracing::error!("{} - TLS handshake error: {fault}", session.label());
+        return Err(CloseReason::TlsHandshakeFailure);
+    }
     if let Some(peer) = peer {
         session.set_certificate_names(peer.names);
     }
@@ -335,7 +333,7 @@ fn moment(time: UnixTime) -> String {
 async fn shake_hands(
     socket: &TcpStream,
     context: &tls::Context,
-    work: &LongWork,
+    acceptor: &tls::Acceptor,
 ) -> Result<Done, Fault> {
     let connection = ServerConnection::new(Arc::clone(context.clients()))
         .map_err(|error| Fault::Tls(error, None))?;
@@ -359,14 +357,19 @@ async fn shake_hands(
             });
         }
         let records = std::mem::take(&mut received);
-        let step = work.run(move || {
+        let step = move || {
             let mut rest = records.as_slice();
             let result = step(&mut connection, &mut rest);
             let refused = take_refused();
             let rest = rest.to_vec();
             (connection, result, refused, rest)
-        });
-        let Some((given_back, result, refused, rest)) = step.await else {
+        };
+        let done = if context.is_slow() {
+            acceptor.slow_steps().run(step).await
+        } else {
+            acceptor.steps().run(step).await
+        };
+        let Some((given_back, result, refused, rest)) = done else {
             return Err(Fault::Closed);
         };
         (connection, received) = (given_back, rest);

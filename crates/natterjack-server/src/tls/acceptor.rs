@@ -12,7 +12,7 @@ use super::context::Context;
 use super::problem::TlsProblem;
 use super::rate::Rate;
 use crate::clock::{calendar_now, now};
-use crate::long_work::LongWork;
+use crate::long_work::{LongWork, Turns};
 use crate::options::{HandshakeFirst, Tls};
 
 /// How often the files are looked at. One `stat` each; a notification service of the system would have to be
@@ -30,8 +30,10 @@ pub(crate) struct Acceptor {
     /// Whether clients may also connect in clear text.
     is_optional: bool,
     rate: Rate,
-    /// Handshakes' asymmetric cryptography.
-    work: LongWork,
+    /// Steps of handshakes, most of all their signatures.
+    steps: Turns,
+    /// The same, where the key makes them take long.
+    slow_steps: LongWork,
     files: Mutex<Files>,
 }
 
@@ -62,7 +64,8 @@ impl Acceptor {
             current: RwLock::new(None),
             is_optional,
             rate: Rate::new(now()),
-            work: LongWork::new(),
+            steps: Turns::new(),
+            slow_steps: LongWork::new(),
             files: Mutex::default(),
         };
         acceptor.reload(options)?;
@@ -134,8 +137,12 @@ impl Acceptor {
         &self.rate
     }
 
-    pub(crate) fn work(&self) -> &LongWork {
-        &self.work
+    pub(crate) fn steps(&self) -> &Turns {
+        &self.steps
+    }
+
+    pub(crate) fn slow_steps(&self) -> &LongWork {
+        &self.slow_steps
     }
 
     /// Looks after the files until it is dropped: loads them when they have changed, and warns every day of

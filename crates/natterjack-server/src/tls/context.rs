@@ -13,7 +13,7 @@ use rustls::server::{
     WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm, SupportedProtocolVersion, version};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::certificate::validity;
@@ -35,6 +35,7 @@ pub(crate) struct Context {
     monitoring: Arc<ServerConfig>,
     pinned: BTreeSet<String>,
     certificates: Vec<Validity>,
+    is_slow: bool,
     options: Tls,
 }
 
@@ -74,6 +75,9 @@ impl Context {
         if problems.iter().any(|problem| !problem.is_warning()) {
             return (None, problems);
         }
+        let is_slow = pairs
+            .iter()
+            .any(|(_, pair)| pair.key.algorithm() == SignatureAlgorithm::RSA);
         let resolver = Arc::new(Certificates(
             pairs.into_iter().map(|(_, pair)| pair).collect(),
         ));
@@ -84,6 +88,7 @@ impl Context {
                 monitoring: config(options, &provider, nobody_asked, &resolver)?,
                 pinned,
                 certificates,
+                is_slow,
                 options: options.clone(),
             })
         });
@@ -124,6 +129,12 @@ impl Context {
     pub(crate) fn is_pinned(&self, public_key_sha256: Option<&str>) -> bool {
         self.pinned.is_empty()
             || public_key_sha256.is_some_and(|fingerprint| self.pinned.contains(fingerprint))
+    }
+
+    /// Whether a handshake takes a processor for milliseconds: to sign with RSA takes ten times as long as with
+    /// the other kinds of keys.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.is_slow
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -249,10 +260,7 @@ fn verifier(
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map(|verifier| {
-            Arc::new(Witness {
-                verifier,
-                authorities,
-            }) as Arc<dyn ClientCertVerifier>
+            Arc::new(Witness::new(verifier, authorities)) as Arc<dyn ClientCertVerifier>
         })
         .map_err(|error| rustls::Error::General(error.to_string()))
 }

@@ -18,7 +18,15 @@ pub(crate) use self::names::suite_name;
 pub use self::problem::TlsProblem;
 pub(crate) use self::verifier::{is_authority_shown, take_refused};
 
+use natterjack_engine::TlsFacts;
+
 use crate::options::Tls;
+
+/// The fingerprint that a client's key may be pinned by, if it showed a certificate.
+pub(crate) fn fingerprint(facts: &TlsFacts) -> Option<&str> {
+    let own = facts.peer_certificates.first()?;
+    Some(&own.public_key_sha256)
+}
 
 /// Checks options and the files they name, as a start would; nothing is kept. All that is wrong is returned,
 /// warnings included. The files are read and the keys loaded, which takes milliseconds.

@@ -1,19 +1,25 @@
-//! Client certificates are verified by rustls; who was refused is remembered for the log, which rustls'
-//! error does not tell.
+//! Client certificates are verified by rustls. Who was let in is remembered, so that a fleet that comes back need not
+//! be verified all over; and who was refused, for the log, which rustls' error does not tell.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
 
-use super::certificate::{describe, is_for_clients};
+use super::certificate::{describe, is_for_clients, validity};
+
+/// Chains that are remembered, twice: about 1.2 MB at most.
+const CHAINS_MAX: usize = 7 * 1024;
 
 thread_local! {
     /// The certificate this thread refused last. A handshake's step runs on one thread from beginning to end,
@@ -44,11 +50,23 @@ pub(crate) fn take_refused() -> Option<String> {
 /// certificate for anybody's own, while nats-server does.
 #[derive(Debug)]
 pub(super) struct Witness {
-    pub(super) verifier: Arc<dyn ClientCertVerifier>,
-    pub(super) authorities: HashSet<CertificateDer<'static>>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    authorities: HashSet<CertificateDer<'static>>,
+    verified: Mutex<Verified>,
 }
 
 impl Witness {
+    pub(super) fn new(
+        verifier: Arc<dyn ClientCertVerifier>,
+        authorities: HashSet<CertificateDer<'static>>,
+    ) -> Self {
+        Self {
+            verifier,
+            authorities,
+            verified: Mutex::default(),
+        }
+    }
+
     fn is_authority(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
         self.authorities.contains(certificate) && is_for_clients(certificate, now)
@@ -74,6 +92,10 @@ impl ClientCertVerifier for Witness {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        let chain = Chain::of(end_entity, intermediates);
+        if self.verified.lock().holds(chain, now) {
+            return Ok(ClientCertVerified::assertion());
+        }
         let verified = self
             .verifier
             .verify_client_cert(end_entity, intermediates, now);
@@ -85,7 +107,12 @@ impl ClientCertVerifier for Witness {
                 REFUSED.set(describe(end_entity));
                 Err(error)
             }
-            Ok(verified) => Ok(verified),
+            Ok(result) => {
+                if let Some(time) = time_of(end_entity, intermediates) {
+                    self.verified.lock().add(chain, time);
+                }
+                Ok(result)
+            }
         }
     }
 
@@ -111,5 +138,117 @@ impl ClientCertVerifier for Witness {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.verifier.supported_verify_schemes()
+    }
+}
+
+/// What was shown, down to the last byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Chain([u8; 32]);
+
+impl Chain {
+    fn of(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Self {
+        let mut hash = Sha256::new();
+        for certificate in std::iter::once(end_entity).chain(intermediates) {
+            hash.update((certificate.len() as u64).to_be_bytes());
+            hash.update(certificate);
+        }
+        Self(hash.finalize().into())
+    }
+}
+
+/// Chains that these very authorities vouch for, and when. Nothing but time changes that: signatures stay right, there
+/// are no lists of what was revoked, and other authorities come with another [`Witness`]. That a client holds the key of
+/// its certificate is verified each time, elsewhere.
+#[derive(Debug, Default)]
+struct Verified {
+    recent: HashMap<Chain, RangeInclusive<SystemTime>>,
+    /// Those before, until they are shown again or `recent` is full again.
+    former: HashMap<Chain, RangeInclusive<SystemTime>>,
+}
+
+impl Verified {
+    fn holds(&mut self, chain: Chain, now: UnixTime) -> bool {
+        if let Some(time) = self.former.remove(&chain) {
+            self.add(chain, time);
+        }
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+        let known = self.recent.get(&chain);
+        known.is_some_and(|time| time.contains(&now))
+    }
+
+    fn add(&mut self, chain: Chain, time: RangeInclusive<SystemTime>) {
+        if self.recent.len() >= CHAINS_MAX {
+            self.former = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(chain, time);
+    }
+}
+
+/// The time in which all of the certificates are valid.
+fn time_of(
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Option<RangeInclusive<SystemTime>> {
+    let (mut begin, mut end) = validity(end_entity)?;
+    for certificate in intermediates {
+        let (not_before, not_after) = validity(certificate)?;
+        begin = begin.max(not_before);
+        end = end.min(not_after);
+    }
+    Some(begin..=end)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn certificate(until: i32) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let made = params.self_signed(&key).expect("a certificate");
+        made.der().clone()
+    }
+
+    /// The first of a year, near enough.
+    fn year(year: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * 31_556_952 + 86_400))
+    }
+
+    #[test]
+    fn a_chain_is_known_as_long_as_all_of_it_is_valid() {
+        let (own, other) = (certificate(2040), certificate(2030));
+        let chain = Chain::of(&own, std::slice::from_ref(&other));
+        let time = time_of(&own, std::slice::from_ref(&other)).expect("valid at some time");
+        let mut verified = Verified::default();
+        verified.add(chain, time);
+        let mut known = |at| verified.holds(chain, year(at));
+        assert!(known(2021) && known(2029));
+        assert!(!known(2019) && !known(2031));
+        assert!(!verified.holds(Chain::of(&own, &[]), year(2025)));
+        assert!(!verified.holds(Chain::of(&other, &[own]), year(2025)));
+    }
+
+    #[test]
+    fn those_shown_lately_are_kept_and_no_more_than_allowed() {
+        let mut verified = Verified::default();
+        let time = time_of(&certificate(2040), &[]).expect("valid at some time");
+        let chain = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            Chain(bytes)
+        };
+        for number in 0..5 * CHAINS_MAX {
+            verified.add(chain(number), time.clone());
+            assert!(verified.holds(chain(0), year(2025)), "shown every time");
+        }
+        assert!(!verified.holds(chain(1), year(2025)));
+        for kept in [&verified.recent, &verified.former] {
+            assert!(kept.len() <= CHAINS_MAX);
+            assert!(kept.capacity() <= CHAINS_MAX, "{}", kept.capacity());
+        }
     }
 }
