@@ -8,6 +8,7 @@ pub(crate) mod authority;
 mod client;
 mod listener;
 mod logins;
+mod pins;
 mod secrets;
 mod tools;
 mod waits;
@@ -20,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         logins::trials(),
         advisories::trials(),
         listener::trials(),
+        pins::trials(),
         secrets::trials(),
         tools::trials(),
         waits::trials(),

@@ -2,12 +2,20 @@
 //! the same, but for what is each server's own and a list of differences with their reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use libtest_mimic::Trial;
+use rcgen::{SanType, date_time_ymd};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use testkit::{Config, Deadline, HttpAnswer, Kind, Listener, PATIENCE, Peer, ServerUnderTest};
 
+use crate::access::authority::trusted;
 use crate::trial;
 
 /// Fields whose value is each server's own: both must have them, with a value of the same kind. `*` is any one step.
@@ -214,11 +222,15 @@ const REFUSED: &[&str] = &[
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 5] = [
         ("pages_say_the_same", pages_say_the_same),
         ("refusals_say_the_same", refusals_say_the_same),
         ("accounts_and_users_say_the_same", accounts_and_users),
         ("options_are_shown_the_same", options_are_shown_the_same),
+        (
+            "the_end_of_a_certificate_is_shown",
+            the_end_of_a_certificate_is_shown,
+        ),
     ];
     let both = || Kind::ALL.map(|kind| kind.program().map(drop));
     tests
@@ -357,6 +369,68 @@ fn options_are_shown_the_same() {
         problems.extend(unexpected.iter().map(|what| format!("{config}: {what}")));
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// Whoever watches servers learns from `/varz` when a certificate must be renewed, and that it was.
+fn the_end_of_a_certificate_is_shown() {
+    for kind in Kind::ALL {
+        for scheme in ["http", "https"] {
+            let text = |name: &str| {
+                format!(
+                    "{scheme}: \"127.0.0.1:-1\"\ntls {{ cert_file: {name}.pem, key_file: {name}-key.pem }}\n"
+                )
+            };
+            let mut config = Config::file(text("old"));
+            for (name, year) in [("old", 2031), ("new", 2041)] {
+                let pair = trusted().pair(|params| {
+                    params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+                    params.not_after = date_time_ymd(year, 5, 17);
+                });
+                config = config
+                    .side_file(format!("{name}.pem"), pair.certificate)
+                    .side_file(format!("{name}-key.pem"), pair.key);
+            }
+            let mut server = ServerUnderTest::start(kind, &config);
+            let line = server.wait_for_log(&format!("Starting {scheme} monitor on "));
+            let address = line.rsplit(' ').next().and_then(|text| text.parse().ok());
+            let address: SocketAddr = address.expect("an address");
+            let shown = || {
+                let page = match scheme {
+                    "https" => encrypted(address, "/varz"),
+                    _ => HttpAnswer::get(address, "/varz").json(),
+                };
+                page["tls_cert_not_after"].clone()
+            };
+            assert_eq!(shown(), "2031-05-17T00:00:00Z", "{kind:?} {scheme}");
+            let told = server.reload(&text("new"));
+            assert!(told.contains("Reloaded server configuration"), "{told}");
+            assert_eq!(shown(), "2041-05-17T00:00:00Z", "{kind:?} {scheme}");
+        }
+    }
+}
+
+/// A page of monitoring over TLS.
+fn encrypted(address: SocketAddr, page: &str) -> Value {
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(trusted().pem().as_bytes()).expect("a certificate");
+    roots.add(root).expect("an authority");
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::from(address.ip());
+    let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
+    let tcp = TcpStream::connect_timeout(&address, PATIENCE).expect("a server that listens");
+    tcp.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    let mut stream = StreamOwned::new(connection, tcp);
+    write!(stream, "GET {page} HTTP/1.0\r\n\r\n").expect("asked");
+    let mut answer = Vec::new();
+    // Not everybody ends TLS as it should be ended.
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).expect("text");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    serde_json::from_str(body).expect("JSON")
 }
 
 /// `/varz`, once it tells of the configuration: our daemon adds that when the server has started.
