@@ -7,6 +7,7 @@ use natterjack_conf::{Diagnostic, ProcessEnvironment};
 use natterjack_server::Options;
 use natterjack_server::configuration::flags::CommandLine;
 use natterjack_server::configuration::{Changes, Configuration, Daemon, Loaded, LogFormat};
+use natterjack_server::tls;
 
 /// A configuration without errors.
 pub(crate) struct Settings {
@@ -57,10 +58,19 @@ impl Settings {
         Problems::of(&self.loaded)
     }
 
-    /// Logs what does not keep the server from running.
+    /// Logs what does not keep the server from running, but for what the server says itself: what it warns of when it
+    /// loads its certificates.
     pub(crate) fn log_problems(&self) {
+        let certificates = self.options().tls.as_ref().map(tls::problems);
+        let told: Vec<String> = certificates
+            .iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect();
         for found in self.loaded.warnings().chain(self.loaded.notes()) {
-            tracing::warn!("{}", short(&self.loaded, found));
+            if !told.iter().any(|told| found.message.starts_with(told)) {
+                tracing::warn!("{}", short(&self.loaded, found));
+            }
         }
     }
 
