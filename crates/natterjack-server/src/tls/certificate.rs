@@ -67,7 +67,16 @@ pub(super) fn validity(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
 /// Whether a certificate may be shown by a client at `now`: it is within its time, and if it says what it is
 /// for, that is one of the things.
 pub(super) fn is_for_clients(der: &[u8], now: SystemTime) -> bool {
-    const PURPOSES: [ObjectIdentifier; 2] = [oid("1.3.6.1.5.5.7.3.2"), oid("2.5.29.37.0")];
+    is_for(oid("1.3.6.1.5.5.7.3.2"), der, now)
+}
+
+/// The same for a server's.
+pub(super) fn is_for_servers(der: &[u8], now: SystemTime) -> bool {
+    is_for(oid("1.3.6.1.5.5.7.3.1"), der, now)
+}
+
+fn is_for(purpose: ObjectIdentifier, der: &[u8], now: SystemTime) -> bool {
+    const ANYTHING: ObjectIdentifier = oid("2.5.29.37.0");
     let Ok(certificate) = Certificate::from_der(der) else {
         return false;
     };
@@ -77,7 +86,7 @@ pub(super) fn is_for_clients(der: &[u8], now: SystemTime) -> bool {
         (validity.not_before.to_system_time()..=validity.not_after.to_system_time()).contains(&now);
     let is_meant = match body.get_extension::<ExtendedKeyUsage>() {
         Ok(None) => true,
-        Ok(Some((_, usage))) => usage.0.iter().any(|purpose| PURPOSES.contains(purpose)),
+        Ok(Some((_, usage))) => usage.0.contains(&purpose) || usage.0.contains(&ANYTHING),
         Err(_) => false,
     };
     is_in_time && is_meant

@@ -1,0 +1,37 @@
+//! Accepting connections of other servers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use super::route::{self, Dialled};
+use crate::lifecycle::Phase;
+use crate::server::Shared;
+
+/// Pause after the system refused to accept, which it does when it has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until the server stops.
+pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    let _accepting = shared.lifecycle.listeners.pass();
+    // Moved in here, so that it is closed before the pass is given back.
+    let listener = listener;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.lifecycle.reached(Phase::LameDuck) => return,
+        };
+        match accepted {
+            Ok((tcp, address)) => {
+                let shared = Arc::clone(&shared);
+                tokio::spawn(route::serve(shared, tcp, address, Dialled::No));
+            }
+            Err(error) => {
+                tracing::error!(%error, "accepting a route connection failed");
+                let stopping = shared.lifecycle.reached(Phase::LameDuck);
+                let _ = tokio::time::timeout(ACCEPT_PAUSE, stopping).await;
+            }
+        }
+    }
+}

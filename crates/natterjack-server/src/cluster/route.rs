@@ -1,0 +1,163 @@
+//! One connection with another server, from its socket to its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use natterjack_engine::{DialId, Direction, RoutePeer};
+use tokio::net::TcpStream;
+
+use super::Cluster;
+use crate::clock::now;
+use crate::identity;
+use crate::lifecycle::Phase;
+use crate::net::compressed::Compressed;
+use crate::net::connection::{Wire, drive, finish, hang_up};
+use crate::net::route_tls;
+use crate::net::socket::Socket;
+use crate::options::{Options, RouteUrl};
+use crate::server::Shared;
+
+/// Which side has dialled.
+pub(super) enum Dialled {
+    /// The other one.
+    No,
+    /// This one, and the peer's certificate must be for this name or address.
+    Yes(DialId, String),
+}
+
+/// Serves a connection until it is gone.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    tcp: TcpStream,
+    address: SocketAddr,
+    dialled: Dialled,
+) {
+    let Some(cluster) = &shared.cluster else {
+        return;
+    };
+    let _route = shared.lifecycle.routes.pass();
+    // Batches are written whole; waiting to fill a segment would only add latency.
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%address, %error, "TCP_NODELAY not set");
+    }
+    let direction = match dialled {
+        Dialled::No => Direction::Accepted,
+        Dialled::Yes(id, _) => Direction::Dialled(id),
+    };
+    // In a box of its own, so that a connection does not keep the room for a handshake all its life.
+    let Some(socket) = Box::pin(secure(&shared, cluster, tcp, address, dialled)).await else {
+        return;
+    };
+    let wire = Wire::new(Compressed::new(socket, Arc::clone(&cluster.kits)));
+    let reading = shared.lifecycle.readers.pass();
+    let peer = RoutePeer {
+        address: Some(address),
+        nonce: identity::nonce(),
+        direction,
+    };
+    let Some(mut session) = shared.engine.open_route(peer, wire.transport(), now()) else {
+        return;
+    };
+    let reason = drive(&shared, &wire, &mut session, reading).await;
+    let write_deadline = shared.write_deadline_of_routes();
+    finish(&wire, &mut session, reason, write_deadline).await;
+    drop(session);
+    hang_up(&shared, &wire, reason).await;
+}
+
+/// The socket, encrypted if routes are. `None` if that did not come about, which whoever dialled has been told.
+async fn secure(
+    shared: &Shared,
+    cluster: &Cluster,
+    tcp: TcpStream,
+    address: SocketAddr,
+    dialled: Dialled,
+) -> Option<Socket> {
+    let Some(context) = cluster.tls.current() else {
+        return Some(Socket::new(tcp, false));
+    };
+    let socket = Socket::new(tcp, true);
+    let label = address.to_string();
+    let (id, name) = match dialled {
+        Dialled::No => (None, None),
+        Dialled::Yes(id, name) => (Some(id), Some(name)),
+    };
+    let handshake = route_tls::secure(
+        &cluster.tls,
+        &context,
+        &shared.scratch,
+        &socket,
+        name.as_deref(),
+        &label,
+    );
+    let settled = tokio::select! {
+        settled = handshake => settled,
+        () = shared.lifecycle.reached(Phase::Draining) => return None,
+    };
+    let is_unknown = |secure: &route_tls::Secure| {
+        id.is_none()
+            && context.options().verify_cert_and_check_known_urls
+            && !names_route(&shared.options(), &secure.names.dns_names)
+    };
+    match settled {
+        Ok(secure) if is_unknown(&secure) => {
+            let subject = &secure.names.subject;
+            tracing::error!(
+                "{label} - The certificate of {subject:?} names no host of the configured routes"
+            );
+            None
+        }
+        Ok(_) => Some(socket),
+        Err(fault) => {
+            match (id, shared.engine.mesh()) {
+                (Some(id), Some(mesh)) => mesh.dial_failed(id, &fault, now()),
+                // Nobody has a reason to probe the port for routes.
+                _ => tracing::error!("{label} - {fault}"),
+            }
+            None
+        }
+    }
+}
+
+/// Whether one of these names is that of a host among the configured routes. As on nats-server a star stands for the
+/// first part of a name.
+fn names_route(options: &Options, names: &[String]) -> bool {
+    let routes = options.cluster.iter().flat_map(|cluster| &cluster.routes);
+    let fits = |route: &RouteUrl, name: &str| match name.strip_prefix("*.") {
+        Some(rest) => (route.host.split_once('.'))
+            .is_some_and(|(_, domain)| domain.eq_ignore_ascii_case(rest)),
+        None => route.host.eq_ignore_ascii_case(name),
+    };
+    let mut routes = routes;
+    routes.any(|route| names.iter().any(|name| fits(route, name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_name_hosts_of_routes() {
+        let options = Options {
+            cluster: Some(crate::options::Cluster {
+                routes: vec![RouteUrl {
+                    host: "n1.Example.net".to_owned(),
+                    port: Some(6222),
+                    user: None,
+                    password: None,
+                    tls: true,
+                }],
+                ..Default::default()
+            }),
+            ..Options::default()
+        };
+        let check = |names: &[&str], expected| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            assert_eq!(names_route(&options, &names), expected, "{names:?}");
+        };
+        check(&["n1.example.net"], true);
+        check(&["x", "*.example.net"], true);
+        check(&["*.net", "n2.example.net", "*.n1.example.net", "*"], false);
+        check(&[], false);
+    }
+}
