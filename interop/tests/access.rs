@@ -10,6 +10,7 @@ mod listener;
 mod logins;
 mod pins;
 mod secrets;
+mod services;
 mod tools;
 mod waits;
 
@@ -23,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         listener::trials(),
         pins::trials(),
         secrets::trials(),
+        services::trials(),
         tools::trials(),
         waits::trials(),
     ];

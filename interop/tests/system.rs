@@ -90,7 +90,6 @@ const DIFFERENT: &[(&str, &str)] = &[
         "/description",
         "what is wrong with a request is told in our words",
     ),
-    ("/imports", "the automatic imports are no imports here yet"),
     (
         "/connections",
         "an account that does not exist has no connections: [] instead of null",
@@ -438,9 +437,9 @@ fn fields(document: &Value) -> BTreeMap<String, String> {
             }
             Value::Array(items) => {
                 found.insert(path.to_owned(), kind.to_owned());
-                // nats-server lists accounts in any order.
-                let by_name = |item: &Value| match &item["acc"] {
-                    Value::String(name) => name.clone(),
+                // nats-server lists accounts and what they import in any order.
+                let by_name = |item: &Value| match (&item["acc"], &item["local_subject"]) {
+                    (Value::String(name), _) | (_, Value::String(name)) => name.clone(),
                     _ => item.as_str().unwrap_or_default().to_owned(),
                 };
                 let mut items: Vec<_> = items.iter().collect();

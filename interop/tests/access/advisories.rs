@@ -6,16 +6,18 @@
 //! | B: nothing a peer sends may end the server | CVE-2020-26521, 2026-04/-10/-19 (repeated handshakes), 2026-23 (short keys), permissions of blanks (2.14.4) | `handshakes_out_of_order`, `keys_of_every_length`, `permissions_of_blanks` |
 //! | C: authorization | CVE-2022-24450, CVE-2022-29946, CVE-2023-47090, 2026-15/-20 (traces), 2026-16/-24 (first operation), 2026-17/-18 (overlapping denials), users of certificates (2.14.4) | `an_account_of_ones_choice`, `denials_reach_queue_groups`, `only_a_system_account`, `traces_go_nowhere_forbidden`, `the_first_operation_is_no_way_in`, `denials_overlap`; users of certificates: `logins::clear_text_where_tls_is_optional` |
 //! | C, also | 2026-07/-21 by their kind (other names for a subject) | `denials_hold_for_imports`, `denials_hold_for_mappings` |
-//! | D: credentials | 2026-13 (order of names in subjects), CVE-2021-3127 (grants that were only warned about) | `logins::subjects_in_any_order`, `listener::subjects_with_several_values`, `imports_that_are_not_granted` |
-//! | E: circles | CVE-2020-28466, CVE-2022-42709 | `imports_in_a_circle`, `files_in_a_circle` |
+//! | D: credentials | 2026-13 (order of names in subjects), CVE-2021-3127 (grants that were only warned about), 2026-08/-09 (request info made up by clients) | `logins::subjects_in_any_order`, `listener::subjects_with_several_values`, `imports_that_are_not_granted`, `who_asks_cannot_be_made_up` |
+//! | D, by its kind | CVE-2025-30215 (requests without a look at the account) | `answers_are_for_whom_they_are`, `system_services_look_at_the_account` |
+//! | E: circles | CVE-2020-28466, CVE-2022-42709 | `imports_in_a_circle`, `services_in_a_circle`, `files_in_a_circle` |
 //! | F: paths | CVE-2022-28357 by its kind | `paths_lead_nowhere` |
 //! | G: TLS | CVE-2021-32026, 2026-01 (sessions taken up elsewhere) | `flags_keep_the_files_ciphers`, `a_session_does_not_outlive_stricter_rules` |
 //! | H: secrets shown | 2026-14 (arguments in `/debug/vars`) and by its kind | `secrets` |
 //!
 //! Not applicable, because what they are about is not there: JWTs and callouts (CVE-2020-26892, CVE-2021-3127 as to tokens,
-//! CVE-2023-46129, 2026-05), services of other accounts (2026-08/-09: request info), JetStream (CVE-2022-26652,
+//! CVE-2023-46129, 2026-05), JetStream (CVE-2022-26652,
 //! CVE-2022-42708, CVE-2025-30215, 2026-12, -26, replies to snapshots), MQTT (2026-05/-06/-07/-21/-25/-27 themselves),
-//! WebSocket (2026-02/-03/-11 themselves), leaf nodes and gateways (2026-04/-10/-19 themselves). CVE-2020-26149 is a client's.
+//! WebSocket (2026-02/-03/-11 themselves), leaf nodes and gateways (2026-04/-10/-19 themselves, 2026-08 as to who asks
+//! over a leaf node). CVE-2020-26149 is a client's.
 //! Each has to be looked at again when its feature comes.
 
 use std::fmt::Write as _;
@@ -27,13 +29,14 @@ use testkit::{Config, HttpAnswer, Kind, Listener, Peer, ServerUnderTest};
 use super::Test;
 use super::authority::{MUTUAL, config};
 use super::client::{Client, Outcome, Resumption, Transport};
+use super::services::{self, Message, answer, messages, nothing};
 use crate::trial;
 
 const TOKEN: &str = "authorization { token: t }\n";
 const VIOLATION: &str = "Authorization Violation";
 
 pub(super) fn trials() -> Vec<Trial> {
-    let tests: [Test; 22] = [
+    let tests: [Test; 26] = [
         ("sizes_that_overflow", sizes_that_overflow),
         ("strangers_are_bounded", strangers_are_bounded),
         (
@@ -58,6 +61,16 @@ pub(super) fn trials() -> Vec<Trial> {
         ("denials_hold_for_mappings", denials_hold_for_mappings),
         ("imports_that_are_not_granted", imports_that_are_not_granted),
         ("imports_in_a_circle", imports_in_a_circle),
+        ("services_in_a_circle", services_in_a_circle),
+        ("who_asks_cannot_be_made_up", who_asks_cannot_be_made_up),
+        (
+            "answers_are_for_whom_they_are",
+            answers_are_for_whom_they_are,
+        ),
+        (
+            "system_services_look_at_the_account",
+            system_services_look_at_the_account,
+        ),
         ("files_in_a_circle", files_in_a_circle),
         ("paths_lead_nowhere", paths_lead_nowhere),
         ("flags_keep_the_files_ciphers", flags_keep_the_files_ciphers),
@@ -690,6 +703,225 @@ fn imports_in_a_circle(kind: Kind) {
         let told = refused(kind, &format!("accounts {{ {accounts} }}"));
         assert!(told.contains("cycle"), "{circle:?}: {told}");
     }
+}
+
+fn services_in_a_circle(kind: Kind) {
+    let account = |name: &str, from: &str| {
+        format!(
+            "{name} {{ exports: [ {{ service: \"x.*\" }} ], imports: [ {{ service: {{ account: {from}, subject: \"x.y\" }} }} ] }}\n"
+        )
+    };
+    // nats-server takes an account that asks itself, and notices while messages run.
+    let alone: &[&[&str]] = if kind == Kind::Natterjack {
+        &[&["A"]]
+    } else {
+        &[]
+    };
+    let others: [&[&str]; 2] = [&["A", "B"], &["A", "B", "C", "D", "E", "F"]];
+    for circle in alone.iter().chain(&others) {
+        let next = circle.iter().cycle().skip(1);
+        let accounts: String = circle
+            .iter()
+            .zip(next)
+            .map(|(name, from)| account(name, from))
+            .collect();
+        let told = refused(kind, &format!("accounts {{ {accounts} }}"));
+        assert!(told.contains("cycle"), "{circle:?}: {told}");
+    }
+    // A circle that shows only in the names of subjects. nats-server starts, and notices while messages run.
+    let renamed = "accounts {
+      A { users: [ { user: a, password: a } ], exports: [ { service: x } ], imports: [ { service: { account: B, subject: y }, to: x } ] }
+      B { exports: [ { service: y } ], imports: [ { service: { account: C, subject: z }, to: y } ] }
+      C { exports: [ { service: z } ], imports: [ { service: { account: A, subject: x }, to: z } ] }
+    }";
+    if kind == Kind::NatsServer {
+        let server = server(kind, renamed);
+        let mut client = services::client(&server, "a");
+        nothing(&mut client, &"PUB x 0\r\n\r\n".repeat(10));
+    } else {
+        assert!(refused(kind, renamed).contains("cycle"));
+    }
+}
+
+/// Accounts A, which answers, and B and C, which ask; users with the names of their accounts.
+const SERVICES: &str = "
+    A { users: [ { user: a, password: a } ], exports: [ { service: \"svc.*\" }, { stream: \"out.>\" } ] }
+    B { users: [ { user: b, password: b } ], imports: [ { service: { account: A, subject: \"svc.*\" } } ] }
+    C { users: [ { user: c, password: c } ], imports: [
+      { service: { account: A, subject: \"svc.*\" } }, { stream: { account: A, subject: \"out.>\" } } ] }";
+
+/// The one message that has come.
+fn only(client: &mut Client) -> Message {
+    let mut found = messages(&client.exchange(""));
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+fn who_asks_cannot_be_made_up(kind: Kind) {
+    let server = services::server(kind, SERVICES);
+    let (mut a, mut b) = (
+        services::client(&server, "a"),
+        services::client(&server, "b"),
+    );
+    nothing(&mut a, "SUB svc.* 1\r\n");
+    let mut lines = vec![
+        "Nats-Request-Info: {\"acc\":\"A\"}",
+        "Nats-Request-Info:{\"acc\":\"A\"}",
+        "Nats-Request-Info: {\"acc\":\"A\"}\r\nNats-Request-Info: {\"acc\":\"C\"}",
+        "X: y\r\nNats-Request-Info: {\"acc\":\"A\",\"svc\":\"B\"}\r\nY: x",
+        "Nats-Request-Info: x\r\nX: y",
+    ];
+    if kind == Kind::Natterjack {
+        // Whatever a reader might take for it.
+        lines.extend([
+            "nats-request-info: {\"acc\":\"A\"}",
+            "NATS-REQUEST-INFO: {\"acc\":\"A\"}\r\nNats-Request-Info: {}",
+            "Nats-Request-Info : {\"acc\":\"A\"}",
+            " Nats-Request-Info: {\"acc\":\"A\"}",
+            "X: y\rNats-Request-Info: {\"acc\":\"A\"}",
+            "X: y\nNats-Request-Info: {\"acc\":\"A\"}",
+        ]);
+    }
+    for header in lines {
+        let block = format!("NATS/1.0\r\n{header}\r\n\r\n");
+        let len = block.len();
+        nothing(&mut b, &format!("HPUB svc.x {len} {len}\r\n{block}\r\n"));
+        let request = only(&mut a);
+        assert_eq!(request.info(), json!({"acc": "B"}), "{header:?}");
+        let text = request.header.join("\n");
+        assert!(
+            !text.contains("\"A\"") && !text.contains("\"C\""),
+            "{header:?}: {text}"
+        );
+    }
+}
+
+/// Nobody but who asked gets an answer, nobody but who was asked can give one, and nobody more than once.
+fn answers_are_for_whom_they_are(kind: Kind) {
+    let server = services::server(kind, SERVICES);
+    let client = |name: &str| services::client(&server, name);
+    let (mut a, mut b, mut c) = (client("a"), client("b"), client("c"));
+    let mut curious: Vec<Client> = ["b", "c", "c"].map(client).into();
+    nothing(&mut a, "SUB svc.* 1\r\n");
+    nothing(&mut b, "SUB r 1\r\n");
+    nothing(&mut c, "SUB r 1\r\n");
+    nothing(&mut curious[0], "SUB _R_.> 1\r\nSUB _R_.*.* 2\r\n");
+    nothing(&mut curious[1], "SUB _R_.> 1\r\n");
+    nothing(&mut curious[2], "SUB > 1\r\n");
+    nothing(&mut b, "PUB svc.x r 0\r\n\r\n");
+    let request = only(&mut a);
+    let reply = request.reply.clone().expect("a reply subject");
+    assert!(reply.starts_with("_R_."), "{reply}");
+    // Others may know where the answer goes, and yet not answer.
+    for forger in [&mut c, &mut b] {
+        nothing(forger, &format!("PUB {reply} 1\r\nx\r\n"));
+    }
+    // What was forged where somebody listens is heard there, and nowhere else.
+    for client in &mut curious {
+        let lines = client.exchange("");
+        let all_forged = messages(&lines).iter().all(|heard| heard.payload == "x");
+        assert!(all_forged, "{lines:?}");
+    }
+    nothing(&mut b, "");
+    // Nor can anybody say that answers to others are to go there.
+    let told = c.exchange(&format!("PUB svc.x {reply} 0\r\n\r\n"));
+    assert!(
+        told.iter().any(|line| line.contains("Publish with Reply")),
+        "{told:?}"
+    );
+    nothing(&mut a, "");
+    answer(&mut a, &request);
+    assert_eq!(only(&mut b).payload, "ok");
+    nothing(&mut c, "");
+    for client in &mut curious {
+        nothing(client, "");
+    }
+    // Once is enough.
+    answer(&mut a, &request);
+    nothing(&mut b, "");
+    // The next ones cannot be told from it.
+    let mut replies = vec![reply];
+    for _ in 0..20 {
+        nothing(&mut b, "PUB svc.x r 0\r\n\r\n");
+        replies.push(only(&mut a).reply.expect("a reply subject"));
+    }
+    let last = |reply: &String| reply.rsplit('.').next().unwrap_or_default().to_owned();
+    let mut tokens: Vec<String> = replies.iter().map(last).collect();
+    tokens.sort();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 21, "{replies:?}");
+}
+
+/// What the server answers of its own is about the account that asks, whatever is asked.
+fn system_services_look_at_the_account(kind: Kind) {
+    let text = "server_name: one
+        system_account: S
+        accounts {
+          S { users: [ { user: s, password: s } ] }
+          A { users: [ { user: a, password: a }, { user: a2, password: a2, permissions: { publish: { allow: \"$SYS.REQ.>\" } } } ] }
+          B { users: [ { user: b, password: b } ] }
+        }";
+    let server = ServerUnderTest::start(kind, &Config::file(text));
+    let client = |name: &str| services::client(&server, name);
+    let (mut a, mut a2, _b) = (client("a"), client("a2"), client("b"));
+    let ask = |client: &mut Client, subject: &str, header: &str, payload: &str| {
+        let block = format!("NATS/1.0\r\n{header}\r\n\r\n");
+        let (head, all) = (block.len(), block.len() + payload.len());
+        let text =
+            format!("SUB r 1\r\nHPUB $SYS.REQ.{subject} r {head} {all}\r\n{block}{payload}\r\n");
+        let mut lines = client.exchange(&text);
+        let deadline = testkit::Deadline::after(testkit::PATIENCE);
+        while lines.is_empty() && deadline.left().is_some() {
+            lines = client.exchange("");
+        }
+        nothing(client, "UNSUB 1\r\n");
+        lines.join("\n")
+    };
+    let forged = "Nats-Request-Info: {\"acc\":\"B\",\"id\":1,\"user\":\"b\"}";
+    for (subject, payload) in [
+        ("ACCOUNT.PING.CONNZ", "{\"acc\":\"B\",\"auth\":true}"),
+        ("SERVER.PING.CONNZ", "{\"acc\":\"B\",\"user\":\"b\"}"),
+        ("ACCOUNT.PING.STATZ", "{\"accounts\":[\"B\"]}"),
+        ("USER.INFO", "{\"user\":\"b\"}"),
+    ] {
+        for header in ["X: y", forged] {
+            let told = ask(&mut a, subject, header, payload);
+            assert!(
+                !told.contains("\"B\"") && !told.contains("app b"),
+                "{subject}: {told}"
+            );
+        }
+    }
+    let told = ask(&mut a2, "USER.INFO", forged, "");
+    let is_allowed = told.contains("$SYS.REQ.\\u003e") || told.contains("$SYS.REQ.>");
+    assert!(told.contains("\"user\":\"a2\"") && is_allowed, "{told}");
+    for subject in [
+        "ACCOUNT.B.CONNZ",
+        "ACCOUNT.A.SUBSZ",
+        "USER.B.INFO",
+        "SERVER.PING.VARZ",
+        "ACCOUNT.B.STATZ",
+    ] {
+        let told = ask(&mut a, subject, forged, "");
+        assert!(told.contains("503"), "{subject}: {told}");
+    }
+    // Operators may write what they like there: nothing falls over.
+    let mut operator = client("s");
+    for said in [
+        "x",
+        "{\"id\":-1}",
+        "{\"id\":1e99,\"acc\":[]}",
+        "{",
+        "null",
+        "[]",
+    ] {
+        let block = format!("NATS/1.0\r\nNats-Request-Info: {said}\r\n\r\n");
+        let len = block.len();
+        operator.exchange(&format!(
+            "HPUB $SYS.REQ.USER.A.INFO r {len} {len}\r\n{block}\r\n"
+        ));
+    }
+    assert!(ask(&mut a, "USER.INFO", "X: y", "").contains("\"user\":\"a\""));
 }
 
 fn files_in_a_circle(kind: Kind) {

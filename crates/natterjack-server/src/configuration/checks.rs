@@ -106,6 +106,26 @@ impl Checker<'_> {
         self.origins.contains_key(option)
     }
 
+    /// Reports of how long services take come from the system account.
+    fn latencies(&mut self, configuration: &Configuration) {
+        for account in &configuration.options.authorization.accounts {
+            for (index, export) in account.exports.iter().enumerate() {
+                let Export::Service(export) = export else {
+                    continue;
+                };
+                if export.latency.is_some() {
+                    let path = format!("accounts.{}.exports[{index}].latency", account.name);
+                    let message = format!(
+                        "Error adding service latency sampling for {:?}: system account not setup",
+                        export.subject
+                    );
+                    self.say(Severity::Error, &[&path], message)
+                        .help("leave out no_system_account");
+                }
+            }
+        }
+    }
+
     fn options(&mut self, configuration: &Configuration, is_readable: bool) {
         if configuration.options.max_payload > PAYLOAD_BYTES_USUAL_MAX {
             self.say(
@@ -124,6 +144,9 @@ impl Checker<'_> {
                 "without a password, whoever knows the name of the user comes in",
             )
             .help("add password, as a bcrypt hash or in clear text, or --pass");
+        }
+        if configuration.options.no_system_account {
+            self.latencies(configuration);
         }
         for problem in configuration.options.problems() {
             match &problem {

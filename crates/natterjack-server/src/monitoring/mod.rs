@@ -35,7 +35,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use self::absent::Absent;
-pub use self::accountz::{AccountDetail, Accountz, UnknownAccount};
+pub use self::accountz::{
+    AccountDetail, Accountz, ExportDetail, ImportDetail, LatencyDetail, MappingDestination,
+    UnknownAccount,
+};
 pub use self::accstatz::{AccountStats, Accstatz, Messages, Traffic};
 pub use self::connz::{
     ConnectionInfo, ConnectionState, Connz, ConnzError, ConnzOptions, ConnzSort,
