@@ -7,6 +7,7 @@ mod backpressure;
 mod conversation;
 mod delivery;
 mod exchange;
+mod exchange_matrix;
 mod harness;
 mod monitoring;
 mod reconfiguration;
