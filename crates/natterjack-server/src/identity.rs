@@ -1,10 +1,12 @@
 //! Who the server is: the key pair it makes up at every start, and what INFO says of it.
 
+use std::net::{IpAddr, SocketAddr};
+
 use natterjack_engine::{Nonce, ServerInfo};
 use nkeys::KeyPair;
 
 use crate::configuration::host_port;
-use crate::options::{HandshakeFirst, Options};
+use crate::options::{Endpoint, HandshakeFirst, Options};
 
 /// The nats-server version whose behaviour clients can rely on. Client libraries compare it to decide which
 /// features they may use, so it is not our own version.
@@ -32,6 +34,7 @@ pub(crate) fn nonce() -> Nonce {
 
 /// INFO as far as it is the same for all clients. `port` is the one that was really bound.
 pub(crate) fn server_info(options: &Options, server_id: &str, port: u16) -> ServerInfo {
+    let client_urls = client_urls(options, port);
     let (host, port) = advertised(options, port);
     let tls = options.tls.as_ref();
     let is_first = tls.is_some_and(|tls| tls.handshake_first == HandshakeFirst::Yes);
@@ -52,8 +55,46 @@ pub(crate) fn server_info(options: &Options, server_id: &str, port: u16) -> Serv
         tls_available: tls.is_some() && options.allow_non_tls,
         tls_verify: tls.is_some_and(|tls| tls.verify || tls.verify_and_map),
         api_lvl: COMPATIBLE_API_LEVEL,
+        connect_urls: client_urls,
         ..ServerInfo::default()
     }
+}
+
+/// Where clients of the whole cluster reach this server: at each address of this machine if it listens on all. A server
+/// in no cluster tells nobody.
+fn client_urls(options: &Options, port: u16) -> Vec<String> {
+    let is_clustered = options
+        .cluster
+        .as_ref()
+        .is_some_and(|cluster| cluster.listen.is_some());
+    if !is_clustered {
+        return Vec::new();
+    }
+    let is_any = match options.host.parse::<IpAddr>() {
+        Ok(ip) => ip.is_unspecified() && options.client_advertise.is_none(),
+        Err(_) => false,
+    };
+    if !is_any {
+        let (host, port) = advertised(options, port);
+        return vec![Endpoint { host, port }.to_string()];
+    }
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut ips: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).collect();
+    // An IPv4 socket does not hear IPv6; the other way round it usually does.
+    let hears_both = options.host.contains(':');
+    ips.retain(|ip| is_reachable(ip) && (ip.is_ipv4() || hears_both));
+    ips.iter()
+        .map(|ip| SocketAddr::new(*ip, port).to_string())
+        .collect()
+}
+
+/// Whether others can have a use for the address.
+fn is_reachable(ip: &IpAddr) -> bool {
+    let is_link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    !(is_link_local || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
 }
 
 /// Where clients are told that this server is.
@@ -61,14 +102,7 @@ fn advertised(options: &Options, port: u16) -> (String, u16) {
     let Some(advertise) = &options.client_advertise else {
         return (options.host.clone(), port);
     };
-    // An IPv6 address without brackets has colons, but no port.
-    let (host, given) = host_port::split(advertise).unwrap_or((advertise, None));
-    // As in nats-server, 0 and -1 stand for the port that is listened on.
-    let given = given.and_then(|given| given.parse().ok());
-    (
-        host.to_owned(),
-        given.filter(|&given| given > 0).unwrap_or(port),
-    )
+    host_port::advertised(advertise, port)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ mod options;
 mod server;
 
 mod clock;
-#[expect(dead_code, unused_imports, reason = "nothing is looked up yet")]
+mod cluster;
 mod dns;
 mod identity;
 mod in_process;

@@ -29,6 +29,8 @@ pub(crate) struct Lifecycle {
     pub(crate) readers: Gate,
     /// Connections whose task has not ended.
     pub(crate) connections: Gate,
+    /// The same of connections with other servers, which stay until the last client has gone.
+    pub(crate) routes: Gate,
 }
 
 impl Lifecycle {
@@ -39,6 +41,7 @@ impl Lifecycle {
             listeners: Gate::new(),
             readers: Gate::new(),
             connections: Gate::new(),
+            routes: Gate::new(),
         }
     }
 

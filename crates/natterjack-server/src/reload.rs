@@ -8,6 +8,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::clock::now;
+use crate::cluster;
 use crate::configuration::{Change, Changes, Configuration};
 use crate::identity::server_info;
 use crate::options::{InvalidOption, Options};
@@ -31,6 +32,9 @@ pub enum ReloadError {
     /// TLS cannot work with the new options and files; all that is wrong with them.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Tls(Vec<TlsProblem>),
+    /// The same for routes.
+    #[error("TLS of routes: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    ClusterTls(Vec<TlsProblem>),
 }
 
 impl Server {
@@ -58,20 +62,20 @@ impl Server {
             return Err(ReloadError::NotLive(changes.refused));
         }
         // Also if no option has changed: a reload reads the files again.
-        self.shared
-            .tls
-            .reload(new.tls.as_ref())
-            .map_err(ReloadError::Tls)?;
+        self.reload_tls(&new)?;
         let new = Arc::new(new);
-        let adaptation = self.shared.engine.reconfigure(
-            Reconfiguration {
-                info: server_info(&new, self.server_id(), self.client_addr().port()),
-                limits: new.limits(),
-                access: new.access(),
-                cluster: None,
-            },
-            now(),
-        );
+        let reconfiguration = Reconfiguration {
+            info: server_info(&new, self.server_id(), self.client_addr().port()),
+            limits: new.limits(),
+            access: new.access(),
+            cluster: (self.cluster_addr())
+                .and_then(|address| cluster::settings(&new, address.port())),
+        };
+        let reconfigure = || self.shared.engine.reconfigure(reconfiguration, now());
+        let adaptation = match (&self.shared.cluster, &new.cluster) {
+            (Some(running), Some(new)) => running.replace(&new.routes, reconfigure),
+            _ => reconfigure(),
+        };
         self.shared.set_options(new);
         self.close_unpinned();
         let remaining = adaptation.remaining();
@@ -79,6 +83,22 @@ impl Server {
             tracing::warn!("some connections are busy and will go by the new options later");
         }
         Ok(changes)
+    }
+
+    /// Loads the certificates of clients' and of routes' listeners, both or none.
+    fn reload_tls(&self, new: &Options) -> Result<(), ReloadError> {
+        let routes = new.cluster.as_ref().and_then(|it| it.tls.as_ref());
+        let cluster = self.shared.cluster.as_ref();
+        if let Some(cluster) = cluster {
+            cluster.tls.check(routes).map_err(ReloadError::ClusterTls)?;
+        }
+        let clients = &self.shared.tls;
+        clients.reload(new.tls.as_ref()).map_err(ReloadError::Tls)?;
+        match cluster {
+            // Fails only if files have changed since they were looked at.
+            Some(cluster) => cluster.tls.reload(routes).map_err(ReloadError::ClusterTls),
+            None => Ok(()),
+        }
     }
 
     /// Closes the clients whose certificates are pinned no more. As on nats-server they are not told why. Those in clear

@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use natterjack_engine::{CloseReason, Engine, Peer, Settings, Totals, Trust};
+use natterjack_engine::{CloseReason, Engine, Mesh, MeshSnapshot, Peer, Settings, Totals, Trust};
 use parking_lot::RwLock;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::clock::now;
+use crate::cluster::{self, Cluster};
 use crate::identity::{nonce, server_id, server_info};
 use crate::in_process::{ClientError, InProcessClient, InProcessConnection};
 use crate::lifecycle::{Lifecycle, Phase};
@@ -53,6 +54,19 @@ pub enum StartError {
     /// TLS cannot work with these options and files; all that is wrong with them.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Tls(Vec<tls::TlsProblem>),
+    /// The same for routes.
+    #[error("TLS of routes: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    ClusterTls(Vec<tls::TlsProblem>),
+    /// The address to listen on for routes is not to be had.
+    #[error("cannot listen for routes on {host}:{port}: {source}")]
+    BindCluster {
+        /// Host that the cluster listens on.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A monitoring listener's address is not to be had.
     #[error("cannot listen for monitoring on {host}:{port}: {source}")]
     BindMonitoring {
@@ -84,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) password_checks: LongWork,
     /// What new connections are encrypted with.
     pub(crate) tls: tls::Acceptor,
+    /// What connections with other servers share, if there is a cluster.
+    pub(crate) cluster: Option<Cluster>,
     /// Buffers for what comes in encrypted.
     pub(crate) scratch: Arc<Scratch>,
     pub(crate) monitor: Monitor,
@@ -96,6 +112,13 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn options(&self) -> Arc<Options> {
         Arc::clone(&self.options.read())
+    }
+
+    /// How long the socket of a connection with another server may take no byte.
+    pub(crate) fn write_deadline_of_routes(&self) -> Duration {
+        let options = self.options();
+        let cluster = options.cluster.as_ref();
+        cluster.map_or(options.write_deadline, |cluster| cluster.write_deadline)
     }
 
     pub(crate) fn set_options(&self, options: Arc<Options>) {
@@ -168,6 +191,7 @@ impl Server {
             .collect::<io::Result<Vec<_>>>()
             .map_err(bind_error)?;
         let monitoring = monitoring::Bound::new(&options.monitoring, open.monitoring).await?;
+        let routes = cluster::Bound::new(&options).await?;
         let server_id = server_id();
         let info = server_info(&options, &server_id, addresses[0].port());
         tracing::info!("  Name:     {}", info.server_name);
@@ -177,13 +201,16 @@ impl Server {
             limits: options.limits(),
             access: options.access(),
             seed: fastrand::u64(..),
-            cluster: None,
+            cluster: (routes.as_ref())
+                .and_then(|routes| cluster::settings(&options, routes.port())),
         });
         let has_system =
             !options.no_system_account || options.authorization.system_account.is_some();
         let system = has_system.then(|| Arc::new(System::new(&engine, &server_id)));
+        let (cluster, route_listeners) = routes.map(|routes| routes.open(&engine)).unzip();
         let shared = Arc::new(Shared {
             system,
+            cluster,
             workers: Workers::new(Arc::clone(&engine)),
             engine,
             lifecycle: Lifecycle::new(),
@@ -207,6 +234,7 @@ impl Server {
             tokio::spawn(listener::accept(Arc::clone(&shared), listener));
         }
         shared.tls.announce();
+        cluster::start(&shared, route_listeners.unwrap_or_default());
         tracing::info!("Server is ready");
         Ok(Self {
             shared,
@@ -227,6 +255,26 @@ impl Server {
     #[must_use]
     pub fn client_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The address other servers connect to, with the port that was really bound; `None` if this server is in no cluster.
+    /// The first, if the host has several.
+    #[must_use]
+    pub fn cluster_addr(&self) -> Option<SocketAddr> {
+        self.cluster_addrs().first().copied()
+    }
+
+    /// All addresses other servers connect to.
+    #[must_use]
+    pub fn cluster_addrs(&self) -> &[SocketAddr] {
+        let cluster = self.shared.cluster.as_ref();
+        cluster.map_or(&[], |cluster| &cluster.addresses)
+    }
+
+    /// How this server is connected with others; `None` if it is in no cluster.
+    #[must_use]
+    pub fn mesh(&self) -> Option<MeshSnapshot> {
+        self.shared.engine.mesh().map(Mesh::snapshot)
     }
 
     /// A URL for a client on this machine.
@@ -395,10 +443,11 @@ impl Server {
         }
         lifecycle.enter(Phase::Closing);
         engine.wake_all();
-        if timeout(CLOSE_MAX, lifecycle.connections.empty())
-            .await
-            .is_err()
-        {
+        let closed = async {
+            lifecycle.connections.empty().await;
+            lifecycle.routes.empty().await;
+        };
+        if timeout(CLOSE_MAX, closed).await.is_err() {
             tracing::warn!("connections still open after {CLOSE_MAX:?}");
         }
         self.shared.monitor.closed().await;
@@ -410,6 +459,7 @@ impl Server {
     pub async fn stopped(&self) {
         self.shared.lifecycle.reached(Phase::Closing).await;
         self.shared.lifecycle.connections.empty().await;
+        self.shared.lifecycle.routes.empty().await;
     }
 }
 

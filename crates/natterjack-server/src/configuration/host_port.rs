@@ -17,6 +17,18 @@ pub(crate) fn split(text: &str) -> Option<(&str, Option<&str>)> {
     (!host.contains(['[', ']'])).then_some((host, port))
 }
 
+/// Where others are told to connect to: what `advertise` says, and `port` if it says none. As on nats-server, 0 and -1
+/// stand for that port, too.
+pub(crate) fn advertised(advertise: &str, port: u16) -> (String, u16) {
+    // An IPv6 address without brackets has colons, but no port.
+    let (host, given) = split(advertise).unwrap_or((advertise, None));
+    let given = given.and_then(|given| given.parse().ok());
+    (
+        host.to_owned(),
+        given.filter(|&given| given > 0).unwrap_or(port),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::split;

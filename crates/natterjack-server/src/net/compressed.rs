@@ -41,7 +41,7 @@ const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 /// What compressing and decompressing take, lent to the connections of a server.
 #[derive(Default)]
-pub(crate) struct Kits(Mutex<Vec<Box<Kit>>>);
+pub(crate) struct Kits(Mutex<Vec<Kit>>);
 
 struct Kit {
     /// Has begun its stream, wherever that was; what it writes goes on with any.
@@ -674,7 +674,10 @@ mod tests {
                 let waiting = side
                     .layer()
                     .map_or(0, |layer| layer.writing.lock().waiting.len());
-                assert!(waiting <= WAITING_BYTES_MAX, "{waiting} bytes wait");
+                assert!(
+                    waiting <= WAITING_BYTES_MAX,
+                    "seed {seed}: {waiting} bytes wait"
+                );
                 if side.poll_readable(&mut context()).is_ready() {
                     let bytes_max = chance.usize(3..70_000);
                     received[own].extend(read(side, bytes_max).unwrap_or_default());
@@ -688,8 +691,14 @@ mod tests {
                 break;
             }
         }
-        assert!(received[0] == sent[1], "what the left side has read");
-        assert!(received[1] == sent[0], "what the right side has read");
+        assert!(
+            received[0] == sent[1],
+            "seed {seed}: what the left side has read"
+        );
+        assert!(
+            received[1] == sent[0],
+            "seed {seed}: what the right side has read"
+        );
         for side in [&left, &right] {
             let layer = side.layer().expect("compressed");
             let _ = side.poll_sent(&mut context());
@@ -705,7 +714,6 @@ mod tests {
     #[test]
     fn what_is_sent_arrives_however_it_is_cut() {
         for seed in 0..60 {
-            println!("seed {seed}");
             converse(seed);
         }
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use natterjack_engine::{ClientSession, CloseReason, Outbox, PeerCertificate, TlsFacts};
-use rustls::{AlertDescription, CertificateError, Error, ProtocolVersion, ServerConnection};
+use rustls::{
+    AlertDescription, CertificateError, Connection, Error, ProtocolVersion, ServerConnection,
+};
 use rustls_pki_types::UnixTime;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -19,7 +21,9 @@ use super::stream::{self, Stream};
 use crate::clock::{calendar_now, now};
 use crate::options::HandshakeFirst;
 use crate::server::Shared;
-use crate::tls::{self, fingerprint, is_authority_shown, peer_facts, suite_name, take_refused};
+use crate::tls::{
+    self, PeerFacts, fingerprint, is_authority_shown, peer_facts, suite_name, take_refused,
+};
 
 /// First byte of a TLS connection: a record of the handshake (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 0x16;
@@ -37,6 +41,9 @@ const READ_BYTES: usize = 4096;
 pub(super) fn begins_held(context: &tls::Context) -> bool {
     context.handshake_first() != HandshakeFirst::No
 }
+
+/// In messages.
+const CLIENT: &str = "client";
 
 /// What was settled; [`apply`](Self::apply) makes it so.
 pub(super) enum Settled {
@@ -88,7 +95,9 @@ pub(super) async fn settle(
         return Ok(Settled::Refused);
     }
     tracing::debug!("{label} - Starting TLS client connection handshake");
-    match shake_hands(socket.tcp(), context, acceptor).await {
+    let connection = ServerConnection::new(Arc::clone(context.clients()))
+        .map_err(|_| CloseReason::TlsHandshakeFailure)?;
+    match shake_hands(socket.tcp(), connection.into(), context, acceptor).await {
         Ok(done) => {
             tracing::debug!("{label} - TLS handshake complete");
             Ok(Settled::Encrypted { done, is_first })
@@ -96,9 +105,9 @@ pub(super) async fn settle(
         Err(fault) => {
             // Port scanners and load balancers that look whether somebody is there are nobody's error.
             if fault.is_probe() {
-                tracing::debug!("{label} - TLS handshake error: {fault}");
+                tracing::debug!("{label} - TLS handshake error: {}", Told(&fault, CLIENT));
             } else {
-                tracing::error!("{label} - TLS handshake error: {fault}");
+                tracing::error!("{label} - TLS handshake error: {}", Told(&fault, CLIENT));
             }
             Err(CloseReason::TlsHandshakeFailure)
         }
@@ -173,27 +182,7 @@ fn encrypt(
 ) -> Result<(), CloseReason> {
     let connection = done.connection;
     let peer = connection.peer_certificates().and_then(peer_facts);
-    let facts = TlsFacts {
-        version: match connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "1.2".to_owned(),
-            _ => "1.3".to_owned(),
-        },
-        cipher_suite: connection
-            .negotiated_cipher_suite()
-            .and_then(|suite| suite_name(suite.suite()))
-            .unwrap_or_default()
-            .to_owned(),
-        is_first,
-        peer_certificates: peer
-            .iter()
-            .flat_map(|peer| &peer.shown)
-            .map(|shown| PeerCertificate {
-                subject: shown.subject.clone(),
-                public_key_sha256: shown.public_key_sha256.clone(),
-                sha256: shown.sha256.clone(),
-            })
-            .collect(),
-    };
+    let facts = facts(&connection, peer.as_ref(), is_first);
     tracing::debug!(
         "{} - TLS version {}, cipher suite {}",
         session.label(),
@@ -219,7 +208,11 @@ fn encrypt(
         None
     };
     if let Some(fault) = fault {
-        tracing::error!("{} - TLS handshake error: {fault}", session.label());
+        tracing::error!(
+            "{} - TLS handshake error: {}",
+            session.label(),
+            Told(&fault, CLIENT)
+        );
         return Err(CloseReason::TlsHandshakeFailure);
     }
     if let Some(peer) = peer {
@@ -233,15 +226,40 @@ fn encrypt(
     Ok(())
 }
 
+/// What monitoring shows of an encrypted connection.
+pub(super) fn facts(connection: &Connection, peer: Option<&PeerFacts>, is_first: bool) -> TlsFacts {
+    TlsFacts {
+        version: match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "1.2".to_owned(),
+            _ => "1.3".to_owned(),
+        },
+        cipher_suite: connection
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite_name(suite.suite()))
+            .unwrap_or_default()
+            .to_owned(),
+        is_first,
+        peer_certificates: peer
+            .iter()
+            .flat_map(|peer| &peer.shown)
+            .map(|shown| PeerCertificate {
+                subject: shown.subject.clone(),
+                public_key_sha256: shown.public_key_sha256.clone(),
+                sha256: shown.sha256.clone(),
+            })
+            .collect(),
+    }
+}
+
 /// A handshake that succeeded.
 pub(super) struct Done {
-    connection: Box<ServerConnection>,
+    pub(super) connection: Box<Connection>,
     /// What was read after its end.
-    unread: Vec<u8>,
+    pub(super) unread: Vec<u8>,
 }
 
 /// Why a handshake failed.
-enum Fault {
+pub(super) enum Fault {
     /// The client took too long.
     Timeout(Duration),
     /// The client closed the connection.
@@ -260,18 +278,22 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+/// A failure, and whose it is: "client" or "peer".
+pub(super) struct Told<'a>(pub(super) &'a Fault, pub(super) &'static str);
+
+impl fmt::Display for Told<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout(limit) => write!(formatter, "timeout: not done after {limit:?}"),
-            Self::Closed => formatter.write_str("EOF: the client closed the connection"),
-            Self::Socket(error) => write!(formatter, "{error}"),
-            Self::NotTls => formatter.write_str("first record does not look like a TLS handshake"),
-            Self::NotPinned => {
-                formatter.write_str("the client's certificate is none of pinned_certs")
+        let Self(fault, who) = self;
+        match fault {
+            Fault::Timeout(limit) => write!(formatter, "timeout: not done after {limit:?}"),
+            Fault::Closed => write!(formatter, "EOF: the {who} closed the connection"),
+            Fault::Socket(error) => write!(formatter, "{error}"),
+            Fault::NotTls => formatter.write_str("first record does not look like a TLS handshake"),
+            Fault::NotPinned => {
+                write!(formatter, "the {who}'s certificate is none of pinned_certs")
             }
-            Self::Tls(error, refused) => {
-                formatter.write_str(&explain(error))?;
+            Fault::Tls(error, refused) => {
+                formatter.write_str(&explain(error, who))?;
                 match refused {
                     Some(certificate) => write!(formatter, " ({certificate})"),
                     None => Ok(()),
@@ -282,10 +304,10 @@ impl fmt::Display for Fault {
 }
 
 /// The usual failures in an operator's words, the others in the library's.
-fn explain(error: &Error) -> String {
+fn explain(error: &Error, who: &str) -> String {
     match error {
         Error::NoCertificatesPresented => {
-            "the client did not provide a certificate, which verify asks for".to_owned()
+            format!("the {who} did not provide a certificate, which verify asks for")
         }
         Error::InvalidCertificate(reason) => {
             let reason = match reason {
@@ -301,23 +323,25 @@ fn explain(error: &Error) -> String {
                 }
                 CertificateError::NotValidYet => "not valid yet".to_owned(),
                 CertificateError::InvalidPurpose
-                | CertificateError::InvalidPurposeContext { .. } => {
-                    "not made for clients (extended key usage clientAuth)".to_owned()
-                }
+                | CertificateError::InvalidPurposeContext { .. } => match who {
+                    "client" => "not made for clients (extended key usage clientAuth)".to_owned(),
+                    _ => "not made for this (extended key usage: routes need serverAuth and clientAuth)"
+                        .to_owned(),
+                },
                 _ if is_authority_shown(error) => {
                     "it is an authority's own (CA:TRUE) and not in ca_file".to_owned()
                 }
                 other => other.to_string(),
             };
-            format!("failed to verify the client's certificate: {reason}")
+            format!("failed to verify the {who}'s certificate: {reason}")
         }
         Error::AlertReceived(
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown,
-        ) => "the client does not trust this server's certificate".to_owned(),
+        ) => format!("the {who} does not trust this server's certificate"),
         Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            "the client finds this server's certificate expired".to_owned()
+            format!("the {who} finds this server's certificate expired")
         }
         other => other.to_string(),
     }
@@ -330,13 +354,12 @@ fn moment(time: UnixTime) -> String {
         .map_or_else(|_| format!("{seconds}"), |moment| moment.to_string())
 }
 
-async fn shake_hands(
+pub(super) async fn shake_hands(
     socket: &TcpStream,
+    connection: Connection,
     context: &tls::Context,
     acceptor: &tls::Acceptor,
 ) -> Result<Done, Fault> {
-    let connection = ServerConnection::new(Arc::clone(context.clients()))
-        .map_err(|error| Fault::Tls(error, None))?;
     let mut connection = Box::new(connection);
     let mut received = Vec::new();
     let mut is_begun = false;
@@ -384,7 +407,7 @@ async fn shake_hands(
 /// Sends what there is, and receives at least one record if the handshake is not over; returns whether it is.
 async fn exchange(
     socket: &TcpStream,
-    connection: &mut ServerConnection,
+    connection: &mut Connection,
     received: &mut Vec<u8>,
     is_begun: &mut bool,
 ) -> Result<bool, Fault> {
@@ -410,7 +433,12 @@ async fn exchange(
             }
             Err(error) => return Err(Fault::Socket(error)),
         }
-        if !*is_begun && received[0] != HANDSHAKE_RECORD {
+        // Who is dialled may begin with an alert.
+        let is_tls = match connection {
+            Connection::Server(_) => received[0] == HANDSHAKE_RECORD,
+            Connection::Client(_) => RECORD_KINDS.contains(&received[0]),
+        };
+        if !*is_begun && !is_tls {
             return Err(Fault::NotTls);
         }
         *is_begun = true;
@@ -418,7 +446,7 @@ async fn exchange(
     Ok(false)
 }
 
-fn send(socket: &TcpStream, connection: &mut ServerConnection) -> io::Result<()> {
+fn send(socket: &TcpStream, connection: &mut Connection) -> io::Result<()> {
     while connection.wants_write() {
         if connection.write_tls(&mut super::secured::Sink(socket))? == 0 {
             return Err(ErrorKind::WriteZero.into());
@@ -437,7 +465,7 @@ fn is_record(bytes: &[u8]) -> bool {
 }
 
 /// Feeds records until the handshake is over; the rest stays in `bytes`.
-fn step(connection: &mut ServerConnection, bytes: &mut &[u8]) -> Result<(), Error> {
+fn step(connection: &mut Connection, bytes: &mut &[u8]) -> Result<(), Error> {
     while !bytes.is_empty() && connection.is_handshaking() {
         match connection.read_tls(bytes) {
             Ok(0) => break,
@@ -456,7 +484,7 @@ mod tests {
     #[test]
     fn when_a_certificate_ended_or_begins_is_told() {
         let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let said = |reason| explain(&Error::InvalidCertificate(reason));
+        let said = |reason| explain(&Error::InvalidCertificate(reason), CLIENT);
         let (not_after, not_before, time) = (at(86_400), at(4 * 86_400), at(2 * 86_400));
         assert_eq!(
             said(CertificateError::ExpiredContext { time, not_after }),

@@ -5,6 +5,7 @@ pub(crate) mod connection;
 mod handshake;
 pub(crate) mod listener;
 pub(crate) mod pipe;
+pub(crate) mod route_tls;
 pub(crate) mod secured;
 mod slices;
 pub(crate) mod socket;

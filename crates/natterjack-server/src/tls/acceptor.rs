@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::context::Context;
+use super::context::{Context, Peers};
 use super::problem::TlsProblem;
 use super::rate::Rate;
 use crate::clock::{calendar_now, now};
@@ -27,6 +27,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Connections that are open keep what they were accepted with.
 pub(crate) struct Acceptor {
     current: RwLock<Option<Arc<Context>>>,
+    peers: Peers,
     /// Whether clients may also connect in clear text.
     is_optional: bool,
     rate: Rate,
@@ -60,8 +61,25 @@ impl Acceptor {
     /// # Errors
     /// Everything that is wrong, warnings included.
     pub(crate) fn new(options: Option<&Tls>, is_optional: bool) -> Result<Self, Vec<TlsProblem>> {
+        Self::with(options, Peers::Clients, is_optional)
+    }
+
+    /// The same for routes: other servers are accepted and dialled.
+    ///
+    /// # Errors
+    /// Everything that is wrong, warnings included.
+    pub(crate) fn for_servers(options: Option<&Tls>) -> Result<Self, Vec<TlsProblem>> {
+        Self::with(options, Peers::Servers, false)
+    }
+
+    fn with(
+        options: Option<&Tls>,
+        peers: Peers,
+        is_optional: bool,
+    ) -> Result<Self, Vec<TlsProblem>> {
         let acceptor = Self {
             current: RwLock::new(None),
+            peers,
             is_optional,
             rate: Rate::new(now()),
             steps: Turns::new(),
@@ -77,6 +95,18 @@ impl Acceptor {
         self.current.read().clone()
     }
 
+    /// Whether [`reload`](Self::reload) would succeed now.
+    ///
+    /// # Errors
+    /// Everything that is wrong, warnings included.
+    pub(crate) fn check(&self, options: Option<&Tls>) -> Result<(), Vec<TlsProblem>> {
+        let loaded = options.map(|options| Context::load(options, self.peers, calendar_now()));
+        match loaded {
+            Some((None, problems)) => Err(problems),
+            _ => Ok(()),
+        }
+    }
+
     /// Exchanges everything, `None` for clear text, and logs warnings.
     ///
     /// # Errors
@@ -90,7 +120,7 @@ impl Acceptor {
         };
         // Before they are read: what changes meanwhile is then seen as changed.
         let fingerprints = fingerprints(options);
-        let (context, problems) = Context::load(options, calendar_now());
+        let (context, problems) = Context::load(options, self.peers, calendar_now());
         let Some(context) = context else {
             return Err(problems);
         };
@@ -193,7 +223,7 @@ impl Acceptor {
             return false;
         }
         let now = calendar_now();
-        let (context, mut problems) = Context::load(options, now);
+        let (context, mut problems) = Context::load(options, self.peers, now);
         let out_of_time = |problem: &TlsProblem| {
             matches!(
                 problem,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::client::verify_server_name;
+use rustls::client::{ResolvesClientCert, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
@@ -13,10 +13,14 @@ use rustls::server::{
     WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm, SupportedProtocolVersion, version};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme,
+    SupportedProtocolVersion, version,
+};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::certificate::validity;
+use super::dialling;
 use super::files::{certificates, key_pair};
 use super::names;
 use super::problem::TlsProblem;
@@ -28,11 +32,20 @@ pub(super) const EXPIRES_SOON: Duration = Duration::from_secs(30 * DAY_SECONDS);
 
 const DAY_SECONDS: u64 = 24 * 3600;
 
+/// Who is at the other end of a listener's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peers {
+    Clients,
+    /// They are dialled, too, and show a certificate in any case (route protocol, section 10).
+    Servers,
+}
+
 /// Everything a listener accepts TLS connections with.
 #[derive(Debug)]
 pub(crate) struct Context {
     clients: Arc<ServerConfig>,
     monitoring: Arc<ServerConfig>,
+    servers: Option<Arc<ClientConfig>>,
     pinned: BTreeSet<String>,
     certificates: Vec<Validity>,
     is_slow: bool,
@@ -50,14 +63,19 @@ struct Validity {
 impl Context {
     /// Reads the files and puts everything together. The problems are warnings if there is a context, and say
     /// why there is none otherwise.
-    pub(crate) fn load(options: &Tls, now: SystemTime) -> (Option<Self>, Vec<TlsProblem>) {
+    pub(crate) fn load(
+        options: &Tls,
+        peers: Peers,
+        now: SystemTime,
+    ) -> (Option<Self>, Vec<TlsProblem>) {
         let mut problems = Vec::new();
         let provider = Arc::new(names::provider(options, &mut problems));
         let pairs = pairs(options, &provider, &mut problems);
-        let roots = needs_certificate(options)
+        let needs_certificate = needs_certificate(options) || peers == Peers::Servers;
+        let roots = needs_certificate
             .then(|| roots(options, &mut problems))
             .flatten();
-        let pinned = pinned(options, &mut problems);
+        let pinned = pinned(options, needs_certificate, &mut problems);
         if options.timeout.is_zero() {
             problems.push(TlsProblem::ZeroTimeout);
         }
@@ -81,9 +99,20 @@ impl Context {
         let resolver = Arc::new(Certificates(
             pairs.into_iter().map(|(_, pair)| pair).collect(),
         ));
+        let trusted = roots.clone();
         let assembled = verifier(roots, &provider).and_then(|verifier| {
             let nobody_asked = Arc::new(NoClientAuth);
+            let servers = match peers {
+                Peers::Clients => None,
+                Peers::Servers => Some(dialling::config(
+                    &provider,
+                    versions(options, &provider),
+                    trusted.filter(|_| !options.insecure),
+                    Arc::clone(&resolver) as Arc<dyn ResolvesClientCert>,
+                )?),
+            };
             Ok(Self {
+                servers,
                 clients: config(options, &provider, verifier, &resolver)?,
                 monitoring: config(options, &provider, nobody_asked, &resolver)?,
                 pinned,
@@ -107,6 +136,11 @@ impl Context {
     /// For connections of clients.
     pub(crate) fn clients(&self) -> &Arc<ServerConfig> {
         &self.clients
+    }
+
+    /// For connections to other servers.
+    pub(crate) fn servers(&self) -> Option<&Arc<ClientConfig>> {
+        self.servers.as_ref()
     }
 
     /// For the monitoring pages: the same certificates, but nobody is asked for one.
@@ -234,7 +268,11 @@ fn roots(options: &Tls, problems: &mut Vec<TlsProblem>) -> Option<Authorities> {
     (!roots.is_empty()).then_some((roots, configured))
 }
 
-fn pinned(options: &Tls, problems: &mut Vec<TlsProblem>) -> BTreeSet<String> {
+fn pinned(
+    options: &Tls,
+    needs_certificate: bool,
+    problems: &mut Vec<TlsProblem>,
+) -> BTreeSet<String> {
     let mut pinned = BTreeSet::new();
     for entry in &options.pinned_certs {
         let text = entry.to_ascii_lowercase();
@@ -244,7 +282,7 @@ fn pinned(options: &Tls, problems: &mut Vec<TlsProblem>) -> BTreeSet<String> {
             problems.push(TlsProblem::PinnedCert(entry.clone()));
         }
     }
-    if !pinned.is_empty() && !needs_certificate(options) {
+    if !pinned.is_empty() && !needs_certificate {
         problems.push(TlsProblem::PinnedWithoutVerify);
     }
     pinned
@@ -271,14 +309,8 @@ fn config(
     verifier: Arc<dyn ClientCertVerifier>,
     resolver: &Arc<Certificates>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    const V1_3_ONLY: &[&SupportedProtocolVersion] = &[&version::TLS13];
-    const V1_2_ON: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
-    let versions = match options.min_version {
-        TlsVersion::V1_2 if has_suites_of_1_2(provider) => V1_2_ON,
-        TlsVersion::V1_2 | TlsVersion::V1_3 => V1_3_ONLY,
-    };
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(versions)?
+        .with_protocol_versions(versions(options, provider))?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::clone(resolver) as Arc<dyn ResolvesServerCert>);
     // Tickets of keys that belong to this very configuration: a session cannot be taken up again where other
@@ -288,6 +320,18 @@ fn config(
     // A client of a message server holds one connection.
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
+}
+
+fn versions(
+    options: &Tls,
+    provider: &CryptoProvider,
+) -> &'static [&'static SupportedProtocolVersion] {
+    const V1_3_ONLY: &[&SupportedProtocolVersion] = &[&version::TLS13];
+    const V1_2_ON: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+    match options.min_version {
+        TlsVersion::V1_2 if has_suites_of_1_2(provider) => V1_2_ON,
+        TlsVersion::V1_2 | TlsVersion::V1_3 => V1_3_ONLY,
+    }
 }
 
 fn has_suites_of_1_2(provider: &CryptoProvider) -> bool {
@@ -318,6 +362,23 @@ impl ResolvesServerCert for Certificates {
         });
         let chosen = fitting.or_else(|| self.0.iter().find(usable));
         Some(Arc::clone(chosen.unwrap_or(first)))
+    }
+}
+
+impl ResolvesClientCert for Certificates {
+    fn resolve(
+        &self,
+        _authorities: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let mut pairs = self.0.iter();
+        pairs
+            .find(|pair| pair.key.choose_scheme(schemes).is_some())
+            .map(Arc::clone)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

@@ -6,14 +6,15 @@ mod problem;
 mod acceptor;
 mod certificate;
 mod context;
+mod dialling;
 mod files;
 mod names;
 mod rate;
 mod verifier;
 
 pub(crate) use self::acceptor::Acceptor;
-pub(crate) use self::certificate::peer_facts;
-pub(crate) use self::context::Context;
+pub(crate) use self::certificate::{PeerFacts, peer_facts};
+pub(crate) use self::context::{Context, Peers};
 pub(crate) use self::names::suite_name;
 pub use self::problem::TlsProblem;
 pub(crate) use self::verifier::{is_authority_shown, take_refused};
@@ -32,5 +33,5 @@ pub(crate) fn fingerprint(facts: &TlsFacts) -> Option<&str> {
 /// warnings included. The files are read and the keys loaded, which takes milliseconds.
 #[must_use]
 pub fn problems(options: &Tls) -> Vec<TlsProblem> {
-    Context::load(options, crate::clock::calendar_now()).1
+    Context::load(options, Peers::Clients, crate::clock::calendar_now()).1
 }

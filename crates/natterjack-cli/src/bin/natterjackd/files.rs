@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use natterjack_cli::log::program;
-use natterjack_server::Server;
+use natterjack_server::{Cluster, Server};
 
 use crate::pid_file::{PidFile, PidFileError};
 use crate::ports_file::{Ports, PortsFile, urls};
@@ -51,6 +51,11 @@ fn ports(server: &Server) -> Ports {
     } else {
         "nats"
     };
+    let has_route_tls = |cluster: &Cluster| cluster.tls.is_some();
+    let routes = match server.options().cluster.as_ref().is_some_and(has_route_tls) {
+        true => "tls",
+        false => "nats",
+    };
     Ports {
         nats: urls(clients, server.client_addrs()),
         monitoring: [
@@ -58,6 +63,6 @@ fn ports(server: &Server) -> Ports {
             urls("https", server.monitoring_tls_addr().as_slice()),
         ]
         .concat(),
-        ..Ports::default()
+        cluster: urls(routes, server.cluster_addrs()),
     }
 }

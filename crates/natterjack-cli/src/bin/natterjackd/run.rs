@@ -53,6 +53,15 @@ enum Failure {
         port: u16,
         source: io::Error,
     },
+    #[error(
+        "Error listening on router port: {port} - listen tcp {host}:{port}: {}",
+        bind_error(source)
+    )]
+    RoutePort {
+        host: String,
+        port: u16,
+        source: io::Error,
+    },
     #[error("{0}")]
     Server(StartError),
 }
@@ -73,6 +82,9 @@ impl From<StartError> for Failure {
             StartError::Bind { host, port, source } => Self::Port { host, port, source },
             StartError::BindMonitoring { host, port, source } => {
                 Self::MonitoringPort { host, port, source }
+            }
+            StartError::BindCluster { host, port, source } => {
+                Self::RoutePort { host, port, source }
             }
             error => Self::Server(error),
         }
@@ -142,11 +154,6 @@ fn greet(settings: &Settings) {
         tracing::info!("Using configuration file: {} ({digest})", path.display());
     }
     settings.log_problems();
-    if settings.options().cluster.is_some() {
-        tracing::warn!(
-            "This server does not join its cluster: the block cluster is checked, but routes are not supported yet"
-        );
-    }
 }
 
 /// A server and all that is around it.
