@@ -36,6 +36,9 @@ pub const SYSTEM: &str = "system";
 /// traces is not the protocol, and may hold payloads.
 const CLIENT_LIBRARY: &str = "async_nats";
 
+/// The DNS library logs every step, at levels of its own choice; what matters of it the server says in its own words.
+const DNS_LIBRARY: &str = "hickory_";
+
 /// How long the end of a program waits for its last lines to be written.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
@@ -280,6 +283,9 @@ impl<S: Subscriber> Layer<S> for Events {
                 settings.trace && (metadata.target() != SYSTEM || settings.trace_verbose)
             }
         };
+        if metadata.target().starts_with(DNS_LIBRARY) {
+            return wanted && settings.debug && settings.trace;
+        }
         let is_client_library = metadata.target().starts_with(CLIENT_LIBRARY);
         wanted && (!is_client_library || (settings.debug && *metadata.level() <= Level::DEBUG))
     }

@@ -57,6 +57,8 @@ fn levels_choose_the_lines() {
             tracing::info!("ready");
             tracing::trace!(target: "async_nats::connector", "a payload");
             tracing::error!(target: "async_nats", "again and again");
+            tracing::warn!(target: "hickory_resolver::hosts", "a line of the hosts file");
+            tracing::debug!(target: "hickory_net", "a query");
         })
     };
     assert_eq!(lines(false, false, false), "[INF] ready\n");
