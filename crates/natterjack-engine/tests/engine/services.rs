@@ -1,13 +1,17 @@
 //! Requests to other accounts, and the ways of their answers.
 
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use natterjack_engine::access::{
-    Export, Import, ResponseType, ServiceExport, ServiceImport, StreamExport, StreamImport,
+    Export, Import, Latency, ResponseType, Sampling, ServiceExport, ServiceImport, StreamExport,
+    StreamImport,
 };
 use natterjack_engine::{
-    Access, AccountAccess, Credential, Destination, Limits, Mapping, Permissions, ResponseLimit,
-    User,
+    Access, AccountAccess, CloseReason, Credential, Destination, LatencyOutcome, LatencyReport,
+    Limits, Mapping, Permissions, Report, ResponseLimit, SystemConnection, Transport, User,
 };
 
 use crate::harness::{Client, Harness};
@@ -344,4 +348,209 @@ fn circles_are_refused_and_do_no_harm() {
     room.b("PUB my.x r.1 0\r\n\r\n");
     room.a("PUB svc.x r.1 0\r\n\r\n");
     assert_eq!(room.b("PING\r\n"), "PONG\r\n");
+}
+
+/// The server's own end, without which nothing is measured.
+struct Deaf;
+
+impl Transport for Deaf {
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn wake(&self) {}
+}
+
+/// A chain of accounts, each of whose services is measured.
+struct Measured {
+    room: Room,
+    _own: SystemConnection,
+}
+
+impl Measured {
+    fn new(sampling: Sampling) -> Self {
+        let mut access = chain(ResponseType::Singleton);
+        for account in &mut access.accounts {
+            for export in &mut account.exports {
+                if let Export::Service(export) = export {
+                    export.latency = Some(Latency {
+                        sampling,
+                        subject: format!("lat.{}", account.name),
+                    });
+                }
+            }
+        }
+        assert_eq!(access.problems(), []);
+        let mut room = Room::new(access);
+        let own = room.harness.engine.open_system(Arc::new(Deaf));
+        room.a("SUB svc.* 2\r\n");
+        Self { room, _own: own }
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        let mut taken = Vec::new();
+        let engine = &self.room.harness.engine;
+        assert_eq!(
+            engine.take_reports(usize::MAX, &mut taken, Waker::noop()),
+            0
+        );
+        taken
+    }
+
+    /// What was reported of latencies: the subject, what came of it, who asked.
+    fn latencies(&self) -> Vec<String> {
+        let shown = |report: LatencyReport| {
+            let outcome = match report.outcome {
+                LatencyOutcome::Answered { responder, after } => {
+                    let responder = responder.map(|responder| responder.client.account.to_string());
+                    format!("by {} after {after:?}", responder.unwrap_or_default())
+                }
+                other => format!("{other:?}"),
+            };
+            let asked = &report.requestor.client.account;
+            let (account, subject) = (report.account.name(), &report.subject);
+            format!("{account} {subject}: {asked} {outcome}")
+        };
+        let latencies = self
+            .reports()
+            .into_iter()
+            .filter_map(|report| match report {
+                Report::Latency(report) => Some(shown(*report)),
+                _ => None,
+            });
+        latencies.collect()
+    }
+
+    fn expire(&self) {
+        self.room
+            .harness
+            .engine
+            .expire_requests(self.room.harness.now);
+    }
+}
+
+#[test]
+fn each_account_on_the_way_is_told_how_long_it_took() {
+    let mut measured = Measured::new(Sampling::Percent(100));
+    measured.room.c("PUB c r.1 0\r\n\r\n");
+    let reply = reply_in(&measured.room.a(""));
+    measured.room.harness.now += Duration::from_millis(20);
+    assert_eq!(measured.latencies(), [""; 0]);
+    measured
+        .room
+        .a(&format!("PUB {reply} 0\r\n\r\nPUB {reply} 0\r\n\r\n"));
+    assert_eq!(
+        measured.latencies(),
+        ["A lat.A: C by A after 20ms", "B lat.B: C by A after 20ms"]
+    );
+    assert_eq!(measured.room.c(""), "MSG r.1 1 0\r\n\r\n");
+    // Nothing is left to be reported.
+    measured.room.harness.now += Duration::from_secs(10);
+    measured.expire();
+    assert_eq!(measured.latencies(), [""; 0]);
+}
+
+#[test]
+fn requests_that_are_not_answered_are_told_too() {
+    let mut measured = Measured::new(Sampling::Percent(100));
+    measured.room.b("PUB my.foo 0\r\n\r\n");
+    assert_eq!(measured.latencies(), ["A lat.A: B BadRequest"]);
+    // Two wait, and one ends before the other.
+    measured.room.b("PUB my.foo r.1 0\r\n\r\n");
+    let due = measured.room.harness.now + Duration::from_secs(1);
+    let awaited = |report: &Report| matches!(report, Report::AwaitingAnswer(at) if *at == due);
+    assert!(measured.reports().iter().any(awaited));
+    measured.room.harness.now += Duration::from_millis(500);
+    measured.room.b("SUB gone 9\r\nPUB my.foo gone 0\r\n\r\n");
+    assert!(
+        measured.reports().is_empty(),
+        "the shell looks after them anyway"
+    );
+    let engine = Arc::clone(&measured.room.harness.engine);
+    let half = Duration::from_millis(500);
+    assert_eq!(engine.expire_requests(due - half), Some(due));
+    assert_eq!(engine.expire_requests(due), Some(due + half));
+    assert_eq!(measured.latencies(), ["A lat.A: B TimedOut"]);
+    measured.room.b("UNSUB 9\r\n");
+    assert_eq!(measured.latencies(), ["A lat.A: B Abandoned"]);
+    // An answer that comes late is none.
+    let received = measured.room.a("");
+    let replies = received
+        .split_ascii_whitespace()
+        .filter(|word| word.starts_with("_R_."));
+    let answers: String = replies
+        .map(|reply| format!("PUB {reply} 0\r\n\r\n"))
+        .collect();
+    measured.room.a(&answers);
+    assert_eq!(measured.room.b(""), "");
+    assert_eq!(engine.expire_requests(due + 2 * half), None);
+    // Somebody else still listens there: that is no reason to give up.
+    measured
+        .room
+        .b("SUB both 8\r\nSUB b* 9\r\nSUB both 10\r\nPUB my.foo both 0\r\n\r\nUNSUB 8\r\n");
+    assert_eq!(measured.latencies(), [""; 0]);
+    measured.room.b("UNSUB 10\r\n");
+    assert_eq!(measured.latencies(), ["A lat.A: B Abandoned"]);
+    // Nobody is there; then whoever asked has gone.
+    measured.room.a("UNSUB 2\r\n");
+    measured.room.b("PUB my.foo r.1 0\r\n\r\n");
+    assert_eq!(measured.latencies(), ["A lat.A: B Unavailable"]);
+    measured.room.a("SUB svc.* 2\r\n");
+    measured.room.b("PUB my.foo r.1 0\r\n\r\n");
+    while !measured
+        .room
+        .b
+        .session
+        .close_step(CloseReason::ClientClosed)
+    {}
+    assert_eq!(measured.latencies(), ["A lat.A: B Abandoned"]);
+}
+
+#[test]
+fn some_are_measured_and_nothing_without_a_server() {
+    let mut measured = Measured::new(Sampling::Percent(30));
+    for _ in 0..1000 {
+        measured.room.b("PUB my.foo 0\r\n\r\n");
+        measured.room.a("");
+    }
+    let count = measured.latencies().len();
+    assert!((200..400).contains(&count), "{count}");
+    let mut measured = Measured::new(Sampling::Headers);
+    measured.room.b("PUB my.foo 0\r\n\r\n");
+    let header = "NATS/1.0\r\nB3: d\r\n\r\n";
+    let len = header.len();
+    let request = format!("HPUB my.foo {len} {len}\r\n{header}\r\n");
+    measured.room.b(&request);
+    assert_eq!(measured.latencies(), ["A lat.A: B BadRequest"]);
+    let Measured { mut room, _own } = measured;
+    drop(_own);
+    room.b(&request);
+    let mut taken = Vec::new();
+    room.harness
+        .engine
+        .take_reports(9, &mut taken, Waker::noop());
+    assert!(taken.is_empty(), "{taken:?}");
+}
+
+#[test]
+fn details_are_told_where_they_are_shared() {
+    let mut access = chain(ResponseType::Singleton);
+    if let Some(Import::Service(import)) = access.accounts[1].imports.first_mut() {
+        import.share = true;
+    }
+    let mut room = Room::new(access);
+    room.harness.engine.set_calendar(|_| "then".to_owned());
+    room.a("SUB svc.* 2\r\n");
+    room.b("PUB my.foo 0\r\n\r\n");
+    let info =
+        r#"{"start":"then","id":2,"acc":"B","user":"b","kind":"Client","client_type":"nats"}"#;
+    let received = room.a("");
+    assert!(received.contains(info), "{received:?}");
+    // Who is two accounts away did not agree to it.
+    room.c("PUB c 0\r\n\r\n");
+    let received = room.a("");
+    assert!(
+        received.contains(r#"Info: {"acc":"C","svc":"B"}"#),
+        "{received:?}"
+    );
 }
