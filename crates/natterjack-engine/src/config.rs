@@ -148,13 +148,17 @@ impl Config {
             .chain(names)
             .map(account)
             .collect();
-        let listed: HashMap<&str, &AccountAccess> = access
+        let described: HashMap<&str, &AccountAccess> = access
             .accounts
             .iter()
             .map(|account| (account.name.as_str(), account))
             .collect();
+        let found: HashMap<&str, &Arc<Account>> = accounts
+            .iter()
+            .map(|account| (account.name(), account))
+            .collect();
         let terms = |account: &Arc<Account>| {
-            let listed = listed.get(account.name());
+            let listed = described.get(account.name()).copied();
             let limits = listed.map(|listed| listed.limits).unwrap_or_default();
             let is_global = account.name() == GLOBAL_ACCOUNT;
             let global: &[Mapping] = if is_global { &access.mappings } else { &[] };
@@ -173,14 +177,13 @@ impl Config {
                     service_imports: Arc::clone(&before.service_imports),
                 };
             }
-            let find = |name: &str| {
-                let found = accounts.iter().find(|account| account.name() == name);
-                found.map(Arc::clone)
-            };
+            let find = |name: &str| found.get(name).map(|&account| Arc::clone(account));
             let stream_imports =
                 listed.and_then(|listed| StreamImports::new(listed, &access, find));
             let system = directory.system_account();
-            let service_imports = ServiceImports::new(account.name(), &access, system, find);
+            let describe = |name: &str| described.get(name).copied();
+            let service_imports =
+                ServiceImports::new(account.name(), &access, system, find, describe);
             Terms {
                 account: Arc::clone(account),
                 limits,
@@ -193,7 +196,7 @@ impl Config {
             .iter()
             .map(|account| (Arc::clone(account.shared_name()), terms(account)))
             .collect();
-        drop(listed);
+        drop((found, described));
         let route_permissions = cluster.as_deref().and_then(|cluster| {
             let ClusterSettings { import, export, .. } = cluster;
             (import.is_some() || export.is_some()).then(|| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use natterjack_subject::{is_literal, matches};
 
 use super::{ANSWER_PREFIX, FirstBytes, Transform, implied};
-use crate::access::{Access, Latency, ResponseType, ServiceExport, ServiceImport};
+use crate::access::{Access, AccountAccess, Latency, ResponseType, ServiceExport, ServiceImport};
 use crate::account::Account;
 
 /// Services of other accounts that an account uses, compiled.
@@ -49,16 +49,17 @@ pub(crate) struct Terms {
 
 impl ServiceImports {
     /// Compiles the imports of an account, with those of the system account that every account has. What is not
-    /// exported to it, and what has other problems, is left out.
-    pub(crate) fn new(
+    /// exported to it, and what has other problems, is left out. Linear in the imports: there may be many accounts.
+    pub(crate) fn new<'a>(
         name: &str,
         access: &Access,
         system_account: &str,
         find: impl Fn(&str) -> Option<Arc<Account>>,
+        describe: impl Fn(&str) -> Option<&'a AccountAccess>,
     ) -> Self {
-        let importer = access.account(name);
+        let importer = describe(name);
         let compile = |import: &ServiceImport, response_type| {
-            let export = access.account(&import.account).and_then(|exporter| {
+            let export = describe(&import.account).and_then(|exporter| {
                 exporter
                     .service_exports()
                     .find(|export| super::rules::is_within(&import.subject, &export.subject))
