@@ -10,6 +10,7 @@ use testkit::Kind;
 use crate::trial;
 
 mod accounts;
+mod conversations;
 mod delivery;
 mod disturbances;
 mod flood;
@@ -95,7 +96,7 @@ const SCENARIOS: &[&[Scenario]] = &[
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
+    let mut trials = conversations::trials();
     for mix in MIXES {
         for scenario in SCENARIOS.iter().copied().flatten() {
             if !mix.plays(scenario) {

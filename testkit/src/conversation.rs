@@ -20,7 +20,9 @@
 //! | `< text` | the server sends exactly the text and `\r\n` |
 //! | `< INFO …` | the server sends some `INFO` line |
 //! | `< INFO … text … text …` | the same, and it contains these texts; as a connection's first turn, its first `INFO` |
+//! | `< CONNECT … text …` | the same of a `CONNECT`, which a server says to another |
 //! | `! closed` | the server hangs up, without another word |
+//! | `! hang up` | the peer hangs up |
 //! | `! round trip` | a `PING` and its `PONG`: what was sent is now done |
 //! | `% text` | a line of the server's configuration file |
 //! | `! reload` | the server has reloaded the configuration that the `%` lines since the turn before say |
@@ -28,18 +30,30 @@
 //! | `! lame duck` | the server is sent into lame duck mode |
 //! | `! log text` | the server's log has a line that contains the text |
 //!
+//! Of a text after `…` that begins with `without`, the rest must not be in the line.
+//!
 //! A word before the mark names the connection; without one it is the connection called ``. A connection opens, and takes
 //! its first `INFO`, where it is first mentioned. At the end every connection that is still open makes a round trip, so
 //! that nothing the server said in addition goes unnoticed. Consecutive lines sent on one connection travel in one write.
+//!
+//! A connection whose name begins with `route` is another server's, to the listener for them; `{server_id}` in what is sent
+//! stands for the id that the server told such a connection. One whose name begins with `dialled` is one that the server
+//! itself makes, to a listener that is there from the start: `{dialled}` in the configuration, and in what is sent, stands
+//! for its port. What follows a `-` in the name tells apart connections to the same listener, which are taken in the
+//! order of their mention. Of the first `INFO` there nothing is taken. On connections of servers nothing is expected of the
+//! system account.
 //!
 //! Escapes: `\r`, `\n`, `\t`, `\\`, `\xNN`, `\{text*count}` for repetition, and a backslash at the end of the line for
 //! "no line end here".
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, TcpListener};
 
+use socket2::SockRef;
+
+use crate::deadline::PATIENCE;
 use crate::peer::{Mismatch, Peer};
-use crate::server::{Config, ServerUnderTest, Signal};
+use crate::server::{Config, Listener, ServerUnderTest, Signal};
 
 /// A named exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,9 +78,10 @@ struct Turn {
 enum Action {
     Send(Vec<u8>),
     Expect(Vec<u8>),
-    /// With all these texts in it.
-    ExpectInfo(Vec<String>),
+    /// A line of this verb, with all these texts in it.
+    ExpectObject(&'static str, Vec<String>),
     ExpectClosed,
+    HangUp,
     RoundTrip,
     Configure(String),
     Reload {
@@ -93,7 +108,7 @@ enum Problem {
     #[error("stands before the first `==` heading")]
     NoHeading,
     #[error(
-        "a `!` line says `closed`, `round trip`, `reload`, `reload refused`, `lame duck` or `log …`"
+        "a `!` line says `closed`, `hang up`, `round trip`, `reload`, `reload refused`, `lame duck` or `log …`"
     )]
     UnknownDirective,
     #[error("a backslash is followed by r, n, t, \\, xNN or {{text*count}}")]
@@ -171,11 +186,35 @@ impl Conversation {
     /// What the server is to be started with.
     #[must_use]
     pub fn config(&self) -> Config {
+        self.config_at(&Doors::default())
+    }
+
+    /// What the server is to be started with if it is to dial these.
+    #[must_use]
+    pub fn config_at(&self, doors: &Doors) -> Config {
         if self.configuration.is_empty() {
             Config::default()
         } else {
-            Config::file(self.configuration.clone())
+            Config::file(doors.named_in(&self.configuration))
         }
+    }
+
+    /// Listens where the server is to dial.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    #[must_use]
+    pub fn doors(&self) -> Doors {
+        let mut doors = Doors::default();
+        for turn in &self.turns {
+            if let Some(name) = door_of(&turn.connection)
+                && !doors.0.iter().any(|(known, _)| known == name)
+            {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+                doors.0.push((name.to_owned(), listener));
+            }
+        }
+        doors
     }
 
     /// Plays it against a server that was started with [`config`](Self::config).
@@ -186,8 +225,25 @@ impl Conversation {
     /// # Panics
     /// When the server does not accept connections, stops reading, or its log does not say what it should.
     pub fn play(&self, server: &mut ServerUnderTest, pieces: Pieces) -> Result<(), Departure> {
+        self.play_at(&Doors::default(), server, pieces)
+    }
+
+    /// Plays it against a server that was started with [`config_at`](Self::config_at) these doors.
+    ///
+    /// # Errors
+    /// As [`Self::play`].
+    ///
+    /// # Panics
+    /// As [`Self::play`].
+    pub fn play_at(
+        &self,
+        doors: &Doors,
+        server: &mut ServerUnderTest,
+        pieces: Pieces,
+    ) -> Result<(), Departure> {
         let mut cast = Cast {
-            address: server.address(),
+            doors,
+            server_id: String::new(),
             peers: Vec::new(),
         };
         for turn in &self.turns {
@@ -199,26 +255,37 @@ impl Conversation {
             if direct(server, turn) {
                 continue;
             }
-            let member = cast.member(&turn.connection).map_err(depart)?;
-            if !matches!(turn.action, Action::ExpectInfo(_)) {
-                member.introduction = None;
+            let member = cast.member(&turn.connection, server).map_err(depart)?;
+            if !matches!(turn.action, Action::ExpectObject(..)) {
+                cast.peers[member].introduction = None;
             }
+            if let Action::Send(bytes) = &turn.action {
+                let bytes = cast.named_in(bytes);
+                let peer = &mut cast.peers[member].peer;
+                match pieces {
+                    Pieces::Whole => peer.send(bytes),
+                    Pieces::Of(piece_bytes) => peer.send_in_pieces(bytes, piece_bytes),
+                }
+                continue;
+            }
+            let member = &mut cast.peers[member];
             match &turn.action {
-                Action::Send(bytes) => match pieces {
-                    Pieces::Whole => member.peer.send(bytes),
-                    Pieces::Of(piece_bytes) => member.peer.send_in_pieces(bytes, piece_bytes),
-                },
                 Action::Expect(bytes) => member.peer.try_expect(bytes).map_err(depart)?,
-                Action::ExpectInfo(texts) => {
-                    let info = match member.introduction.take() {
+                Action::ExpectObject(verb, texts) => {
+                    let object = match member.introduction.take() {
                         Some(info) => info,
-                        None => member.peer.try_expect_info().map_err(depart)?,
+                        None => member.peer.try_expect_object(verb).map_err(depart)?,
                     };
                     for text in texts {
+                        let (text, is_wanted) = match text.strip_prefix("without ") {
+                            Some(text) => (text, false),
+                            None => (text.as_str(), true),
+                        };
                         assert!(
-                            info.contains(text),
-                            "line {}: `{text}` is not in {info}",
-                            turn.line
+                            object.contains(text) == is_wanted,
+                            "line {}: `{text}` is {} in {object}",
+                            turn.line,
+                            if is_wanted { "not" } else { "there" }
                         );
                     }
                 }
@@ -226,11 +293,16 @@ impl Conversation {
                     member.peer.try_expect_closed().map_err(depart)?;
                     member.open = false;
                 }
+                Action::HangUp => {
+                    member.peer.hang_up();
+                    member.open = false;
+                }
                 Action::RoundTrip => member.peer.try_ping_pong().map_err(depart)?,
-                Action::Configure(_)
+                Action::Send(_)
+                | Action::Configure(_)
                 | Action::Reload { .. }
                 | Action::LameDuck
-                | Action::ExpectLog(_) => unreachable!("not a peer's turn"),
+                | Action::ExpectLog(_) => unreachable!("done before"),
             }
         }
         for member in cast.peers.iter_mut().filter(|member| member.open) {
@@ -305,9 +377,48 @@ fn direct(server: &mut ServerUnderTest, turn: &Turn) -> bool {
     true
 }
 
+/// Where a server is to dial, by the names of the connections that come of it.
+#[derive(Debug, Default)]
+pub struct Doors(Vec<(String, TcpListener)>);
+
+impl Doors {
+    /// The text with ports in place of names in braces.
+    fn named_in(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, (name, door)| {
+            let port = door.local_addr().expect("a bound socket has one").port();
+            text.replace(&format!("{{{name}}}"), &port.to_string())
+        })
+    }
+
+    /// The next connection to one of them.
+    fn open(&self, name: &str) -> Peer {
+        let (_, door) = self
+            .0
+            .iter()
+            .find(|(known, _)| known == name)
+            .expect("every name that is mentioned has a listener");
+        // As long as accepting may take.
+        SockRef::from(door)
+            .set_read_timeout(Some(PATIENCE))
+            .expect("patience is never zero");
+        match door.accept() {
+            Ok((stream, _)) => Peer::on(stream).as_server(),
+            Err(error) => panic!("the server does not dial `{name}`: {error}"),
+        }
+    }
+}
+
+/// The listener that a connection is made to, if it is the server that makes it.
+fn door_of(connection: &str) -> Option<&str> {
+    let name = connection.split('-').next()?;
+    name.starts_with("dialled").then_some(name)
+}
+
 /// The connections of a conversation, in the order of their entrance.
-struct Cast {
-    address: SocketAddr,
+struct Cast<'play> {
+    doors: &'play Doors,
+    /// Once it has told another server.
+    server_id: String,
     peers: Vec<Member>,
 }
 
@@ -319,23 +430,46 @@ struct Member {
     open: bool,
 }
 
-impl Cast {
-    fn member(&mut self, name: &str) -> Result<&mut Member, Mismatch> {
-        let at = match self.peers.iter().position(|member| member.name == name) {
-            Some(at) => at,
-            None => {
-                let mut peer = Peer::connect(self.address);
-                let introduction = Some(peer.try_expect_info()?);
-                self.peers.push(Member {
-                    name: name.to_owned(),
-                    peer,
-                    introduction,
-                    open: true,
-                });
-                self.peers.len() - 1
+impl Cast<'_> {
+    /// Which one it is; it enters where it is first named.
+    fn member(&mut self, name: &str, server: &ServerUnderTest) -> Result<usize, Mismatch> {
+        if let Some(at) = self.peers.iter().position(|member| member.name == name) {
+            return Ok(at);
+        }
+        let mut introduction = None;
+        let peer = if let Some(door) = door_of(name) {
+            self.doors.open(door)
+        } else if name.starts_with("route") {
+            let mut peer = Peer::connect(server.listener(Listener::Route)).as_server();
+            let info = peer.try_expect_info()?;
+            if let Some((_, rest)) = info.split_once("\"server_id\":\"") {
+                self.server_id = rest.split('"').next().unwrap_or_default().to_owned();
             }
+            introduction = Some(info);
+            peer
+        } else {
+            let mut peer = Peer::connect(server.address());
+            introduction = Some(peer.try_expect_info()?);
+            peer
         };
-        Ok(&mut self.peers[at])
+        self.peers.push(Member {
+            name: name.to_owned(),
+            peer,
+            introduction,
+            open: true,
+        });
+        Ok(self.peers.len() - 1)
+    }
+
+    /// What is to be sent, with what only a running server knows in it.
+    fn named_in(&self, bytes: &[u8]) -> Vec<u8> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if text.contains('{') => self
+                .doors
+                .named_in(&text.replace("{server_id}", &self.server_id))
+                .into_bytes(),
+            _ => bytes.to_vec(),
+        }
     }
 }
 
@@ -351,13 +485,13 @@ fn parse_line(text: &str) -> Result<(&str, Action), Problem> {
     let said = said.ok_or(Problem::UnknownLine)?;
     let action = match (mark, said) {
         (">", said) => Action::Send(line_bytes(said)?),
-        ("<", said) if said.starts_with("INFO …") => {
-            let texts = said.split('…').skip(1).map(str::trim);
-            let texts = texts.filter(|text| !text.is_empty());
-            Action::ExpectInfo(texts.map(str::to_owned).collect())
+        ("<", said) if said.starts_with("INFO …") => Action::ExpectObject("INFO", texts(said)),
+        ("<", said) if said.starts_with("CONNECT …") => {
+            Action::ExpectObject("CONNECT", texts(said))
         }
         ("<", said) => Action::Expect(line_bytes(said)?),
         ("!", "closed") => Action::ExpectClosed,
+        ("!", "hang up") => Action::HangUp,
         ("!", "round trip") => Action::RoundTrip,
         ("%", said) => Action::Configure(said.to_owned()),
         ("!", "reload" | "reload refused") => Action::Reload {
@@ -370,6 +504,13 @@ fn parse_line(text: &str) -> Result<(&str, Action), Problem> {
         _ => return Err(Problem::UnknownLine),
     };
     Ok((connection, action))
+}
+
+/// What stands between the marks that leave something out.
+fn texts(said: &str) -> Vec<String> {
+    let texts = said.split('…').skip(1).map(str::trim);
+    let texts = texts.filter(|text| !text.is_empty());
+    texts.map(str::to_owned).collect()
 }
 
 /// The bytes that a line stands for, with its line end unless it ends with a backslash.
@@ -437,9 +578,24 @@ mod tests {
         check("> PING", "", Action::Send(b"PING\r\n".to_vec()));
         check("a< +OK", "a", Action::Expect(b"+OK\r\n".to_vec()));
         check("<", "", Action::Expect(b"\r\n".to_vec()));
-        check("second< INFO …", "second", Action::ExpectInfo(Vec::new()));
+        check(
+            "second< INFO …",
+            "second",
+            Action::ExpectObject("INFO", Vec::new()),
+        );
         let texts = vec!["\"ldm\":true".to_owned(), "x".to_owned()];
-        check("< INFO … \"ldm\":true … x …", "", Action::ExpectInfo(texts));
+        check(
+            "< INFO … \"ldm\":true … x …",
+            "",
+            Action::ExpectObject("INFO", texts),
+        );
+        let texts = vec!["without \"x\"".to_owned()];
+        check(
+            "dialled-2< CONNECT … without \"x\"",
+            "dialled-2",
+            Action::ExpectObject("CONNECT", texts),
+        );
+        check("route! hang up", "route", Action::HangUp);
         check(
             "! log Reloaded",
             "",

@@ -16,6 +16,8 @@
 mod peer;
 pub use peer::{Mismatch, Peer};
 
+mod strainer;
+
 mod server;
 pub use server::{Config, Kind, Listener, ServerUnderTest, Signal, StartError};
 

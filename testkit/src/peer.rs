@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::deadline::{Deadline, PATIENCE};
+use crate::strainer::Strainer;
 use crate::text::escaped;
 
 const PING: &[u8] = b"PING\r\n";
@@ -30,6 +31,8 @@ pub struct Peer {
     stream: TcpStream,
     /// Received and not yet taken by an expectation.
     pending: Vec<u8>,
+    /// What comes goes through this first.
+    strainer: Option<Strainer>,
     /// Everything so far, for the failure message.
     exchange: Vec<(Direction, Vec<u8>)>,
     closed: bool,
@@ -60,16 +63,33 @@ impl Peer {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)
             .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+        Self::on(stream)
+    }
+
+    /// The other end of a connection that is there already.
+    ///
+    /// # Panics
+    /// When the socket takes no options.
+    #[must_use]
+    pub fn on(stream: TcpStream) -> Self {
         stream
             .set_nodelay(true)
             .expect("a connected socket takes options");
         Self {
             stream,
             pending: Vec::new(),
+            strainer: None,
             exchange: Vec::new(),
             closed: false,
             patience: PATIENCE,
         }
+    }
+
+    /// As another server: what comes of the system account is neither expected nor shown, since it comes by the clock.
+    #[must_use]
+    pub fn as_server(mut self) -> Self {
+        self.strainer = Some(Strainer::default());
+        self
     }
 
     /// Connects and introduces itself: takes the `INFO`, sends `CONNECT` with these options and makes sure it was accepted.
@@ -127,6 +147,13 @@ impl Peer {
     pub fn finish_sending(&mut self) {
         // Fails only when the connection is gone, which the next expectation will tell better.
         let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Ends the connection. The server has been told; what it does then is seen elsewhere.
+    pub fn hang_up(&mut self) {
+        // Fails only when the connection is gone, which is what is wanted.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.closed = true;
     }
 
     /// Expects exactly these bytes next.
@@ -192,11 +219,19 @@ impl Peer {
     /// # Errors
     /// When anything else comes, the connection ends, or time runs out.
     pub fn try_expect_info(&mut self) -> Result<String, Mismatch> {
-        self.try_expect(b"INFO ")?;
+        self.try_expect_object("INFO")
+    }
+
+    /// Expects a line of this verb, such as `CONNECT`, and returns its JSON as text.
+    ///
+    /// # Errors
+    /// When anything else comes, the connection ends, or time runs out.
+    pub fn try_expect_object(&mut self, verb: &str) -> Result<String, Mismatch> {
+        self.try_expect(format!("{verb} ").as_bytes())?;
         let line = self.line()?;
         match String::from_utf8(line) {
             Ok(text) => Ok(text.trim().to_owned()),
-            Err(error) => Err(self.mismatch(format!("INFO is not UTF-8: {error}"))),
+            Err(error) => Err(self.mismatch(format!("{verb} is not UTF-8: {error}"))),
         }
     }
 
@@ -324,14 +359,24 @@ impl Peer {
                 .expect("the time left is never zero");
             match self.stream.read(&mut buffer) {
                 Ok(count) if count > 0 => {
-                    self.note(Direction::Received, &buffer[..count]);
-                    self.pending.extend_from_slice(&buffer[..count]);
-                    return true;
+                    let before = self.pending.len();
+                    match &mut self.strainer {
+                        Some(strainer) => strainer.strain(&buffer[..count], &mut self.pending),
+                        None => self.pending.extend_from_slice(&buffer[..count]),
+                    }
+                    if self.pending.len() > before {
+                        let received = self.pending[before..].to_vec();
+                        self.note(Direction::Received, &received);
+                        return true;
+                    }
                 }
                 Err(error) if is_retryable(error.kind()) => {}
                 // A reset is an end like any other: the server hung up before it had read all we sent.
                 Ok(_) | Err(_) => {
                     self.closed = true;
+                    if let Some(strainer) = &mut self.strainer {
+                        strainer.finish(&mut self.pending);
+                    }
                     return false;
                 }
             }
