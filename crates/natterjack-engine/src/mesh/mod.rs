@@ -401,7 +401,8 @@ impl Mesh {
         self.state.lock().plan.is_self(dial);
     }
 
-    /// Lets a connection in. `greet` is called with its place before anything else is written to it.
+    /// Lets a connection in. `greet` is called with its place before anything else is written to it, and with the mesh
+    /// locked.
     pub(crate) fn register(
         &self,
         claim: &Claim<'_>,

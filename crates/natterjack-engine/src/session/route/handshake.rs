@@ -229,10 +229,13 @@ impl RouteSession {
             };
         }
         self.peer = Some(peer);
-        let greeting = |place: Place| {
-            if self.dialled.is_some() {
+        // Made before the mesh is locked; only the place is still to come.
+        let mut greeting = (self.dialled.is_some()).then(|| self.own_info(self.compression, 0));
+        let mut greet = |place: Place| {
+            if let Some(info) = &mut greeting {
+                info.route_pool_idx = i64::from(place.index);
                 let mut text = Vec::new();
-                route::info(&mut text, &self.own_info(self.compression, place.index));
+                route::info(&mut text, info);
                 route::ping(&mut text);
                 self.outbox.append(&text);
             }
@@ -244,7 +247,7 @@ impl RouteSession {
             account: self.account.as_ref(),
         };
         let id = &info.server_id;
-        let place = match self.mesh.register(&claim, now, &mut { greeting }) {
+        let place = match self.mesh.register(&claim, now, &mut greet) {
             Ok(place) => place,
             Err(refusal) => return Err(self.not_let_in(refusal, id)),
         };

@@ -105,10 +105,10 @@ impl RouteSession {
         self.heartbeat.active(now);
         self.find_account(message.account);
         let text = message.queues.as_bytes();
-        let queues_start = text.as_ptr() as usize - source.input.as_ptr() as usize;
         self.passing.queues = if text.is_empty() {
             (0, 0)
         } else {
+            let queues_start = text.as_ptr() as usize - source.input.as_ptr() as usize;
             (queues_start, queues_start + text.len())
         };
         let receivers = match &self.passing.account {
