@@ -9,6 +9,7 @@ mod delivery;
 mod exchange;
 mod exchange_matrix;
 mod harness;
+mod mesh;
 mod monitoring;
 mod reconfiguration;
 mod services;

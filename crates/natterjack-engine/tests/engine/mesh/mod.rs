@@ -1,0 +1,4 @@
+//! Several engines as one cluster.
+
+mod forming;
+mod world;
