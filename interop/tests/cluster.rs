@@ -2,7 +2,7 @@
 //! kinds of its servers, and expects the same of all.
 //!
 //! [`MIXES`] says which clusters there are, and [`SCENARIOS`] what is played in them. The protocol between two servers, line by
-//! line, is in `conversations.rs`.
+//! line, is in `conversations.rs`. `NATTERJACK_MIX=ours,real,old` adds a mix of these kinds to a run.
 
 use libtest_mimic::Trial;
 use testkit::Kind;
@@ -97,7 +97,7 @@ const SCENARIOS: &[&[Scenario]] = &[
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = conversations::trials();
-    for mix in MIXES {
+    for mix in MIXES.iter().copied().chain(asked_for()) {
         for scenario in SCENARIOS.iter().copied().flatten() {
             if !mix.plays(scenario) {
                 continue;
@@ -109,6 +109,25 @@ pub(crate) fn trials() -> Vec<Trial> {
         }
     }
     trials
+}
+
+/// The mix that the environment names.
+fn asked_for() -> Option<Mix> {
+    let names = std::env::var("NATTERJACK_MIX").ok()?;
+    let kinds = names.split(',').map(|name| match name {
+        "ours" => Kind::Natterjack,
+        "real" => REAL,
+        "old" => OLD,
+        other => panic!("NATTERJACK_MIX names `{other}`, which is not ours, real or old"),
+    });
+    let kinds: Vec<Kind> = kinds.collect();
+    assert!(kinds.len() > 1, "NATTERJACK_MIX names at least two servers");
+    Some(Mix {
+        name: "asked_for",
+        // Once per run.
+        kinds: kinds.leak(),
+        plays: Plays::WithOld,
+    })
 }
 
 impl Mix {

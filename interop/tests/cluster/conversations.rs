@@ -29,8 +29,11 @@ pub(super) fn trials() -> Vec<Trial> {
         let conversations = Conversation::parse_all(&text)
             .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         assert!(!conversations.is_empty(), "{} is empty", file.display());
+        // Ours also where the run asks for a mix with us.
+        let ours = std::env::var("NATTERJACK_MIX").is_ok_and(|mix| mix.contains("ours"));
+        let ours = (ours && !KINDS.contains(&Kind::Natterjack)).then_some(Kind::Natterjack);
         for conversation in conversations {
-            for &kind in KINDS {
+            for kind in KINDS.iter().copied().chain(ours) {
                 trials.push(one(&theme, &conversation, kind, Pieces::Whole));
                 if kind == Kind::Natterjack {
                     trials.push(one(&theme, &conversation, kind, Pieces::Of(1)));
