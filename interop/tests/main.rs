@@ -23,6 +23,8 @@ mod agreement;
 
 mod configuration;
 
+mod faults;
+
 mod info;
 
 mod monitoring;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         conversations::trials(),
         agreement::trials(),
         configuration::trials(),
+        faults::trials(),
         info::trials(),
         monitoring::trials(),
         options::trials(),
