@@ -51,7 +51,8 @@ pub use mesh::settings::{ClusterLimits, ClusterLogin, ClusterSettings, Seed};
 pub use mesh::{Mesh, MeshSnapshot, PeerSnapshot};
 pub use monitor::{
     AccountSnapshot, ByKind, ClientFacts, ConnectionKind, ConnectionSnapshot, IndexCounters,
-    PeerCertificate, Stop, SubscriptionFilter, SubscriptionSnapshot, TlsFacts, Totals,
+    PeerCertificate, PeerInterestSnapshot, Stop, SubscriptionFilter, SubscriptionSnapshot,
+    TlsFacts, Totals,
 };
 pub use natterjack_subject::is_valid_pattern;
 pub use natterjack_wire::client::ServerInfo;

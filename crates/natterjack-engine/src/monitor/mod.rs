@@ -19,9 +19,11 @@ pub(crate) mod closed;
 pub(crate) mod connections;
 pub(crate) mod counters;
 pub(crate) mod departed;
+mod interest;
 mod subscriptions;
 
 pub use counters::{ByKind, IndexCounters, Totals};
+pub use interest::PeerInterestSnapshot;
 pub use snapshot::{
     AccountSnapshot, ClientFacts, ConnectionKind, ConnectionSnapshot, PeerCertificate, Stop,
     SubscriptionFilter, SubscriptionSnapshot, TlsFacts,
