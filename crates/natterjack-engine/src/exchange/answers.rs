@@ -88,11 +88,15 @@ impl PendingAnswers {
     /// What subjects of answers to this account's services begin with, its last dot included: the same as long as the
     /// account is there. Every such answer is to be published in this account, by whomever, and finds its way from
     /// there.
-    pub(crate) fn prefix(&self, seed: impl Fn() -> u64) -> &str {
+    ///
+    /// `announce` is told it once, before anybody else learns of it: peers have to know that such subjects are wanted here
+    /// before they are asked.
+    pub(crate) fn prefix(&self, seed: impl Fn() -> u64, announce: impl FnOnce(&str)) -> &str {
         self.prefix.get_or_init(|| {
             let mut prefix = "_R_.".to_owned();
             push_digits(&mut prefix, seed(), 6);
             prefix.push('.');
+            announce(&prefix);
             prefix.into()
         })
     }
@@ -105,7 +109,7 @@ impl PendingAnswers {
         seed: impl Fn() -> u64,
         now: Instant,
     ) -> Box<[u8]> {
-        let prefix = self.prefix(&seed);
+        let prefix = self.prefix(&seed, |_| {});
         let mut ended = Ended::new();
         let mut pending = self.pending.lock();
         let known = pending.get_or_insert_with(|| Box::new(Pending::new(&seed)));

@@ -155,6 +155,11 @@ impl<'a> Crossing<'a> {
     fn expect(&self, answering: &Account, expected: Expected<'_>) -> Box<[u8]> {
         let seed = || self.engine.seed();
         let answers = &answering.answers;
+        answers.prefix(seed, |prefix| {
+            let pattern = format!("{prefix}>");
+            let interest = &answering.interest;
+            interest.add(answering.name(), pattern.as_bytes(), None);
+        });
         answers.expect(expected, &self.engine.reports, seed, self.now)
     }
 
