@@ -92,7 +92,7 @@ impl Account {
     /// What is known of it.
     #[must_use]
     pub fn snapshot(&self) -> AccountSnapshot {
-        self.counters.snapshot(&self.name, &self.index)
+        (self.counters).snapshot(&self.name, &self.index, &self.remote)
     }
 }
 

@@ -25,11 +25,11 @@ use crate::mesh::roster::RouteConnection;
 use crate::mesh::settings::ClusterSettings;
 use crate::monitor::closed::ClosedConnections;
 use crate::monitor::connections::Connections;
-use crate::monitor::counters::{ServerCounters, Traffic, add, load};
+use crate::monitor::counters::{AllTraffic, ServerCounters, add, load};
 use crate::monitor::departed::DepartedAccounts;
 use crate::monitor::record::Record;
 use crate::monitor::{
-    AccountSnapshot, ByKind, ClientFacts, ConnectionSnapshot, IndexCounters, Stop, Totals,
+    AccountSnapshot, ClientFacts, ConnectionSnapshot, IndexCounters, Stop, Totals,
 };
 use crate::session::client::ClientSession;
 use crate::session::route::{RouteSession, public_info};
@@ -431,28 +431,30 @@ impl Engine {
     /// What happened so far.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let slow_consumers = load(&self.counters.slow_consumers);
-        let stale_connections = load(&self.counters.stale_connections);
+        let slow_consumers = self.counters.slow.snapshot();
+        let stale_connections = self.counters.stale.snapshot();
         let totals = Totals {
             connections: load(&self.counters.connections),
-            slow_consumers,
-            slow_consumers_by_kind: ByKind::of_clients(slow_consumers),
-            stale_connections,
-            stale_connections_by_kind: ByKind::of_clients(stale_connections),
+            slow_consumers: slow_consumers.sum(),
+            slow_consumers_by_kind: slow_consumers,
+            stale_connections: stale_connections.sum(),
+            stale_connections_by_kind: stale_connections,
             stalls: load(&self.counters.stalls),
             messages_dropped: load(&self.counters.messages_dropped),
             ..Totals::default()
         };
         let config = self.config.read();
         let of_accounts = config.accounts.iter();
-        let of_accounts = of_accounts.map(|account| account.counters.traffic());
-        let traffic = of_accounts.fold(self.departed.traffic(), Traffic::plus);
+        let of_accounts = of_accounts.map(|account| account.counters.all_traffic());
+        let traffic = of_accounts.fold(self.departed.traffic(), AllTraffic::plus);
         drop(config);
+        let AllTraffic { all, routes } = traffic.plus(self.counters.traffic_to_nowhere());
         Totals {
-            messages_in: traffic.messages_in,
-            bytes_in: traffic.bytes_in,
-            messages_out: traffic.messages_out,
-            bytes_out: traffic.bytes_out,
+            messages_in: all.messages_in,
+            bytes_in: all.bytes_in,
+            messages_out: all.messages_out,
+            bytes_out: all.bytes_out,
+            routes,
             ..totals
         }
     }
@@ -461,6 +463,10 @@ impl Engine {
     /// it; references to one part in 64 of them are taken at a time.
     pub fn connection_snapshots(&self) -> impl Iterator<Item = ConnectionSnapshot> {
         self.connections.iter().map(|open| open.snapshot(None))
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = Arc<Record>> {
+        self.connections.iter()
     }
 
     /// One open connection.

@@ -51,8 +51,8 @@ pub use mesh::settings::{ClusterLimits, ClusterLogin, ClusterSettings, Seed};
 pub use mesh::{Mesh, MeshSnapshot, PeerSnapshot};
 pub use monitor::{
     AccountSnapshot, ByKind, ClientFacts, ConnectionKind, ConnectionSnapshot, IndexCounters,
-    PeerCertificate, PeerInterestSnapshot, Stop, SubscriptionFilter, SubscriptionSnapshot,
-    TlsFacts, Totals,
+    PeerCertificate, PeerInterestSnapshot, RouteFacts, RouteSnapshot, Stop, SubscriptionFilter,
+    SubscriptionSnapshot, TlsFacts, Totals, Traffic,
 };
 pub use natterjack_subject::is_valid_pattern;
 pub use natterjack_wire::client::ServerInfo;

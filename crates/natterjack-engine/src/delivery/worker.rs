@@ -19,6 +19,7 @@ use crate::access::Verdicts;
 use crate::account::Account;
 use crate::exchange::Mapper;
 use crate::limits::READ_BUFFER_BYTES;
+use crate::monitor::counters::Delivered;
 
 /// A thread's share of the engine. Any session may be served with any worker, one at a time.
 pub struct Worker {
@@ -44,8 +45,8 @@ pub(crate) struct Deliverer {
     peer_picks: Vec<PeerPick>,
     /// Frames that reached somebody, kept only when it matters.
     reached: Vec<bool>,
-    pub(crate) messages_out: u64,
-    pub(crate) bytes_out: u64,
+    /// What was delivered since somebody last counted it.
+    pub(crate) delivered: Delivered,
     /// Messages that nobody got because those that were to were too far behind.
     pub(crate) messages_dropped: u64,
 }
@@ -125,8 +126,7 @@ impl Worker {
                 picks: Vec::new(),
                 peer_picks: Vec::new(),
                 reached: Vec::new(),
-                messages_out: 0,
-                bytes_out: 0,
+                delivered: Delivered::default(),
                 messages_dropped: 0,
             },
             spare_frame: Vec::new(),
@@ -496,6 +496,10 @@ impl Deliverer {
             let mut must_flush = false;
             let offered = outbox.offer(None, &mut rendering, direct, now, &mut must_flush);
             let is_taken = self.settle(outbox, offered, must_flush, messages, bytes);
+            if is_taken {
+                self.delivered.messages_to_routes += messages as u64;
+                self.delivered.bytes_to_routes += bytes as u64;
+            }
             if track && is_taken {
                 if own.is_empty() {
                     self.reached.fill(true);
@@ -641,8 +645,8 @@ impl Deliverer {
         }
         // What the server hears itself is delivered to no client.
         if !outbox.is_servers_own() {
-            self.messages_out += messages as u64;
-            self.bytes_out += bytes as u64;
+            self.delivered.messages += messages as u64;
+            self.delivered.bytes += bytes as u64;
         }
         true
     }

@@ -24,7 +24,6 @@ use crate::delivery::rendering::Source;
 use crate::delivery::run::Run;
 use crate::delivery::worker::{Origin, Publisher, Worker};
 use crate::engine::Engine;
-use crate::monitor::counters;
 use crate::monitor::record::Record;
 
 /// Accounts that one message may go through. Circles are refused where they are configured; this is for those that
@@ -325,20 +324,17 @@ impl<'a> Crossing<'a> {
             account,
         };
         let deliverer = &mut worker.deliverer;
-        let messages_before = std::mem::take(&mut deliverer.messages_out);
-        let bytes_before = std::mem::take(&mut deliverer.bytes_out);
+        let delivered_before = std::mem::take(&mut deliverer.delivered);
         let mut is_unheard = run.receivers.is_empty();
         deliverer.deliver(run, source, &publisher, false, self.now, |_, _, _| {
             is_unheard = true;
         });
-        let messages = std::mem::replace(&mut deliverer.messages_out, messages_before);
-        let bytes = std::mem::replace(&mut deliverer.bytes_out, bytes_before);
-        counters::add(&account.counters.messages_out, messages);
-        counters::add(&account.counters.bytes_out, bytes);
+        let delivered = std::mem::replace(&mut deliverer.delivered, delivered_before);
+        account.counters.add_delivered(delivered);
         run.forget_route();
         let goes_on = self.go_on(account, message, trail, run, worker);
         // What the server hears itself is not counted.
-        let is_heard = messages > 0 || (reply.is_some() && !is_unheard);
+        let is_heard = delivered.messages > 0 || (reply.is_some() && !is_unheard);
         is_heard || goes_on
     }
 }

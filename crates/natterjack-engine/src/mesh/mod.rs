@@ -275,6 +275,11 @@ impl Mesh {
         }
     }
 
+    /// Whether this server is told to be connected with a peer.
+    pub(crate) fn is_explicit(&self, peer: &str) -> bool {
+        self.state.lock().plan.is_explicit(peer)
+    }
+
     /// Id of this server.
     pub(crate) fn own_id(&self) -> &str {
         &self.own_id

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::dial::DialId;
 use crate::delivery::outbox::Outbox;
+use crate::monitor::routes::RouteRecord;
 
 /// One connection with a peer, from its first moment on, as the mesh sees it.
 pub(crate) struct RouteConnection {
@@ -14,6 +15,8 @@ pub(crate) struct RouteConnection {
     address: Option<SocketAddr>,
     /// It is doubted that the peer is still there.
     is_doubted: AtomicBool,
+    /// What monitoring may know.
+    record: RouteRecord,
 }
 
 impl RouteConnection {
@@ -22,7 +25,12 @@ impl RouteConnection {
             outbox,
             address,
             is_doubted: AtomicBool::new(false),
+            record: RouteRecord::default(),
         }
+    }
+
+    pub(crate) fn record(&self) -> &RouteRecord {
+        &self.record
     }
 
     pub(crate) fn id(&self) -> u64 {

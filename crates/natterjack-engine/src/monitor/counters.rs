@@ -5,22 +5,26 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use natterjack_subject::Index;
 
+use super::elsewhere::Elsewhere;
 use super::snapshot::AccountSnapshot;
 use crate::delivery::Subscriber;
+use crate::mesh::remote::RemoteSubscriber;
 
 /// Totals since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
-    /// Messages clients published.
+    /// Messages that clients and other servers sent.
     pub messages_in: u64,
     /// Their bytes, header and payload.
     pub bytes_in: u64,
-    /// Messages delivered to clients.
+    /// Messages delivered to clients and other servers.
     pub messages_out: u64,
     /// Their bytes, header and payload.
     pub bytes_out: u64,
-    /// Connections ever accepted.
+    /// Those of them that were exchanged with other servers of the cluster.
+    pub routes: Traffic,
+    /// Connections of clients ever accepted.
     pub connections: u64,
     /// Connections closed because they could not keep up.
     pub slow_consumers: u64,
@@ -36,7 +40,7 @@ pub struct Totals {
     pub messages_dropped: u64,
 }
 
-/// A count for each kind of connection there is in the protocol. Only clients exist so far.
+/// A count for each kind of connection there is in the protocol. Gateways and leaf nodes do not exist so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByKind {
     /// Clients.
@@ -50,11 +54,10 @@ pub struct ByKind {
 }
 
 impl ByKind {
-    pub(crate) fn of_clients(clients: u64) -> Self {
-        Self {
-            clients,
-            ..Self::default()
-        }
+    /// All together.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.clients + self.routes + self.gateways + self.leaf_nodes
     }
 }
 
@@ -62,7 +65,7 @@ impl ByKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct IndexCounters {
-    /// Subscriptions in it.
+    /// Subscriptions in it, and interest of other servers.
     pub subscriptions: usize,
     /// Subjects whose receivers are remembered, each thread that remembers them counted.
     pub cached: usize,
@@ -124,10 +127,47 @@ fn ratio(part: u64, whole: u64) -> f64 {
 #[derive(Default)]
 pub(crate) struct ServerCounters {
     pub(crate) connections: AtomicU64,
-    pub(crate) slow_consumers: AtomicU64,
-    pub(crate) stale_connections: AtomicU64,
+    /// Closed because they could not keep up.
+    pub(crate) slow: KindCounters,
+    /// Closed because PINGs went unanswered.
+    pub(crate) stale: KindCounters,
     pub(crate) stalls: AtomicU64,
     pub(crate) messages_dropped: AtomicU64,
+    /// Messages that other servers sent to accounts which are not here.
+    pub(crate) messages_in_nowhere: AtomicU64,
+    pub(crate) bytes_in_nowhere: AtomicU64,
+}
+
+/// A counter for each kind of connection there is.
+#[derive(Default)]
+pub(crate) struct KindCounters {
+    pub(crate) clients: AtomicU64,
+    pub(crate) routes: AtomicU64,
+}
+
+impl ServerCounters {
+    /// What other servers sent to accounts that are not here.
+    pub(crate) fn traffic_to_nowhere(&self) -> AllTraffic {
+        let traffic = Traffic {
+            messages_in: load(&self.messages_in_nowhere),
+            bytes_in: load(&self.bytes_in_nowhere),
+            ..Traffic::default()
+        };
+        AllTraffic {
+            all: traffic,
+            routes: traffic,
+        }
+    }
+}
+
+impl KindCounters {
+    pub(crate) fn snapshot(&self) -> ByKind {
+        ByKind {
+            clients: load(&self.clients),
+            routes: load(&self.routes),
+            ..ByKind::default()
+        }
+    }
 }
 
 /// What is counted for an account. Sessions add to it at the ends of batches.
@@ -139,6 +179,10 @@ pub(crate) struct AccountCounters {
     pub(crate) bytes_in: AtomicU64,
     pub(crate) messages_out: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
+    /// Those of all these that were exchanged with other servers.
+    routes: RouteCounters,
+    /// What the account's clients on other servers are known to be.
+    pub(crate) elsewhere: Elsewhere,
     pub(crate) slow_consumers: AtomicU64,
     pub(crate) cache_hits: AtomicU64,
     pub(crate) cache_misses: AtomicU64,
@@ -148,22 +192,61 @@ pub(crate) struct AccountCounters {
     cached: AtomicUsize,
 }
 
+#[derive(Default)]
+struct RouteCounters {
+    messages_in: AtomicU64,
+    bytes_in: AtomicU64,
+    messages_out: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
 /// Messages and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Traffic {
-    pub(crate) messages_in: u64,
-    pub(crate) bytes_in: u64,
-    pub(crate) messages_out: u64,
-    pub(crate) bytes_out: u64,
+#[non_exhaustive]
+pub struct Traffic {
+    /// Messages received.
+    pub messages_in: u64,
+    /// Their bytes, header and payload.
+    pub bytes_in: u64,
+    /// Messages delivered.
+    pub messages_out: u64,
+    /// Their bytes, header and payload.
+    pub bytes_out: u64,
+}
+
+/// What a batch delivered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Delivered {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    /// Those of them that went to other servers.
+    pub(crate) messages_to_routes: u64,
+    pub(crate) bytes_to_routes: u64,
 }
 
 impl Traffic {
-    pub(crate) fn plus(self, other: Self) -> Self {
+    fn plus(self, other: Self) -> Self {
         Self {
             messages_in: self.messages_in + other.messages_in,
             bytes_in: self.bytes_in + other.bytes_in,
             messages_out: self.messages_out + other.messages_out,
             bytes_out: self.bytes_out + other.bytes_out,
+        }
+    }
+}
+
+/// Messages of all kinds of connections, and those of them that were exchanged with other servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AllTraffic {
+    pub(crate) all: Traffic,
+    pub(crate) routes: Traffic,
+}
+
+impl AllTraffic {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            all: self.all.plus(other.all),
+            routes: self.routes.plus(other.routes),
         }
     }
 }
@@ -198,23 +281,33 @@ impl CacheUse {
 }
 
 impl AccountCounters {
-    pub(crate) fn snapshot(&self, name: &Arc<str>, index: &Index<Subscriber>) -> AccountSnapshot {
+    pub(crate) fn snapshot(
+        &self,
+        name: &Arc<str>,
+        index: &Index<Subscriber>,
+        remote: &Index<RemoteSubscriber>,
+    ) -> AccountSnapshot {
         let (hits, misses) = (load(&self.cache_hits), load(&self.cache_misses));
-        let (subscriptions, removes) = (index.len(), index.removals());
+        let (subscriptions, peer_interest) = (index.len(), remote.len());
+        let entries = subscriptions + peer_interest;
+        let removes = index.removals() + remote.removals();
         AccountSnapshot {
             name: Arc::clone(name),
             connections: self.connections(),
             connections_total: load(&self.connections_total),
+            connections_elsewhere: self.elsewhere.connections(),
             subscriptions,
+            peer_interest,
             messages_in: load(&self.messages_in),
             bytes_in: load(&self.bytes_in),
             messages_out: load(&self.messages_out),
             bytes_out: load(&self.bytes_out),
+            routes: self.route_traffic(),
             slow_consumers: load(&self.slow_consumers),
             index: IndexCounters {
-                subscriptions,
+                subscriptions: entries,
                 cached: self.cached.load(Ordering::Relaxed),
-                inserts: removes + subscriptions as u64,
+                inserts: removes + entries as u64,
                 removes,
                 matches: hits + misses,
                 cache_hits: hits,
@@ -224,13 +317,42 @@ impl AccountCounters {
         }
     }
 
-    pub(crate) fn traffic(&self) -> Traffic {
-        Traffic {
-            messages_in: load(&self.messages_in),
-            bytes_in: load(&self.bytes_in),
-            messages_out: load(&self.messages_out),
-            bytes_out: load(&self.bytes_out),
+    pub(crate) fn all_traffic(&self) -> AllTraffic {
+        AllTraffic {
+            all: Traffic {
+                messages_in: load(&self.messages_in),
+                bytes_in: load(&self.bytes_in),
+                messages_out: load(&self.messages_out),
+                bytes_out: load(&self.bytes_out),
+            },
+            routes: self.route_traffic(),
         }
+    }
+
+    pub(crate) fn route_traffic(&self) -> Traffic {
+        let routes = &self.routes;
+        Traffic {
+            messages_in: load(&routes.messages_in),
+            bytes_in: load(&routes.bytes_in),
+            messages_out: load(&routes.messages_out),
+            bytes_out: load(&routes.bytes_out),
+        }
+    }
+
+    /// Adds what a batch delivered in the account.
+    pub(crate) fn add_delivered(&self, delivered: Delivered) {
+        add(&self.messages_out, delivered.messages);
+        add(&self.bytes_out, delivered.bytes);
+        add(&self.routes.messages_out, delivered.messages_to_routes);
+        add(&self.routes.bytes_out, delivered.bytes_to_routes);
+    }
+
+    /// Adds what another server sent into the account.
+    pub(crate) fn add_received_from_route(&self, messages: u64, bytes: u64) {
+        add(&self.messages_in, messages);
+        add(&self.bytes_in, bytes);
+        add(&self.routes.messages_in, messages);
+        add(&self.routes.bytes_in, bytes);
     }
 
     /// Connections that are in the account now.
@@ -253,8 +375,9 @@ impl AccountCounters {
         add(&self.connections_total, 1);
     }
 
-    /// A connection came in, unless there are as many as there may be.
+    /// A connection came in, unless there are as many as there may be, those on other servers counted.
     pub(crate) fn entered_within(&self, connections_max: usize) -> bool {
+        let connections_max = connections_max.saturating_sub(self.elsewhere.connections());
         let has_room = self
             .connections
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |connections| {

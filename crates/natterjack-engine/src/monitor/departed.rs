@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::counters::Traffic;
+use super::counters::AllTraffic;
 use crate::account::Account;
 
 #[derive(Default)]
@@ -15,7 +15,7 @@ struct State {
     /// Those somebody may still be in: sessions leave in their own time.
     accounts: Vec<Arc<Account>>,
     /// Of those nobody is in any more.
-    traffic: Traffic,
+    traffic: AllTraffic,
 }
 
 impl DepartedAccounts {
@@ -26,14 +26,14 @@ impl DepartedAccounts {
     }
 
     /// What was counted in all of them.
-    pub(crate) fn traffic(&self) -> Traffic {
+    pub(crate) fn traffic(&self) -> AllTraffic {
         let mut state = self.0.lock();
         state.let_go();
         let lingering = state
             .accounts
             .iter()
-            .map(|account| account.counters.traffic());
-        lingering.fold(state.traffic, Traffic::plus)
+            .map(|account| account.counters.all_traffic());
+        lingering.fold(state.traffic, AllTraffic::plus)
     }
 }
 
@@ -44,7 +44,7 @@ impl State {
             // A session counts its last batch before it leaves.
             let is_left = account.counters.connections() == 0;
             if is_left {
-                *traffic = traffic.plus(account.counters.traffic());
+                *traffic = traffic.plus(account.counters.all_traffic());
             }
             !is_left
         });

@@ -19,11 +19,14 @@ pub(crate) mod closed;
 pub(crate) mod connections;
 pub(crate) mod counters;
 pub(crate) mod departed;
+mod elsewhere;
 mod interest;
+pub(crate) mod routes;
 mod subscriptions;
 
-pub use counters::{ByKind, IndexCounters, Totals};
+pub use counters::{ByKind, IndexCounters, Totals, Traffic};
 pub use interest::PeerInterestSnapshot;
+pub use routes::{RouteFacts, RouteSnapshot};
 pub use snapshot::{
     AccountSnapshot, ClientFacts, ConnectionKind, ConnectionSnapshot, PeerCertificate, Stop,
     SubscriptionFilter, SubscriptionSnapshot, TlsFacts,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::close_reason::CloseReason;
-use crate::monitor::counters::IndexCounters;
+use crate::monitor::counters::{IndexCounters, Traffic};
 
 /// What kind of peer a connection has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,16 +143,22 @@ pub struct AccountSnapshot {
     pub connections: usize,
     /// Connections that ever came into it.
     pub connections_total: u64,
+    /// Connections of other servers that are known to be in it.
+    pub connections_elsewhere: usize,
     /// Subscriptions in it.
     pub subscriptions: usize,
-    /// Messages its clients published.
+    /// Interest that other servers have announced in it.
+    pub peer_interest: usize,
+    /// Messages its clients, and other servers, published.
     pub messages_in: u64,
     /// Their bytes, header and payload.
     pub bytes_in: u64,
-    /// Messages delivered to its clients.
+    /// Messages delivered to its clients, and to other servers.
     pub messages_out: u64,
     /// Their bytes, header and payload.
     pub bytes_out: u64,
+    /// Those of them that were exchanged with other servers.
+    pub routes: Traffic,
     /// Its connections that were closed because they could not keep up.
     pub slow_consumers: u64,
     /// How its index is used.

@@ -203,12 +203,8 @@ impl SystemConnection {
         };
         deliverer.deliver(run, source, &publisher, false, now, |_, _, _| {});
         run.receivers = Receivers::default();
-        let counted = &account.counters;
-        counters::add(
-            &counted.messages_out,
-            std::mem::take(&mut deliverer.messages_out),
-        );
-        counters::add(&counted.bytes_out, std::mem::take(&mut deliverer.bytes_out));
+        let delivered = std::mem::take(&mut deliverer.delivered);
+        account.counters.add_delivered(delivered);
         if is_answer {
             self.answer(account, message, worker, now);
         }

@@ -340,10 +340,7 @@ impl ClientSession {
         deliverer.flush_touched(now);
         // A run never leaves its publisher's account.
         let counters = &self.account.counters;
-        let messages_out = std::mem::take(&mut deliverer.messages_out);
-        counters::add(&counters.messages_out, messages_out);
-        let bytes_out = std::mem::take(&mut deliverer.bytes_out);
-        counters::add(&counters.bytes_out, bytes_out);
+        counters.add_delivered(std::mem::take(&mut deliverer.delivered));
         let messages_dropped = std::mem::take(&mut deliverer.messages_dropped);
         counters::add(&self.engine.counters.messages_dropped, messages_dropped);
         let congested = deliverer.take_congested();
@@ -396,12 +393,12 @@ impl ClientSession {
                 );
             }
             Some(CloseReason::StaleConnection) => {
-                counters::add(&self.engine.counters.stale_connections, 1);
+                counters::add(&self.engine.counters.stale.clients, 1);
                 return;
             }
             _ => return,
         }
-        counters::add(&self.engine.counters.slow_consumers, 1);
+        counters::add(&self.engine.counters.slow.clients, 1);
         counters::add(&self.account.counters.slow_consumers, 1);
     }
 

@@ -37,6 +37,8 @@ pub(super) enum Stage {
 pub(super) struct Peer {
     pub(super) id: Arc<str>,
     pub(super) name: String,
+    /// What it asks others for; `None`: all.
+    pub(super) import: Option<SubjectPermission>,
     /// What of interest it accepts; `None`: all.
     pub(super) export: Option<SubjectPermission>,
     /// Its `LS-` names the origin.
@@ -209,6 +211,7 @@ impl RouteSession {
         let peer = Peer {
             id: info.server_id.as_str().into(),
             name: info.server_name.clone(),
+            import: info.import.clone(),
             export: info.export.clone(),
             names_origins: info.lnocu,
         };
@@ -269,6 +272,7 @@ impl RouteSession {
         outbox.set_headers(self.config.info.headers && info.headers);
         let link = RouteLink::new(outbox, self.account.clone(), self.filter());
         self.link = Some(Arc::new(link));
+        self.describe();
         self.engine.announce_mesh(now);
         self.adapt_announcing();
         self.outbox.flush(now);

@@ -64,6 +64,14 @@ impl RouteHeartbeat {
         self.round_trip
     }
 
+    pub(super) fn last_active(&self) -> Instant {
+        self.active
+    }
+
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// How long ago the connection was made: an upper bound of the round trip until one is known.
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)

@@ -92,9 +92,14 @@ impl RouteSession {
             let id = Arc::clone(&peer.id);
             self.mesh.hear_of_lame_duck(&id);
             self.engine.announce_mesh(now);
-        } else if peer.export != info.export {
+        } else if peer.export != info.export || peer.import != info.import {
+            let is_accepting_others = peer.export != info.export;
             peer.export = info.export;
-            self.refilter();
+            peer.import = info.import;
+            if is_accepting_others {
+                self.refilter();
+            }
+            self.describe();
         }
         Ok(())
     }

@@ -43,7 +43,8 @@ use crate::mesh::link::RouteLink;
 use crate::mesh::roster::RouteConnection;
 use crate::mesh::settings::ClusterSettings;
 use crate::mesh::{Fate, Mesh};
-use crate::monitor::counters;
+use crate::monitor::record::Noted;
+use crate::monitor::{RouteFacts, counters};
 
 /// A connection with a peer.
 pub struct RouteSession {
@@ -91,6 +92,8 @@ pub struct RouteSession {
     now: Instant,
     messages_in: u64,
     bytes_in: u64,
+    /// What monitoring shows.
+    compression_shown: Compression,
 }
 
 impl RouteSession {
@@ -148,6 +151,7 @@ impl RouteSession {
             now,
             messages_in: 0,
             bytes_in: 0,
+            compression_shown: Compression::Off,
         })
     }
 
@@ -228,6 +232,42 @@ impl RouteSession {
         }
         counters::add(&self.engine.counters.stalls, congested.len() as u64);
         self.stall.end_batch(congested, now);
+        self.note();
+    }
+
+    /// Shows monitoring how things stand.
+    fn note(&mut self) {
+        if self.link.is_some() && self.compression != self.compression_shown {
+            self.describe();
+        }
+        self.connection.record().note(
+            Noted {
+                active: self.heartbeat.last_active(),
+                round_trip: self.heartbeat.round_trip(),
+                messages_in: self.messages_in,
+                bytes_in: self.bytes_in,
+                subscriptions: self.interest.len(),
+            },
+            self.heartbeat.started(),
+        );
+    }
+
+    /// Shows monitoring who is there.
+    fn describe(&mut self) {
+        let Some(peer) = &self.peer else {
+            return;
+        };
+        self.compression_shown = self.compression;
+        self.connection.record().describe(RouteFacts {
+            peer_id: Arc::clone(&peer.id),
+            peer_name: peer.name.as_str().into(),
+            is_dialled: self.dialled.is_some(),
+            account: self.account.clone(),
+            import: peer.import.clone(),
+            export: peer.export.clone(),
+            compression: self.compression,
+            started: self.heartbeat.started(),
+        });
     }
 
     /// Says, once, how the connection ended.
@@ -241,12 +281,16 @@ impl RouteSession {
                     "{label} - Slow Consumer Detected: MaxPending of {} Exceeded: {pending_bytes} bytes waited",
                     self.cluster.limits.pending_bytes_max,
                 );
+                counters::add(&self.engine.counters.slow.routes, 1);
             }
-            CloseReason::SlowConsumerWriteDeadline => tracing::warn!(
-                "{label} - Slow Consumer Detected: WriteDeadline of {:?} exceeded with {} total bytes",
-                self.cluster.limits.write_deadline,
-                self.overdue_bytes,
-            ),
+            CloseReason::SlowConsumerWriteDeadline => {
+                tracing::warn!(
+                    "{label} - Slow Consumer Detected: WriteDeadline of {:?} exceeded with {} total bytes",
+                    self.cluster.limits.write_deadline,
+                    self.overdue_bytes,
+                );
+                counters::add(&self.engine.counters.slow.routes, 1);
+            }
             CloseReason::DuplicateRoute => self.fate = Fate::Superfluous,
             _ => {}
         }
@@ -344,7 +388,7 @@ impl Session for RouteSession {
                         "{} - Stale Client Connection - Closing",
                         Session::label(self)
                     );
-                    counters::add(&self.engine.counters.stale_connections, 1);
+                    counters::add(&self.engine.counters.stale.routes, 1);
                     let reason = CloseReason::StaleConnection;
                     self.send_last(&ErrorReply::StaleConnection, reason, now);
                 }
@@ -403,6 +447,7 @@ impl Session for RouteSession {
         if !std::mem::replace(&mut self.is_ended, true) {
             let reason = self.outbox.status().closed.unwrap_or(reason);
             self.note_end(reason);
+            self.connection.record().end();
             self.stop_announcing();
         }
         self.stall.clear();

@@ -166,12 +166,9 @@ impl RouteSession {
     /// Counts what was passed on and delivered in the account in hand.
     pub(super) fn count_delivered(&mut self, worker: &mut Worker) {
         self.count_passed();
-        let deliverer = &mut worker.deliverer;
-        let messages_out = std::mem::take(&mut deliverer.messages_out);
-        let bytes_out = std::mem::take(&mut deliverer.bytes_out);
+        let delivered = std::mem::take(&mut worker.deliverer.delivered);
         if let Some(account) = &self.passing.account {
-            counters::add(&account.counters.messages_out, messages_out);
-            counters::add(&account.counters.bytes_out, bytes_out);
+            account.counters.add_delivered(delivered);
         }
     }
 
@@ -184,9 +181,13 @@ impl RouteSession {
     fn count_passed(&mut self) {
         let messages = std::mem::take(&mut self.passing.messages);
         let bytes = std::mem::take(&mut self.passing.bytes);
-        if let Some(account) = &self.passing.account {
-            counters::add(&account.counters.messages_in, messages);
-            counters::add(&account.counters.bytes_in, bytes);
+        match &self.passing.account {
+            Some(account) => account.counters.add_received_from_route(messages, bytes),
+            None => {
+                let counters = &self.engine.counters;
+                counters::add(&counters.messages_in_nowhere, messages);
+                counters::add(&counters.bytes_in_nowhere, bytes);
+            }
         }
     }
 
