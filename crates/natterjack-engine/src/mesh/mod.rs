@@ -464,7 +464,9 @@ impl Mesh {
                 if peer.slots.len() < size as usize {
                     peer.slots.resize_with(size as usize, || None);
                 }
-                peer.slots[place.index as usize] = Some(member);
+                let replaced = peer.slots[place.index as usize].replace(member);
+                // What the peer was told on a connection that gives way it may never read.
+                let is_first = is_first || replaced.is_some();
                 if is_first && !no_advertise && !info.ldm {
                     peer.client_urls.clone_from(&info.connect_urls);
                     if !peer.client_urls.is_empty() {

@@ -10,7 +10,7 @@ use super::world::{World, cluster};
 const A_WHILE: Duration = Duration::from_secs(8);
 
 /// Runs it with several seeds, and names the one that fails.
-fn with_chances(count: u64, test: impl Fn(u64)) {
+pub(super) fn with_chances(count: u64, test: impl Fn(u64)) {
     for chance in 0..count {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(chance)));
         if let Err(panic) = outcome {
@@ -210,6 +210,15 @@ pub(super) fn exchange(world: &mut World) {
         world.says(node, client, &text);
     }
     world.run(Duration::from_millis(50));
+    for &node in &up {
+        let account = world.nodes[node].engine.global_account();
+        let expected = 3 * (up.len() - 1);
+        assert_eq!(
+            account.peer_interest(),
+            expected,
+            "what others want at node {node}"
+        );
+    }
     for &(node, client) in &clients {
         let wanted: String = up
             .iter()

@@ -1,4 +1,6 @@
 //! Several engines as one cluster.
 
+mod faults;
 mod forming;
+mod script;
 mod world;

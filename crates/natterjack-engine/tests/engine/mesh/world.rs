@@ -82,8 +82,8 @@ pub(crate) struct End {
     is_inbound_disguised: bool,
     is_gone: bool,
     /// The other node, and which connection of all it is.
-    pub(crate) other: usize,
-    pub(crate) number: usize,
+    other: usize,
+    number: usize,
 }
 
 pub(crate) struct Node {
@@ -466,8 +466,9 @@ impl World {
             );
             for peer in &snapshot.peers {
                 assert!(
-                    peer.shared.iter().all(Option::is_some),
-                    "node {here}: {peer:?}"
+                    !peer.shared.is_empty() && peer.shared.iter().all(Option::is_some),
+                    "node {here}: {peer:?} {:?}",
+                    self.reasons
                 );
             }
             // No connection is left over.

@@ -1,0 +1,566 @@
+//! One engine, and a peer that says what the test says, byte for byte.
+
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use natterjack_engine::{
+    Access, AccountAccess, CloseReason, ClusterLogin, ClusterSettings, Compression, Direction,
+    Engine, Limits, Nonce, Peer, RoutePeer, RouteSession, ServerInfo, Session, Settings,
+    SubjectRules, Transport, Worker,
+};
+
+use super::world::{Pipe, cluster};
+
+struct Server {
+    engine: Arc<Engine>,
+    worker: Worker,
+    now: Instant,
+}
+
+struct Script {
+    session: RouteSession,
+    sent: Arc<Pipe>,
+}
+
+const CONNECT: &str = r#"CONNECT {"echo":true,"verbose":false,"pedantic":false,"tls_required":false,"headers":true,"name":"PEER","cluster":"c","lnoc":true,"ln":true}"#;
+
+fn info(more: &str) -> String {
+    let comma = if more.is_empty() { "" } else { "," };
+    format!(
+        "INFO {{\"server_id\":\"PEER\",\"server_name\":\"peer\",\"version\":\"2.15.1\",\"proto\":3,\"go\":\"go1.27.2\",\
+         \"host\":\"0.0.0.0\",\"port\":24352,\"headers\":true,\"max_payload\":1048576,\"cluster\":\"c\",\"lnocu\":true{comma}{more}}} \r\n"
+    )
+}
+
+impl Server {
+    fn new(settings: ClusterSettings) -> Self {
+        let mut access = Access::open();
+        access.accounts = vec![AccountAccess {
+            name: "A".to_owned(),
+            ..AccountAccess::default()
+        }];
+        let engine = Engine::new(Settings {
+            info: ServerInfo {
+                server_id: "SELF".to_owned(),
+                server_name: "self".to_owned(),
+                version: "2.15.1".to_owned(),
+                headers: true,
+                connect_urls: vec!["127.0.0.1:4222".to_owned()],
+                ..ServerInfo::default()
+            },
+            limits: Limits::default(),
+            access,
+            seed: 1,
+            cluster: Some(settings),
+        });
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs some instant to start from"
+        )]
+        let now = Instant::now();
+        Self {
+            worker: engine.worker(),
+            engine,
+            now,
+        }
+    }
+
+    fn open(&self, direction: Direction) -> Script {
+        let sent = Arc::<Pipe>::default();
+        let peer = RoutePeer {
+            address: Some(SocketAddr::from(([127, 0, 0, 1], 50_000))),
+            nonce: Nonce::default(),
+            direction,
+        };
+        let transport = Arc::clone(&sent) as Arc<dyn Transport>;
+        let session = self.engine.open_route(peer, transport, self.now);
+        Script {
+            session: session.expect("a cluster"),
+            sent,
+        }
+    }
+
+    fn accept(&self) -> Script {
+        let script = self.open(Direction::Accepted);
+        script.sent.text();
+        script
+    }
+
+    fn dial(&self) -> Option<Script> {
+        let mut dials = Vec::new();
+        let mesh = self.engine.mesh().expect("a cluster");
+        mesh.poll_dials(self.now, Waker::noop(), &mut dials);
+        // That of an account comes last.
+        dials
+            .first()
+            .map(|dial| self.open(Direction::Dialled(dial.id)))
+    }
+
+    fn send(&mut self, script: &mut Script, text: &str) -> String {
+        let mut bytes = text.as_bytes();
+        while !bytes.is_empty() && script.closed().is_none() {
+            let mut count = 0;
+            for slice in &mut script.session.read_slices(&mut self.worker) {
+                let slice: &mut IoSliceMut<'_> = slice;
+                let taken = slice.len().min(bytes.len());
+                slice[..taken].copy_from_slice(&bytes[..taken]);
+                bytes = &bytes[taken..];
+                count += taken;
+            }
+            script
+                .session
+                .handle_read(count, &mut self.worker, self.now);
+            if let Some(check) = script.session.pending_check() {
+                script
+                    .session
+                    .finish_check(check.run(), &mut self.worker, self.now);
+            }
+        }
+        while script.session.step(self.now) != natterjack_engine::Step::Done {}
+        // What a task does that was woken.
+        script.session.outbox().flush(self.now);
+        script.sent.text()
+    }
+
+    /// The peer's connection that everything is on.
+    fn registered(&mut self, more: &str) -> Script {
+        let mut script = self.accept();
+        let sent = self.send(&mut script, &format!("{CONNECT}\r\n{}", info(more)));
+        assert!(script.session.is_registered(), "{sent}");
+        script
+    }
+}
+
+impl Script {
+    fn closed(&self) -> Option<CloseReason> {
+        self.session.outbox().status().closed
+    }
+}
+
+#[test]
+fn an_acceptor_says_info_at_once() {
+    let server = Server::new(ClusterSettings {
+        compression: Compression::Accept,
+        ..cluster(&[])
+    });
+    let script = server.open(Direction::Accepted);
+    assert_eq!(
+        script.sent.text(),
+        "INFO {\"server_id\":\"SELF\",\"server_name\":\"self\",\"version\":\"2.15.1\",\"proto\":2,\"go\":\"\",\"host\":\"0.0.0.0\",\
+         \"port\":6222,\"headers\":true,\"max_payload\":1048576,\"cluster\":\"c\",\"connect_urls\":[\"127.0.0.1:4222\"],\
+         \"compression\":\"accept\",\"lnoc\":true,\"lnocu\":true,\"ln\":true,\"route_pool_size\":3} \r\n"
+    );
+}
+
+#[test]
+fn who_dials_says_connect_then_info_and_ping_once_it_has_a_place() {
+    let mut server = Server::new(cluster(&[0]));
+    let mut script = server.dial().expect("a seed");
+    assert_eq!(
+        script.sent.text(),
+        format!("{CONNECT}\r\n").replace("PEER", "SELF")
+    );
+    let said = server.send(
+        &mut script,
+        &info("\"compression\":\"off\",\"route_pool_size\":3"),
+    );
+    assert!(said.starts_with("INFO {\"server_id\":\"SELF\""), "{said}");
+    assert!(said.contains("\"compression\":\"off\""), "{said}");
+    assert!(
+        said.ends_with("\"route_pool_size\":3} \r\nPING\r\n"),
+        "{said}"
+    );
+    assert_eq!(
+        server.engine.mesh().expect("a cluster").next_dial_at(),
+        None
+    );
+    assert_eq!(server.send(&mut script, "PONG\r\n"), "");
+    // Only then the next one.
+    let mut next = server.dial().expect("a place is free");
+    next.sent.text();
+    let said = server.send(&mut next, &info("\"route_pool_size\":3"));
+    assert!(
+        said.contains("\"route_pool_size\":3,\"route_pool_idx\":1}"),
+        "{said}"
+    );
+}
+
+#[test]
+fn strangers_are_refused_in_nats_servers_words() {
+    let connect =
+        |more: &str| format!("CONNECT {{\"name\":\"PEER\",\"cluster\":\"c\",{more}}}\r\n");
+    let known = |more: &str| format!("{CONNECT}\r\n{}", info(more));
+    let cases = [
+        (
+            "PING\r\n".to_owned(),
+            "-ERR 'Authorization Violation'\r\n",
+            CloseReason::AuthenticationViolation,
+        ),
+        (
+            info(""),
+            "-ERR 'Authorization Violation'\r\n",
+            CloseReason::AuthenticationViolation,
+        ),
+        (
+            connect("\"lang\":\"go\""),
+            "-ERR 'attempted to connect to route port'\r\n",
+            CloseReason::WrongPort,
+        ),
+        (
+            connect("\"gateway\":\"g\""),
+            "-ERR 'Rejecting connection from gateway \"g\" on the Route port'\r\n",
+            CloseReason::WrongGateway,
+        ),
+        (
+            "CONNECT {\"name\":\"PEER\",\"cluster\":\"d\"}\r\n".to_owned(),
+            "-ERR 'Rejecting connection, cluster name \"d\" does not match \"c\"'\r\n",
+            CloseReason::ClusterNameConflict,
+        ),
+        (
+            "CONNECT {\r\n".to_owned(),
+            "",
+            CloseReason::ProtocolViolation,
+        ),
+        (
+            format!("{CONNECT}\r\nINFO [\r\n"),
+            "",
+            CloseReason::ProtocolViolation,
+        ),
+        (
+            format!("{CONNECT}\r\nRS+ $G a\r\n"),
+            "",
+            CloseReason::ProtocolViolation,
+        ),
+        (
+            known("").replace("PEER", "SELF"),
+            "",
+            CloseReason::DuplicateRoute,
+        ),
+        (
+            known("").replace("\"peer\"", "\"self\""),
+            "",
+            CloseReason::DuplicateServerName,
+        ),
+        (
+            known("").replace("\"cluster\":\"c\",\"lnocu\"", "\"cluster\":\"d\",\"lnocu\""),
+            "",
+            CloseReason::ClusterNameConflict,
+        ),
+        (
+            known("\"route_pool_size\":3,\"route_pool_idx\":7"),
+            "-ERR 'Invalid route pool index: 7 - pool size is 3'\r\n",
+            CloseReason::ProtocolViolation,
+        ),
+        (
+            known("\"route_pool_size\":3,\"route_account\":\"NOPE\""),
+            "-ERR 'Unable to lookup account \"NOPE\": account missing'\r\n",
+            CloseReason::MissingAccount,
+        ),
+        (
+            known("\"route_pool_size\":3,\"route_account\":\"A\\nB\""),
+            "-ERR 'Unable to lookup account \"A\\nB\": account missing'\r\n",
+            CloseReason::MissingAccount,
+        ),
+        (
+            known("\"route_pool_size\":3,\"route_account\":\"A\""),
+            "-ERR 'No route for account \"A\"'\r\n",
+            CloseReason::ProtocolViolation,
+        ),
+        (
+            known("\"route_account\":\"$SYS\""),
+            "-ERR 'Not possible to have a dedicated route for account \"$SYS\" between those servers'\r\n",
+            CloseReason::ProtocolViolation,
+        ),
+        (
+            known("\"compression\":\"zstd\""),
+            "-ERR 'unsupported route compression mode \"zstd\"'\r\n",
+            CloseReason::ProtocolViolation,
+        ),
+        (
+            "GET / HTTP/1.1\r\n".to_owned(),
+            "-ERR 'Authorization Violation'\r\n",
+            CloseReason::AuthenticationViolation,
+        ),
+    ];
+    for (said, answer, reason) in cases {
+        let mut server = Server::new(ClusterSettings {
+            compression: Compression::Accept,
+            ..cluster(&[])
+        });
+        let mut script = server.accept();
+        assert_eq!(server.send(&mut script, &said), answer, "{said}");
+        assert_eq!(script.closed(), Some(reason), "{said}");
+        while !script.session.close_step(CloseReason::ClientClosed) {}
+        let snapshot = server.engine.mesh().expect("a cluster").snapshot();
+        assert!(snapshot.peers.is_empty());
+    }
+}
+
+#[test]
+fn passwords_are_checked() {
+    for password in [
+        "secret",
+        "$2a$04$V5eyYJtWmyE3vEVEeSZ6Fuj3nq8hVBwcZ9hVxZRlXVgDQGlJzzLsq",
+    ] {
+        for (user, given) in [("u", "wrong"), ("x", "secret"), ("", "")] {
+            let mut server = Server::new(ClusterSettings {
+                login: Some(ClusterLogin {
+                    user: "u".to_owned(),
+                    password: password.into(),
+                }),
+                ..cluster(&[])
+            });
+            let mut script = server.accept();
+            let connect = format!(
+                "CONNECT {{\"name\":\"PEER\",\"cluster\":\"c\",\"user\":\"{user}\",\"pass\":\"{given}\"}}\r\n"
+            );
+            let said = server.send(&mut script, &connect);
+            assert_eq!(said, "-ERR 'Authorization Violation'\r\n", "{user} {given}");
+            assert_eq!(script.closed(), Some(CloseReason::AuthenticationViolation));
+        }
+    }
+    let mut server = Server::new(ClusterSettings {
+        login: Some(ClusterLogin {
+            user: "u".to_owned(),
+            password: "secret".into(),
+        }),
+        ..cluster(&[])
+    });
+    let mut script = server.accept();
+    let connect =
+        "CONNECT {\"name\":\"PEER\",\"cluster\":\"c\",\"user\":\"u\",\"pass\":\"secret\"}\r\n";
+    assert_eq!(
+        server.send(&mut script, &format!("{connect}{}", info(""))),
+        ""
+    );
+    assert!(script.session.is_registered());
+    // And who says nothing is not waited for.
+    let mut silent = server.accept();
+    server.now += Duration::from_secs(2);
+    silent.session.handle_timeout(server.now);
+    assert_eq!(silent.sent.text(), "-ERR 'Authentication Timeout'\r\n");
+}
+
+#[test]
+fn interest_is_kept_as_the_peer_says_it() {
+    let mut server = Server::new(cluster(&[]));
+    let mut script = server.registered("");
+    let lines = "RS+ $G a\r\nRS+ $G a\r\nRS+ $G a q 2\r\nRS+ $G a q 5\r\nLS+ leaf $G a\r\nLS+ other $G a\r\nRS+ NOPE a\r\n";
+    assert_eq!(server.send(&mut script, lines), "");
+    assert_eq!(script.session.peer_interest(), 5);
+    assert_eq!(
+        server.send(&mut script, "RS+ $G a..b\r\nPING\r\n"),
+        "-ERR 'Invalid Subscription'\r\nPONG\r\n"
+    );
+    let lines = "RS- $G a\r\nRS- $G a q\r\nLS- leaf $G a\r\nRS- $G never\r\nRS- NOPE a\r\nA+ x\r\nA- x\r\n+OK\r\n";
+    assert_eq!(server.send(&mut script, lines), "");
+    assert_eq!(script.session.peer_interest(), 1);
+    server.send(&mut script, "LS- other $G a\r\n");
+    assert_eq!(script.session.peer_interest(), 0);
+    assert_eq!(server.send(&mut script, "RS+ $G a q\r\n"), "");
+    assert_eq!(script.closed(), Some(CloseReason::ProtocolViolation));
+}
+
+#[test]
+fn an_error_of_the_peers_ends_it() {
+    let mut server = Server::new(cluster(&[]));
+    let mut script = server.registered("");
+    assert_eq!(server.send(&mut script, "-ERR 'Stale Connection'\r\n"), "");
+    assert_eq!(script.closed(), Some(CloseReason::ParseError));
+}
+
+#[test]
+fn what_an_account_wanted_that_was_not_there_is_there_when_it_comes() {
+    let mut server = Server::new(cluster(&[]));
+    let mut script = server.registered("");
+    server.send(&mut script, "RS+ LATER a\r\nRS+ A b\r\n");
+    let mut configuration = server.engine.configuration();
+    configuration.access.accounts[0].name = "LATER".to_owned();
+    drop(server.engine.reconfigure(configuration, server.now));
+    script.session.adapt(server.now);
+    assert_eq!(script.session.peer_interest(), 2);
+    let later = server.engine.account("LATER").expect("it has come");
+    assert_eq!(later.peer_interest(), 1);
+    let mut configuration = server.engine.configuration();
+    configuration.access.accounts[0].name = "A".to_owned();
+    drop(server.engine.reconfigure(configuration, server.now));
+    script.session.adapt(server.now);
+    assert_eq!(later.peer_interest(), 0);
+    assert_eq!(
+        server
+            .engine
+            .account("A")
+            .expect("it is back")
+            .peer_interest(),
+        1
+    );
+}
+
+#[test]
+fn permissions_filter_interest_both_ways_and_may_change() {
+    let only = |subject: &str| {
+        Some(SubjectRules {
+            allow: Some(vec![subject.to_owned()]),
+            deny: Vec::new(),
+        })
+    };
+    let settings = ClusterSettings {
+        import: only("in.*"),
+        export: only("out.*"),
+        ..cluster(&[])
+    };
+    let mut server = Server::new(settings);
+    let to_client = Arc::<Pipe>::default();
+    let transport = Arc::clone(&to_client) as Arc<dyn Transport>;
+    let mut client = server
+        .engine
+        .open_client(Peer::default(), transport, server.now);
+    let subscribe = b"CONNECT {\"verbose\":false}\r\nSUB in.a 1\r\nSUB x 2\r\nSUB in.b 3\r\n";
+    client.read_slices(&mut server.worker)[1][..subscribe.len()].copy_from_slice(subscribe);
+    client.handle_read(subscribe.len(), &mut server.worker, server.now);
+    let mut script = server.accept();
+    let said = server.send(&mut script, &format!("{CONNECT}\r\n{}", info("")));
+    assert_eq!(said, "RS+ $G in.a\r\nRS+ $G in.b\r\n");
+    server.send(&mut script, "RS+ $G out.a\r\nRS+ $G in.a\r\n");
+    assert_eq!(script.session.peer_interest(), 1);
+    // The peer accepts less, and then all again.
+    let said = server.send(&mut script, &info("\"export\":{\"allow\":[\"in.a\"]}"));
+    assert_eq!(said, "RS- $G in.b\r\n");
+    assert_eq!(server.send(&mut script, &info("")), "RS+ $G in.b\r\n");
+    // And this server is reloaded.
+    let mut configuration = server.engine.configuration();
+    let settings = configuration.cluster.as_mut().expect("a cluster");
+    (settings.import, settings.export) = (only("x"), only("elsewhere"));
+    drop(server.engine.reconfigure(configuration, server.now));
+    script.session.adapt(server.now);
+    script.session.outbox().flush(server.now);
+    let said = script.sent.text();
+    assert!(
+        said.contains("\"import\":{\"allow\":[\"x\"]},\"export\":{\"allow\":[\"elsewhere\"]}"),
+        "{said}"
+    );
+    assert!(
+        said.ends_with("RS- $G in.a\r\nRS+ $G x\r\nRS- $G in.b\r\n"),
+        "{said}"
+    );
+    assert_eq!(script.session.peer_interest(), 0);
+}
+
+#[test]
+fn clients_hear_of_other_servers() {
+    let mut server = Server::new(cluster(&[]));
+    let to_client = Arc::<Pipe>::default();
+    let transport = Arc::clone(&to_client) as Arc<dyn Transport>;
+    let mut client = server
+        .engine
+        .open_client(Peer::default(), transport, server.now);
+    let hello = b"CONNECT {\"verbose\":false,\"protocol\":1}\r\nPING\r\n";
+    client.read_slices(&mut server.worker)[1][..hello.len()].copy_from_slice(hello);
+    client.handle_read(hello.len(), &mut server.worker, server.now);
+    to_client.text();
+    let mut told = |client: &mut natterjack_engine::ClientSession, now| {
+        client.adapt(now);
+        client.outbox().flush(now);
+        let text = to_client.text();
+        let urls = text
+            .split_once("\"connect_urls\":")
+            .map(|(_, rest)| rest.to_owned());
+        urls.map(|urls| {
+            urls.split_once(']')
+                .map(|(urls, _)| urls.to_owned())
+                .expect("a list")
+        })
+    };
+    let urls = "\"connect_urls\":[\"127.0.0.1:4223\"]";
+    let mut script = server.registered(urls);
+    assert_eq!(
+        told(&mut client, server.now).as_deref(),
+        Some("[\"127.0.0.1:4222\",\"127.0.0.1:4223\"")
+    );
+    // About to go, and coming back.
+    server.send(&mut script, &info("\"ldm\":true"));
+    assert_eq!(
+        told(&mut client, server.now).as_deref(),
+        Some("[\"127.0.0.1:4222\"")
+    );
+    while !script.session.close_step(CloseReason::ClientClosed) {}
+    assert_eq!(told(&mut client, server.now), None);
+    let mut script = server.registered(urls);
+    assert!(told(&mut client, server.now).is_some());
+    while !script.session.close_step(CloseReason::ClientClosed) {}
+    assert_eq!(
+        told(&mut client, server.now).as_deref(),
+        Some("[\"127.0.0.1:4222\"")
+    );
+}
+
+#[test]
+fn a_peer_is_asked_for_signs_of_life_and_dropped_without() {
+    let mut server = Server::new(cluster(&[]));
+    let mut script = server.registered("");
+    let mut pings = Vec::new();
+    while script.closed().is_none() {
+        server.now = script.session.next_timeout();
+        script.session.handle_timeout(server.now);
+        pings.push(script.sent.text());
+    }
+    assert_eq!(
+        pings,
+        ["PING\r\n", "PING\r\n", "-ERR 'Stale Connection'\r\n"]
+    );
+    assert_eq!(script.closed(), Some(CloseReason::StaleConnection));
+}
+
+#[test]
+fn reloads_dial_new_seeds_and_drop_old_ones() {
+    let mut server = Server::new(cluster(&[0]));
+    let mut script = server.dial().expect("a seed");
+    server.send(&mut script, &info(""));
+    server.send(&mut script, "PONG\r\n");
+    assert!(script.session.is_registered());
+    let mut configuration = server.engine.configuration();
+    configuration.cluster.as_mut().expect("a cluster").seeds = cluster(&[1]).seeds;
+    drop(server.engine.reconfigure(configuration, server.now));
+    assert_eq!(script.closed(), Some(CloseReason::RouteRemoved));
+    while !script.session.close_step(CloseReason::ClientClosed) {}
+    let mut dials = Vec::new();
+    let mesh = server.engine.mesh().expect("a cluster");
+    mesh.poll_dials(
+        server.now + Duration::from_secs(9),
+        Waker::noop(),
+        &mut dials,
+    );
+    assert!(
+        dials.iter().all(|dial| dial.port == 6001) && dials.len() == 2,
+        "{dials:?}"
+    );
+}
+
+#[test]
+fn a_seed_that_stands_for_several_is_dialled_as_those() {
+    let mut settings = cluster(&[0]);
+    settings.seeds[0].is_resolved = true;
+    settings.pool_size = 0;
+    let server = Server::new(settings);
+    let mesh = server.engine.mesh().expect("a cluster");
+    let dials = || {
+        let mut dials = Vec::new();
+        mesh.poll_dials(server.now, Waker::noop(), &mut dials);
+        let mut ports: Vec<_> = dials.iter().map(|dial| dial.port).collect();
+        ports.sort_unstable();
+        ports
+    };
+    let target = |port| natterjack_engine::Target {
+        host: "10.0.0.1".to_owned(),
+        port,
+        tls_name: Some("cluster.example.net".to_owned()),
+    };
+    assert_eq!(dials(), [0_u16; 0]);
+    mesh.set_seed_targets(0, &[target(1), target(2)], server.now);
+    assert_eq!(dials(), [1, 2]);
+    mesh.set_seed_targets(0, &[target(2), target(3)], server.now);
+    assert_eq!(dials(), [3]);
+}
