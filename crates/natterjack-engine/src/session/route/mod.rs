@@ -402,6 +402,10 @@ impl Session for RouteSession {
             self.must_greet = false;
             self.say_info_again(now);
         }
+        if self.link.is_some() {
+            // What others queued in passing, and woke this task for.
+            self.outbox.flush(now);
+        }
         self.announce_step(now)
     }
 
