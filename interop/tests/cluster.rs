@@ -113,6 +113,16 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// The mix that the environment names.
 fn asked_for() -> Option<Mix> {
+    let kinds = kinds_asked_for()?;
+    Some(Mix {
+        name: "asked_for",
+        kinds,
+        plays: Plays::WithOld,
+    })
+}
+
+/// The kinds that `NATTERJACK_MIX` names.
+pub(crate) fn kinds_asked_for() -> Option<&'static [Kind]> {
     let names = std::env::var("NATTERJACK_MIX").ok()?;
     let kinds = names.split(',').map(|name| match name {
         "ours" => Kind::Natterjack,
@@ -122,12 +132,8 @@ fn asked_for() -> Option<Mix> {
     });
     let kinds: Vec<Kind> = kinds.collect();
     assert!(kinds.len() > 1, "NATTERJACK_MIX names at least two servers");
-    Some(Mix {
-        name: "asked_for",
-        // Once per run.
-        kinds: kinds.leak(),
-        plays: Plays::WithOld,
-    })
+    // A few times per run.
+    Some(kinds.leak())
 }
 
 impl Mix {

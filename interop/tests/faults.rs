@@ -3,8 +3,8 @@
 //! and notice nothing of it. Every scenario is a function of the kinds of its servers, and ends with the same demands.
 //!
 //! [`MIXES`] says which clusters there are and [`SCENARIOS`] what befalls them. `NATTERJACK_FULL` makes runs longer and their
-//! seeds new ones; `NATTERJACK_SEED` repeats one, which a failure names. What is done to servers and connections where
-//! packets are of no interest is in `cluster`.
+//! seeds new ones; `NATTERJACK_SEED` repeats one, which a failure names, and `NATTERJACK_MIX=ours,real,old` adds a cluster of
+//! three. What is done to servers and connections where packets are of no interest is in `cluster`.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -13,6 +13,7 @@ use libtest_mimic::Trial;
 use testkit::Kind;
 use testkit::netns::with_privileges;
 
+use crate::cluster::kinds_asked_for;
 use crate::trial;
 
 mod crowd;
@@ -23,11 +24,16 @@ mod stage;
 const REAL: Kind = Kind::NatsServer;
 const OLD: Kind = Kind::OldNatsServer;
 
+/// In every cluster.
+const SERVERS: usize = 3;
+
 /// Clusters by name, and which scenarios they play: those whose names begin so.
-const MIXES: &[(&str, [Kind; 3], &str)] = &[
-    ("real", [REAL, REAL, REAL], ""),
-    ("real_real_old", [REAL, REAL, OLD], "storm"),
+const MIXES: &[Mix] = &[
+    ("real", &[REAL, REAL, REAL], ""),
+    ("real_real_old", &[REAL, REAL, OLD], "storm"),
 ];
+
+type Mix = (&'static str, &'static [Kind], &'static str);
 
 /// Something to befall a cluster. The first seed of the quick run is always the same.
 type Scenario = (&'static str, fn(&[Kind], u64));
@@ -43,7 +49,9 @@ const SCENARIOS: &[Scenario] = &[
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = network::trials();
-    for (mix, kinds, plays) in MIXES {
+    let asked_for = kinds_asked_for().filter(|kinds| kinds.len() == SERVERS);
+    let asked_for = asked_for.map(|kinds| ("asked_for", kinds, ""));
+    for (mix, kinds, plays) in MIXES.iter().copied().chain(asked_for) {
         for (number, (scenario, play)) in SCENARIOS.iter().enumerate() {
             if !scenario.starts_with(plays) {
                 continue;
