@@ -88,6 +88,23 @@ impl LocalInterest {
         }
     }
 
+    /// `link` stays, and serves the account no more: of what it has been told there is nothing left.
+    pub(crate) fn withdraw(&self, account: &str, link: &Arc<RouteLink>) {
+        let mut state = self.state.lock();
+        let Some(position) = state.find(link) else {
+            return;
+        };
+        let Attached { told, .. } = state.attached.swap_remove(position);
+        let State { entries, text, .. } = &mut *state;
+        text.clear();
+        for entry in &entries[..told] {
+            if entry.subscribers > 0 && link.may_announce(&entry.subject) {
+                entry.revoke(account, link, text);
+            }
+        }
+        tell(link, text);
+    }
+
     /// `link` is told nothing more.
     pub(crate) fn detach(&self, link: &Arc<RouteLink>) {
         let mut state = self.state.lock();

@@ -769,8 +769,10 @@ impl State {
         let mut accounts = Vec::new();
         if settings.pool_size > 0 {
             accounts.push(Arc::clone(system_account));
-            accounts.extend(settings.accounts.iter().map(|name| name.as_str().into()));
-            accounts.dedup();
+            let listed = settings.accounts.iter();
+            for name in listed.filter(|name| ***name != **system_account) {
+                accounts.push(name.as_str().into());
+            }
         }
         for account in self
             .accounts

@@ -50,7 +50,8 @@ impl RouteSession {
             attached, behind, ..
         } = &mut self.announcer;
         for account in attached.iter().filter(|held| !is_among(&wanted, held)) {
-            account.interest.detach(link);
+            // Another connection serves it, on which the peer hears of it again; it must not have it twice.
+            account.interest.withdraw(account.name(), link);
         }
         behind.retain(|account| is_among(&wanted, account));
         for account in wanted.iter().filter(|wanted| !is_among(attached, wanted)) {

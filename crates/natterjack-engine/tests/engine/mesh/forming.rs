@@ -14,8 +14,8 @@ pub(super) fn with_chances(count: u64, test: impl Fn(u64)) {
     for chance in 0..count {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(chance)));
         if let Err(panic) = outcome {
-            eprintln!("seed {chance}");
-            std::panic::resume_unwind(panic);
+            let text = panic.downcast_ref::<String>().map_or("", String::as_str);
+            panic!("seed {chance}: {text}");
         }
     }
 }

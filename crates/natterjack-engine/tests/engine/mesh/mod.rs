@@ -2,5 +2,6 @@
 
 mod faults;
 mod forming;
+mod reloading;
 mod script;
 mod world;

@@ -461,7 +461,7 @@ fn clients_hear_of_other_servers() {
     client.read_slices(&mut server.worker)[1][..hello.len()].copy_from_slice(hello);
     client.handle_read(hello.len(), &mut server.worker, server.now);
     to_client.text();
-    let mut told = |client: &mut natterjack_engine::ClientSession, now| {
+    let told = |client: &mut natterjack_engine::ClientSession, now| {
         client.adapt(now);
         client.outbox().flush(now);
         let text = to_client.text();

@@ -232,6 +232,14 @@ impl World {
         node.is_up = true;
     }
 
+    /// Gives a server other settings.
+    pub(crate) fn reload(&mut self, number: usize, change: impl FnOnce(&mut ClusterSettings)) {
+        let node = &mut self.nodes[number];
+        let mut configuration = node.engine.configuration();
+        change(configuration.cluster.as_mut().expect("a cluster"));
+        drop(node.engine.reconfigure(configuration, self.now));
+    }
+
     /// Two servers cannot reach each other; with `is_silent` their connections stay, and nothing comes through.
     pub(crate) fn part(&mut self, one: usize, other: usize, is_silent: bool) {
         self.cut.push((one.min(other), one.max(other)));
