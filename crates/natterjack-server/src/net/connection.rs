@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,8 @@ const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(crate) struct Wire<S> {
     stream: S,
     task: Mutex<Option<Waker>>,
+    /// The task was woken through this, and has not looked for what to flush since.
+    is_woken: AtomicBool,
 }
 
 impl<S: Stream> Transport for Wire<S> {
@@ -48,6 +51,7 @@ impl<S: Stream> Transport for Wire<S> {
     }
 
     fn wake(&self) {
+        self.is_woken.store(true, Ordering::Release);
         if let Some(waker) = &*self.task.lock() {
             waker.wake_by_ref();
         }
@@ -59,6 +63,7 @@ impl<S: Stream> Wire<S> {
         Arc::new(Self {
             stream,
             task: Mutex::new(None),
+            is_woken: AtomicBool::new(false),
         })
     }
 
@@ -219,6 +224,14 @@ impl<S: Stream, P: Session> Driver<'_, S, P> {
             if status.is_blocked && self.wire.stream.poll_writable(context).is_ready() {
                 // An error shows again in the write that follows.
                 self.session.outbox().flush_unblocked(time);
+                continue;
+            }
+            // What nobody else has promised to flush: whoever appends in passing wakes this task.
+            if status.pending_bytes > 0
+                && !status.is_blocked
+                && self.wire.is_woken.swap(false, Ordering::AcqRel)
+            {
+                self.session.outbox().flush(time);
                 continue;
             }
             let step = self.session.step(time);
