@@ -317,8 +317,11 @@ impl Server {
     /// monitoring pages count them, as nats-server's do.
     #[must_use]
     pub fn subscriptions(&self) -> usize {
-        let own = self.shared.engine.own_subscriptions();
-        self.shared.subscriptions().saturating_sub(own)
+        let engine = &self.shared.engine;
+        let accounts = engine.accounts();
+        let held = accounts.iter().map(|account| account.subscriptions());
+        held.sum::<usize>()
+            .saturating_sub(engine.own_subscriptions())
     }
 
     /// Messages, bytes and incidents since the start.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use natterjack_wire::client::ServerInfo;
 use natterjack_wire::route::{Compression, SubjectPermission};
 use parking_lot::Mutex;
 
@@ -134,6 +135,25 @@ impl RouteConnection {
 }
 
 impl Engine {
+    /// What clients are told, all in all: with other servers' addresses, and the name that the cluster goes by.
+    #[must_use]
+    pub fn server_info(&self) -> ServerInfo {
+        let info = self.config().info.clone();
+        match self.cluster_name() {
+            Some(name) => ServerInfo {
+                cluster: name.to_string(),
+                ..info
+            },
+            None => info,
+        }
+    }
+
+    /// The name that the cluster goes by, if the server is in one. It may have been made up, and may change.
+    #[must_use]
+    pub fn cluster_name(&self) -> Option<Arc<str>> {
+        self.mesh().map(|mesh| mesh.name().0)
+    }
+
     /// The connections with other servers that take part in the cluster, by number. Linear in them.
     #[must_use]
     pub fn route_snapshots(&self) -> Vec<RouteSnapshot> {

@@ -330,7 +330,7 @@ fn detail(facts: &ServerFacts, account: &AccountSnapshot) -> AccountDetail {
         jetstream_enabled: false,
         leafnode_connections: 0,
         client_connections: account.connections,
-        subscriptions: account.subscriptions,
+        subscriptions: account.subscriptions + account.peer_interest,
         mappings: mappings
             .iter()
             .map(|mapping| (mapping.source.clone(), destinations(mapping)))

@@ -32,17 +32,17 @@ pub struct AccountStats {
     pub leafnodes: usize,
     /// Both together.
     pub total_conns: usize,
-    /// Subscriptions in it.
+    /// Subscriptions in it, and interest of other servers.
     pub num_subscriptions: usize,
-    /// Delivered to its clients.
+    /// Delivered to its clients, and to other servers.
     pub sent: Traffic,
-    /// Published by its clients.
+    /// Published by its clients, and received from other servers.
     pub received: Traffic,
     /// Its connections that were closed because they could not keep up.
     pub slow_consumers: u64,
 }
 
-/// Messages, and those of them that were exchanged with other servers: none.
+/// Messages, and those of them that were exchanged with other servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Traffic {
@@ -100,15 +100,23 @@ impl From<&AccountSnapshot> for AccountStats {
             conns: account.connections,
             leafnodes: 0,
             total_conns: account.connections,
-            num_subscriptions: account.subscriptions,
+            num_subscriptions: account.subscriptions + account.peer_interest,
             sent: Traffic {
                 msgs: account.messages_out,
                 bytes: account.bytes_out,
+                routes: Messages {
+                    msgs: account.routes.messages_out,
+                    bytes: account.routes.bytes_out,
+                },
                 ..Traffic::default()
             },
             received: Traffic {
                 msgs: account.messages_in,
                 bytes: account.bytes_in,
+                routes: Messages {
+                    msgs: account.routes.messages_in,
+                    bytes: account.routes.bytes_in,
+                },
                 ..Traffic::default()
             },
             slow_consumers: account.slow_consumers,

@@ -516,7 +516,7 @@ fn info(
 }
 
 /// Whole microseconds between one and a thousand, as nats-server shows it.
-fn round_trip(time: Duration) -> Duration {
+pub(super) fn round_trip(time: Duration) -> Duration {
     match time.as_nanos() {
         1_001..1_000_000 => Duration::from_micros(time.as_micros() as u64),
         _ => time,

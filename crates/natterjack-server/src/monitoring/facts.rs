@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use natterjack_engine::{ServerInfo, Totals};
+use natterjack_engine::{RouteSnapshot, ServerInfo, Totals};
 use parking_lot::Mutex;
 
 use super::format::{Time, Uptime};
@@ -19,6 +19,10 @@ pub(crate) struct ServerFacts {
     pub(crate) provenance: Provenance,
     /// When the certificate clients are shown ends to be valid.
     pub(crate) certificate_not_after: Option<SystemTime>,
+    /// The same for the one that other servers are shown.
+    pub(crate) route_certificate_not_after: Option<SystemTime>,
+    /// Where routes are listened for; 0 if they are not.
+    pub(crate) cluster_port: u16,
     /// Name of the system account.
     pub(crate) system_account: String,
     pub(crate) started: Instant,
@@ -45,9 +49,11 @@ pub(crate) struct Provenance {
     pub(crate) digest: String,
 }
 
-/// What a server is doing; only `/varz` shows it.
+/// What a server is doing.
 pub(crate) struct Load {
     pub(crate) connections: usize,
+    /// Connections with other servers.
+    pub(crate) routes: Vec<RouteSnapshot>,
     pub(crate) subscriptions: usize,
     pub(crate) totals: Totals,
     /// Requests by page.

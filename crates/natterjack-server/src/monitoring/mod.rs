@@ -53,7 +53,7 @@ use self::http::{CONNECTIONS_MAX, Clear, Encrypted};
 use self::places::Places;
 use self::process::ProcessorShare;
 use self::router::NAMES;
-pub use self::routez::{Route, Routez};
+pub use self::routez::{Route, RouteSubscription, Routez, SubjectRules};
 pub use self::subsz::{IndexStats, InvalidTestSubject, SubscriptionDetail, Subsz, SubszOptions};
 pub use self::varz::{ClusterVarz, DiskWaits, KindCounts, Varz};
 use crate::clock::{calendar_now, now};
@@ -273,11 +273,16 @@ impl Shared {
         let options = self.options();
         let system_account = options.authorization.system_account.as_deref();
         ServerFacts {
-            info: self.engine.configuration().info,
+            info: self.engine.server_info(),
             system_account: system_account.unwrap_or(SYSTEM_ACCOUNT).to_owned(),
             options,
             provenance: self.monitor.provenance.lock().clone(),
             certificate_not_after: self.tls.current().and_then(|context| context.not_after()),
+            route_certificate_not_after: (self.cluster.as_ref())
+                .and_then(|cluster| cluster.tls.current()?.not_after()),
+            cluster_port: (self.cluster.as_ref())
+                .and_then(|cluster| cluster.addresses.first())
+                .map_or(0, SocketAddr::port),
             started: self.monitor.started,
             now,
             calendar: self.monitor.calendar.observed(now, time),
@@ -287,6 +292,7 @@ impl Shared {
     pub(crate) fn load(&self) -> Load {
         Load {
             connections: self.engine.connections(),
+            routes: self.engine.route_snapshots(),
             subscriptions: self.subscriptions(),
             totals: self.engine.totals(),
             requests: self.monitor.requests(),
@@ -296,9 +302,13 @@ impl Shared {
         }
     }
 
+    /// Subscriptions, and interest of other servers.
     pub(crate) fn subscriptions(&self) -> usize {
         let accounts = self.engine.accounts();
-        accounts.iter().map(|account| account.subscriptions()).sum()
+        let entries = accounts
+            .iter()
+            .map(|account| account.subscriptions() + account.peer_interest());
+        entries.sum()
     }
 
     pub(crate) fn is_accepting(&self) -> bool {
@@ -348,10 +358,10 @@ impl Server {
         subsz::subsz(&self.shared.facts(), &self.shared.engine, options)
     }
 
-    /// Connections to other servers. Cheap.
+    /// Connections to other servers. Cheap; with what these are interested in, linear in that.
     #[must_use]
-    pub fn routez(&self) -> Routez {
-        routez::routez(&self.shared.facts())
+    pub fn routez(&self, subscriptions: Subscriptions) -> Routez {
+        routez::routez(&self.shared.facts(), &self.shared.engine, subscriptions)
     }
 
     /// The accounts' names, or details of the account named. Linear in the number of accounts.

@@ -152,7 +152,11 @@ pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str) -> Answ
         return Answer::not_found();
     };
     let query = Query::parse(query);
-    let is_listing = matches!(page, Page::Connz | Page::Subsz);
+    let is_listing = match page {
+        Page::Connz | Page::Subsz => true,
+        Page::Routez => !query.text("subs").is_empty(),
+        _ => false,
+    };
     let engine = &shared.engine;
     let size = engine.connections() + engine.closed_connections() + shared.subscriptions();
     if !is_listing || size < LARGE {
@@ -228,9 +232,13 @@ fn build(shared: &Shared, page: Page, query: &Query) -> Result<Answer, Refusal> 
             Ok(Answer::page(&connz(&shared.facts(), engine, &options)?))
         }
         Page::Routez => {
-            subscriptions(query)?;
+            let subscriptions = subscriptions(query)?;
             count();
-            Ok(Answer::page(&routez(&shared.facts())))
+            Ok(Answer::page(&routez(
+                &shared.facts(),
+                engine,
+                subscriptions,
+            )))
         }
         Page::Root => {
             count();

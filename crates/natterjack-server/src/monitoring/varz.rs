@@ -1,9 +1,9 @@
 //! `/varz`: the server as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use natterjack_engine::ByKind;
+use natterjack_engine::{ByKind, RouteSnapshot};
 use serde::Serialize;
 
 use super::absent::Absent;
@@ -71,7 +71,7 @@ pub struct Varz {
     pub max_payload: usize,
     /// Option of this name, in bytes.
     pub max_pending: usize,
-    /// How the server is to be a member of a cluster.
+    /// How the server is a member of a cluster.
     pub cluster: ClusterVarz,
     /// Not there.
     pub gateway: Absent,
@@ -167,7 +167,7 @@ pub struct Varz {
     pub tls_cert_not_after: Option<Time>,
 }
 
-/// How the server is to be a member of a cluster; `{}` if it is not.
+/// How the server is a member of a cluster; `{}` if it is not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ClusterVarz {
@@ -204,6 +204,9 @@ pub struct ClusterVarz {
     /// What becomes of it then, if that is not the default.
     #[serde(skip_serializing_if = "is_default")]
     pub write_timeout: &'static str,
+    /// When the certificate that other servers are shown ends to be valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert_not_after: Option<Time>,
 }
 
 /// A count for each kind of connection.
@@ -262,7 +265,9 @@ pub(crate) fn varz(facts: &ServerFacts, load: Load) -> Varz {
         max_control_line: options.max_control_line,
         max_payload: options.max_payload,
         max_pending: options.max_pending,
-        cluster: options.cluster.as_ref().map(cluster).unwrap_or_default(),
+        cluster: (options.cluster.as_ref())
+            .map(|options| cluster(options, facts))
+            .unwrap_or_default(),
         gateway: Absent {},
         leaf: Absent {},
         mqtt: Absent {},
@@ -280,17 +285,19 @@ pub(crate) fn varz(facts: &ServerFacts, load: Load) -> Varz {
         cpu: load.cpu_percent,
         connections: load.connections,
         total_connections: totals.connections,
-        routes: 0,
-        remotes: 0,
+        routes: load.routes.len(),
+        remotes: peers(&load.routes),
         leafnodes: 0,
         in_msgs: totals.messages_in,
         in_bytes: totals.bytes_in,
-        in_client_msgs: totals.messages_in,
-        in_client_bytes: totals.bytes_in,
+        in_client_msgs: totals.messages_in.saturating_sub(totals.routes.messages_in),
+        in_client_bytes: totals.bytes_in.saturating_sub(totals.routes.bytes_in),
         out_msgs: totals.messages_out,
         out_bytes: totals.bytes_out,
-        out_client_msgs: totals.messages_out,
-        out_client_bytes: totals.bytes_out,
+        out_client_msgs: totals
+            .messages_out
+            .saturating_sub(totals.routes.messages_out),
+        out_client_bytes: totals.bytes_out.saturating_sub(totals.routes.bytes_out),
         slow_consumers: totals.slow_consumers,
         stale_connections: totals.stale_connections,
         stalled_clients: totals.stalls,
@@ -324,14 +331,20 @@ fn port(endpoint: Option<&Endpoint>) -> i32 {
     })
 }
 
-fn cluster(cluster: &Cluster) -> ClusterVarz {
+/// Servers that routes lead to.
+fn peers(routes: &[RouteSnapshot]) -> usize {
+    let ids: BTreeSet<&str> = routes.iter().map(|route| &*route.facts.peer_id).collect();
+    ids.len()
+}
+
+fn cluster(cluster: &Cluster, facts: &ServerFacts) -> ClusterVarz {
     let listen = cluster.listen.as_ref();
     let default = Cluster::default();
     let pool_size = |cluster: &Cluster| cluster.pool_size.map_or(-1, i32::from);
     let mut shown = ClusterVarz {
-        name: cluster.name.clone().unwrap_or_default(),
+        name: facts.info.cluster.clone(),
         addr: listen.map(|listen| listen.host.clone()).unwrap_or_default(),
-        cluster_port: listen.map_or(0, |listen| listen.port),
+        cluster_port: facts.cluster_port,
         auth_timeout: cluster.auth_timeout.as_secs_f64(),
         urls: cluster.routes.iter().map(RouteUrl::address).collect(),
         tls_timeout: tls_timeout(cluster.tls.as_ref()),
@@ -340,6 +353,7 @@ fn cluster(cluster: &Cluster) -> ClusterVarz {
         pool_size: pool_size(cluster),
         write_deadline: unless_default(cluster.write_deadline, default.write_deadline),
         write_timeout: write_timeout(cluster.write_timeout),
+        tls_cert_not_after: facts.route_certificate_not_after.map(Time),
     };
     if listen.is_none() {
         // nats-server fills in defaults only where it listens. With TLS a peer has a second more to log in.
@@ -377,7 +391,7 @@ fn tls_timeout(tls: Option<&Tls>) -> f64 {
         .as_secs_f64()
 }
 
-fn by_kind(counts: ByKind) -> KindCounts {
+pub(crate) fn by_kind(counts: ByKind) -> KindCounts {
     KindCounts {
         clients: counts.clients,
         routes: counts.routes,

@@ -148,6 +148,7 @@ pub(super) fn is_listing(kind: Kind) -> bool {
         kind,
         Kind::Connz
             | Kind::Subsz
+            | Kind::Routez
             | Kind::AccountConnz
             | Kind::AccountSubsz
             | Kind::SubscriptionCount
@@ -246,7 +247,7 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
             };
             data.of(subsz(&facts(), engine, &options).map_err(failed)?)
         }
-        Kind::Routez => data.of(routez(&facts())),
+        Kind::Routez => data.of(routez(&facts(), engine, subscriptions(&question)?)),
         Kind::Gatewayz => data.of(gatewayz(&facts())),
         Kind::Leafz | Kind::AccountLeafz => data.of(leafz(&facts())),
         Kind::Accountz => {
@@ -422,15 +423,9 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 }
 
 fn connz_options(question: &Question, account: Option<String>) -> Result<ConnzOptions, Refusal> {
-    let is_detailed = question.flag("subscriptions_detail")?;
-    let subscriptions = match (question.flag("subscriptions")?, is_detailed) {
-        (_, true) => Subscriptions::Detail,
-        (true, false) => Subscriptions::Subjects,
-        (false, false) => Subscriptions::Count,
-    };
     Ok(ConnzOptions {
         auth: question.flag("auth")?,
-        subscriptions,
+        subscriptions: subscriptions(question)?,
         offset: question.count("offset")?,
         limit: question.count("limit")?,
         cid: Some(question.unsigned("cid")?).filter(|&id| id > 0),
@@ -456,6 +451,15 @@ fn connz_options(question: &Question, account: Option<String>) -> Result<ConnzOp
             Some(sort) => sort.parse().map_err(failed)?,
             None => Default::default(),
         },
+    })
+}
+
+fn subscriptions(question: &Question) -> Result<Subscriptions, BadQuestion> {
+    let is_detailed = question.flag("subscriptions_detail")?;
+    Ok(match (question.flag("subscriptions")?, is_detailed) {
+        (_, true) => Subscriptions::Detail,
+        (true, false) => Subscriptions::Subjects,
+        (false, false) => Subscriptions::Count,
     })
 }
 
