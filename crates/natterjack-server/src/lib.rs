@@ -47,7 +47,7 @@ pub use dns::BadServiceName;
 pub use in_process::{
     ClientError, InProcessClient, InProcessConnection, Message, MessageHeaders, Subscription,
 };
-pub use natterjack_engine::{Access, access};
+pub use natterjack_engine::{Access, MeshSnapshot, PeerSnapshot, access};
 pub use options::{
     Cluster, Compression, Endpoint, HandshakeFirst, InvalidOption, KeyPairFiles, Monitoring,
     Options, RouteUrl, Tls, TlsVersion, WriteTimeout,

@@ -1,6 +1,7 @@
 //! The server through its public API and over real sockets.
 
 mod access;
+mod cluster;
 mod in_process;
 mod lifecycle;
 mod monitoring;

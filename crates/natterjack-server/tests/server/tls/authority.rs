@@ -10,14 +10,14 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
-pub(super) struct Authority {
+pub(crate) struct Authority {
     folder: TempDir,
     certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = TempDir::new().expect("a folder");
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
@@ -37,21 +37,21 @@ impl Authority {
         authority
     }
 
-    pub(super) fn ca_file(&self) -> PathBuf {
+    pub(crate) fn ca_file(&self) -> PathBuf {
         self.file("ca.pem")
     }
 
-    pub(super) fn certificate(&self) -> CertificateDer<'static> {
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
         self.certificate.der().clone()
     }
 
     /// Files of a certificate for this machine and anything on it.
-    pub(super) fn pair(&self, name: &str) -> KeyPairFiles {
+    pub(crate) fn pair(&self, name: &str) -> KeyPairFiles {
         self.pair_with(name, |_| {})
     }
 
     /// Writes the files anew if there are some of that name.
-    pub(super) fn pair_with(
+    pub(crate) fn pair_with(
         &self,
         name: &str,
         change: impl FnOnce(&mut CertificateParams),
@@ -76,7 +76,7 @@ impl Authority {
     }
 
     /// A certificate that is an authority's itself, as `openssl req -x509` makes them, until some year.
-    pub(super) fn self_signed(&self, year: i32) -> KeyPairFiles {
+    pub(crate) fn self_signed(&self, year: i32) -> KeyPairFiles {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -93,7 +93,7 @@ impl Authority {
         files
     }
 
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }

@@ -1,6 +1,6 @@
 //! TLS over real sockets: who gets in, when the handshake comes, and what passes afterwards.
 
-mod authority;
+pub(crate) mod authority;
 mod client;
 
 mod certificates;
