@@ -218,8 +218,9 @@ impl RouteSession {
     }
 
     /// Passes a message on to other peers for queue groups whose last member here has left while it was on its way.
-    /// nats-server does so too, and may send it back to where it came from; we never do, nor to a peer that would
-    /// deliver it a second time to those outside of the group.
+    /// Back to where it came from only if nobody else has members; and never to a peer that would deliver it a second time
+    /// to those outside of the group, as nats-server does. That the group is gone here was told on the same connection
+    /// before, so whoever gets the message knows, and it does not come back for good.
     fn pass_on_strays(&self, message: &RouteMessage<'_>, worker: &mut Worker) {
         let Some(account) = &self.passing.account else {
             return;
@@ -231,13 +232,16 @@ impl RouteSession {
         for queue in strays(message.queues, receivers.groups()) {
             let is_it = |group: &&PeerGroup| &*group.name == queue;
             let members = peers.groups.iter().find(is_it).map(|group| &group.members);
-            let target = members.into_iter().flatten().find_map(|(target, member)| {
-                let target = &peers.targets[*target];
-                let is_other = !Arc::ptr_eq(target.link.outbox(), &self.outbox)
-                    && !self.is_same_peer(&target.link);
-                (is_other && !target.is_plain && member.weight() > 0).then_some(target)
-            });
-            let Some(target) = target else { continue };
+            let possible = members
+                .into_iter()
+                .flatten()
+                .filter_map(|(target, member)| {
+                    let target = &peers.targets[*target];
+                    (!target.is_plain && member.weight() > 0).then_some(target)
+                });
+            let Some(target) = possible.min_by_key(|target| self.is_same_peer(&target.link)) else {
+                continue;
+            };
             let mut text = Vec::with_capacity(message.body.len() + 128);
             let head = MessageHead {
                 origin: None,
