@@ -10,6 +10,7 @@
 //! Messages may be lost while the network misbehaves. When it has healed, none may.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -54,8 +55,9 @@ const WISHES: [(&str, &str); 16] = [
     ("work.load.*", "oxen"),
     ("work.>", "donkeys"),
 ];
-/// What is subscribed to besides where all servers are ours. A nats-server that has no member of a group any more sends the
-/// message back to a server that has, perhaps the one it came from, which then gives it to its other subscribers once more.
+/// What a mingled crowd subscribes to besides. When a group has lost its last member at a server to which a message for it is
+/// under way, nats-server sends the message on to another server, perhaps to the one it came from, and that gives it to its
+/// other subscribers too, once more. So this can be demanded only of a cluster without nats-servers.
 const MINGLED_WISHES: [(&str, &str); 5] = [
     (">", ""),
     ("sky.0", "birds"),
@@ -98,7 +100,7 @@ struct Member {
     calm_since: Option<HashMap<String, u64>>,
     /// Whether its server keeps order also when they do not.
     is_orderly: bool,
-    wishes: Vec<Wish>,
+    wishes: Arc<[Wish]>,
     /// What it has subscribed to, by number.
     holds: BTreeMap<u64, Wish>,
     /// What it ever had: messages may be under way when a subscription ends.
@@ -137,13 +139,28 @@ struct Sent {
 }
 
 impl Crowd {
-    /// Somebody of each account at each server.
+    /// Somebody of each account at each server. What groups hear nobody else does.
     pub(super) fn of(stage: &Stage, seed: u64) -> Self {
+        Self::with(&WISHES, stage, seed)
+    }
+
+    /// The same, but many hear what groups hear.
+    pub(super) fn mingled(stage: &Stage, seed: u64) -> Self {
+        let wishes: Vec<_> = WISHES.iter().chain(&MINGLED_WISHES).copied().collect();
+        Self::with(&wishes, stage, seed)
+    }
+
+    fn with(wishes: &[(&'static str, &'static str)], stage: &Stage, seed: u64) -> Self {
+        let wishes: Arc<[Wish]> = wishes
+            .iter()
+            .map(|&(subject, queue)| Wish { subject, queue })
+            .collect();
         let mut seeds = Rng::with_seed(seed);
         let nodes = stage.network.len();
         let places = (0..nodes).flat_map(|node| LOGINS.map(|login| (node, login)));
-        let members =
-            places.map(|(node, login)| Member::arrive(stage, node, login, 0, seeds.fork()));
+        let members = places.map(|(node, login)| {
+            Member::arrive(stage, node, login, 0, seeds.fork(), Arc::clone(&wishes))
+        });
         Self {
             members: members.collect(),
             traffic: Traffic {
@@ -192,7 +209,14 @@ impl Crowd {
     pub(super) fn reconnect(&mut self, stage: &Stage, node: usize) {
         for member in self.members.iter_mut().filter(|member| member.node == node) {
             let random = member.random.fork();
-            let next = Member::arrive(stage, node, member.login, member.incarnation + 1, random);
+            let next = Member::arrive(
+                stage,
+                node,
+                member.login,
+                member.incarnation + 1,
+                random,
+                Arc::clone(&member.wishes),
+            );
             let former = std::mem::replace(member, next);
             member.grouped = former.grouped;
         }
@@ -405,16 +429,14 @@ impl Traffic {
 }
 
 impl Member {
-    fn arrive(stage: &Stage, node: usize, login: Login, incarnation: usize, random: Rng) -> Self {
-        let mingled: &[_] = if stage.is_ours() {
-            &MINGLED_WISHES
-        } else {
-            &[]
-        };
-        let wishes = WISHES.iter().chain(mingled);
-        let wishes = wishes
-            .map(|&(subject, queue)| Wish { subject, queue })
-            .collect();
+    fn arrive(
+        stage: &Stage,
+        node: usize,
+        login: Login,
+        incarnation: usize,
+        random: Rng,
+        wishes: Arc<[Wish]>,
+    ) -> Self {
         let mut member = Self {
             node,
             login,

@@ -35,7 +35,18 @@ fn begin(kinds: &[Kind], seed: u64) -> (Stage, Crowd) {
 
 /// Packets are lost, late, in disorder and doubled everywhere.
 pub(super) fn rain(kinds: &[Kind], seed: u64) {
-    let (stage, mut crowd) = begin(kinds, seed);
+    let (stage, crowd) = begin(kinds, seed);
+    rain_on(&stage, crowd);
+}
+
+/// The same while queue groups and others hear the same subjects.
+pub(super) fn rain_on_a_mingled_crowd(kinds: &[Kind], seed: u64) {
+    let stage = Stage::start(kinds, seed);
+    let crowd = Crowd::mingled(&stage, seed);
+    rain_on(&stage, crowd);
+}
+
+fn rain_on(stage: &Stage, mut crowd: Crowd) {
     crowd.churn(|traffic| {
         for weather in [DRIZZLE, DOWNPOUR, DRIZZLE] {
             stage.network.set_all(weather);
@@ -48,7 +59,7 @@ pub(super) fn rain(kinds: &[Kind], seed: u64) {
     for fate in [Fate::Lost, Fate::HeldBack, Fate::Doubled] {
         assert!(stage.network.count(fate) > 10, "it did not rain: {fate:?}");
     }
-    crowd.demand_agreement(&stage);
+    crowd.demand_agreement(stage);
 }
 
 /// The weather in each direction is another one every now and then, darkness included.

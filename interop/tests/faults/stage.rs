@@ -63,11 +63,6 @@ impl Stage {
         stage
     }
 
-    /// Whether no server is a nats-server.
-    pub(super) fn is_ours(&self) -> bool {
-        self.kinds.iter().all(|kind| *kind == Kind::Natterjack)
-    }
-
     /// Whether a server gives its clients what another one sends over several connections, one after another, in order. A
     /// nats-server reads on from a connection that it has closed for its silence, until its own last words are sent.
     pub(super) fn keeps_order(&self, node: usize) -> bool {
