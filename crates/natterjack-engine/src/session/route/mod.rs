@@ -299,7 +299,10 @@ impl RouteSession {
         if remote.is_empty() {
             tracing::info!("{label} - Router connection closed: {reason}");
         } else {
-            tracing::info!("{label} - Router connection closed: {reason} - Remote: {remote:?}");
+            tracing::info!(
+                "{label} - Router connection closed: {reason} - Remote: {}",
+                remote.escape_debug()
+            );
         }
     }
 }

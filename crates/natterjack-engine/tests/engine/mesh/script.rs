@@ -564,3 +564,55 @@ fn a_seed_that_stands_for_several_is_dialled_as_those() {
     mesh.set_seed_targets(0, &[target(2), target(3)], server.now);
     assert_eq!(dials(), [3]);
 }
+
+/// Lines that a peer may say, with bytes of them changed, in pieces: nothing panics, and what a closed connection wanted
+/// is gone.
+#[test]
+fn whatever_a_peer_says_leaves_nothing_behind() {
+    let lines = [
+        "RS+ $G a\r\n",
+        "RS+ $G a.> q 3\r\n",
+        "RS- $G a\r\n",
+        "LS+ o $G b\r\n",
+        "LS- o $G b\r\n",
+        "RS+ NOPE c\r\n",
+        "RMSG $G a 5\r\nhello\r\n",
+        "RMSG $G a | q r 5\r\nhello\r\n",
+        "HMSG $G a + r q 12 17\r\nNATS/1.0\r\n\r\nhello\r\n",
+        "LMSG o $G a 0 5\r\nhello\r\n",
+        "PING\r\n",
+        "PONG\r\n",
+        "INFO {\"server_id\":\"OTHER\",\"ip\":\"nats-route://10.0.0.1:6222/\",\"cluster\":\"c\"}\r\n",
+        "INFO {\"server_id\":\"PEER\",\"ldm\":true}\r\n",
+        "INFO {\"route_account\":\"A\",\"route_acc_add_reqid\":\"1\"}\r\n",
+    ];
+    let mut server = Server::new(cluster(&[]));
+    for chance in 0..2000 {
+        let mut rng = fastrand::Rng::with_seed(chance);
+        let mut script = server.registered("");
+        let mut text = String::new();
+        for _ in 0..rng.usize(1..12) {
+            text += lines[rng.usize(..lines.len())];
+        }
+        let mut bytes = text.into_bytes();
+        if rng.bool() {
+            let place = rng.usize(..bytes.len());
+            bytes[place] = rng.u8(..0x80);
+        }
+        let text = String::from_utf8(bytes).expect("ASCII");
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(rng.usize(1..=rest.len()));
+            server.send(&mut script, piece);
+            rest = behind;
+        }
+        while !script.session.close_step(CloseReason::ClientClosed) {}
+        let accounts = server.engine.accounts();
+        assert!(
+            accounts.iter().all(|account| account.peer_interest() == 0),
+            "seed {chance}"
+        );
+        let mesh = server.engine.mesh().expect("a cluster");
+        assert!(mesh.snapshot().peers.is_empty(), "seed {chance}");
+    }
+}
