@@ -81,6 +81,19 @@ impl Account {
         self.index.insert(subject, queue, subscriber.clone())
     }
 
+    /// Puts a subscription of the server's own into the index that peers are not to know of: what they publish is not for
+    /// this server.
+    pub(crate) fn insert_unannounced(&self, subscriber: &Subscriber) -> Result<(), InvalidPattern> {
+        let (subject, queue) = (subscriber.0.subject(), subscriber.0.queue());
+        self.index.insert(subject, queue, subscriber.clone())
+    }
+
+    /// Takes it out of the index.
+    pub(crate) fn remove_unannounced(&self, subscriber: &Subscriber) {
+        let (subject, queue) = (subscriber.0.subject(), subscriber.0.queue());
+        self.index.remove(subject, queue, subscriber);
+    }
+
     /// Takes a subscription out of the index, and tells peers.
     pub(crate) fn remove(&self, subscriber: &Subscriber) {
         let (subject, queue) = (subscriber.0.subject(), subscriber.0.queue());

@@ -92,6 +92,17 @@ impl Engine {
         }
     }
 
+    /// Accounts that may have only so many connections on all servers together. Linear in the accounts.
+    #[must_use]
+    pub fn accounts_with_connection_limit(&self) -> Vec<Arc<Account>> {
+        let config = self.config();
+        let is_limited = |account: &&Arc<Account>| {
+            let limits = config.account(account.name()).map(|(_, limits)| limits);
+            limits.is_some_and(|limits| limits.connections_max.is_some_and(|max| max >= 0))
+        };
+        config.accounts.iter().filter(is_limited).cloned().collect()
+    }
+
     /// A server is gone, and what it had with it.
     pub fn forget_server(&self, server: &str) {
         for account in self.accounts() {

@@ -31,8 +31,15 @@ pub struct SystemConnection {
     engine: Arc<Engine>,
     account: Arc<Account>,
     outbox: Arc<Outbox>,
-    subscriptions: Vec<Arc<Subscription>>,
+    subscriptions: Vec<Held>,
     text: Vec<u8>,
+}
+
+/// One of its subscriptions.
+struct Held {
+    subscription: Arc<Subscription>,
+    /// Peers know of it.
+    is_announced: bool,
 }
 
 /// A message of the server's.
@@ -40,6 +47,8 @@ pub struct SystemConnection {
 pub struct SystemMessage<'a> {
     /// Where it goes.
     pub subject: &'a [u8],
+    /// Where an answer goes, if one is wanted.
+    pub reply: Option<&'a [u8]>,
     /// Its payload.
     pub payload: &'a [u8],
 }
@@ -122,12 +131,25 @@ impl SystemConnection {
         &self.outbox
     }
 
-    /// Listens to a subject of the system account. Messages come with the subscription's number, counted from 1 in
-    /// the order of these calls.
+    /// Listens to a subject of the system account, also to what is published to it on other servers. Messages come with
+    /// the subscription's number, counted from 1 in the order of these calls.
     ///
     /// # Errors
     /// If it is no subject.
     pub fn subscribe(&mut self, subject: &[u8]) -> Result<usize, InvalidPattern> {
+        self.listen(subject, true)
+    }
+
+    /// The same without telling other servers. What is published there does not come unless they have another reason to
+    /// send it here.
+    ///
+    /// # Errors
+    /// If it is no subject.
+    pub fn subscribe_here(&mut self, subject: &[u8]) -> Result<usize, InvalidPattern> {
+        self.listen(subject, false)
+    }
+
+    fn listen(&mut self, subject: &[u8], is_announced: bool) -> Result<usize, InvalidPattern> {
         let number = self.subscriptions.len() + 1;
         let sid = client::decimal(number);
         let subscription = Arc::new(Subscription::new(
@@ -136,9 +158,16 @@ impl SystemConnection {
             subject,
             None,
         ));
-        self.account
-            .insert(&Subscriber(Arc::clone(&subscription)))?;
-        self.subscriptions.push(subscription);
+        let subscriber = Subscriber(Arc::clone(&subscription));
+        if is_announced {
+            self.account.insert(&subscriber)?;
+        } else {
+            self.account.insert_unannounced(&subscriber)?;
+        }
+        self.subscriptions.push(Held {
+            subscription,
+            is_announced,
+        });
         self.engine.reports.set_own_subscriptions(number);
         Ok(number)
     }
@@ -167,7 +196,12 @@ impl SystemConnection {
         now: Instant,
     ) -> bool {
         self.text.clear();
-        client::publish(&mut self.text, message.subject, None, message.payload);
+        let SystemMessage {
+            subject,
+            reply,
+            payload,
+        } = message;
+        client::publish(&mut self.text, subject, reply, payload);
         let limits = client::Limits {
             control_line_bytes_max: usize::MAX,
             payload_bytes_max: usize::MAX,
@@ -249,9 +283,14 @@ impl Drop for SystemConnection {
         self.engine.reports.close();
         self.engine.reports.set_own_subscriptions(0);
         self.outbox.close(CloseReason::ServerShutdown);
-        for subscription in self.subscriptions.drain(..) {
-            subscription.close();
-            remove_from_index(&self.account, &subscription);
+        for held in self.subscriptions.drain(..) {
+            held.subscription.close();
+            if held.is_announced {
+                remove_from_index(&self.account, &held.subscription);
+            } else {
+                self.account
+                    .remove_unannounced(&Subscriber(held.subscription));
+            }
         }
         self.outbox.release();
     }

@@ -159,6 +159,7 @@ fn what_every_account_may_ask_comes_to_the_system_account() {
     let mut answer = |reply: &str| {
         let message = SystemMessage {
             subject: reply.as_bytes(),
+            reply: None,
             payload: b"yes",
         };
         own.publish(&system, message, &mut worker, now);
@@ -241,6 +242,7 @@ fn the_servers_connection_is_in_no_list_and_hears_only_what_it_asked_for() {
     for subject in [&b"answer"[..], b"$SYS.REQ.X"] {
         let message = SystemMessage {
             subject,
+            reply: None,
             payload: b"yes",
         };
         own.publish(&system, message, &mut worker, now);

@@ -309,8 +309,8 @@ pub(crate) fn varz(facts: &ServerFacts, load: Load) -> Varz {
         metadata: options.server_metadata.clone(),
         feature_flags: BTreeMap::new(),
         system_account: facts.system_account.clone(),
-        slow_consumer_stats: by_kind(totals.slow_consumers_by_kind),
-        stale_connection_stats: by_kind(totals.stale_connections_by_kind),
+        slow_consumer_stats: totals.slow_consumers_by_kind.into(),
+        stale_connection_stats: totals.stale_connections_by_kind.into(),
         disk_io_wait_stats: DiskWaits::default(),
         tls_cert_not_after: facts.certificate_not_after.map(Time),
     }
@@ -391,11 +391,13 @@ fn tls_timeout(tls: Option<&Tls>) -> f64 {
         .as_secs_f64()
 }
 
-pub(crate) fn by_kind(counts: ByKind) -> KindCounts {
-    KindCounts {
-        clients: counts.clients,
-        routes: counts.routes,
-        gateways: counts.gateways,
-        leafs: counts.leaf_nodes,
+impl From<ByKind> for KindCounts {
+    fn from(counts: ByKind) -> Self {
+        Self {
+            clients: counts.clients,
+            routes: counts.routes,
+            gateways: counts.gateways,
+            leafs: counts.leaf_nodes,
+        }
     }
 }

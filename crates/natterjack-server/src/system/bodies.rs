@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use natterjack_engine::access::{Access, Permissions, SubjectRules, User};
-use natterjack_engine::{ConnectionSnapshot, LatencyOutcome, LatencyReport, Totals};
-use serde::{Serialize, Serializer};
+use natterjack_engine::{ConnectionSnapshot, LatencyOutcome, LatencyReport, RouteSnapshot, Totals};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::monitoring::{AccountStats, KindCounts, Time};
 
@@ -312,6 +312,30 @@ pub(super) struct Fault {
     pub(super) description: String,
 }
 
+/// Asks other servers how many connections an account has there.
+#[derive(Serialize)]
+pub(super) struct ConnectionsRequest<'a> {
+    pub(super) server: ServerObject,
+    pub(super) acc: &'a str,
+}
+
+/// Of what another server says of itself, what counts here. nats-server 2.15.1 says more.
+#[derive(Deserialize)]
+pub(super) struct PeerNotice {
+    pub(super) server: PeerServer,
+    /// The account.
+    #[serde(default)]
+    pub(super) acc: String,
+    /// Connections of clients in it.
+    #[serde(default)]
+    pub(super) conns: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct PeerServer {
+    pub(super) id: String,
+}
+
 #[derive(Serialize)]
 pub(super) struct ServerId<'a> {
     pub(super) name: &'a str,
@@ -348,8 +372,35 @@ pub(super) struct Statsz {
     pub(super) stale_connection_stats: Option<KindCounts>,
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) stalled_clients: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) routes: Vec<RouteStats>,
     pub(super) active_servers: usize,
     pub(super) gomaxprocs: usize,
+}
+
+/// What was exchanged on a connection with another server.
+#[derive(Serialize)]
+pub(super) struct RouteStats {
+    rid: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    sent: Messages,
+    received: Messages,
+    /// Bytes that wait.
+    pending: usize,
+}
+
+impl From<&RouteSnapshot> for RouteStats {
+    fn from(route: &RouteSnapshot) -> Self {
+        let messages = |msgs, bytes| Messages { msgs, bytes };
+        Self {
+            rid: route.id,
+            name: route.facts.peer_name.to_string(),
+            sent: messages(route.messages_out, route.bytes_out),
+            received: messages(route.messages_in, route.bytes_in),
+            pending: route.pending_bytes,
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -357,14 +408,30 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-impl Statsz {
-    /// The messages of all clients, as totals have them: delivered to them, and published by them.
-    pub(super) fn traffic(totals: &Totals) -> (Messages, Messages) {
+/// Messages sent and received, by anybody and by clients.
+pub(super) struct StatszTraffic {
+    pub(super) sent: Messages,
+    pub(super) sent_to_clients: Messages,
+    pub(super) received: Messages,
+    pub(super) received_from_clients: Messages,
+}
+
+impl From<&Totals> for StatszTraffic {
+    fn from(totals: &Totals) -> Self {
         let messages = |msgs, bytes| Messages { msgs, bytes };
-        (
-            messages(totals.messages_out, totals.bytes_out),
-            messages(totals.messages_in, totals.bytes_in),
-        )
+        let without = |all: Messages, routes: Messages| Messages {
+            msgs: all.msgs.saturating_sub(routes.msgs),
+            bytes: all.bytes.saturating_sub(routes.bytes),
+        };
+        let routes = &totals.routes;
+        let sent = messages(totals.messages_out, totals.bytes_out);
+        let received = messages(totals.messages_in, totals.bytes_in);
+        Self {
+            sent,
+            sent_to_clients: without(sent, messages(routes.messages_out, routes.bytes_out)),
+            received,
+            received_from_clients: without(received, messages(routes.messages_in, routes.bytes_in)),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod requests;
 mod bodies;
 mod event_id;
 mod inbox;
+mod neighbours;
 mod question;
 
 use std::collections::HashMap;
@@ -20,7 +21,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use natterjack_engine::{
-    Account, ConnectionSnapshot, Engine, LatencyReport, Report, SystemConnection, SystemMessage,
+    Account, ByKind, ConnectionSnapshot, Engine, LatencyReport, Report, SystemConnection,
+    SystemMessage,
 };
 use natterjack_wire::client::{Decoded, Limits, ServerOp, decode_server};
 use parking_lot::Mutex;
@@ -29,11 +31,13 @@ use tokio::time::sleep_until;
 
 use self::bodies::{
     ACCOUNT_CONNECTIONS, AccountConnections, CLIENT_CONNECT, CLIENT_DISCONNECT, ClientConnect,
-    ClientDisconnect, ClientObject, Identity, LatencyMetric, Messages, SERVICE_LATENCY,
-    ServerObject, ServerStats, SharedIdentity, Statsz, Typed,
+    ClientDisconnect, ClientObject, ConnectionsRequest, Identity, LatencyMetric, Messages,
+    PeerNotice, RouteStats, SERVICE_LATENCY, ServerObject, ServerStats, SharedIdentity, Statsz,
+    StatszTraffic, Typed,
 };
 use self::event_id::EventIds;
 use self::inbox::Inbox;
+use self::neighbours::Neighbours;
 use self::requests::{Answer, Kind, Request};
 use crate::clock::now;
 use crate::lifecycle::Phase;
@@ -58,6 +62,9 @@ const STATSZ_PAUSE: Duration = Duration::from_secs(1);
 /// How often the number of connections of an account is told although it stays the same.
 const ACCOUNT_INTERVAL: Duration = Duration::from_secs(30);
 
+/// How often servers are looked for that have not been heard of.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(90);
+
 /// Requests to reload that wait for one another.
 const RELOADS_MAX: usize = 4;
 
@@ -76,6 +83,7 @@ pub(crate) struct System {
     event_ids: EventIds,
     sequence: AtomicU64,
     identity: Mutex<Option<(Arc<Options>, Arc<Identity>)>>,
+    neighbours: Mutex<Neighbours>,
     /// The last word has been said.
     is_over: AtomicBool,
     reload: Mutex<Option<ReloadHook>>,
@@ -94,6 +102,9 @@ impl System {
             debug_assert!(subscribed.is_ok(), "{subject}");
             kinds.push(kind);
         }
+        let subscribed = connection.subscribe_here(requests::USER_INFO.as_bytes());
+        debug_assert!(subscribed.is_ok());
+        kinds.push(Kind::UserInfo);
         Self {
             connection: Mutex::new(connection),
             inbox,
@@ -101,6 +112,7 @@ impl System {
             event_ids: EventIds::new(),
             sequence: AtomicU64::new(0),
             identity: Mutex::default(),
+            neighbours: Mutex::default(),
             is_over: AtomicBool::new(false),
             reload: Mutex::default(),
             reloads: Arc::new(Semaphore::new(RELOADS_MAX)),
@@ -145,7 +157,15 @@ impl System {
         if self.is_over.load(Ordering::Relaxed) {
             return false;
         }
-        let message = SystemMessage { subject, payload };
+        let message = SystemMessage {
+            subject,
+            reply: None,
+            payload,
+        };
+        self.send(shared, account, message)
+    }
+
+    fn send(&self, shared: &Shared, account: &Arc<Account>, message: SystemMessage<'_>) -> bool {
         shared.workers.with(|worker| {
             let mut connection = self.connection.lock();
             connection.publish(account, message, worker, now())
@@ -155,21 +175,22 @@ impl System {
     /// Who the server is.
     fn identity(&self, shared: &Shared) -> Arc<Identity> {
         let options = shared.options();
+        // It may change at any time, if it was made up.
+        let cluster = shared.engine.cluster_name();
+        let cluster = cluster.as_deref().unwrap_or_default();
         let mut known = self.identity.lock();
         if let Some((of, identity)) = &*known
             && Arc::ptr_eq(of, &options)
+            && identity.cluster == cluster
         {
             return Arc::clone(identity);
         }
         let info = shared.engine.configuration().info;
-        let cluster = options.cluster.as_ref();
         let identity = Arc::new(Identity {
             name: info.server_name,
             host: info.host,
             id: info.server_id,
-            cluster: cluster
-                .and_then(|cluster| cluster.name.clone())
-                .unwrap_or_default(),
+            cluster: cluster.to_owned(),
             ver: info.version,
             tags: options.server_tags.clone(),
             metadata: options.server_metadata.clone(),
@@ -270,13 +291,8 @@ impl System {
         let load = shared.load();
         let facts = shared.facts();
         let totals = &load.totals;
-        let (sent, received) = Statsz::traffic(totals);
-        let counts = |clients| {
-            (clients > 0).then(|| KindCounts {
-                clients,
-                ..KindCounts::default()
-            })
-        };
+        let traffic = StatszTraffic::from(totals);
+        let counts = |by_kind: ByKind| (by_kind.sum() > 0).then(|| KindCounts::from(by_kind));
         let accounts = shared.engine.account_snapshots();
         compact_json(&ServerStats {
             server: self.server(shared),
@@ -292,33 +308,58 @@ impl System {
                     .filter(|account| account.connections > 0)
                     .count(),
                 subscriptions: load.subscriptions,
-                sent,
-                sent_to_clients: sent,
-                received,
-                received_from_clients: received,
+                sent: traffic.sent,
+                sent_to_clients: traffic.sent_to_clients,
+                received: traffic.received,
+                received_from_clients: traffic.received_from_clients,
                 slow_consumers: totals.slow_consumers,
-                slow_consumer_stats: counts(totals.slow_consumers),
+                slow_consumer_stats: counts(totals.slow_consumers_by_kind),
                 stale_connections: totals.stale_connections,
-                stale_connection_stats: counts(totals.stale_connections),
+                stale_connection_stats: counts(totals.stale_connections_by_kind),
                 stalled_clients: totals.stalls,
-                active_servers: 1,
+                routes: load.routes.iter().map(RouteStats::from).collect(),
+                active_servers: 1 + self.neighbours.lock().len(),
                 gomaxprocs: load.cores,
             },
         })
     }
 
+    /// When the server's statistics may be published again; `None` if at once.
+    fn statsz_pause(&self, time: Instant) -> Option<Instant> {
+        let until = self.statsz_at.lock().map(|last| last + STATSZ_PAUSE);
+        until.filter(|until| *until > time)
+    }
+
     /// Publishes the server's statistics, unless that was done a moment ago.
     fn publish_statsz(&self, shared: &Shared) -> bool {
         let time = now();
-        {
-            let mut last = self.statsz_at.lock();
-            if last.is_some_and(|last| time.saturating_duration_since(last) < STATSZ_PAUSE) {
-                return false;
-            }
-            *last = Some(time);
+        if self.statsz_pause(time).is_some() {
+            return false;
         }
+        *self.statsz_at.lock() = Some(time);
         let subject = format!("$SYS.SERVER.{}.STATSZ", self.identity(shared).id);
         self.event(shared, &subject, || self.statsz(shared))
+    }
+
+    /// Asks other servers how many connections accounts have there, where that matters.
+    fn ask_for_connections(&self, shared: &Shared) -> bool {
+        let system_account = Arc::clone(self.connection.lock().account());
+        let inbox = requests::inbox(&self.identity(shared).id);
+        let mut is_congested = false;
+        for account in shared.engine.accounts_with_connection_limit() {
+            let subject = format!("$SYS.REQ.ACCOUNT.{}.CONNS", account.name());
+            let body = compact_json(&ConnectionsRequest {
+                server: self.server(shared),
+                acc: account.name(),
+            });
+            let message = SystemMessage {
+                subject: subject.as_bytes(),
+                reply: Some(inbox.as_bytes()),
+                payload: &body,
+            };
+            is_congested |= self.send(shared, &system_account, message);
+        }
+        is_congested
     }
 
     fn reload_hook(&self) -> Option<ReloadHook> {
@@ -337,6 +378,11 @@ struct Task {
     dropped: u64,
     /// When the time of some request that is measured is up.
     answers_due: Option<Instant>,
+    /// When the server's statistics are published next, and how long after that again.
+    statsz_due: Instant,
+    statsz_interval: Duration,
+    /// When servers that have been silent for too long are forgotten.
+    sweep_due: Instant,
 }
 
 /// Serves the system account until the server closes.
@@ -347,6 +393,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         told: HashMap::new(),
         dropped: 0,
         answers_due: None,
+        statsz_due: now() + STATSZ_FIRST,
+        statsz_interval: STATSZ_FIRST,
+        sweep_due: now() + SWEEP_INTERVAL,
     };
     let calendar = Arc::downgrade(&shared);
     shared.engine.set_calendar(move |instant| {
@@ -365,8 +414,6 @@ impl Task {
         let Some(system) = Arc::clone(&self.shared).system.clone() else {
             return;
         };
-        let mut interval = STATSZ_FIRST;
-        let mut statsz_due = now() + interval;
         let mut reports = Vec::new();
         loop {
             let engine = Arc::clone(&self.shared.engine);
@@ -395,9 +442,9 @@ impl Task {
                     self.answers_due = self.shared.engine.expire_requests(now());
                     false
                 }
-                () = sleep_until(statsz_due.into()) => {
-                    interval = (interval * 2).min(STATSZ_INTERVAL);
-                    statsz_due = now() + interval;
+                () = sleep_until(self.statsz_due.into()) => {
+                    self.statsz_interval = (self.statsz_interval * 2).min(STATSZ_INTERVAL);
+                    self.statsz_due = now() + self.statsz_interval;
                     self.beat(&system)
                 }
             };
@@ -420,6 +467,13 @@ impl Task {
         let shared = &self.shared;
         let mut is_congested = system.publish_statsz(shared);
         let time = now();
+        if time >= self.sweep_due {
+            self.sweep_due = time + SWEEP_INTERVAL;
+            for id in system.neighbours.lock().forget_silent(time) {
+                tracing::debug!("Detected orphan remote server: {id:?}");
+                shared.engine.forget_server(&id);
+            }
+        }
         let is_due = |told: &Instant| time.saturating_duration_since(*told) >= ACCOUNT_INTERVAL;
         for account in shared.engine.accounts() {
             if !self.told.get(account.name()).is_some_and(is_due) {
@@ -503,7 +557,12 @@ impl Task {
                         let number = number.and_then(|number| number.parse::<usize>().ok());
                         let index = number.and_then(|number| number.checked_sub(1));
                         let kind = index.and_then(|index| system.kinds.get(index));
-                        if let Some(&kind) = kind {
+                        if let Some(&kind) = kind
+                            && kind.is_notice()
+                        {
+                            let (subject, payload) = (message.subject, message.payload());
+                            is_congested |= self.handle_notice(system, kind, subject, payload);
+                        } else if let Some(&kind) = kind {
                             let account = message.subject.split(|&byte| byte == b'.').nth(3);
                             let account = String::from_utf8_lossy(account.unwrap_or_default());
                             let request = Request {
@@ -527,6 +586,53 @@ impl Task {
         }
         self.incoming.extend_from_slice(&incoming[at..]);
         is_congested
+    }
+
+    /// Another server said something of itself. Whoever may publish in the system account can say the same.
+    fn handle_notice(
+        &mut self,
+        system: &System,
+        kind: Kind,
+        subject: &[u8],
+        payload: &[u8],
+    ) -> bool {
+        let time = now();
+        let engine = &self.shared.engine;
+        let own_id = &system.identity(&self.shared).id;
+        if kind == Kind::PeerLeaves {
+            let id = subject.split(|&byte| byte == b'.').nth(2);
+            let id = id.and_then(|id| std::str::from_utf8(id).ok());
+            if let Some(id) = id
+                && system.neighbours.lock().left(id)
+            {
+                engine.forget_server(id);
+            }
+            return false;
+        }
+        let notice = match serde_json::from_slice::<PeerNotice>(payload) {
+            Ok(notice) => notice,
+            Err(error) => {
+                tracing::debug!(%error, "another server's message cannot be read");
+                return false;
+            }
+        };
+        let id = &notice.server.id;
+        if id.is_empty() || id == own_id {
+            return false;
+        }
+        if kind == Kind::PeerConnections {
+            let connections = usize::try_from(notice.conns).unwrap_or(usize::MAX);
+            engine.note_connections_elsewhere(&notice.acc, id, connections, time);
+        }
+        if !system.neighbours.lock().heard(id, time) {
+            return false;
+        }
+        // It is new, and is to know of this one soon.
+        match system.statsz_pause(time) {
+            Some(until) => self.statsz_due = self.statsz_due.min(until),
+            None => _ = system.publish_statsz(&self.shared),
+        }
+        system.ask_for_connections(&self.shared)
     }
 
     async fn handle_request(

@@ -43,6 +43,22 @@ pub(super) enum Kind {
     AccountsStatz,
     SubscriptionCount,
     UserInfo,
+    /// No question: another server's statistics.
+    PeerStatsz,
+    /// No question: another server is going.
+    PeerLeaves,
+    /// No question: how many connections an account has on another server.
+    PeerConnections,
+}
+
+impl Kind {
+    /// Whether it is about another server, and wants no answer.
+    pub(super) fn is_notice(self) -> bool {
+        matches!(
+            self,
+            Self::PeerStatsz | Self::PeerLeaves | Self::PeerConnections
+        )
+    }
 }
 
 /// Pages that any server and one server can be asked for.
@@ -71,7 +87,23 @@ const OF_ACCOUNTS: [(&str, Kind); 7] = [
     ("CONNS", Kind::AccountConns),
 ];
 
-/// All subjects the server with this id listens to.
+/// What other servers say of themselves.
+const NOTICES: [(&str, Kind); 4] = [
+    ("$SYS.SERVER.*.STATSZ", Kind::PeerStatsz),
+    ("$SYS.SERVER.*.SHUTDOWN", Kind::PeerLeaves),
+    ("$SYS.SERVER.*.LAMEDUCK", Kind::PeerLeaves),
+    ("$SYS.SERVER.ACCOUNT.*.CONNS", Kind::PeerConnections),
+];
+
+/// Where a server is answered that asks how many connections an account has elsewhere.
+pub(super) fn inbox(server_id: &str) -> String {
+    format!("$SYS._INBOX_.{server_id}")
+}
+
+/// What is asked of the server that a client is connected with, and of no other.
+pub(super) const USER_INFO: &str = "$SYS.REQ.USER.*.INFO";
+
+/// All subjects the server with this id listens to on all servers.
 pub(super) fn subjects(server_id: &str) -> Vec<(String, Kind)> {
     let mut subjects = vec![("$SYS.REQ.SERVER.PING".to_owned(), Kind::Statsz)];
     for (name, kind) in PAGES {
@@ -93,7 +125,9 @@ pub(super) fn subjects(server_id: &str) -> Vec<(String, Kind)> {
         Kind::AccountsStatz,
     ));
     subjects.push(("$SYS.REQ.ACCOUNT.NSUBS".to_owned(), Kind::SubscriptionCount));
-    subjects.push(("$SYS.REQ.USER.*.INFO".to_owned(), Kind::UserInfo));
+    let notices = NOTICES.into_iter();
+    subjects.extend(notices.map(|(subject, kind)| (subject.to_owned(), kind)));
+    subjects.push((inbox(server_id), Kind::PeerConnections));
     subjects
 }
 
@@ -227,7 +261,11 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
     let data = Data { system, shared };
     let facts = || shared.facts();
     match request.kind {
-        Kind::Idz | Kind::UserInfo => Err(Refusal::Silent),
+        Kind::Idz
+        | Kind::UserInfo
+        | Kind::PeerStatsz
+        | Kind::PeerLeaves
+        | Kind::PeerConnections => Err(Refusal::Silent),
         Kind::Statsz => Ok(Answer::Body(system.statsz(shared))),
         Kind::Varz => data.of(varz(&facts(), shared.load())),
         Kind::Connz => {
@@ -338,6 +376,9 @@ struct Asker {
     id: u64,
     #[serde(default, rename = "acc")]
     account: String,
+    /// Name of the server it asks.
+    #[serde(default)]
+    server: String,
 }
 
 fn asker(header: &[u8]) -> Option<Asker> {
@@ -348,7 +389,10 @@ fn asker(header: &[u8]) -> Option<Asker> {
 
 /// Tells a user who it is and what it may do.
 fn user_info(system: &System, shared: &Shared, request: &Request) -> Result<Answer, Refusal> {
-    let asker = asker(&request.header).filter(|asker| asker.account == request.account);
+    // What a client of another server asks is that one's to answer: connections are numbered by each server alone.
+    let own_name = &system.identity(shared).name;
+    let asker = asker(&request.header)
+        .filter(|asker| asker.account == request.account && asker.server == *own_name);
     let client = asker.and_then(|asker| shared.engine.connection_snapshot(asker.id));
     // Since it asked it may have gone, or have become somebody else.
     let client = client.filter(|client| *client.client.account == *request.account);
