@@ -49,12 +49,18 @@ pub(crate) struct Generate {
     /// Name of the cell, as in the table of cells.
     #[arg(long)]
     pub(crate) cell: String,
-    /// Where the server listens.
+    /// Where each server listens.
     #[arg(long)]
-    pub(crate) address: SocketAddr,
-    /// Process whose processor time and memory are measured.
+    pub(crate) address: Vec<SocketAddr>,
+    /// Processes whose processor time and memory are measured.
     #[arg(long)]
-    pub(crate) server_process: u32,
+    pub(crate) server_process: Vec<u32>,
+    /// Where the first server listens for a server that joins it.
+    #[arg(long)]
+    pub(crate) route_address: Option<SocketAddr>,
+    /// The executable of the server that joins.
+    #[arg(long)]
+    pub(crate) joiner: Option<PathBuf>,
     /// Folder with the certificates of this run.
     #[arg(long)]
     pub(crate) certificates: PathBuf,

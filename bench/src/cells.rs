@@ -11,6 +11,9 @@ pub(crate) struct Cell {
     pub(crate) load: Load,
     /// How its connections are encrypted.
     pub(crate) encryption: Encryption,
+    /// Servers, in a cluster if there are more than one. Who publishes or requests is at the first; who receives
+    /// or answers is at the last of two, or spread over all of three.
+    pub(crate) nodes: usize,
     /// How much of it in a full run: published messages, requests or connections. Chosen so that
     /// nats-server takes one to two seconds on a two-core machine.
     pub(crate) work: u64,
@@ -25,6 +28,8 @@ impl Cell {
     /// What the cell is compared by.
     pub(crate) fn measure(&self) -> Measure {
         match self.load {
+            Load::Joining { .. } => Measure::Joining,
+            _ if self.nodes > 1 => Measure::ClusterThroughput,
             Load::Flow(_) if self.encryption != Encryption::None => Measure::EncryptedThroughput,
             Load::Flow(_) => Measure::Throughput,
             Load::Requests { in_flight: 1 } => Measure::Latency,
@@ -43,12 +48,16 @@ pub(crate) enum Measure {
     Throughput,
     /// The same over TLS; not part of the geometric mean.
     EncryptedThroughput,
+    /// Messages per second of processor time of all servers of a cluster; not part of the geometric mean.
+    ClusterThroughput,
     /// Microseconds from request to reply.
     Latency,
     /// Connections per second of server processor time.
     ConnectRate,
     /// Bytes of server memory.
     Memory,
+    /// Seconds until a server that joins routes to all subscriptions of another one.
+    Joining,
     /// Messages per second of processor time of a process that only copies.
     Floor,
 }
@@ -69,6 +78,11 @@ pub(crate) enum Load {
     ConnectRate,
     /// Nobody connects.
     IdleServer,
+    /// A server holds as many subscriptions as the work says, and messages flow over it; another one joins.
+    Joining {
+        /// Messages that are to flow in a second.
+        messages_per_second: u32,
+    },
     /// One connection in, one connection out, no server between them but the copying process.
     Copy {
         /// Payload of the copied frames, in bytes.
@@ -108,6 +122,8 @@ pub(crate) struct Flow {
 pub(crate) enum Subjects {
     /// One literal subject.
     One,
+    /// A literal subject for each publisher, and for each a receiver of its own.
+    OneEach,
     /// Random subjects `dev.NNNNN` under one subscription to `dev.>`.
     RandomUnderOneWildcard {
         /// How many different subjects.
@@ -140,6 +156,16 @@ const fn one_to_one_over(subjects: Subjects) -> Load {
     })
 }
 
+const fn spread_over_three(publishers: u32, receivers: u32, is_queue_group: bool) -> Load {
+    Load::Flow(Flow {
+        publishers,
+        receivers,
+        is_queue_group,
+        subjects: Subjects::One,
+        payload_bytes: 128,
+    })
+}
+
 /// Every cell, in the order of the report.
 pub(crate) static CELLS: &[Cell] = &[
     Cell {
@@ -147,6 +173,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "publish only, 16 B",
         load: one_to(0, 16),
         encryption: Encryption::None,
+        nodes: 1,
         work: 6_000_000,
     },
     Cell {
@@ -154,6 +181,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "1 → 1, 16 B",
         load: one_to(1, 16),
         encryption: Encryption::None,
+        nodes: 1,
         work: 2_000_000,
     },
     Cell {
@@ -161,6 +189,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "1 → 1, 128 B",
         load: one_to(1, 128),
         encryption: Encryption::None,
+        nodes: 1,
         work: 1_500_000,
     },
     Cell {
@@ -168,6 +197,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "1 → 1, 1 KiB",
         load: one_to(1, 1024),
         encryption: Encryption::None,
+        nodes: 1,
         work: 600_000,
     },
     Cell {
@@ -175,6 +205,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "1 → 1, 16 KiB",
         load: one_to(1, 16 * 1024),
         encryption: Encryption::None,
+        nodes: 1,
         work: 80_000,
     },
     Cell {
@@ -182,6 +213,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "1 → 1, 256 KiB",
         load: one_to(1, 256 * 1024),
         encryption: Encryption::None,
+        nodes: 1,
         work: 4_000,
     },
     Cell {
@@ -189,6 +221,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "1 → 10, 128 B",
         load: one_to(10, 128),
         encryption: Encryption::None,
+        nodes: 1,
         work: 400_000,
     },
     Cell {
@@ -196,6 +229,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "1 → 500, 128 B",
         load: one_to(500, 128),
         encryption: Encryption::None,
+        nodes: 1,
         work: 6_000,
     },
     Cell {
@@ -209,6 +243,7 @@ pub(crate) static CELLS: &[Cell] = &[
             payload_bytes: 128,
         }),
         encryption: Encryption::None,
+        nodes: 1,
         work: 1_600_000,
     },
     Cell {
@@ -216,6 +251,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "1 → 1, 100,000 random subjects under `dev.>`, 16 B",
         load: one_to_one_over(Subjects::RandomUnderOneWildcard { count: 100_000 }),
         encryption: Encryption::None,
+        nodes: 1,
         work: 800_000,
     },
     Cell {
@@ -223,6 +259,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "1 → 1, 100,000 wildcard subscriptions, 16 B",
         load: one_to_one_over(Subjects::RandomOverManyWildcards { count: 100_000 }),
         encryption: Encryption::None,
+        nodes: 1,
         work: 400_000,
     },
     Cell {
@@ -230,6 +267,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "request-reply, 64 in flight, 16 B",
         load: Load::Requests { in_flight: 64 },
         encryption: Encryption::None,
+        nodes: 1,
         work: 250_000,
     },
     Cell {
@@ -237,6 +275,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "request-reply, one in flight, 16 B",
         load: Load::Requests { in_flight: 1 },
         encryption: Encryption::None,
+        nodes: 1,
         work: 25_000,
     },
     Cell {
@@ -244,6 +283,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "connect, CONNECT, PING, PONG, close",
         load: Load::ConnectRate,
         encryption: Encryption::None,
+        nodes: 1,
         work: 8_000,
     },
     Cell {
@@ -251,6 +291,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "5,000 idle connections",
         load: Load::IdleConnections,
         encryption: Encryption::None,
+        nodes: 1,
         work: 5_000,
     },
     Cell {
@@ -258,6 +299,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "idle server",
         load: Load::IdleServer,
         encryption: Encryption::None,
+        nodes: 1,
         work: 1,
     },
     Cell {
@@ -265,6 +307,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "TLS, 1 → 1, 16 B",
         load: one_to(1, 16),
         encryption: Encryption::Tls,
+        nodes: 1,
         work: 2_000_000,
     },
     Cell {
@@ -272,6 +315,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "TLS, 1 → 1, 128 B",
         load: one_to(1, 128),
         encryption: Encryption::Tls,
+        nodes: 1,
         work: 1_500_000,
     },
     Cell {
@@ -279,6 +323,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "TLS, 1 → 1, 1 KiB",
         load: one_to(1, 1024),
         encryption: Encryption::Tls,
+        nodes: 1,
         work: 500_000,
     },
     Cell {
@@ -286,6 +331,7 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "connect, full handshake with both certificates, CONNECT, PING, PONG, close",
         load: Load::ConnectRate,
         encryption: Encryption::MutualTls,
+        nodes: 1,
         work: 2_000,
     },
     Cell {
@@ -293,13 +339,111 @@ pub(crate) static CELLS: &[Cell] = &[
         title: "2,000 idle TLS connections with client certificates",
         load: Load::IdleConnections,
         encryption: Encryption::MutualTls,
+        nodes: 1,
         work: 2_000,
+    },
+    Cell {
+        name: "cluster-1-1-16B",
+        title: "A → B, 16 B",
+        load: one_to(1, 16),
+        encryption: Encryption::None,
+        nodes: 2,
+        work: 1_500_000,
+    },
+    Cell {
+        name: "cluster-1-1-128B",
+        title: "A → B, 128 B",
+        load: one_to(1, 128),
+        encryption: Encryption::None,
+        nodes: 2,
+        work: 1_000_000,
+    },
+    Cell {
+        name: "cluster-1-1-1KiB",
+        title: "A → B, 1 KiB",
+        load: one_to(1, 1024),
+        encryption: Encryption::None,
+        nodes: 2,
+        work: 400_000,
+    },
+    Cell {
+        name: "cluster-1-1-16KiB",
+        title: "A → B, 16 KiB",
+        load: one_to(1, 16 * 1024),
+        encryption: Encryption::None,
+        nodes: 2,
+        work: 40_000,
+    },
+    Cell {
+        name: "cluster-10-10-128B",
+        title: "10 on A → 10 on B, a subject each, 128 B",
+        load: Load::Flow(Flow {
+            publishers: 10,
+            receivers: 10,
+            is_queue_group: false,
+            subjects: Subjects::OneEach,
+            payload_bytes: 128,
+        }),
+        encryption: Encryption::None,
+        nodes: 2,
+        work: 1_000_000,
+    },
+    Cell {
+        name: "cluster-subjects-16B",
+        title: "A → B, 100,000 random subjects under `dev.>`, 16 B",
+        load: one_to_one_over(Subjects::RandomUnderOneWildcard { count: 100_000 }),
+        encryption: Encryption::None,
+        nodes: 2,
+        work: 600_000,
+    },
+    Cell {
+        name: "cluster-1-3-128B",
+        title: "A → A, B and C, 128 B",
+        load: spread_over_three(1, 3, false),
+        encryption: Encryption::None,
+        nodes: 3,
+        work: 500_000,
+    },
+    Cell {
+        name: "cluster-queue-2-6-128B",
+        title: "2 on A → 6 in a queue group on A, B and C, 128 B",
+        load: spread_over_three(2, 6, true),
+        encryption: Encryption::None,
+        nodes: 3,
+        work: 800_000,
+    },
+    Cell {
+        name: "cluster-request-64",
+        title: "request on A, reply on B, 64 in flight, 16 B",
+        load: Load::Requests { in_flight: 64 },
+        encryption: Encryption::None,
+        nodes: 2,
+        work: 120_000,
+    },
+    Cell {
+        name: "cluster-request-1",
+        title: "request on A, reply on B, one in flight, 16 B",
+        load: Load::Requests { in_flight: 1 },
+        encryption: Encryption::None,
+        nodes: 2,
+        work: 10_000,
+    },
+    Cell {
+        name: "cluster-join-100k",
+        title: "B joins A, which has 100,000 subscriptions",
+        load: Load::Joining {
+            messages_per_second: 200_000,
+        },
+        encryption: Encryption::None,
+        nodes: 2,
+        work: 100_000,
     },
     Cell {
         name: "floor-16B",
         title: "copy one socket to another, 16 B",
         load: Load::Copy { payload_bytes: 16 },
         encryption: Encryption::None,
+        nodes: 1,
         work: 40_000_000,
     },
     Cell {
@@ -309,6 +453,7 @@ pub(crate) static CELLS: &[Cell] = &[
             payload_bytes: 16 * 1024,
         },
         encryption: Encryption::None,
+        nodes: 1,
         work: 100_000,
     },
 ];

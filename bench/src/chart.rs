@@ -90,6 +90,14 @@ fn groups(record: &Record) -> Vec<Group> {
             .filter_map(bar)
             .collect(),
     };
+    let clusters = Group {
+        title: "The same of all servers of a cluster",
+        colour: COLOUR_THROUGHPUT,
+        bars: record
+            .cells_by(Measure::ClusterThroughput)
+            .filter_map(bar)
+            .collect(),
+    };
     let mut others = Vec::new();
     if let Some(cell) = record.cell("request-1") {
         others.extend(latency_bar(cell, "p50", |latency| latency.p50_microseconds));
@@ -97,12 +105,13 @@ fn groups(record: &Record) -> Vec<Group> {
     }
     others.extend(record.cells_by(Measure::ConnectRate).filter_map(bar));
     others.extend(record.cells_by(Measure::Memory).filter_map(bar));
+    others.extend(record.cells_by(Measure::Joining).filter_map(bar));
     let others = Group {
         title: "Latency, connections, memory",
         colour: COLOUR_OTHER,
         bars: others,
     };
-    [throughput, encrypted, others]
+    [throughput, encrypted, clusters, others]
         .into_iter()
         .filter(|group| !group.bars.is_empty())
         .collect()
@@ -133,7 +142,11 @@ fn latency_bar(cell: &CellRecord, name: &str, percentile: impl Fn(Latency) -> f6
 /// Titles are made for a table; a few are too long for the margin.
 fn label(cell: &Cell) -> String {
     match cell.load {
+        Load::Requests { in_flight } if cell.nodes > 1 => {
+            format!("request A, reply B, {in_flight} in flight")
+        }
         Load::Requests { in_flight } => format!("request-reply, {in_flight} in flight, 16 B"),
+        Load::Joining { .. } => "joining 100,000 subscriptions".to_owned(),
         Load::ConnectRate => match cell.encryption {
             Encryption::None => "connections opened and closed".to_owned(),
             Encryption::Tls => "the same with TLS".to_owned(),
@@ -152,7 +165,10 @@ fn label(cell: &Cell) -> String {
                 "100,000 random subjects under `dev.>`",
                 "100,000 random subjects",
             )
-            .replace("100,000 wildcard subscriptions", "100,000 wildcards"),
+            .replace("100,000 wildcard subscriptions", "100,000 wildcards")
+            .replace(" under `dev.>`", "")
+            .replace(", a subject each", "")
+            .replace(" in a queue group on A, B and C", " in a group on A, B, C"),
     }
 }
 

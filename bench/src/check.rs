@@ -9,6 +9,8 @@ const CELL_ADVANTAGE_MIN: f64 = 1.5;
 const IDLE_CONNECTION_BYTES_MAX: f64 = 4.0 * 1024.0;
 const IDLE_SERVER_BYTES_MAX: f64 = 8.0 * 1024.0 * 1024.0;
 const TLS_ADVANTAGE_MIN: f64 = 2.0;
+const CLUSTER_ADVANTAGE_MIN: f64 = 3.0;
+const JOINING_THROUGHPUT_MIN: f64 = 0.8;
 const IDLE_TLS_CONNECTION_BYTES_MAX: f64 = 20.0 * 1024.0;
 
 /// One bound and how the record stands to it.
@@ -80,7 +82,81 @@ pub(crate) fn bounds(record: &Record) -> Vec<Bound> {
             |bytes| bytes <= IDLE_TLS_CONNECTION_BYTES_MAX,
             |bytes| format!("{:.2} KiB", bytes / 1024.0),
         ),
+        least_cell(
+            record,
+            "a message over a cluster at most a third of nats-server's processor time: every cell at least 3",
+            Measure::ClusterThroughput,
+            CLUSTER_ADVANTAGE_MIN,
+        ),
+        least_place(record),
+        cluster_latency(
+            record,
+            "cluster-request-1",
+            "p99 of request-reply over a cluster, one in flight, in no mix above nats-server's",
+        ),
+        cluster_latency(
+            record,
+            "cluster-request-64",
+            "p99 of request-reply over a cluster, 64 in flight, in no mix above nats-server's",
+        ),
+        bound(
+            "while a server joins another with 100,000 subscriptions, over 80 % of the messages are on time",
+            joining_throughput(record),
+            |share| share > JOINING_THROUGHPUT_MIN,
+            |share| format!("{:.0} %", share * 100.0),
+        ),
     ]
+}
+
+/// The server among nats-servers that is least ahead of the one that would be in its place.
+fn least_place(record: &Record) -> Bound {
+    let places = record
+        .cells_by(Measure::ClusterThroughput)
+        .flat_map(|cell| {
+            (0..cell.cell.nodes).map(|node| {
+                let advantage = cell.advantage_among_theirs(node).unwrap_or(0.0);
+                (advantage, cell.cell.name, node)
+            })
+        });
+    bound(
+        "in a cluster with nats-server a natterjackd costs at most a third of one in its place",
+        places.min_by(|left, right| left.0.total_cmp(&right.0)),
+        |(advantage, _, _)| advantage >= CLUSTER_ADVANTAGE_MIN,
+        |(advantage, name, node)| format!("{advantage:.2} ({name}, {})", place(node)),
+    )
+}
+
+/// A server of a cluster, as titles of cells name it.
+pub(crate) fn place(node: usize) -> char {
+    char::from(b'A' + node as u8)
+}
+
+/// The worst of all clusters with a natterjackd in it.
+fn cluster_latency(record: &Record, cell: &str, text: &'static str) -> Bound {
+    let median = |program| {
+        let latency = record.cell(cell)?.program(program)?;
+        Some(latency.latency(|latency| latency.p99_microseconds)?.median)
+    };
+    let ours = [
+        Program::Natterjackd,
+        Program::OursFirst,
+        Program::TheirsFirst,
+    ]
+    .into_iter()
+    .filter_map(median)
+    .max_by(f64::total_cmp);
+    bound(
+        text,
+        ours.zip(median(Program::NatsServer)),
+        |(ours, theirs)| ours <= theirs,
+        |(ours, theirs)| format!("{ours:.0} µs against {theirs:.0} µs"),
+    )
+}
+
+fn joining_throughput(record: &Record) -> Option<f64> {
+    let cell = record.cells_by(Measure::Joining).next()?;
+    let joining = cell.program(Program::Natterjackd)?;
+    Some(joining.joining(|joining| joining.throughput_share)?.median)
 }
 
 fn bound<T: Copy>(

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::cells::{Cell, Measure};
-use crate::generator::{Latency, Sample};
+use crate::generator::{Joining, Latency, Sample};
 use crate::machine::Machine;
 use crate::servers::Program;
 use crate::statistics::{Summary, geometric_mean, summarise};
@@ -148,13 +148,27 @@ impl CellRecord {
             .find(|record| record.program == program)
     }
 
+    /// How many times less a natterjackd at that place of a cluster with nats-server spends than a nats-server does at
+    /// the same place of a cluster of its own.
+    pub(crate) fn advantage_among_theirs(&self, node: usize) -> Option<f64> {
+        let mix = [Program::OursFirst, Program::TheirsFirst]
+            .into_iter()
+            .find(|mix| mix.at(node) == Program::Natterjackd)?;
+        let theirs = self.program(Program::NatsServer)?.node_cost(node)?;
+        let ours = self.program(mix)?.node_cost(node)?;
+        Some(theirs.median / ours.median)
+    }
+
     /// The median is the ratio of the medians; the extremes are those of single rounds, each of which
     /// ran both servers one right after the other.
     fn compare(&self) -> Option<Summary> {
         let measure = self.cell.measure();
         let theirs = self.program(Program::NatsServer)?;
         let ours = self.program(Program::Natterjackd)?;
-        let is_larger_better = !matches!(measure, Measure::Latency | Measure::Memory);
+        let is_larger_better = !matches!(
+            measure,
+            Measure::Latency | Measure::Memory | Measure::Joining
+        );
         let ratio = |theirs: f64, ours: f64| {
             if is_larger_better {
                 ours / theirs
@@ -199,6 +213,25 @@ impl ProgramRecord {
         )
     }
 
+    /// Nanoseconds of processor time that one server of a cluster spends on an operation.
+    pub(crate) fn node_cost(&self, node: usize) -> Option<Summary> {
+        let cost = |round: &Sample| {
+            let seconds = round.node_processor_seconds.get(node)?;
+            Some(seconds * 1e9 / round.operations as f64)
+        };
+        summarise(self.rounds.iter().filter_map(cost))
+    }
+
+    /// One figure of how a server joined.
+    pub(crate) fn joining(&self, figure: impl Fn(Joining) -> f64) -> Option<Summary> {
+        summarise(
+            self.rounds
+                .iter()
+                .filter_map(|round| round.joining)
+                .map(figure),
+        )
+    }
+
     /// One percentile over the rounds, in microseconds.
     pub(crate) fn latency(&self, percentile: impl Fn(Latency) -> f64) -> Option<Summary> {
         summarise(
@@ -215,10 +248,12 @@ fn figure(measure: Measure, sample: &Sample) -> Option<f64> {
     match measure {
         Measure::Throughput
         | Measure::EncryptedThroughput
+        | Measure::ClusterThroughput
         | Measure::ConnectRate
         | Measure::Floor => Some(sample.operations as f64 / sample.server_processor_seconds),
         Measure::Latency => sample.latency.map(|latency| latency.p50_microseconds),
         Measure::Memory => sample.memory_bytes,
+        Measure::Joining => sample.joining.map(|joining| joining.seconds),
     }
 }
 
@@ -261,6 +296,21 @@ mod tests {
         let (theirs, ours) = ([sample(100, 1000.0)], [sample(400, 500.0)]);
         assert_eq!(advantage("1-1-16B", &theirs, &ours), (4.0, 4.0, 4.0));
         assert_eq!(advantage("idle-server", &theirs, &ours), (2.0, 2.0, 2.0));
+    }
+
+    #[test]
+    fn a_server_among_others_is_compared_with_the_one_in_its_place() {
+        let with = |nodes: [f64; 2]| Sample {
+            node_processor_seconds: nodes.to_vec(),
+            ..sample(100, 0.0)
+        };
+        let mut record = CellRecord::new(Cell::named("cluster-1-1-16B").unwrap(), 1);
+        record.add(Program::NatsServer, with([3.0, 8.0]));
+        record.add(Program::OursFirst, with([1.0, 9.0]));
+        record.add(Program::TheirsFirst, with([4.0, 2.0]));
+        assert_eq!(record.advantage_among_theirs(0), Some(3.0));
+        assert_eq!(record.advantage_among_theirs(1), Some(4.0));
+        assert_eq!(record.advantage_among_theirs(2), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::cells::{Encryption, Measure};
 use crate::check;
-use crate::generator::Latency;
+use crate::generator::{Joining, Latency};
 use crate::record::{CellRecord, ProgramRecord, Record};
 use crate::servers::Program;
 use crate::statistics::Summary;
@@ -44,6 +44,7 @@ pub(crate) fn markdown(record: &Record) -> String {
          second on the wall clock.",
     );
     memory(&mut out, record);
+    clusters(&mut out, record);
     floor(&mut out, record);
     bounds(&mut out, record);
     failures(&mut out, record);
@@ -144,13 +145,25 @@ fn rates(out: &mut String, record: &Record, measure: Measure, title: &str, note:
     }
 }
 
+type Percentile = fn(Latency) -> f64;
+
+const PERCENTILES: [(&str, Percentile); 3] = [
+    ("p50", |latency| latency.p50_microseconds),
+    ("p99", |latency| latency.p99_microseconds),
+    ("p99.9", |latency| latency.p999_microseconds),
+];
+
+fn has_latency(cell: &CellRecord) -> bool {
+    let mut programs = cell.programs.iter();
+    programs.any(|program| program.latency(|_| 0.0).is_some())
+}
+
 fn latencies(out: &mut String, record: &Record) {
-    let has_latency = |cell: &&CellRecord| {
-        cell.programs
-            .iter()
-            .any(|program| program.latency(|_| 0.0).is_some())
-    };
-    let cells: Vec<_> = record.cells.iter().filter(has_latency).collect();
+    let cells: Vec<_> = record
+        .cells
+        .iter()
+        .filter(|cell| cell.cell.nodes == 1 && has_latency(cell))
+        .collect();
     if cells.is_empty() {
         return;
     }
@@ -160,15 +173,9 @@ fn latencies(out: &mut String, record: &Record) {
     );
     line(out, "| cell | percentile | nats-server | natterjackd | × |");
     line(out, "| --- | --- | ---: | ---: | ---: |");
-    type Percentile = fn(Latency) -> f64;
-    let percentiles: [(&str, Percentile); 3] = [
-        ("p50", |latency| latency.p50_microseconds),
-        ("p99", |latency| latency.p99_microseconds),
-        ("p99.9", |latency| latency.p999_microseconds),
-    ];
     for cell in cells {
         let (theirs, ours) = both(cell);
-        for (name, percentile) in percentiles {
+        for (name, percentile) in PERCENTILES {
             let theirs = theirs.and_then(|record| record.latency(percentile));
             let ours = ours.and_then(|record| record.latency(percentile));
             let ratio = theirs
@@ -217,6 +224,159 @@ fn memory(out: &mut String, record: &Record) {
                 advantage(cell.advantage),
             ),
         );
+    }
+}
+
+fn clusters(out: &mut String, record: &Record) {
+    rates(
+        out,
+        record,
+        Measure::ClusterThroughput,
+        "Clusters",
+        "Messages in plus messages out at clients, per second of processor time of all servers together and per \
+         second on the wall clock. Clusters are of one program each.",
+    );
+    cluster_places(out, record);
+    cluster_latencies(out, record);
+    joining(out, record);
+}
+
+fn cluster_places(out: &mut String, record: &Record) {
+    let cells: Vec<_> = record.cells_by(Measure::ClusterThroughput).collect();
+    if cells.is_empty() {
+        return;
+    }
+    line(
+        out,
+        "\n### Server by server\n\nNanoseconds of processor time for each message in or out. In a mixed cluster \
+         natterjackd and nats-server take turns; the × there compares with a cluster of nats-servers.\n",
+    );
+    line(
+        out,
+        "| cell | server | nats-server | natterjackd | × | natterjackd among nats-servers | × |",
+    );
+    line(out, "| --- | --- | ---: | ---: | ---: | ---: | ---: |");
+    let cost = |cell: &CellRecord, program, node| cell.program(program)?.node_cost(node);
+    let show = |cost: f64| format!("{cost:.0}");
+    for cell in cells {
+        for node in 0..cell.cell.nodes {
+            let theirs = cost(cell, Program::NatsServer, node);
+            let ours = cost(cell, Program::Natterjackd, node);
+            let ratio = theirs
+                .zip(ours)
+                .map(|(theirs, ours)| theirs.median / ours.median);
+            let mixed = [Program::OursFirst, Program::TheirsFirst]
+                .into_iter()
+                .filter(|mix| mix.at(node) == Program::Natterjackd)
+                .find_map(|mix| cost(cell, mix, node));
+            let bold = |ratio: f64| format!("**{ratio:.2}**");
+            line(
+                out,
+                &format!(
+                    "| {} | {} | {} | {} | {} | {} | {} |",
+                    cell.cell.title,
+                    check::place(node),
+                    spread(theirs, show),
+                    spread(ours, show),
+                    shown(ratio.map(bold)),
+                    spread(mixed, show),
+                    shown(cell.advantage_among_theirs(node).map(bold)),
+                ),
+            );
+        }
+    }
+}
+
+/// Every kind of cluster, in the order of the columns.
+const CLUSTERS: [Program; 4] = [
+    Program::NatsServer,
+    Program::Natterjackd,
+    Program::OursFirst,
+    Program::TheirsFirst,
+];
+
+fn cluster_latencies(out: &mut String, record: &Record) {
+    let cells: Vec<_> = record
+        .cells_by(Measure::ClusterThroughput)
+        .filter(|cell| has_latency(cell))
+        .collect();
+    if cells.is_empty() {
+        return;
+    }
+    line(
+        out,
+        "\n### Time from request to reply\n\nMicroseconds. Mixed clusters by the program at A.\n",
+    );
+    line(
+        out,
+        "| cell | percentile | nats-server | natterjackd | × | natterjackd at A | nats-server at A |",
+    );
+    line(out, "| --- | --- | ---: | ---: | ---: | ---: | ---: |");
+    for cell in cells {
+        for (name, percentile) in PERCENTILES {
+            let [theirs, ours, ours_first, theirs_first] =
+                CLUSTERS.map(|program| cell.program(program)?.latency(percentile));
+            let ratio = theirs
+                .zip(ours)
+                .map(|(theirs, ours)| theirs.median / ours.median);
+            let show = |microseconds: f64| format!("{microseconds:.0}");
+            line(
+                out,
+                &format!(
+                    "| {} | {name} | {} | {} | {} | {} | {} |",
+                    cell.cell.title,
+                    spread(theirs, show),
+                    spread(ours, show),
+                    shown(ratio.map(|ratio| format!("**{ratio:.2}**"))),
+                    spread(ours_first, show),
+                    spread(theirs_first, show),
+                ),
+            );
+        }
+    }
+}
+
+fn joining(out: &mut String, record: &Record) {
+    type Figure = fn(Joining) -> f64;
+    type Show = fn(f64) -> String;
+    let figures: [(&str, Figure, Show); 4] = [
+        (
+            "milliseconds until all are routed to",
+            |joining| joining.seconds * 1e3,
+            |milliseconds| format!("{milliseconds:.0}"),
+        ),
+        (
+            "told each other meanwhile",
+            |joining| joining.bytes as f64,
+            bytes,
+        ),
+        (
+            "messages over A on time, meanwhile",
+            |joining| joining.throughput_share * 100.0,
+            |percent| format!("{percent:.0} %"),
+        ),
+        (
+            "longest time without any, in milliseconds",
+            |joining| joining.gap_milliseconds,
+            |milliseconds| format!("{milliseconds:.1}"),
+        ),
+    ];
+    for cell in record.cells_by(Measure::Joining) {
+        line(out, &format!("\n### {}\n", cell.cell.title));
+        line(
+            out,
+            "| | nats-server | natterjackd | natterjackd is A | nats-server is A |",
+        );
+        line(out, "| --- | ---: | ---: | ---: | ---: |");
+        for (name, figure, show) in figures {
+            let columns = CLUSTERS.map(|program| {
+                spread(
+                    cell.program(program).and_then(|it| it.joining(figure)),
+                    show,
+                )
+            });
+            line(out, &format!("| {name} | {} |", columns.join(" | ")));
+        }
     }
 }
 

@@ -223,34 +223,24 @@ fn run_cell(
     certificates: &Certificates,
     settle_milliseconds: u64,
 ) -> Result<()> {
-    let is_floor = record.cell.measure() == Measure::Floor;
-    let mut order: Vec<_> = programs
-        .iter()
-        .filter(|(program, _)| (*program == Program::Copy) == is_floor)
-        .collect();
+    let mut order = lineup(record.cell, programs);
     if !round.is_multiple_of(2) {
         order.reverse();
     }
-    for (program, executable) in order {
+    for program in order {
         // A load that failed once would fail again, after the same long wait.
         if record
             .failures
             .iter()
-            .any(|failure| failure.program == *program)
+            .any(|failure| failure.program == program)
         {
             continue;
         }
-        let outcome = run_once(
-            record,
-            *program,
-            executable,
-            certificates,
-            settle_milliseconds,
-        );
+        let outcome = run_once(record, program, programs, certificates, settle_milliseconds);
         match outcome {
             Ok(sample) => {
-                progress(record, round, *program, &sample)?;
-                record.add(*program, sample);
+                progress(record, round, program, &sample)?;
+                record.add(program, sample);
             }
             Err(error) => {
                 let text = format!(
@@ -260,30 +250,61 @@ fn run_cell(
                     round + 1
                 );
                 writeln!(std::io::stderr(), "{text}")?;
-                record.failures.push(Failure {
-                    program: *program,
-                    text,
-                });
+                record.failures.push(Failure { program, text });
             }
         }
     }
     Ok(())
 }
 
-/// A fresh server, a generator, one sample.
+/// What runs in a cell.
+fn lineup(cell: &Cell, programs: &[(Program, PathBuf)]) -> Vec<Program> {
+    let mut lineup: Vec<_> = (programs.iter().map(|(program, _)| *program))
+        .filter(|program| (*program == Program::Copy) == (cell.measure() == Measure::Floor))
+        .collect();
+    if cell.nodes > 1 && lineup.len() > 1 {
+        lineup.extend([Program::OursFirst, Program::TheirsFirst]);
+    }
+    lineup
+}
+
+/// Fresh servers, a generator, one sample.
 fn run_once(
     record: &CellRecord,
     program: Program,
-    executable: &Path,
+    programs: &[(Program, PathBuf)],
     certificates: &Certificates,
     settle_milliseconds: u64,
 ) -> Result<Sample> {
-    let server = Server::start(program, executable, record.cell.encryption, certificates)?;
-    let output = Command::new(env::current_exe()?)
-        .arg("generate")
-        .args(["--cell", record.cell.name])
-        .args(["--address", &server.address().to_string()])
-        .args(["--server-process", &server.process().to_string()])
+    let cell = record.cell;
+    let executable = |wanted: Program| {
+        let known = programs.iter().find(|(program, _)| *program == wanted);
+        let (_, path) = known.with_context(|| format!("no {}", wanted.name()))?;
+        Ok(path.clone())
+    };
+    let joins = cell.measure() == Measure::Joining;
+    let servers = if cell.nodes > 1 {
+        let nodes = if joins { cell.nodes - 1 } else { cell.nodes };
+        Server::start_cluster(program, executable, nodes)?
+    } else {
+        let flags = certificates.server_flags(cell.encryption);
+        let server = Server::start(program, &executable(program)?, flags, None)?;
+        vec![server]
+    };
+    let mut command = Command::new(env::current_exe()?);
+    command.args(["generate", "--cell", cell.name]);
+    for server in &servers {
+        command.args(["--address", &server.address().to_string()]);
+        command.args(["--server-process", &server.process().to_string()]);
+    }
+    if let Some(address) = servers.first().and_then(Server::route_address) {
+        command.args(["--route-address", &address.to_string()]);
+    }
+    if joins {
+        let joiner = executable(program.at(cell.nodes - 1))?;
+        command.arg("--joiner").arg(joiner);
+    }
+    let output = command
         .arg("--certificates")
         .arg(certificates.folder())
         .args(["--work", &record.work.to_string()])
@@ -293,7 +314,8 @@ fn run_once(
         .context("running the generator")?;
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        bail!("{message}; the server's log ends: {}", server.log());
+        let logs: Vec<_> = servers.iter().map(Server::log).collect();
+        bail!("{message}; the server's log ends: {}", logs.join(" || "));
     }
     serde_json::from_slice(&output.stdout).context("reading the sample")
 }
@@ -309,7 +331,7 @@ fn progress(record: &CellRecord, round: u32, program: Program, sample: &Sample) 
         sample.server_processor_seconds,
         sample.generator_processor_seconds,
     );
-    if operations > 0.0 && record.cell.measure() != Measure::Memory {
+    if operations > 0.0 && !matches!(record.cell.measure(), Measure::Memory | Measure::Joining) {
         let rate = report::rate(operations / sample.server_processor_seconds);
         line.push_str(&format!(", {rate} per processor second"));
     }
@@ -317,6 +339,14 @@ fn progress(record: &CellRecord, round: u32, program: Program, sample: &Sample) 
         line.push_str(&format!(
             ", p50 {:.0} p99 {:.0} µs",
             latency.p50_microseconds, latency.p99_microseconds
+        ));
+    }
+    if let Some(joining) = &sample.joining {
+        line.push_str(&format!(
+            ", joined in {:.0} ms, {:.1} MiB, {:.0} % of the messages meanwhile",
+            joining.seconds * 1e3,
+            joining.bytes as f64 / 1024.0 / 1024.0,
+            joining.throughput_share * 100.0,
         ));
     }
     if let Some(bytes) = sample.memory_bytes {

@@ -2,11 +2,12 @@
 //! when the run is over.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -14,17 +15,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::cells::Encryption;
-use crate::certificates::Certificates;
-
 /// What nats-server logs before the address once it accepts clients; natterjackd logs the same.
 pub(crate) const READY: &str = "Listening for client connections on ";
+/// The same for other servers.
+const READY_FOR_ROUTES: &str = "Listening for route connections on ";
 
 const READY_DEADLINE: Duration = Duration::from_secs(20);
 /// Last lines of a server's log that are kept for an error message.
 const LOG_LINES_MAX: usize = 2;
 
-/// Which program a server is.
+/// What is under load: a program, of which a cluster has several; or a cluster in which the two take turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Program {
@@ -32,6 +32,10 @@ pub(crate) enum Program {
     NatsServer,
     /// Ours.
     Natterjackd,
+    /// A cluster: ours, the reference, ours.
+    OursFirst,
+    /// A cluster: the reference, ours, the reference.
+    TheirsFirst,
     /// The copying process.
     Copy,
 }
@@ -42,9 +46,27 @@ impl Program {
         match self {
             Self::NatsServer => "nats-server",
             Self::Natterjackd => "natterjackd",
+            Self::OursFirst => "ours, theirs",
+            Self::TheirsFirst => "theirs, ours",
             Self::Copy => "copy",
         }
     }
+
+    /// Which program the server at that place of a cluster is.
+    pub(crate) fn at(self, node: usize) -> Self {
+        match (self, node.is_multiple_of(2)) {
+            (Self::OursFirst, true) | (Self::TheirsFirst, false) => Self::Natterjackd,
+            (Self::OursFirst, false) | (Self::TheirsFirst, true) => Self::NatsServer,
+            _ => self,
+        }
+    }
+}
+
+/// How a server belongs to a cluster.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Membership {
+    /// Where another member listens for it; nowhere for the first one.
+    pub(crate) seed: Option<SocketAddr>,
 }
 
 /// A running server; killed when dropped.
@@ -52,23 +74,30 @@ impl Program {
 pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
+    route_address: Option<SocketAddr>,
     log: Arc<Mutex<VecDeque<String>>>,
 }
 
 impl Server {
-    /// Starts a server and waits until it accepts clients.
+    /// Starts a server, with more flags, and waits until it accepts clients, and other servers if it is in a cluster.
     pub(crate) fn start(
         program: Program,
         executable: &Path,
-        encryption: Encryption,
-        certificates: &Certificates,
+        flags: Vec<OsString>,
+        membership: Option<Membership>,
     ) -> Result<Self> {
         let mut command = Command::new(executable);
         if program == Program::Copy {
             command.arg("copy");
         }
-        command.args(["-a", "127.0.0.1", "-p", "-1"]);
-        command.args(certificates.server_flags(encryption));
+        command.args(["-a", "127.0.0.1", "-p", "-1"]).args(flags);
+        if let Some(Membership { seed }) = membership {
+            command.args(["--cluster", "nats://127.0.0.1:-1"]);
+            command.args(["--cluster_name", "bench"]);
+            if let Some(seed) = seed {
+                command.args(["--routes", &format!("nats://{seed}")]);
+            }
+        }
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -76,48 +105,51 @@ impl Server {
         let child = command
             .spawn()
             .with_context(|| format!("starting {}", executable.display()))?;
-        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Self {
             child,
-            address: unknown,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            route_address: None,
             log: Arc::default(),
         };
-        let (found, address) = mpsc::channel();
-        let stderr = server
-            .child
-            .stderr
-            .take()
-            .context("the server's log is not piped")?;
-        let log = Arc::clone(&server.log);
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if let Some((_, address)) = line.split_once(READY) {
-                    // Nobody waits any more after the first such line.
-                    let _ = found.send(address.trim().to_owned());
-                }
-                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-                log.push_back(line);
-                if log.len() > LOG_LINES_MAX {
-                    log.pop_front();
-                }
-            }
-        });
-        let address = address.recv_timeout(READY_DEADLINE).with_context(|| {
-            format!(
-                "{} did not say that it listens; its log ends: {}",
-                program.name(),
-                server.log()
-            )
-        })?;
-        server.address = address
-            .parse()
-            .with_context(|| format!("no address: {address}"))?;
+        let stderr = server.child.stderr.take();
+        let stderr = stderr.context("the server's log is not piped")?;
+        let found = follow(stderr, Arc::clone(&server.log));
+        server.address = server.find(program, &found.clients)?;
+        if membership.is_some() {
+            server.route_address = Some(server.find(program, &found.routes)?);
+        }
         Ok(server)
+    }
+
+    /// Starts the servers of a cluster that are to be there from the beginning.
+    pub(crate) fn start_cluster(
+        program: Program,
+        executable: impl Fn(Program) -> Result<PathBuf>,
+        nodes: usize,
+    ) -> Result<Vec<Self>> {
+        let mut servers: Vec<Self> = Vec::new();
+        for node in 0..nodes {
+            let program = program.at(node);
+            let seed = servers.first().and_then(Self::route_address);
+            let membership = Some(Membership { seed });
+            servers.push(Self::start(
+                program,
+                &executable(program)?,
+                Vec::new(),
+                membership,
+            )?);
+        }
+        Ok(servers)
     }
 
     /// Where it accepts clients.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it accepts other servers.
+    pub(crate) fn route_address(&self) -> Option<SocketAddr> {
+        self.route_address
     }
 
     /// Its process.
@@ -133,6 +165,19 @@ impl Server {
             .collect::<Vec<_>>()
             .join(" | ")
     }
+
+    fn find(&self, program: Program, found: &Receiver<String>) -> Result<SocketAddr> {
+        let address = found.recv_timeout(READY_DEADLINE).with_context(|| {
+            format!(
+                "{} did not say that it listens; its log ends: {}",
+                program.name(),
+                self.log()
+            )
+        })?;
+        address
+            .parse()
+            .with_context(|| format!("no address: {address}"))
+    }
 }
 
 impl Drop for Server {
@@ -143,6 +188,35 @@ impl Drop for Server {
     }
 }
 
+/// Addresses that a log names.
+struct Found {
+    clients: Receiver<String>,
+    routes: Receiver<String>,
+}
+
+fn follow(stderr: ChildStderr, log: Arc<Mutex<VecDeque<String>>>) -> Found {
+    let (found_clients, clients) = mpsc::channel();
+    let (found_routes, routes) = mpsc::channel();
+    let tell = |line: &str, start: &str, found: &Sender<String>| {
+        if let Some((_, address)) = line.split_once(start) {
+            // Nobody waits any more after the first such line.
+            let _ = found.send(address.trim().to_owned());
+        }
+    };
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            tell(&line, READY, &found_clients);
+            tell(&line, READY_FOR_ROUTES, &found_routes);
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.push_back(line);
+            if log.len() > LOG_LINES_MAX {
+                log.pop_front();
+            }
+        }
+    });
+    Found { clients, routes }
+}
+
 /// What an executable answers to `--version`.
 pub(crate) fn version(executable: &PathBuf) -> Result<String> {
     let output = Command::new(executable)
@@ -150,4 +224,18 @@ pub(crate) fn version(executable: &PathBuf) -> Result<String> {
         .output()
         .with_context(|| format!("running {}", executable.display()))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Program;
+
+    #[test]
+    fn programs_take_turns_in_a_mixed_cluster() {
+        let members = |program: Program| [0, 1, 2].map(|node| program.at(node));
+        let (ours, theirs) = (Program::Natterjackd, Program::NatsServer);
+        assert_eq!(members(Program::OursFirst), [ours, theirs, ours]);
+        assert_eq!(members(Program::TheirsFirst), [theirs, ours, theirs]);
+        assert_eq!(members(ours), [ours; 3]);
+    }
 }

@@ -37,7 +37,7 @@ pub(super) fn run_rate(work: u64, target: &Target) -> Result<Sample> {
 /// Opens `work` connections and leaves them alone.
 pub(super) fn run_idle(work: u64, target: &Target) -> Result<Sample> {
     clock::pause(target.settle);
-    let before_bytes = process::resident_bytes(target.process)?;
+    let before_bytes = process::resident_bytes(target.first().process)?;
     let spent = Spent::now(target)?;
     let start = clock::now();
     let mut streams = Vec::new();
@@ -47,7 +47,7 @@ pub(super) fn run_idle(work: u64, target: &Target) -> Result<Sample> {
     }
     let wall = clock::now() - start;
     answer_pings(&mut streams, target.settle)?;
-    let after_bytes = process::resident_bytes(target.process)?;
+    let after_bytes = process::resident_bytes(target.first().process)?;
     let mut sample = spent.sample(target, work, wall)?;
     sample.memory_bytes = Some((after_bytes as f64 - before_bytes as f64) / work as f64);
     Ok(sample)
@@ -58,7 +58,7 @@ pub(super) fn run_nobody(target: &Target) -> Result<Sample> {
     let spent = Spent::now(target)?;
     clock::pause(target.settle);
     let mut sample = spent.sample(target, 0, target.settle)?;
-    sample.memory_bytes = Some(process::resident_bytes(target.process)? as f64);
+    sample.memory_bytes = Some(process::resident_bytes(target.first().process)? as f64);
     Ok(sample)
 }
 
@@ -82,10 +82,10 @@ fn open_and_close(connections: u64, target: &Target) -> Result<u64> {
 
 /// Waits until the server spends nothing for a moment.
 fn wait_until_quiet(target: &Target) -> Result<()> {
-    let mut before = process::processor_time(target.process)?;
+    let mut before = process::processor_time(target.first().process)?;
     for _ in 0..QUIET_STEPS_MAX {
         clock::pause(QUIET_STEP);
-        let now = process::processor_time(target.process)?;
+        let now = process::processor_time(target.first().process)?;
         if now.saturating_sub(before) < QUIET_STEP / 50 {
             return Ok(());
         }

@@ -10,6 +10,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
 use super::frames::Frames;
+use super::interest;
 use super::peer::{self, PATIENCE, Stream};
 use super::window::Window;
 use super::{Sample, Spent, Target};
@@ -38,6 +39,8 @@ pub(super) fn run(flow: Flow, work: u64, target: &Target) -> Result<Sample> {
     let spent = Spent::now(target)?;
     let wall = traffic.transfer(work)?;
     let sample = spent.sample(target, work + work * traffic.deliveries_per_message, wall)?;
+    // Whatever is still on its way between servers has arrived before what follows it.
+    interest::settle(target)?;
     traffic.verify(warm_up + work)?;
     Ok(sample)
 }
@@ -45,8 +48,8 @@ pub(super) fn run(flow: Flow, work: u64, target: &Target) -> Result<Sample> {
 /// Sends the same frames through the copying process: what goes in comes out, greeting and all.
 pub(super) fn run_copy(payload_bytes: usize, work: u64, target: &Target) -> Result<Sample> {
     // The copying process sends what its second connection sends to its first.
-    let receiver = Stream::Clear(peer::connect_raw(target.address)?);
-    let publisher = Stream::Clear(peer::connect_raw(target.address)?);
+    let receiver = Stream::Clear(peer::connect_raw(target.first().address)?);
+    let publisher = Stream::Clear(peer::connect_raw(target.first().address)?);
     let mut frames = Frames::new(Subjects::One, payload_bytes, WRITE_BYTES_MAX);
     frames.delivered_bytes = frames.frame_bytes;
     let mut traffic = Traffic {
@@ -54,7 +57,7 @@ pub(super) fn run_copy(payload_bytes: usize, work: u64, target: &Target) -> Resu
         receivers: vec![receiver],
         deliveries_per_message: 1,
         batch_frames: batch_frames(&frames, 1, AHEAD_BYTES_MIN),
-        frames,
+        frames: vec![frames],
         window: Window::new(AHEAD_BYTES_MIN),
     };
     traffic.transfer(work / WARM_UP_DIVISOR)?;
@@ -68,7 +71,8 @@ struct Traffic {
     receivers: Vec<Stream>,
     /// How many receivers get each message.
     deliveries_per_message: u64,
-    frames: Frames,
+    /// Of each publisher and each receiver in turn; all of one shape.
+    frames: Vec<Frames>,
     /// Frames in one write.
     batch_frames: usize,
     window: Window,
@@ -76,18 +80,26 @@ struct Traffic {
 
 impl Traffic {
     fn connect(flow: Flow, target: &Target) -> Result<Self> {
-        let frames = Frames::new(flow.subjects, flow.payload_bytes, WRITE_BYTES_MAX);
+        let frames = Frames::of_publishers(
+            flow.publishers,
+            flow.subjects,
+            flow.payload_bytes,
+            WRITE_BYTES_MAX,
+        );
         let mut receivers = Vec::new();
-        for _ in 0..flow.receivers {
-            let mut receiver = peer::connect(target)?;
-            subscribe(&mut receiver, &frames, flow.is_queue_group)?;
+        for number in 0..flow.receivers as usize {
+            let mut receiver = peer::connect_at(target, target.of_receiver(number))?;
+            let frames = &frames[number % frames.len()];
+            subscribe(&mut receiver, frames, flow.is_queue_group)?;
             receivers.push(receiver);
         }
+        interest::settle(target)?;
         let mut publishers = Vec::new();
         for _ in 0..flow.publishers {
             publishers.push(peer::connect(target)?);
         }
-        let deliveries_per_message = if flow.is_queue_group {
+        let is_one_each = flow.subjects == Subjects::OneEach;
+        let deliveries_per_message = if flow.is_queue_group || is_one_each {
             1
         } else {
             u64::from(flow.receivers)
@@ -98,7 +110,7 @@ impl Traffic {
             publishers,
             receivers,
             deliveries_per_message,
-            batch_frames: batch_frames(&frames, deliveries_per_message, ahead_bytes_max),
+            batch_frames: batch_frames(&frames[0], deliveries_per_message, ahead_bytes_max),
             frames,
             window: Window::new(ahead_bytes_max),
         })
@@ -124,25 +136,27 @@ impl Traffic {
         let delivered_bytes = share
             * publishers.len() as u64
             * *deliveries_per_message
-            * frames.delivered_bytes as u64;
-        let batch = Batch {
-            frames,
+            * frames[0].delivered_bytes as u64;
+        let frames = &*frames;
+        let batch_of = |publisher: usize| Batch {
+            frames: &frames[publisher % frames.len()],
             frames_max: *batch_frames,
-            delivered_bytes_per_frame: *deliveries_per_message * frames.delivered_bytes as u64,
+            delivered_bytes_per_frame: *deliveries_per_message * frames[0].delivered_bytes as u64,
         };
         let is_received_by_nobody = receivers.is_empty();
         let start = clock::now();
         let end = thread::scope(|scope| {
-            let (batch, window) = (&batch, &*window);
+            let window = &*window;
             let spawned: Vec<_> = publishers
                 .iter_mut()
                 .enumerate()
                 .map(|(index, stream)| {
                     // Publishers start at different places of the ring, so that they do not send the
                     // same subjects in step.
-                    let position = index * frames.count() / 2;
+                    let batch = batch_of(index);
+                    let position = index * batch.frames.count() / 2 % batch.frames.count();
                     scope.spawn(move || {
-                        publish(stream, batch, share, position, window)?;
+                        publish(stream, &batch, share, position, window)?;
                         if is_received_by_nobody {
                             peer::round_trip(stream, &mut [0; 64])?;
                         }
@@ -177,7 +191,7 @@ impl Traffic {
             peer::round_trip(publisher, &mut buffer).context("after publishing")?;
         }
         let expected_bytes =
-            messages * self.deliveries_per_message * self.frames.delivered_bytes as u64;
+            messages * self.deliveries_per_message * self.frames[0].delivered_bytes as u64;
         let mut late_bytes = 0;
         for receiver in &mut self.receivers {
             late_bytes += peer::round_trip(receiver, &mut buffer).context("after receiving")?;
@@ -323,6 +337,7 @@ mod tests {
 
     use super::{Sample, Target, run};
     use crate::cells::{Flow, Subjects};
+    use crate::generator::Node;
 
     const PUBLISHED: &[u8] = b"PUB bench.one 16\r\nxxxxxxxxxxxxxxxx\r\n";
     const DELIVERED: &[u8] = b"MSG bench.one 1 16\r\nxxxxxxxxxxxxxxxx\r\n";
@@ -341,9 +356,11 @@ mod tests {
             payload_bytes: 16,
         };
         let target = Target {
-            address,
+            nodes: vec![Node {
+                address,
+                process: std::process::id(),
+            }],
             tls: None,
-            process: std::process::id(),
             settle: Duration::ZERO,
         };
         let outcome = run(flow, 100, &target);

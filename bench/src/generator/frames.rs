@@ -23,13 +23,33 @@ pub(super) struct Frames {
 }
 
 impl Frames {
+    /// Frames for each of the publishers: the same for all, unless each has a subject of its own.
+    pub(super) fn of_publishers(
+        publishers: u32,
+        subjects: Subjects,
+        payload_bytes: usize,
+        batch_bytes: usize,
+    ) -> Vec<Self> {
+        if subjects != Subjects::OneEach {
+            return vec![Self::new(subjects, payload_bytes, batch_bytes)];
+        }
+        let payload = vec![b'x'; payload_bytes];
+        let count = batch_bytes.div_ceil(payload_bytes.max(1));
+        (0..publishers)
+            .map(|number| {
+                let subject = (format!("bench.own.{number:03}"), "1".to_owned());
+                Self::build(vec![subject.clone()], count, &payload, || subject.clone())
+            })
+            .collect()
+    }
+
     /// Frames for a set of subjects. One literal subject still gets many frames, `batch_bytes` of them
     /// at least, so that one write can carry them.
     pub(super) fn new(subjects: Subjects, payload_bytes: usize, batch_bytes: usize) -> Self {
         let payload = vec![b'x'; payload_bytes];
         let mut random = fastrand::Rng::with_seed(SEED);
         match subjects {
-            Subjects::One => {
+            Subjects::One | Subjects::OneEach => {
                 let count = batch_bytes.div_ceil(payload_bytes).max(1);
                 let subscriptions = vec![("bench.one".to_owned(), "1".to_owned())];
                 Self::build(subscriptions, count, &payload, || {

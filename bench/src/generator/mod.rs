@@ -8,6 +8,8 @@ mod connections;
 mod encrypted;
 mod flow;
 mod frames;
+mod interest;
+mod joining;
 mod peer;
 mod requests;
 mod window;
@@ -17,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 
@@ -25,17 +27,39 @@ use crate::arguments::Generate;
 use crate::cells::{Cell, Load};
 use crate::{clock, process};
 
-/// The server under load.
+/// The server under load, or the servers of a cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
+    /// One at least.
+    pub(crate) nodes: Vec<Node>,
     /// How to encrypt connections to it; in clear text without.
     pub(crate) tls: Option<Arc<ClientConfig>>,
-    /// Its process.
-    pub(crate) process: u32,
     /// How long to leave it alone before reading its memory.
     pub(crate) settle: Duration,
+}
+
+/// One server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Node {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Its process.
+    pub(crate) process: u32,
+}
+
+impl Target {
+    /// The first server, at which publishers and requesters are.
+    fn first(&self) -> Node {
+        self.nodes[0]
+    }
+
+    /// The server at which a receiver or responder is.
+    fn of_receiver(&self, number: usize) -> Node {
+        match self.nodes.len() {
+            2 => self.nodes[1],
+            count => self.nodes[number % count],
+        }
+    }
 }
 
 /// What one run measured.
@@ -47,6 +71,9 @@ pub(crate) struct Sample {
     pub(crate) wall_seconds: f64,
     /// Processor time the server spent on it.
     pub(crate) server_processor_seconds: f64,
+    /// The same for each server of a cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) node_processor_seconds: Vec<f64>,
     /// Processor time the generator spent on it; when it nears the wall time of a core, wall figures
     /// measure the generator.
     pub(crate) generator_processor_seconds: f64,
@@ -58,6 +85,22 @@ pub(crate) struct Sample {
     /// Server memory: in all for an idle server, for each connection for idle connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory_bytes: Option<f64>,
+    /// What happened when a server joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) joining: Option<Joining>,
+}
+
+/// A server joined another one that holds many subscriptions, while messages flowed over the latter.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Joining {
+    /// From its first connection until it routed to all subscriptions.
+    pub(crate) seconds: f64,
+    /// What both told each other in that time.
+    pub(crate) bytes: u64,
+    /// Messages that arrived meanwhile, against those that should have. What comes late is not counted.
+    pub(crate) throughput_share: f64,
+    /// The longest time without any.
+    pub(crate) gap_milliseconds: f64,
 }
 
 /// Percentiles of the time from request to reply, in microseconds.
@@ -75,11 +118,13 @@ pub(crate) struct Latency {
 pub(crate) fn main(generate: &Generate) -> Result<()> {
     let cell = Cell::named(&generate.cell).context("no such cell")?;
     let target = Target {
-        address: generate.address,
+        nodes: std::iter::zip(&generate.address, &generate.server_process)
+            .map(|(&address, &process)| Node { address, process })
+            .collect(),
         tls: encrypted::config(cell.encryption, &generate.certificates)?,
-        process: generate.server_process,
         settle: Duration::from_millis(generate.settle_milliseconds),
     };
+    ensure!(!target.nodes.is_empty(), "no server to load");
     let sample = match cell.load {
         Load::Flow(flow) => flow::run(flow, generate.work, &target)?,
         Load::Copy { payload_bytes } => flow::run_copy(payload_bytes, generate.work, &target)?,
@@ -87,6 +132,14 @@ pub(crate) fn main(generate: &Generate) -> Result<()> {
         Load::ConnectRate => connections::run_rate(generate.work, &target)?,
         Load::IdleConnections => connections::run_idle(generate.work, &target)?,
         Load::IdleServer => connections::run_nobody(&target)?,
+        Load::Joining {
+            messages_per_second,
+        } => {
+            let seed = generate.route_address.context("no server to join")?;
+            let executable = generate.joiner.as_deref().context("no server joins")?;
+            let joiner = joining::Joiner { executable, seed };
+            joining::run(messages_per_second, generate.work, &target, &joiner)?
+        }
     };
     let line = serde_json::to_string(&sample)?;
     writeln!(std::io::stdout(), "{line}").context("reporting the sample")
@@ -94,7 +147,7 @@ pub(crate) fn main(generate: &Generate) -> Result<()> {
 
 /// Processor time of the server, of this process and of the whole machine at one moment.
 struct Spent {
-    server: Duration,
+    servers: Vec<Duration>,
     generator: Duration,
     machine: Duration,
 }
@@ -108,7 +161,9 @@ impl Spent {
     fn now(target: &Target) -> Result<Self> {
         clock::pause(BOOKING);
         Ok(Self {
-            server: process::processor_time(target.process)?,
+            servers: (target.nodes.iter())
+                .map(|node| process::processor_time(node.process))
+                .collect::<Result<_>>()?,
             generator: process::processor_time(std::process::id())?,
             machine: process::machine_time()?,
         })
@@ -117,7 +172,10 @@ impl Spent {
     /// The sample for what happened since.
     fn sample(&self, target: &Target, operations: u64, wall: Duration) -> Result<Sample> {
         let now = Self::now(target)?;
-        let server = now.server.saturating_sub(self.server);
+        let servers: Vec<_> = std::iter::zip(&now.servers, &self.servers)
+            .map(|(now, before)| now.saturating_sub(*before))
+            .collect();
+        let server: Duration = servers.iter().sum();
         let generator = now.generator.saturating_sub(self.generator);
         let other = now
             .machine
@@ -126,10 +184,16 @@ impl Spent {
             operations,
             wall_seconds: wall.as_secs_f64(),
             server_processor_seconds: server.as_secs_f64(),
+            node_processor_seconds: if servers.len() > 1 {
+                servers.iter().map(Duration::as_secs_f64).collect()
+            } else {
+                Vec::new()
+            },
             generator_processor_seconds: generator.as_secs_f64(),
             other_processor_seconds: other.as_secs_f64(),
             latency: None,
             memory_bytes: None,
+            joining: None,
         })
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::Target;
 use super::encrypted::Encrypted;
+use super::{Node, Target};
 
 /// Nothing in a benchmark legitimately takes longer than this without a byte moving.
 pub(super) const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 15 });
@@ -37,6 +37,16 @@ pub(super) fn connect_raw(address: SocketAddr) -> Result<TcpStream> {
 pub(super) enum Stream {
     Clear(TcpStream),
     Encrypted(Box<Encrypted>),
+}
+
+impl Stream {
+    /// From now on reading fails after that long without a byte.
+    pub(super) fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Self::Clear(stream) => stream.set_read_timeout(Some(timeout)),
+            Self::Encrypted(stream) => stream.socket().set_read_timeout(Some(timeout)),
+        }
+    }
 }
 
 impl Read for Stream {
@@ -70,9 +80,14 @@ impl AsFd for Stream {
     }
 }
 
-/// A connection the server has accepted: INFO read, encrypted if the target is, CONNECT and PING sent, PONG read.
+/// A connection that the first server has accepted.
 pub(super) fn connect(target: &Target) -> Result<Stream> {
-    let mut stream = connect_raw(target.address)?;
+    connect_at(target, target.first())
+}
+
+/// A connection a server has accepted: INFO read, encrypted if the target is, CONNECT and PING sent, PONG read.
+pub(super) fn connect_at(target: &Target, node: Node) -> Result<Stream> {
+    let mut stream = connect_raw(node.address)?;
     let mut buffer = [0_u8; 4096];
     let mut filled = 0;
     // INFO is one line; it is read whole so that the PONG below cannot be mistaken for part of it.

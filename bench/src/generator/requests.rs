@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
+use super::interest;
 use super::peer::{self, FrameReader, Stream};
 use super::{Latency, Sample, Spent, Target};
 use crate::clock;
@@ -29,9 +30,10 @@ const WARM_UP_DIVISOR: u64 = 10;
 /// Makes `work` requests, `in_flight` at a time.
 pub(super) fn run(in_flight: u32, work: u64, target: &Target) -> Result<Sample> {
     let warm_up = (work / WARM_UP_DIVISOR).max(1);
-    let mut responder = peer::connect(target)?;
+    let mut responder = peer::connect_at(target, target.of_receiver(0))?;
     subscribe(&mut responder, SUBJECT, REQUEST_SID)?;
     let mut requester = Requester::connect(in_flight, warm_up + work, target)?;
+    interest::settle(target)?;
     thread::scope(|scope| {
         let responding = scope.spawn(|| respond(&mut responder, warm_up + work));
         requester.make(warm_up)?;
