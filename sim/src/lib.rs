@@ -15,6 +15,8 @@
 //! clients do), `ledger` (what must hold).
 #![forbid(unsafe_code)]
 
+pub mod cluster;
+
 mod scenario;
 mod simulation;
 

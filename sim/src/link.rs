@@ -1,9 +1,7 @@
 //! What lies between a client and the server: bytes under way in both directions, and how many more fit.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::Wake;
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
@@ -11,35 +9,12 @@ use fastrand::Rng;
 use natterjack_engine::Transport;
 use parking_lot::Mutex;
 
+use crate::task::TaskFlag;
 use crate::trace::Event;
 use crate::world::World;
 
 /// Bytes one direction holds, as a socket's buffers would.
 pub(crate) const LINK_BYTES_MAX: usize = 256 * 1024;
-
-/// Whether a connection's task has a reason to run.
-#[derive(Default)]
-pub(crate) struct TaskFlag(AtomicBool);
-
-impl TaskFlag {
-    pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn clear(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Wake for TaskFlag {
-    fn wake(self: Arc<Self>) {
-        self.set();
-    }
-}
 
 pub(crate) struct Link {
     pub(crate) connection: usize,

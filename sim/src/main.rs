@@ -1,6 +1,6 @@
-//! Plays many seeds, or one: `cargo run -p sim --release -- [--seeds N] [--seed S] [--all]`. The first seed that
-//! fails ends it, with the last events and how to run it again; with `--all`, every seed is played and those that
-//! fail are listed, a line each.
+//! Plays many seeds, or one: `cargo run -p sim --release -- [--cluster] [--seeds N] [--seed S] [--all]`. The first seed
+//! that fails ends it, with the last events and how to run it again; with `--all`, every seed is played and those that
+//! fail are listed, a line each. With `--cluster` the game is that of several servers.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
@@ -8,36 +8,68 @@
     reason = "a program for people and scripts, talking on its standard streams"
 )]
 
+use std::fmt::Debug;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use sim::{Report, Scenario, run};
+use sim::{Failure, Report, Scenario, cluster, run};
 
-const USAGE: &str = "usage: sim [--seeds N] [--seed S] [--all]\n\
-    N seeds (1000) from S (0) on; S alone without N; --all goes on after a failure";
+const USAGE: &str = "usage: sim [--cluster] [--seeds N] [--seed S] [--all]\n\
+    N seeds (1000) from S (0) on; S alone without N; --all goes on after a failure;\n\
+    --cluster plays several servers instead of one";
 const SEEDS_DEFAULT: u64 = 1000;
 
 fn main() -> ExitCode {
-    let Some(Arguments { first, count, all }) = arguments() else {
+    let Some(arguments) = arguments() else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let mut totals = Totals::default();
+    if arguments.is_cluster {
+        let mut totals = ClusterTotals::default();
+        play(&arguments, &mut totals, |seed, totals| {
+            let scenario = cluster::Scenario::of_seed(seed);
+            let report = cluster::run(seed, &scenario);
+            totals.add(&report);
+            let text = format!("{scenario:#?}\n{report}");
+            (report.to_string(), text, report.failure)
+        })
+    } else {
+        let mut totals = Totals::default();
+        play(&arguments, &mut totals, |seed, totals| {
+            let scenario = Scenario::of_seed(seed);
+            let report = run(seed, &scenario);
+            totals.add(&report);
+            let text = format!("{scenario:#?}\n{report}");
+            (report.to_string(), text, report.failure)
+        })
+    }
+}
+
+/// Plays all seeds that are asked for. `game` returns its report, the same with its scenario, and what went wrong.
+fn play<T: Debug>(
+    arguments: &Arguments,
+    totals: &mut T,
+    game: impl Fn(u64, &mut T) -> (String, String, Option<Failure>),
+) -> ExitCode {
+    let &Arguments {
+        first, count, all, ..
+    } = arguments;
     let mut failures = 0;
     for seed in (0..count).map(|index| first.wrapping_add(index)) {
-        let scenario = Scenario::of_seed(seed);
-        let report = run(seed, &scenario);
-        if let Some(failure) = &report.failure {
+        let (report, in_full, failure) = game(seed, totals);
+        if count == 1 {
+            println!("{in_full}");
+        }
+        if let Some(failure) = failure {
             failures += 1;
             if !all {
-                eprintln!("{report}");
+                if count > 1 {
+                    eprintln!("{report}");
+                }
                 return ExitCode::FAILURE;
             }
             println!("seed {seed}: {}: {}", failure.property, failure.details);
         }
-        if count == 1 {
-            println!("{scenario:#?}\n{report}");
-        }
-        totals.add(&report);
     }
     println!("{count} seeds from {first}: {failures} failed; {totals:?}");
     ExitCode::from(u8::from(failures > 0))
@@ -47,10 +79,11 @@ struct Arguments {
     first: u64,
     count: u64,
     all: bool,
+    is_cluster: bool,
 }
 
 fn arguments() -> Option<Arguments> {
-    let (mut seed, mut seeds, mut all) = (None, None, false);
+    let (mut seed, mut seeds, mut all, mut is_cluster) = (None, None, false, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let place = match argument.as_str() {
@@ -58,6 +91,10 @@ fn arguments() -> Option<Arguments> {
             "--seeds" => &mut seeds,
             "--all" => {
                 all = true;
+                continue;
+            }
+            "--cluster" => {
+                is_cluster = true;
                 continue;
             }
             _ => return None,
@@ -69,6 +106,7 @@ fn arguments() -> Option<Arguments> {
         first: seed.unwrap_or(0),
         count,
         all,
+        is_cluster,
     })
 }
 
@@ -93,5 +131,43 @@ impl Totals {
         self.slow_consumers += report.slow_consumers;
         self.stalls += report.stalls;
         self.interleavings += report.interleavings;
+    }
+}
+
+/// What all games of clusters came to.
+#[derive(Debug, Default)]
+struct ClusterTotals {
+    steps: u64,
+    publications: u64,
+    deliveries: u64,
+    confirmed: u64,
+    answers: u64,
+    routes: u64,
+    duplicates: u64,
+    stale: u64,
+    slow: u64,
+    breaks: u64,
+    partings: u64,
+    deaths: u64,
+    interleavings: u64,
+    healed_in: Duration,
+}
+
+impl ClusterTotals {
+    fn add(&mut self, report: &cluster::Report) {
+        self.steps += report.steps;
+        self.publications += report.publications;
+        self.deliveries += report.deliveries;
+        self.confirmed += report.confirmed;
+        self.answers += report.answers;
+        self.routes += report.routes;
+        self.duplicates += report.duplicates;
+        self.stale += report.stale;
+        self.slow += report.slow;
+        self.breaks += report.breaks;
+        self.partings += report.partings;
+        self.deaths += report.deaths;
+        self.interleavings += report.interleavings;
+        self.healed_in = self.healed_in.max(report.healed_in);
     }
 }

@@ -1,6 +1,7 @@
 //! What happened, as a hash of everything and the last events in full.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -94,14 +95,23 @@ impl Event {
     }
 }
 
-#[derive(Default)]
-pub(crate) struct Trace {
+/// Events of one kind of game.
+pub(crate) struct Trace<E> {
     hasher: DefaultHasher,
-    last: VecDeque<(Duration, Event)>,
+    last: VecDeque<(Duration, E)>,
 }
 
-impl Trace {
-    pub(crate) fn note(&mut self, time: Duration, event: Event) {
+impl<E> Default for Trace<E> {
+    fn default() -> Self {
+        Self {
+            hasher: DefaultHasher::new(),
+            last: VecDeque::new(),
+        }
+    }
+}
+
+impl<E: Hash + fmt::Debug> Trace<E> {
+    pub(crate) fn note(&mut self, time: Duration, event: E) {
         (time, &event).hash(&mut self.hasher);
         if self.last.len() == KEPT {
             self.last.pop_front();

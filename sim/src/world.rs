@@ -1,5 +1,6 @@
 //! The clock, the workers, and which connection's task runs when: what a runtime and its threads are to a server.
 
+use std::io::IoSliceMut;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::ledger::Violation;
 use crate::link::{LINK_BYTES_MAX, Link};
 use crate::scenario::Scenario;
-use crate::task::{Task, Turn};
+use crate::task::{Shell, Task, TaskFlag, Turn, read_max};
 use crate::trace::{Event, Trace};
 
 /// Tasks that run at one time besides the first: each has stopped the one before in the middle of a write.
@@ -59,7 +60,7 @@ pub(crate) struct World {
     is_healed: Mutex<bool>,
     /// Held while the server is given a configuration; the number of the last.
     generation: Mutex<u64>,
-    trace: Mutex<Trace>,
+    trace: Mutex<Trace<Event>>,
     violation: Mutex<Option<Violation>>,
 }
 
@@ -271,7 +272,11 @@ impl World {
             depth: self.depth.load(Ordering::Relaxed),
         });
         let Some(running) = &mut *task else { return };
-        if running.turn(self, connection) == Turn::Ended {
+        let turning = Turning {
+            world: self,
+            connection,
+        };
+        if running.turn(&turning) == Turn::Ended {
             *task = None;
             *connection.timer.lock() = None;
             connection.link.shut();
@@ -521,6 +526,72 @@ impl World {
                 format!("connection {id}: {reason:?}"),
             );
         }
+    }
+}
+
+/// A connection's task as it runs.
+struct Turning<'a> {
+    world: &'a World,
+    connection: &'a Connection,
+}
+
+impl Shell for Turning<'_> {
+    fn now(&self) -> Instant {
+        self.world.now()
+    }
+
+    fn flag(&self) -> &Arc<TaskFlag> {
+        &self.connection.link.task
+    }
+
+    fn set_timer(&self, timer: Instant) {
+        *self.connection.timer.lock() = Some(timer);
+    }
+
+    fn with_worker(&self, use_it: &mut dyn FnMut(usize, &mut Worker)) {
+        let (index, mut worker) = self.world.worker();
+        use_it(index, &mut worker);
+    }
+
+    fn read_max(&self) -> usize {
+        self.world.chance(read_max)
+    }
+
+    fn poll_readable(&self) -> bool {
+        self.connection.link.poll_readable()
+    }
+
+    fn poll_writable(&self) -> bool {
+        self.connection.link.poll_writable()
+    }
+
+    fn read(&self, slices: &mut [IoSliceMut<'_>], max: usize) -> usize {
+        self.connection.link.read(slices, max)
+    }
+
+    fn compress(&self, _waiting_bytes: usize, _unread: &[u8]) {
+        self.world
+            .fail("clients' connections are not compressed", String::new());
+    }
+
+    fn has_stalled(&self) {
+        let connection = self.connection.id;
+        self.world.note(Event::Stalled { connection });
+    }
+
+    fn has_read(&self, bytes: usize, worker: usize) {
+        self.world.note(Event::Read {
+            connection: self.connection.id,
+            bytes,
+            worker,
+        });
+    }
+
+    fn is_ending(&self, reason: CloseReason) {
+        let connection = self.connection;
+        self.world.note(Event::ending(connection.id, reason));
+        self.world.check_reason(connection, reason);
+        *connection.reason.lock() = Some(reason);
     }
 }
 

@@ -1,0 +1,169 @@
+//! What differs from game to game besides chance.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use natterjack_engine::{ClusterLimits, ClusterLogin, ClusterSettings, Compression, Seed};
+
+use crate::scenario::Payloads;
+
+/// Port of the first server; the others follow.
+pub(crate) const FIRST_PORT: u16 = 6000;
+
+/// Accounts that clients belong to.
+pub(crate) const ACCOUNTS: [&str; 3] = ["A", "B", "C"];
+
+/// What happens to the network and the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faults {
+    /// Nothing: every message must arrive.
+    None,
+    /// Connections break, freeze, go silent.
+    Links,
+    /// And whole sets of servers cannot reach each other.
+    Partitions,
+    /// And servers die and come back.
+    Deaths,
+}
+
+/// The frame of a game.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What happens.
+    pub faults: Faults,
+    /// What each server is configured with.
+    pub nodes: Vec<ClusterSettings>,
+    /// Clients at one time, of all servers.
+    pub clients: usize,
+    /// Accounts that clients belong to.
+    pub accounts: usize,
+    /// Workers of each server.
+    pub workers: usize,
+    /// Rounds: something of everything, then calm, then what must hold is asked for.
+    pub rounds: u32,
+    /// Things that happen in a round.
+    pub steps: u64,
+    /// Sizes of payloads.
+    pub payloads: Payloads,
+    /// Time between two events of one client or link, about.
+    pub pace: Duration,
+    /// How often, of 100 writes, other tasks run meanwhile.
+    pub interleaved_percent: u8,
+    /// Whether clients die and come back.
+    pub mortal: bool,
+}
+
+impl Scenario {
+    /// The scenario that a seed stands for.
+    #[must_use]
+    pub fn of_seed(seed: u64) -> Self {
+        // Not the generator of the game itself: its first numbers would be the same.
+        let mut rng = Rng::with_seed(seed ^ 0xc1a5_7e12);
+        let faults = [
+            Faults::None,
+            Faults::Links,
+            Faults::Partitions,
+            Faults::Deaths,
+        ][rng.usize(..4)];
+        let count = rng.usize(2..=5);
+        Self {
+            nodes: nodes(&mut rng, count),
+            faults,
+            clients: rng.usize(count..=count * 2 + 2),
+            accounts: rng.usize(1..=ACCOUNTS.len()),
+            workers: rng.usize(1..=3),
+            rounds: rng.u32(1..=3),
+            steps: 3000,
+            payloads: [Payloads::Tiny, Payloads::Tiny, Payloads::Mixed][rng.usize(..3)],
+            pace: Duration::from_millis([1, 5, 50][rng.usize(..3)]),
+            interleaved_percent: [0, 10, 30][rng.usize(..3)],
+            mortal: rng.bool(),
+        }
+    }
+
+    /// Whether what is asked on one connection may be overtaken by what is told on another: accounts are shared out
+    /// among connections by each server's own reckoning.
+    pub(crate) fn has_one_pool_size(&self) -> bool {
+        let size = self.nodes[0].pool_size;
+        self.nodes.iter().all(|node| node.pool_size == size)
+    }
+
+    /// Time in which a cluster that was left alone must be whole again: whoever is gone is noticed, by both, and
+    /// dialled, at worst with the longest wait between two tries.
+    pub(crate) fn healing_time(&self) -> Duration {
+        let noticed = |node: &ClusterSettings| {
+            node.limits.ping_interval * (node.limits.pings_outstanding_max + 2)
+                + node.limits.write_deadline
+        };
+        let noticed = self.nodes.iter().map(noticed).max().unwrap_or_default();
+        noticed * 2 + Duration::from_secs(150)
+    }
+}
+
+fn nodes(rng: &mut Rng, count: usize) -> Vec<ClusterSettings> {
+    let is_nameless = rng.u8(..8) == 0;
+    let size = [3, 3, 1, 0, 2][rng.usize(..5)];
+    let has_mixed_sizes = rng.u8(..3) == 0;
+    let accounts: Vec<String> = if rng.u8(..3) == 0 {
+        vec!["A".to_owned()]
+    } else {
+        Vec::new()
+    };
+    let login = (rng.u8(..4) == 0).then(|| ClusterLogin {
+        user: "route".to_owned(),
+        password: "secret".into(),
+    });
+    let compressions = [Compression::Off, Compression::Accept, Compression::S2Fast];
+    let shape = rng.u8(..5);
+    let ping_interval = Duration::from_millis([500, 2000, 30_000][rng.usize(..3)]);
+    let pending_bytes_max = [64 * 1024 * 1024, 64 * 1024][usize::from(rng.u8(..5) == 0)];
+    (0..count)
+        .map(|node| ClusterSettings {
+            name: if is_nameless { "" } else { "c" }.to_owned(),
+            host: "0.0.0.0".to_owned(),
+            port: FIRST_PORT + node as u16,
+            seeds: (0..count)
+                .filter(|&other| is_seed(shape, node, other, count))
+                .map(|other| Seed {
+                    host: "127.0.0.1".to_owned(),
+                    port: FIRST_PORT + other as u16,
+                    login: login.clone(),
+                    is_resolved: false,
+                })
+                .collect(),
+            login: login.clone(),
+            pool_size: if has_mixed_sizes {
+                [3, 1, 0, 2][rng.usize(..4)]
+            } else {
+                size
+            },
+            accounts: accounts.clone(),
+            compression: compressions[rng.usize(..3)],
+            connect_retries: [0, 0, 3][rng.usize(..3)],
+            connect_backoff: rng.u8(..3) == 0,
+            limits: ClusterLimits {
+                ping_interval,
+                pending_bytes_max,
+                write_deadline: Duration::from_secs([2, 10][rng.usize(..2)]),
+                ..ClusterLimits::default()
+            },
+            ..ClusterSettings::default()
+        })
+        .collect()
+}
+
+/// Whether one of `count` servers has another one among its seeds.
+fn is_seed(shape: u8, node: usize, other: usize, count: usize) -> bool {
+    match shape {
+        // All but the first know the first.
+        0 => node > 0 && other == 0,
+        // Each knows the one before it.
+        1 => other + 1 == node,
+        // Each knows the next, around.
+        2 => other == (node + 1) % count,
+        // All have one list, themselves in it.
+        3 => true,
+        // All know the first, and it the last.
+        _ => other == 0 && node > 0 || node == 0 && other + 1 == count,
+    }
+}
