@@ -19,6 +19,7 @@ mod learning;
 mod queues;
 mod requests;
 mod transport;
+mod upgrade;
 
 const REAL: Kind = Kind::NatsServer;
 const OLD: Kind = Kind::OldNatsServer;
@@ -97,6 +98,7 @@ const SCENARIOS: &[&[Scenario]] = &[
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = conversations::trials();
+    trials.extend(upgrade::trials());
     for mix in MIXES.iter().copied().chain(asked_for()) {
         for scenario in SCENARIOS.iter().copied().flatten() {
             if !mix.plays(scenario) {

@@ -427,6 +427,20 @@ impl Cluster {
         let _ = server.wait_for_exit(PATIENCE);
     }
 
+    /// Has a server ask its clients to leave (lame duck mode), and returns when it is gone.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn retire(&mut self, node: usize) {
+        let server = self.nodes[node]
+            .server
+            .as_mut()
+            .expect("it has been started");
+        server.signal(Signal::User2);
+        let _ = server.wait_for_exit(PATIENCE);
+    }
+
     /// Freezes a server: its connections stay open and nothing comes from it.
     pub fn freeze(&self, node: usize) {
         self.server(node).signal(Signal::Stop);
