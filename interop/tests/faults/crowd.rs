@@ -458,6 +458,9 @@ impl Member {
             subject: DONE,
             queue: "",
         });
+        for _ in 0..SUBSCRIPTIONS_MAX / 2 {
+            member.subscribe_to_something();
+        }
         member.client.round_trip();
         member
     }
@@ -476,8 +479,7 @@ impl Member {
         for _ in 0..self.random.usize(1..6) {
             match self.random.u8(..100) {
                 0..40 if self.holds.len() < SUBSCRIPTIONS_MAX => {
-                    let chosen = self.random.usize(..self.wishes.len());
-                    self.subscribe(self.wishes[chosen]);
+                    self.subscribe_to_something();
                 }
                 0..70 => {
                     let chosen = self.random.usize(..self.holds.len());
@@ -495,6 +497,11 @@ impl Member {
             }
         }
         self.client.round_trip();
+    }
+
+    fn subscribe_to_something(&mut self) {
+        let chosen = self.random.usize(..self.wishes.len());
+        self.subscribe(self.wishes[chosen]);
     }
 
     fn subscribe(&mut self, wish: Wish) {

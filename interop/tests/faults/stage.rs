@@ -29,7 +29,9 @@ const PING_INTERVAL: &str = "1s";
 const PINGS_MAX: u32 = 2;
 
 /// By then a silence must have been noticed: three intervals and a fifth, doubled for slow machines.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(7);
+const SILENCE_MAX: Duration = Duration::from_secs(7);
+/// A nats-server that has noticed it still tries to send what waits, as long as a write may take, before the peer is gone.
+const WRITE_MAX: Duration = Duration::from_secs(10);
 
 /// What a server has been told of interest: how many times, for any account, of which subject and group.
 pub(super) type Interest = BTreeMap<(String, String), usize>;
@@ -125,7 +127,15 @@ impl Stage {
 
     /// Waits until two servers have each other no more, which they must notice in time.
     pub(super) fn wait_until_apart(&self, one: usize, other: usize) {
-        let apart = ask_until(SILENCE_MAX, || {
+        let are_ours = [one, other]
+            .iter()
+            .all(|node| self.kinds[*node] == Kind::Natterjack);
+        let patience = if are_ours {
+            SILENCE_MAX
+        } else {
+            SILENCE_MAX + WRITE_MAX
+        };
+        let apart = ask_until(patience, || {
             let is_known = self.peers(one).contains(&self.id(other))
                 || self.peers(other).contains(&self.id(one));
             (!is_known).then_some(())
