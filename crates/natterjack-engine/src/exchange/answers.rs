@@ -12,13 +12,14 @@ use natterjack_subject::{is_literal, matches};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::latency::{LatencyOutcome, Tracked};
-use super::service::Terms;
+use super::latency::{LatencyOutcome, Tracked, header_bytes};
+use super::service::{Offer, Terms};
 use crate::access::ResponseType;
 use crate::account::Account;
 use crate::system::{Report, Reports};
 
-/// Requests remembered per account that answers, and bytes of their subjects. Beyond, the oldest are forgotten.
+/// Requests remembered per account that answers, and bytes of what clients said in them: their subjects, and the headers
+/// for which they are measured. Beyond, the oldest are forgotten.
 const REQUESTS_MAX: usize = 64 * 1024;
 const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -37,7 +38,7 @@ struct Pending {
     secret: DefaultHasher,
     requests: u64,
     open: HashMap<Box<[u8]>, Request, RandomState>,
-    /// Bytes of the subjects in `open`.
+    /// Bytes of what clients said in those in `open`.
     open_bytes: usize,
     /// In the order they came, with some of those that are answered.
     order: VecDeque<Box<[u8]>>,
@@ -51,6 +52,7 @@ struct Request {
     /// The account of who asked, which may be gone by the time. Two accounts may have asked each other.
     account: Weak<Account>,
     reply: Box<[u8]>,
+    offer: Arc<Offer>,
     terms: Terms,
     until: Instant,
     tracked: Option<(u64, Box<Tracked>)>,
@@ -62,6 +64,8 @@ pub(crate) struct Expected<'a> {
     pub(crate) account: &'a Arc<Account>,
     /// Where it wants its answer.
     pub(crate) reply: &'a [u8],
+    /// The service it asks.
+    pub(crate) offer: &'a Arc<Offer>,
     pub(crate) terms: Terms,
     pub(crate) tracked: Option<Box<Tracked>>,
 }
@@ -72,6 +76,8 @@ pub(crate) struct Way {
     pub(crate) account: Arc<Account>,
     /// Where it wants its answer.
     pub(crate) reply: Box<[u8]>,
+    /// The service that answers.
+    pub(crate) offer: Arc<Offer>,
     /// How it answers, if the answer asks in turn.
     pub(crate) terms: Terms,
     /// The request, if it is measured and this is its answer.
@@ -131,6 +137,7 @@ impl PendingAnswers {
             return Some(Way {
                 account: request.account.upgrade()?,
                 reply: request.reply.clone(),
+                offer: Arc::clone(&request.offer),
                 terms: request.terms,
                 tracked: None,
             });
@@ -151,6 +158,7 @@ impl PendingAnswers {
         Some(Way {
             account,
             reply: request.reply,
+            offer: request.offer,
             terms: request.terms,
             tracked,
         })
@@ -238,11 +246,12 @@ impl Pending {
         let request = Request {
             account: Arc::downgrade(expected.account),
             reply: expected.reply.into(),
+            offer: Arc::clone(expected.offer),
             terms: expected.terms,
             until,
             tracked: expected.tracked.map(|tracked| (number, tracked)),
         };
-        self.open_bytes += subject.len() + request.reply.len();
+        self.open_bytes += request.bytes(&subject);
         self.open.insert(subject.clone(), request);
         self.order.push_back(subject.clone());
         subject
@@ -250,7 +259,7 @@ impl Pending {
 
     fn remove(&mut self, subject: &[u8]) -> Option<(Box<[u8]>, Request)> {
         let (subject, request) = self.open.remove_entry(subject)?;
-        self.open_bytes -= subject.len() + request.reply.len();
+        self.open_bytes -= request.bytes(&subject);
         if let Some((number, _)) = &request.tracked {
             self.measured.remove(&(request.until, *number));
         }
@@ -276,30 +285,39 @@ impl Pending {
     }
 }
 
+impl Request {
+    /// Bytes of what a client said, under the subject of the answer.
+    fn bytes(&self, subject: &[u8]) -> usize {
+        let tracked = self.tracked.as_ref();
+        let headers = tracked.map_or(0, |(_, tracked)| header_bytes(&tracked.headers));
+        subject.len() + self.reply.len() + headers
+    }
+}
+
 /// Requests of an account that are measured, by where they want their answers: to notice when nobody listens there any
 /// more.
 #[derive(Default)]
 pub(crate) struct AwaitedAnswers {
     /// Of `by_reply`, to be looked at without its lock.
     replies: AtomicUsize,
-    by_reply: Mutex<HashMap<Box<[u8]>, Vec<Awaited>>>,
+    by_reply: Mutex<HashMap<Box<[u8]>, Awaited>>,
 }
 
-/// One of them: the account that answers, and the subject it answers to.
-type Awaited = (Weak<Account>, Box<[u8]>);
+/// Accounts that answer, by the subjects they answer to. A client may want any number of answers in one place.
+type Awaited = BTreeMap<Box<[u8]>, Weak<Account>>;
 
 impl AwaitedAnswers {
     fn insert(&self, reply: &[u8], exporter: Weak<Account>, subject: Box<[u8]>) {
         let mut by_reply = self.by_reply.lock();
         let held = by_reply.entry(reply.into()).or_default();
-        held.push((exporter, subject));
+        held.insert(subject, exporter);
         self.replies.store(by_reply.len(), Ordering::Relaxed);
     }
 
     fn remove(&self, reply: &[u8], subject: &[u8]) {
         let mut by_reply = self.by_reply.lock();
         if let Some(held) = by_reply.get_mut(reply) {
-            held.retain(|(_, known)| **known != *subject);
+            held.remove(subject);
             if held.is_empty() {
                 by_reply.remove(reply);
             }
@@ -325,7 +343,7 @@ impl AwaitedAnswers {
         };
         for reply in concerned.iter().filter(|reply| !is_heard(reply)) {
             let abandoned = self.by_reply.lock().remove(reply).unwrap_or_default();
-            for (exporter, subject) in abandoned {
+            for (subject, exporter) in abandoned {
                 if let Some(exporter) = exporter.upgrade() {
                     exporter
                         .answers
@@ -375,6 +393,7 @@ mod tests {
         let expected = Expected {
             account,
             reply,
+            offer: &Arc::new(Offer::new("A", "svc")),
             terms,
             tracked: None,
         };
@@ -456,5 +475,19 @@ mod tests {
             .as_ref()
             .map(|pending| pending.open.len());
         assert_eq!(held, Some(1));
+    }
+
+    #[test]
+    fn many_answers_may_be_awaited_in_one_place() {
+        const COUNT: u32 = 100_000;
+        let (begin, awaited) = (start(), AwaitedAnswers::default());
+        let exporter = Arc::new(Account::new("A"));
+        let subject = |number: u32| Box::from(number.to_be_bytes());
+        (0..COUNT)
+            .for_each(|number| awaited.insert(b"r", Arc::downgrade(&exporter), subject(number)));
+        (0..COUNT).for_each(|number| awaited.remove(b"r", &subject(number)));
+        assert_eq!(awaited.replies.load(Ordering::Relaxed), 0);
+        // Whoever looks through all of them each time takes minutes.
+        assert!(start() - begin < Duration::from_secs(10));
     }
 }

@@ -16,7 +16,7 @@ use super::Mapped;
 use super::answers::{ANSWER_PREFIX, Expected};
 use super::latency::{LatencyOutcome, Tracked, sample};
 use super::request_info::{Details, RequestInfo, push_without_request_info};
-use super::service::CompiledService;
+use super::service::{CompiledService, Offer};
 use crate::account::Account;
 use crate::config::Config;
 use crate::delivery::outbox::Outbox;
@@ -51,8 +51,25 @@ pub(crate) struct Crossing<'a> {
     pub(crate) now: Instant,
 }
 
-/// The imports a message came through.
-type Trail<'a> = SmallVec<[&'a CompiledService; 4]>;
+/// What a message came through.
+#[derive(Clone, Default)]
+struct Trail<'a> {
+    imports: SmallVec<[&'a CompiledService; 4]>,
+    /// Services whose answer it is.
+    answered: SmallVec<[Arc<Offer>; 1]>,
+}
+
+impl Trail<'_> {
+    fn len(&self) -> usize {
+        self.imports.len() + self.answered.len()
+    }
+
+    /// Whether a service has been asked or has answered on the way. Linear in the trail.
+    fn knows(&self, offer: &Offer) -> bool {
+        let asked = self.imports.iter().map(|service| &service.offer);
+        asked.chain(&self.answered).any(|known| **known == *offer)
+    }
+}
 
 impl<'a> Crossing<'a> {
     /// Sends a message that was published in `account` on to the accounts it is for: those of the services it asks, or
@@ -63,7 +80,13 @@ impl<'a> Crossing<'a> {
         message: &Message<'_>,
         worker: &mut Worker,
     ) -> bool {
-        self.go_on(account, message, &mut Trail::new(), &mut Run::new(), worker)
+        self.go_on(
+            account,
+            message,
+            &mut Trail::default(),
+            &mut Run::new(),
+            worker,
+        )
     }
 
     /// Sends an answer that has come to `account`, which gave it, to whoever asked. Returns whether anybody there
@@ -74,7 +97,7 @@ impl<'a> Crossing<'a> {
         message: &Message<'_>,
         worker: &mut Worker,
     ) -> bool {
-        let (mut trail, mut run) = (Trail::new(), Run::new());
+        let (mut trail, mut run) = (Trail::default(), Run::new());
         self.take_back(account, message, &mut trail, &mut run, worker)
     }
 
@@ -96,10 +119,9 @@ impl<'a> Crossing<'a> {
         };
         let mut is_received = is_answered;
         for service in imports.of(message.subject) {
-            let is_known = |known: &&CompiledService| core::ptr::eq(*known, service);
-            if !trail.iter().any(is_known) {
-                let mut longer: Trail<'a> = trail.iter().copied().collect();
-                longer.push(service);
+            if !trail.knows(&service.offer) {
+                let mut longer = trail.clone();
+                longer.imports.push(service);
                 is_received |= self.request(client, account, message, &mut longer, run, worker);
             }
         }
@@ -129,6 +151,7 @@ impl<'a> Crossing<'a> {
             let expected = Expected {
                 account,
                 reply,
+                offer: &way.offer,
                 terms: way.terms,
                 tracked: None,
             };
@@ -139,7 +162,9 @@ impl<'a> Crossing<'a> {
             reply: reply.as_deref(),
             ..*message
         };
+        trail.answered.push(Arc::clone(&way.offer));
         let is_received = self.arrive(&way.account, &answer, trail, run, worker);
+        trail.answered.pop();
         if !is_received {
             let unheard = || LatencyOutcome::Unavailable;
             account.answers.forget(message.subject, unheard);
@@ -172,7 +197,7 @@ impl<'a> Crossing<'a> {
         run: &mut Run,
         worker: &mut Worker,
     ) -> bool {
-        let Some(&service) = trail.last() else {
+        let Some(&service) = trail.imports.last() else {
             return false;
         };
         let mut subject = service.subject_there(message.subject);
@@ -191,6 +216,7 @@ impl<'a> Crossing<'a> {
                 Expected {
                     account,
                     reply,
+                    offer: &service.offer,
                     terms: service.terms,
                     tracked: tracked.map(Box::new),
                 },
@@ -253,9 +279,10 @@ impl<'a> Crossing<'a> {
     where
         'a: 'b,
     {
-        let (first, is_first) = (trail.first(), trail.len() == 1);
+        let (first, is_first) = (trail.imports.first(), trail.imports.len() == 1);
         let is_shared = first.is_some_and(|first| first.is_shared);
-        let steps = trail.iter().zip(trail.iter().skip(1));
+        let imports = &trail.imports;
+        let steps = imports.iter().zip(imports.iter().skip(1));
         let names_server = first.is_some_and(|first| first.is_system)
             || steps
                 .into_iter()

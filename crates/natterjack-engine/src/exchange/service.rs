@@ -21,6 +21,8 @@ pub(crate) struct ServiceImports {
 /// A service of another account.
 pub(crate) struct CompiledService {
     pub(crate) account: Arc<Account>,
+    /// What it is there.
+    pub(crate) offer: Arc<Offer>,
     /// What requests are published to here.
     from: Box<[u8]>,
     to: Destination,
@@ -31,6 +33,14 @@ pub(crate) struct CompiledService {
     pub(crate) is_system: bool,
     /// Where it is told how long answers take.
     pub(crate) latency: Option<Arc<Latency>>,
+}
+
+/// A service as an account offers it, whoever uses it and under whatever name: a message that comes back to it goes in a
+/// circle.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    account: Box<str>,
+    subject: Box<str>,
 }
 
 /// Where requests go.
@@ -69,6 +79,10 @@ impl ServiceImports {
                 ..ServiceExport::default()
             };
             let latency = export.and_then(|export| export.latency.clone());
+            let offer = Offer::new(
+                &import.account,
+                export.map_or(&import.subject, |export| &export.subject),
+            );
             let export = export.unwrap_or(&default);
             let terms = Terms {
                 response_type: export.response_type,
@@ -76,6 +90,7 @@ impl ServiceImports {
             };
             let compiled = CompiledService::new(import, find(&import.account)?, terms)?;
             Some(CompiledService {
+                offer: Arc::new(offer),
                 is_system: import.account == system_account,
                 latency: latency.map(Arc::new),
                 ..compiled
@@ -130,6 +145,15 @@ impl ServiceImports {
     }
 }
 
+impl Offer {
+    pub(super) fn new(account: &str, subject: &str) -> Self {
+        Self {
+            account: account.into(),
+            subject: subject.into(),
+        }
+    }
+}
+
 impl CompiledService {
     fn new(import: &ServiceImport, account: Arc<Account>, terms: Terms) -> Option<Self> {
         let from = local_pattern(import.local_subject());
@@ -142,6 +166,7 @@ impl CompiledService {
         };
         Some(Self {
             account,
+            offer: Arc::new(Offer::new(&import.account, &import.subject)),
             from: from.as_bytes().into(),
             to,
             terms,

@@ -9,7 +9,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::account::Account;
-use crate::exchange::LatencyReport;
+use crate::exchange::{LatencyReport, header_bytes};
 use crate::monitor::ConnectionSnapshot;
 
 /// Something the shell may want to tell the system account, or has to answer.
@@ -119,12 +119,7 @@ impl Reports {
 
 fn bytes_of(report: &Report) -> usize {
     match report {
-        Report::Latency(report) => {
-            let values = report.headers.iter().flat_map(|(name, values)| {
-                core::iter::once(name.len()).chain(values.iter().map(String::len))
-            });
-            values.sum()
-        }
+        Report::Latency(report) => header_bytes(&report.headers),
         Report::Connected(client)
         | Report::Disconnected(client)
         | Report::AuthenticationFailed(client) => {

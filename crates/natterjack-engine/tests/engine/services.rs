@@ -127,6 +127,22 @@ fn reply_in(received: &str) -> String {
 }
 
 #[test]
+fn an_answer_does_not_ask_the_service_it_comes_from() {
+    let mut room = Room::new(chain(ResponseType::Singleton));
+    room.a("SUB svc.* 2\r\n");
+    room.b("SUB my.* 3\r\nPUB my.foo my.again 0\r\n\r\n");
+    let reply = reply_in(&room.a(""));
+    assert_eq!(room.a(&format!("PUB {reply} more 2\r\nhi\r\n")), "");
+    let heard = room.b("");
+    assert!(heard.contains("MSG my.again 3 _R_."), "{heard}");
+    // Nor does what it went through on its way.
+    room.c("SUB c 4\r\nPUB c c 0\r\n\r\n");
+    let reply = reply_in(&room.a(""));
+    assert_eq!(room.a(&format!("PUB {reply} 2\r\nhi\r\n")), "");
+    assert!(room.c("").contains("MSG c 4 2\r\nhi"));
+}
+
+#[test]
 fn a_request_goes_there_and_one_answer_comes_back() {
     let mut room = Room::new(chain(ResponseType::Singleton));
     room.a("SUB svc.foo 2\r\n");
@@ -504,6 +520,26 @@ fn requests_that_are_not_answered_are_told_too() {
         .close_step(CloseReason::ClientClosed)
     {}
     assert_eq!(measured.latencies(), ["A lat.A: B Abandoned"]);
+}
+
+#[test]
+fn what_clients_say_in_headers_is_held_within_bounds() {
+    let mut measured = Measured::new(Sampling::Headers);
+    let header = format!(
+        "NATS/1.0\r\ntraceparent: 0-0-0-01\r\ntracestate: {}\r\n\r\n",
+        "x".repeat(500_000)
+    );
+    let bytes = header.len();
+    for _ in 0..16 {
+        let request = format!("HPUB my.foo r.1 {bytes} {bytes}\r\n{header}\r\n");
+        measured.room.b(&request);
+    }
+    assert_eq!(measured.latencies(), [""; 0]);
+    measured
+        .room
+        .b(&format!("HPUB my.foo r.1 {bytes} {bytes}\r\n{header}\r\n").repeat(2));
+    let forgotten = measured.latencies();
+    assert_eq!(forgotten, ["A lat.A: B TimedOut"], "8 MiB are 16 of them");
 }
 
 #[test]
