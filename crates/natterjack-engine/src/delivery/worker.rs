@@ -80,9 +80,13 @@ enum Chosen {
 pub(crate) enum Origin<'a> {
     /// It was published on this server. Peers get it as well.
     Here,
-    /// A peer sent it, for those outside of queue groups and for one member of each of these. No peer gets it: a message
-    /// takes one hop.
-    Peer(Queues<'a>),
+    /// A peer sent it. No peer gets it: a message takes one hop.
+    Peer {
+        /// Queue groups of which one member each gets it.
+        queues: Queues<'a>,
+        /// It is not for those outside of groups, who have got it already.
+        is_stray: bool,
+    },
 }
 
 /// Who publishes a run, and under which rules.
@@ -101,10 +105,15 @@ impl Publisher<'_> {
             && !(self.is_crossing && subscription.is_shadow())
     }
 
+    /// Whether those outside of queue groups get it.
+    fn is_for_plain(&self) -> bool {
+        !matches!(self.origin, Origin::Peer { is_stray: true, .. })
+    }
+
     fn may_reach_group(&self, name: &[u8]) -> bool {
         match self.origin {
             Origin::Here => true,
-            Origin::Peer(mut queues) => queues.any(|queue| queue == name),
+            Origin::Peer { mut queues, .. } => queues.any(|queue| queue == name),
         }
     }
 }
@@ -154,7 +163,8 @@ impl Deliverer {
         // Those who take part of a run take its first frames.
         let mut reached_first = 0;
         let mut is_restricted = false;
-        for subscriber in run.receivers.plain() {
+        let plain = publisher.is_for_plain().then(|| run.receivers.plain());
+        for subscriber in plain.into_iter().flatten() {
             if subscriber.0.is_restricted() {
                 is_restricted = true;
             } else if publisher.may_reach(&subscriber.0) {
@@ -181,7 +191,7 @@ impl Deliverer {
         }
         let peers = match publisher.origin {
             Origin::Here => run.receivers.peers().map(Arc::clone),
-            Origin::Peer(_) => None,
+            Origin::Peer { .. } => None,
         };
         for (position, group) in run.receivers.groups().iter().enumerate() {
             if !publisher.may_reach_group(group.name()) {

@@ -12,6 +12,8 @@ pub(crate) struct RouteLink {
     outbox: Arc<Outbox>,
     /// The one account it is for; its lines do not name an account then (route protocol, section 4).
     dedicated: Option<Arc<str>>,
+    /// The peer takes messages for queue groups only.
+    takes_strays: bool,
     /// What of our interest the peer is told; `None`: all.
     filter: RwLock<Option<Arc<InterestFilter>>>,
 }
@@ -23,11 +25,13 @@ impl RouteLink {
     pub(crate) fn new(
         outbox: Arc<Outbox>,
         dedicated: Option<Arc<str>>,
+        takes_strays: bool,
         filter: Option<Arc<InterestFilter>>,
     ) -> Self {
         Self {
             outbox,
             dedicated,
+            takes_strays,
             filter: RwLock::new(filter),
         }
     }
@@ -40,6 +44,11 @@ impl RouteLink {
     #[inline]
     pub(crate) fn is_dedicated(&self) -> bool {
         self.dedicated.is_some()
+    }
+
+    /// Whether the peer takes messages that are for queue groups only (`STRAY_ORIGIN` of the route protocol).
+    pub(crate) fn takes_strays(&self) -> bool {
+        self.takes_strays
     }
 
     /// The name of an account, as lines of this connection have it.

@@ -203,7 +203,7 @@ mod tests {
             outbox.set_headers(true);
             let dedicated = dedicated.then(|| "$G".into());
             (
-                Arc::new(RouteLink::new(Arc::new(outbox), dedicated, None)),
+                Arc::new(RouteLink::new(Arc::new(outbox), dedicated, false, None)),
                 sent,
             )
         }

@@ -6,6 +6,11 @@ use super::decode::{QueueInterest, RemoteSubscribe, RemoteUnsubscribe};
 use super::info::RouteInfo;
 use crate::write::{Decimal, line, words};
 
+/// The origin of an `LMSG` that is for the queue groups it names and not for those outside of groups, to a server whose
+/// `INFO` says [`strays`](super::RouteInfo::strays). No cluster of leaf nodes has this name: it begins with `$`, as
+/// what belongs to servers does.
+pub const STRAY_ORIGIN: &[u8] = b"$STRAY";
+
 /// The line of a message: `RMSG`, `HMSG` if it has a header, `LMSG` if it has an origin.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageHead<'a> {

@@ -94,6 +94,10 @@ pub struct RouteInfo {
     /// Sent by 2.15; without effect on the lines.
     #[serde(skip_serializing_if = "is_default")]
     pub ln: bool,
+    /// The server takes messages for queue groups only, see [`STRAY_ORIGIN`](super::STRAY_ORIGIN). Ours; nats-server knows
+    /// nothing of it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub strays: bool,
     /// Connections that share the accounts. 0: everything on one, as servers before 2.10 have it.
     #[serde(skip_serializing_if = "is_default")]
     pub route_pool_size: i64,

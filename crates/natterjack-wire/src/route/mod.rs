@@ -66,7 +66,7 @@ pub use decode::{
     QueueInterest, Queues, RemoteSubscribe, RemoteUnsubscribe, RouteLimits, RouteMessage, RouteOp,
     decode_route,
 };
-pub use encode::{MessageHead, connect, info, subscribe, unsubscribe};
+pub use encode::{MessageHead, STRAY_ORIGIN, connect, info, subscribe, unsubscribe};
 pub use info::{GossipMode, RouteInfo, SubjectPermission};
 pub use pool::pool_index;
 

@@ -274,6 +274,7 @@ fn info() -> impl Strategy<Value = RouteInfo> {
             export,
             lnoc,
             lnocu,
+            strays: false,
             ln,
             route_pool_size,
             route_pool_idx,

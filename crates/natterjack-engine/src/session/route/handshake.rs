@@ -270,7 +270,7 @@ impl RouteSession {
         }
         let outbox = Arc::clone(&self.outbox);
         outbox.set_headers(self.config.info.headers && info.headers);
-        let link = RouteLink::new(outbox, self.account.clone(), self.filter());
+        let link = RouteLink::new(outbox, self.account.clone(), info.strays, self.filter());
         self.link = Some(Arc::new(link));
         self.describe();
         self.engine.announce_mesh(now);

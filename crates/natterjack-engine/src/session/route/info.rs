@@ -290,6 +290,7 @@ pub(crate) fn public_info(
         export: cluster.export.as_ref().map(permission_of),
         lnoc: true,
         lnocu: true,
+        strays: true,
         ln: true,
         route_pool_size: i64::from(cluster.pool_size),
         ..RouteInfo::default()

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use natterjack_subject::QueueGroup;
 use natterjack_wire::client::Publish;
-use natterjack_wire::route::{MessageHead, Queues, RouteMessage};
+use natterjack_wire::route::{MessageHead, Queues, RouteMessage, STRAY_ORIGIN};
 
 use super::RouteSession;
 use crate::account::Account;
@@ -27,6 +27,8 @@ pub(super) struct Passing {
     account: Option<Arc<Account>>,
     /// Bytes of the input that name the queue groups.
     queues: (usize, usize),
+    /// They are for queue groups only.
+    is_stray: bool,
     /// Messages and bytes that are not counted yet.
     messages: u64,
     bytes: u64,
@@ -55,6 +57,7 @@ impl RouteSession {
         self.bytes_in += message.body.len() as u64;
         let scope = scope(message, source.input);
         let is_same = worker.run.is_last_subject(scope, source.input)
+            && self.passing.is_stray == is_stray(message)
             && self.passing_queues(source.input) == message.queues;
         if !is_same {
             self.route_message(message, scope, source, worker, now);
@@ -104,6 +107,7 @@ impl RouteSession {
         self.finish_run(worker, source, false, now);
         self.heartbeat.active(now);
         self.find_account(message.account);
+        self.passing.is_stray = is_stray(message);
         let text = message.queues.as_bytes();
         self.passing.queues = if text.is_empty() {
             (0, 0)
@@ -151,7 +155,10 @@ impl RouteSession {
             return;
         };
         let publisher = Publisher {
-            origin: Origin::Peer(self.passing_queues(source.input)),
+            origin: Origin::Peer {
+                queues: self.passing_queues(source.input),
+                is_stray: self.passing.is_stray,
+            },
             outbox: &self.outbox,
             echo: true,
             is_crossing: false,
@@ -217,10 +224,12 @@ impl RouteSession {
         crossing.answer(account, &answer, worker);
     }
 
-    /// Passes a message on to other peers for queue groups whose last member here has left while it was on its way.
-    /// Back to where it came from only if nobody else has members; and never to a peer that would deliver it a second time
-    /// to those outside of the group, as nats-server does. That the group is gone here was told on the same connection
-    /// before, so whoever gets the message knows, and it does not come back for good.
+    /// Passes a message on for queue groups whose last member here has left while it was on its way, as nats-server does;
+    /// back to where it came from only if nobody else has members. That the group is gone here was told on the same
+    /// connection before, so whoever gets the message knows, and it does not come back for good.
+    ///
+    /// Those outside of groups must not get it twice. A peer of our kind is told that it is a stray; any other gets
+    /// it only if it is known to have nobody outside of groups.
     fn pass_on_strays(&self, message: &RouteMessage<'_>, worker: &mut Worker) {
         let Some(account) = &self.passing.account else {
             return;
@@ -237,15 +246,16 @@ impl RouteSession {
                 .flatten()
                 .filter_map(|(target, member)| {
                     let target = &peers.targets[*target];
-                    (!target.is_plain && member.weight() > 0).then_some(target)
+                    let is_safe = target.link.takes_strays() || !target.is_plain;
+                    (is_safe && member.weight() > 0).then_some(&target.link)
                 });
-            let Some(target) = possible.min_by_key(|target| self.is_same_peer(&target.link)) else {
-                continue;
-            };
+            let preferred =
+                possible.min_by_key(|link| (self.is_same_peer(link), !link.takes_strays()));
+            let Some(link) = preferred else { continue };
             let mut text = Vec::with_capacity(message.body.len() + 128);
             let head = MessageHead {
-                origin: None,
-                account: target.link.account_token(account.name()),
+                origin: link.takes_strays().then_some(STRAY_ORIGIN),
+                account: link.account_token(account.name()),
                 subject: message.subject,
                 reply: message.reply,
                 queues: &[queue],
@@ -255,11 +265,15 @@ impl RouteSession {
             head.write(&mut text);
             text.extend_from_slice(message.body);
             text.extend_from_slice(b"\r\n");
-            if target.link.outbox().append(&text) {
-                worker.deliverer.touch(target.link.outbox());
+            if link.outbox().append(&text) {
+                worker.deliverer.touch(link.outbox());
             }
         }
     }
+}
+
+fn is_stray(message: &RouteMessage<'_>) -> bool {
+    message.origin == Some(STRAY_ORIGIN)
 }
 
 /// What stands in a message's line from its account to its subject.
