@@ -1,7 +1,8 @@
 //! Whom to dial, for which connection, and when.
 //!
 //! A **duty** is a server that this one has to see to being connected with: a seed, or what a seed's name stands for,
-//! which is tried for ever; or a server that another one told of, which is tried a few times. A duty has **lanes**: one
+//! which is tried for ever; or a server that another one told of, or that came by itself, which is tried a few times as
+//! on nats-server, and then slowly for a day, so that a network that was parted grows together again. A duty has **lanes**: one
 //! for the connections of the pool, which are opened one after another, and one for each account with a connection of
 //! its own. At most one connection of a lane is under way, from the decision to dial until the peer has shown that it
 //! takes part. A lane rests while nothing is missing, also if what there is was dialled by the peer; so if both ends
@@ -23,8 +24,25 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// So that two servers that lost each other do not meet halfway for ever.
 const JITTER: Duration = Duration::from_millis(100);
 
-/// Servers learnt of from others that are seen to at one time.
+/// Servers that are no seeds and are seen to at one time.
 const IMPLICIT_MAX: usize = 1024;
+
+/// The first wait before a server that is no seed is tried again, once nats-server would try no more. So long also
+/// whoever had dialled before is left to do so again. It doubles up to [`RETRY_MAX`].
+const SEARCH_FIRST: Duration = Duration::from_secs(2);
+
+/// The longest such wait if somebody answers there and does not let this server in.
+const SEARCH_REFUSED_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// After so long it is taken to have gone for good.
+const SEARCH_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Servers searched for at one time; of more, those that have been lost the longest are given up.
+const SEARCHED_MAX: usize = 64;
+
+/// Times a seed may refuse a connection for one account before the waits double, whatever `connect_backoff` says: the
+/// account is missing there, and everything else works.
+const ACCOUNT_REFUSALS_MAX: u32 = 3;
 
 /// How often a server learnt of from another may let itself be dialled and then not let this one in.
 const REFUSALS_MAX: u32 = 5;
@@ -88,12 +106,17 @@ struct Duty {
     peer: Option<Arc<str>>,
     /// It is this server itself.
     is_self: bool,
+    /// The server dialled this one, and will do so again: it is left time for that.
+    is_visitor: bool,
+    /// Nobody has been reached for so long that it is tried slowly, until then.
+    searched_until: Option<Instant>,
     lanes: Vec<Lane>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Origin {
     Seed(Seed),
+    /// Another server told of it, or it came by itself.
     Gossip,
 }
 
@@ -177,6 +200,8 @@ impl DialPlan {
                     login: seed.login.clone(),
                     peer: None,
                     is_self: false,
+                    is_visitor: false,
+                    searched_until: None,
                     lanes: lanes
                         .map(|account| Lane::new(account, GossipMode::Default, now))
                         .collect(),
@@ -197,36 +222,77 @@ impl DialPlan {
         gossip: GossipMode,
         now: Instant,
     ) {
-        let known = self
-            .duties
-            .iter()
-            .position(|duty| duty.peer.as_ref() == Some(peer));
-        let position = known.unwrap_or_else(|| {
-            self.duties.push(Duty {
-                origin: Origin::Gossip,
-                target,
-                login,
-                peer: Some(Arc::clone(peer)),
-                is_self: false,
-                lanes: Vec::new(),
-            });
-            self.duties.len() - 1
-        });
-        let implicit = |duty: &&Duty| duty.origin == Origin::Gossip;
-        if known.is_none() && self.duties.iter().filter(implicit).count() > IMPLICIT_MAX {
-            self.duties.pop();
+        let known = self.known(peer, &target);
+        if known.is_none() && !self.has_room() {
             return;
         }
+        let position = known.unwrap_or_else(|| {
+            self.duties
+                .push(Duty::implicit(peer, target.clone(), login.clone()));
+            self.duties.len() - 1
+        });
         let duty = &mut self.duties[position];
+        let is_searched = duty.searched_until.take().is_some();
+        if duty.origin == Origin::Gossip {
+            (duty.target, duty.login) = (target, login);
+            (duty.peer, duty.is_visitor) = (Some(Arc::clone(peer)), false);
+        }
         for account in accounts {
             match duty.lanes.iter_mut().find(|lane| lane.account == account) {
                 None => duty.lanes.push(Lane::new(account, gossip, Some(now))),
-                Some(lane) if matches!(lane.state, LaneState::Rests | LaneState::Over) => {
+                Some(lane)
+                    if matches!(lane.state, LaneState::Rests | LaneState::Over)
+                        || is_searched && matches!(lane.state, LaneState::Due(_)) =>
+                {
                     *lane = Lane::new(account, gossip, Some(now));
                 }
                 Some(_) => {}
             }
         }
+    }
+
+    /// A peer is connected that dialled this server: should it be lost, this is where to look for it.
+    pub(super) fn remember(
+        &mut self,
+        peer: &Arc<str>,
+        target: Target,
+        login: Option<ClusterLogin>,
+        accounts: &[Arc<str>],
+    ) {
+        if let Some(known) = self.known(peer, &target) {
+            let duty = &mut self.duties[known];
+            if duty.searched_until.take().is_some() {
+                duty.peer = Some(Arc::clone(peer));
+                duty.is_visitor = true;
+                duty.rest();
+            }
+            return;
+        }
+        if self.is_target(&target.host, target.port) || !self.has_room() {
+            return;
+        }
+        let mut duty = Duty::implicit(peer, target, login);
+        duty.is_visitor = true;
+        let lanes = core::iter::once(None).chain(accounts.iter().cloned().map(Some));
+        duty.lanes = lanes
+            .map(|account| Lane::new(account, GossipMode::Default, None))
+            .collect();
+        duty.rest();
+        self.duties.push(duty);
+    }
+
+    /// The duty that a server is behind: known by its id, or, as it has another one when it is started anew, by where it is
+    /// searched for.
+    fn known(&self, peer: &Arc<str>, target: &Target) -> Option<usize> {
+        let position = |is_it: &dyn Fn(&Duty) -> bool| self.duties.iter().position(is_it);
+        position(&|duty| duty.peer.as_ref() == Some(peer))
+            .or_else(|| position(&|duty| duty.searched_until.is_some() && duty.target == *target))
+    }
+
+    /// Whether one more server that is no seed may be seen to.
+    fn has_room(&self) -> bool {
+        let mut implicit = (self.duties.iter()).filter(|duty| duty.origin == Origin::Gossip);
+        implicit.nth(IMPLICIT_MAX - 1).is_none()
     }
 
     /// Accounts with connections of their own are these now.
@@ -242,8 +308,11 @@ impl DialPlan {
             for account in accounts {
                 let account = Some(Arc::clone(account));
                 if !duty.lanes.iter().any(|lane| lane.account == account) {
-                    duty.lanes
-                        .push(Lane::new(account, GossipMode::Default, now));
+                    let mut lane = Lane::new(account, GossipMode::Default, now);
+                    if duty.is_visitor || duty.searched_until.is_some() {
+                        lane.state = LaneState::Rests;
+                    }
+                    duty.lanes.push(lane);
                 }
             }
         }
@@ -360,14 +429,19 @@ impl DialPlan {
     pub(super) fn failed(&mut self, id: DialId, now: Instant) -> Option<(u32, bool)> {
         let (position, lane) = self.find(id)?;
         let (retries_max, backs_off) = (self.retries_max, self.backs_off);
+        let jitter = self.jitter();
         let duty = &mut self.duties[position];
         let is_explicit = duty.origin != Origin::Gossip;
+        let searched_until = duty.searched_until;
         let lane = &mut duty.lanes[lane];
         lane.attempts = lane.attempts.saturating_add(1);
         let attempts = lane.attempts;
-        let is_logged =
-            attempts == 1 || lane.has_connected || attempts.is_multiple_of(LOGGED_FIRST);
-        if is_explicit || attempts <= retries_max {
+        let is_logged = !duty.is_visitor
+            && searched_until.is_none()
+            && (attempts == 1 || lane.has_connected || attempts.is_multiple_of(LOGGED_FIRST));
+        if let Some(until) = searched_until {
+            lane.search_on(until, RETRY_MAX, jitter, now);
+        } else if is_explicit || attempts <= retries_max {
             lane.state = LaneState::Due(now + lane.delay);
             if backs_off {
                 lane.delay = (lane.delay * 2).min(RETRY_MAX);
@@ -375,15 +449,24 @@ impl DialPlan {
         } else {
             lane.state = LaneState::Over;
         }
-        self.forget_hopeless();
+        self.search_or_forget(now);
         Some((attempts, is_logged))
     }
 
     /// The server behind a connection that is under way has said who it is.
     pub(super) fn identified(&mut self, id: DialId, peer: &Arc<str>) {
-        if let Some((duty, _)) = self.find(id) {
-            self.duties[duty].peer = Some(Arc::clone(peer));
-        }
+        let Some((duty, _)) = self.find(id) else {
+            return;
+        };
+        self.duties[duty].peer = Some(Arc::clone(peer));
+        // One may turn out to be a seed, or to be known by another address or from before it was started anew.
+        let mut position = 0;
+        self.duties.retain(|other| {
+            let is_this = position == duty;
+            position += 1;
+            let is_other = other.origin != Origin::Gossip || other.peer.as_ref() != Some(peer);
+            is_this || is_other || other.is_underway()
+        });
     }
 
     /// A connection that is under way goes to this very server.
@@ -395,7 +478,8 @@ impl DialPlan {
                 lane.state = LaneState::Over;
             }
         }
-        self.forget_hopeless();
+        self.duties
+            .retain(|duty| !duty.is_self || duty.origin != Origin::Gossip);
     }
 
     /// A connection is under way no more. `is_missing` tells whether its lane has any left to open.
@@ -407,8 +491,9 @@ impl DialPlan {
         let backs_off = self.backs_off;
         let duty = &mut self.duties[position];
         let is_explicit = duty.origin != Origin::Gossip;
+        let searched_until = duty.searched_until;
         let lane = &mut duty.lanes[lane];
-        lane.state = match ended {
+        match ended {
             Ended::Confirmed => {
                 *lane = Lane {
                     attempts: 0,
@@ -416,32 +501,45 @@ impl DialPlan {
                     delay: RETRY,
                     has_connected: true,
                     account: lane.account.take(),
+                    state: if is_missing {
+                        LaneState::Due(now)
+                    } else {
+                        LaneState::Rests
+                    },
                     ..*lane
                 };
-                if is_missing {
-                    LaneState::Due(now)
-                } else {
-                    LaneState::Rests
+                if duty.searched_until.take().is_some() {
+                    // It was dialled from here, and so are the others.
+                    duty.is_visitor = false;
+                    duty.lanes
+                        .iter_mut()
+                        .filter(|lane| lane.state == LaneState::Over)
+                        .for_each(|lane| lane.state = LaneState::Due(now));
                 }
             }
-            Ended::Impossible => LaneState::Over,
-            _ if !is_missing => LaneState::Rests,
+            Ended::Impossible => lane.state = LaneState::Over,
+            _ if !is_missing => {
+                lane.state = LaneState::Rests;
+                duty.searched_until = None;
+            }
             Ended::Superfluous | Ended::Lost => {
                 lane.refusals = lane.refusals.saturating_add(1);
-                if is_explicit {
+                if let Some(until) = searched_until {
+                    lane.search_on(until, SEARCH_REFUSED_MAX, jitter, now);
+                } else if is_explicit {
                     let delay = lane.delay;
-                    if backs_off {
+                    if backs_off || lane.account.is_some() && lane.refusals > ACCOUNT_REFUSALS_MAX {
                         lane.delay = (delay * 2).min(RETRY_MAX);
                     }
-                    LaneState::Due(now + delay + jitter)
+                    lane.state = LaneState::Due(now + delay + jitter);
                 } else if lane.refusals <= REFUSALS_MAX {
-                    LaneState::Due(now + jitter)
+                    lane.state = LaneState::Due(now + jitter);
                 } else {
-                    LaneState::Over
+                    lane.state = LaneState::Over;
                 }
             }
-        };
-        self.forget_hopeless();
+        }
+        self.search_or_forget(now);
     }
 
     /// A connection with a peer is gone that was there; the `last` of all, or one of several.
@@ -451,14 +549,19 @@ impl DialPlan {
                 continue;
             }
             let is_explicit = self.duties[position].origin != Origin::Gossip;
+            let delay = match (is_explicit, self.duties[position].is_visitor) {
+                (true, _) => RETRY,
+                (false, true) => SEARCH_FIRST,
+                (false, false) => Duration::ZERO,
+            };
             for lane in 0..self.duties[position].lanes.len() {
-                let at = now + self.jitter() + if is_explicit { RETRY } else { Duration::ZERO };
+                let at = now + self.jitter() + delay;
                 let lane = &mut self.duties[position].lanes[lane];
                 let concerns = is_last || lane.account.as_deref() == account;
                 let is_idle = match lane.state {
                     LaneState::Rests => true,
                     // What was not possible with that peer may be with the next one.
-                    LaneState::Over => is_last && is_explicit,
+                    LaneState::Over => is_last,
                     LaneState::AtOnce | LaneState::Due(_) | LaneState::Underway(_) => false,
                 };
                 if concerns && is_idle {
@@ -469,7 +572,6 @@ impl DialPlan {
                 self.duties[position].peer = None;
             }
         }
-        self.forget_hopeless();
     }
 
     /// Another connection with a peer has come about, and there are some missing yet: whoever opens them is left time
@@ -486,6 +588,7 @@ impl DialPlan {
             if duty.peer.as_deref() != Some(peer) {
                 continue;
             }
+            let is_left_to_peer = duty.is_visitor;
             for lane in &mut duty.lanes {
                 if lane.account.as_deref() == account
                     && matches!(
@@ -493,7 +596,7 @@ impl DialPlan {
                         LaneState::AtOnce | LaneState::Due(_) | LaneState::Rests
                     )
                 {
-                    lane.state = if is_missing {
+                    lane.state = if is_missing && !is_left_to_peer {
                         LaneState::Due(now + RETRY + jitter)
                     } else {
                         LaneState::Rests
@@ -521,12 +624,65 @@ impl DialPlan {
         JITTER.mul_f64(self.rng.f64())
     }
 
-    /// Servers that only others told of and that could not be reached.
-    fn forget_hopeless(&mut self) {
-        self.duties.retain(|duty| {
-            duty.origin != Origin::Gossip
-                || (duty.lanes.iter()).any(|lane| lane.state != LaneState::Over)
+    /// Servers that are no seeds and could not be reached: they are searched for from now on, but not for ever.
+    fn search_or_forget(&mut self, now: Instant) {
+        self.duties.retain_mut(|duty| {
+            let is_over = duty.lanes.iter().all(|lane| lane.state == LaneState::Over);
+            if duty.origin != Origin::Gossip || !is_over {
+                return true;
+            }
+            if duty.searched_until.is_some() {
+                return false;
+            }
+            duty.searched_until = Some(now + SEARCH_MAX);
+            let shared = (duty.lanes.iter()).position(|lane| lane.account.is_none());
+            let shared = shared.unwrap_or_else(|| {
+                duty.lanes.push(Lane::new(None, GossipMode::Default, None));
+                duty.lanes.len() - 1
+            });
+            let lane = &mut duty.lanes[shared];
+            lane.state = LaneState::Due(now + SEARCH_FIRST);
+            lane.delay = SEARCH_FIRST * 2;
+            true
         });
+        let searched = || {
+            let ends = self.duties.iter().enumerate();
+            ends.filter_map(|(position, duty)| Some((duty.searched_until?, position)))
+        };
+        if searched().count() > SEARCHED_MAX
+            && let Some((_, oldest)) = searched().min()
+        {
+            self.duties.remove(oldest);
+        }
+    }
+}
+
+impl Duty {
+    /// To be connected with a server that is no seed.
+    fn implicit(peer: &Arc<str>, target: Target, login: Option<ClusterLogin>) -> Self {
+        Self {
+            origin: Origin::Gossip,
+            target,
+            login,
+            peer: Some(Arc::clone(peer)),
+            is_self: false,
+            is_visitor: false,
+            searched_until: None,
+            lanes: Vec::new(),
+        }
+    }
+
+    fn is_underway(&self) -> bool {
+        let mut lanes = self.lanes.iter();
+        lanes.any(|lane| matches!(lane.state, LaneState::Underway(_)))
+    }
+
+    /// Nothing is to be dialled that is not under way.
+    fn rest(&mut self) {
+        let lanes = self.lanes.iter_mut();
+        lanes
+            .filter(|lane| !matches!(lane.state, LaneState::Underway(_)))
+            .for_each(|lane| lane.state = LaneState::Rests);
     }
 }
 
@@ -541,6 +697,16 @@ impl Lane {
             has_connected: false,
             gossip,
         }
+    }
+
+    /// A server that is searched for was not found, or did not let this one in.
+    fn search_on(&mut self, until: Instant, delay_max: Duration, jitter: Duration, now: Instant) {
+        self.state = if self.account.is_none() && now < until {
+            LaneState::Due(now + self.delay.min(delay_max) + jitter)
+        } else {
+            LaneState::Over
+        };
+        self.delay = (self.delay * 2).min(delay_max);
     }
 }
 

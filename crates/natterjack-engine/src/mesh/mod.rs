@@ -157,6 +157,9 @@ pub struct PeerSnapshot {
 /// Connections that share the accounts of one peer. One that wants more would have this server dial it as often.
 const POOL_SIZE_MAX: u32 = 128;
 
+/// Connections in the handshake. A cluster that starts has a few for each of its servers.
+const NEWCOMERS_MAX: usize = 1024;
+
 /// As long as nats-server's.
 const MADE_UP_NAME_LEN: usize = 22;
 
@@ -350,6 +353,7 @@ impl Mesh {
             return Err(CloseReason::ServerShutdown);
         }
         match dial {
+            None if state.is_crowded() => Err(CloseReason::ConnectionsExceeded),
             None => Ok(None),
             Some(id) => {
                 let purpose = state.plan.purpose(id);
@@ -478,6 +482,9 @@ impl Mesh {
         };
         let account = claim.account.map(|account| &**account);
         let is_missing = peer.is_missing(account);
+        if claim.dialled.is_none() {
+            state.remember(id, info);
+        }
         state.plan.postpone(id, account, is_missing, now);
         if is_first && has_others {
             state.pass_on(id, claim);
@@ -573,11 +580,7 @@ impl Mesh {
         if is_there || plan.is_target(&info.host, info.port) || plan.is_target(host, info.port) {
             return;
         }
-        let login = if info.auth_required {
-            settings.login.clone()
-        } else {
-            None
-        };
+        let login = settings.login.clone().filter(|_| info.auth_required);
         let target = Target {
             host: host.to_owned(),
             port,
@@ -651,6 +654,29 @@ impl State {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// Whether there are more than enough that have not said who they are.
+    fn is_crowded(&self) -> bool {
+        let open = self.connections.len();
+        let peers = self.roster.peers();
+        open > NEWCOMERS_MAX
+            && open - peers.map(|(_, peer)| peer.members().count()).sum::<usize>() > NEWCOMERS_MAX
+    }
+
+    /// Should a peer be lost that dialled this server, this one looks for it, too.
+    fn remember(&mut self, id: &Arc<str>, info: &RouteInfo) {
+        let Some((host, port)) = parse_url(&info.ip) else {
+            return;
+        };
+        let target = Target {
+            host: host.to_owned(),
+            port,
+            tls_name: None,
+        };
+        let login = self.settings.login.clone();
+        let login = login.filter(|_| info.auth_required);
+        self.plan.remember(id, target, login, &self.accounts);
     }
 
     /// Finds out which place a connection takes, and makes room there if it is to be preferred to what is there.

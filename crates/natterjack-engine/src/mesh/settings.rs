@@ -6,7 +6,7 @@ use natterjack_wire::route::Compression;
 
 use crate::access::{Secret, SubjectRules};
 use crate::delivery::outbox::OutboxLimits;
-use crate::limits::Limits;
+use crate::limits::{Limits, WriteTimeout};
 
 /// What a server in a cluster is told about it. Whether it is in one is settled at its start; the rest may change.
 ///
@@ -27,6 +27,8 @@ pub struct ClusterSettings {
     pub seeds: Vec<Seed>,
     /// What peers must show to come in, and what is shown to peers that were learnt of from others.
     pub login: Option<ClusterLogin>,
+    /// The shell has seen by their certificates who those are that come in: they need no login.
+    pub is_known_by_certificate: bool,
     /// Interest in which subjects is announced to peers; `None`: all.
     pub import: Option<SubjectRules>,
     /// Interest of peers in which subjects is accepted; `None`: all.
@@ -82,6 +84,8 @@ pub struct ClusterLimits {
     pub write_deadline: Duration,
     /// Bytes that may wait for one connection before it is dropped.
     pub pending_bytes_max: usize,
+    /// What becomes of a connection whose socket is slow.
+    pub write_timeout: WriteTimeout,
     /// How long a peer that has to log in may take.
     pub auth_timeout: Duration,
 }
@@ -96,6 +100,7 @@ impl Default for ClusterSettings {
             no_advertise: false,
             seeds: Vec::new(),
             login: None,
+            is_known_by_certificate: false,
             import: None,
             export: None,
             pool_size: POOL_SIZE_DEFAULT,
@@ -121,7 +126,7 @@ impl ClusterSettings {
             pending_bytes_max: limits.pending_bytes_max,
             congested_bytes: limits.congested_bytes(),
             drop_bytes: limits.drop_bytes(),
-            must_finish: false,
+            must_finish: self.limits.write_timeout == WriteTimeout::Close,
         }
     }
 }
@@ -133,6 +138,7 @@ impl Default for ClusterLimits {
             pings_outstanding_max: 2,
             write_deadline: Duration::from_secs(10),
             pending_bytes_max: 64 * 1024 * 1024,
+            write_timeout: WriteTimeout::Default,
             auth_timeout: Duration::from_secs(2),
         }
     }

@@ -60,7 +60,8 @@ impl RouteSession {
             tracing::error!("{} - CONNECT refused: {error}", self.label());
             Halt::Silent(CloseReason::ProtocolViolation)
         })?;
-        let Some(login) = &self.cluster.login else {
+        let login = self.cluster.login.as_ref();
+        let Some(login) = login.filter(|_| !self.cluster.is_known_by_certificate) else {
             return self.accept_connect(&connect);
         };
         if login.user != connect.user {
@@ -112,6 +113,7 @@ impl RouteSession {
     /// Whoever says CONNECT may come in; looks whether it is at the right door.
     fn accept_connect(&mut self, connect: &RouteConnect) -> Result<(), Halt> {
         self.auth_deadline = None;
+        self.is_verbose = connect.verbose;
         if !connect.lang.is_empty() {
             return Err(self.refuse(&ErrorReply::ClientOnRoutePort, CloseReason::WrongPort));
         }
@@ -144,10 +146,23 @@ impl RouteSession {
         })?;
         match self.stage {
             Stage::Connect => Err(self.wrong_login()),
+            Stage::Info if is_for_clients(json) => Err(self.client_port(&info)),
             Stage::Info => self.handle_first_info(info, now),
             Stage::InfoAgain => self.register(info, now),
             Stage::Registered => self.handle_later_info(info, now),
         }
+    }
+
+    /// What was dialled is where clients come in. A server is not known by it, even if it is one of this cluster.
+    fn client_port(&self, info: &RouteInfo) -> Halt {
+        if self.engine.may_log_refusal(self.now).is_some() {
+            tracing::error!(
+                "{} - Attempted to connect to the client port of {:?}: a route has to name its cluster port",
+                self.label(),
+                info.server_name
+            );
+        }
+        Halt::Silent(CloseReason::WrongPort)
     }
 
     fn handle_first_info(&mut self, info: RouteInfo, now: Instant) -> Result<(), Halt> {
@@ -218,9 +233,16 @@ impl RouteSession {
         if let Some(account) = &self.account
             && self.config.account(account).is_none()
         {
+            // Who has the account comes again and again.
+            if self.engine.may_log_refusal(now).is_some() {
+                tracing::error!(
+                    "{} - Unable to lookup account {account:?}: account missing",
+                    self.label()
+                );
+            }
             let account = account.as_bytes();
             let reply = ErrorReply::RouteAccountMissing { account };
-            return Err(self.refuse(&reply, CloseReason::MissingAccount));
+            return Err(Halt::tell(&reply, CloseReason::MissingAccount));
         }
         if info.ip.is_empty() {
             info.ip = match self.connection.address() {
@@ -306,4 +328,10 @@ impl RouteSession {
             Refusal::NoRouteForAccount => reply_to(&ErrorReply::NoRouteForAccount { account }),
         }
     }
+}
+
+/// Whether an INFO is what servers say to clients: they are told their number. No text in JSON has an unescaped quote.
+fn is_for_clients(json: &[u8]) -> bool {
+    let key = b"\"client_id\"";
+    json.windows(key.len()).any(|window| window == key)
 }

@@ -75,6 +75,9 @@ impl RouteSession {
 
     /// An INFO on a connection that takes part.
     pub(super) fn handle_later_info(&mut self, info: RouteInfo, now: Instant) -> Result<(), Halt> {
+        if *info.server_id == *self.mesh.own_id() {
+            return Err(Halt::Silent(CloseReason::DuplicateRoute));
+        }
         if !info.route_acc_add_reqid.is_empty() {
             self.give_account_away(info, now);
             return Ok(());

@@ -21,6 +21,10 @@ use crate::session::intake::{Carried, Partial, Reader};
 /// Control lines of peers may be so many times longer than clients' (route protocol, section 4).
 const CONTROL_LINE_FACTOR: usize = 16;
 
+/// First bytes of records of TLS, none of which begins an operation.
+const TLS_ALERT: u8 = 0x15;
+const TLS_HANDSHAKE: u8 = 0x16;
+
 /// Why a session stops in the middle of its input.
 pub(in crate::session) enum Halt {
     /// With a last word to the peer.
@@ -90,8 +94,16 @@ impl RouteSession {
         let input = source.input;
         let mut end = 0;
         while end < input.len() {
-            if self.stage == Stage::Connect && !input[end].eq_ignore_ascii_case(&b'C') {
+            if self.stage == Stage::Connect
+                && !input[end].eq_ignore_ascii_case(&b'C')
+                && input[end] != TLS_HANDSHAKE
+            {
                 return Err(self.wrong_login());
+            }
+            if (self.stage == Stage::Info || self.stage == Stage::Connect)
+                && matches!(input[end], TLS_ALERT | TLS_HANDSHAKE)
+            {
+                return Err(self.wrong_language());
             }
             if let Some((consumed, body_len)) = worker.run.repeat(input, end) {
                 self.repeated(body_len);
@@ -110,6 +122,11 @@ impl RouteSession {
                     }
                     self.handle_message(&message, end, source, worker, now);
                     end += consumed;
+                    if self.is_verbose {
+                        self.finish_run(worker, source, false, now);
+                        worker.run.forget_route();
+                        self.confirm(now);
+                    }
                 }
                 Decoded::Op { op, consumed } => {
                     self.finish_run(worker, source, false, now);
@@ -209,7 +226,10 @@ impl RouteSession {
         let taken =
             (self.interest).subscribe(subscribe, name, account.as_ref(), link, names_origins);
         match taken {
-            Taken::Yes => Ok(()),
+            Taken::Yes => {
+                self.confirm(now);
+                Ok(())
+            }
             Taken::Invalid => {
                 tracing::error!(
                     "{} - Could not insert subscription: \"{}\" is no subject",
@@ -257,6 +277,7 @@ impl RouteSession {
         }
         let names_origins = self.names_origins();
         self.interest.unsubscribe(end, names_origins);
+        self.confirm(now);
         Ok(())
     }
 
@@ -266,6 +287,27 @@ impl RouteSession {
         route::ping(&mut text);
         self.say(&text, now);
         self.heartbeat.pinged(now);
+    }
+
+    /// Says that all is well to a peer that wants to hear it.
+    fn confirm(&self, now: Instant) {
+        if self.is_verbose {
+            self.say(b"+OK\r\n", now);
+        }
+    }
+
+    /// Somebody encrypts who is not to.
+    fn wrong_language(&self) -> Halt {
+        if self.engine.may_log_refusal(self.now).is_some() {
+            tracing::error!(
+                "{} - The other side uses TLS, and routes of this server are in clear text: the block `cluster` has no `tls`",
+                self.label()
+            );
+        }
+        Halt::tell(
+            &ErrorReply::AuthorizationViolation,
+            CloseReason::AuthenticationViolation,
+        )
     }
 
     /// Messages or interest from somebody who has not been let in.

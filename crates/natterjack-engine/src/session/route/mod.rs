@@ -37,7 +37,7 @@ use crate::config::Config;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::worker::Worker;
 use crate::engine::{Direction, Engine, Nonce, RoutePeer};
-use crate::limits::CLOSE_STEP_SUBSCRIPTIONS;
+use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, READ_BUFFER_BYTES};
 use crate::mesh::dial::{DialId, Purpose};
 use crate::mesh::link::RouteLink;
 use crate::mesh::roster::RouteConnection;
@@ -73,6 +73,8 @@ pub struct RouteSession {
     partial: Partial,
     heartbeat: RouteHeartbeat,
     auth_deadline: Option<Instant>,
+    /// The peer wants to be told that what it says is well.
+    is_verbose: bool,
     /// A peer's password is checked: the check, until it is handed out, and what it said.
     checking: Option<Box<handshake::Checking>>,
     /// How what is sent is compressed.
@@ -113,7 +115,8 @@ impl RouteSession {
             (Direction::Dialled(id), Some(purpose)) => Some((id, purpose)),
             _ => None,
         };
-        let must_log_in = dialled.is_none() && cluster.login.is_some();
+        let must_log_in =
+            dialled.is_none() && cluster.login.is_some() && !cluster.is_known_by_certificate;
         Some(Self {
             heartbeat: RouteHeartbeat::new(&cluster.limits, now),
             auth_deadline: must_log_in.then(|| now + cluster.limits.auth_timeout),
@@ -138,6 +141,7 @@ impl RouteSession {
             interest: PeerInterest::default(),
             passing: Passing::default(),
             partial: Partial::default(),
+            is_verbose: false,
             checking: None,
             compression: Compression::Off,
             new_compression: None,
@@ -226,12 +230,13 @@ impl RouteSession {
         let deliverer = &mut worker.deliverer;
         let messages_dropped = std::mem::take(&mut deliverer.messages_dropped);
         counters::add(&self.engine.counters.messages_dropped, messages_dropped);
+        let wait_max = self.config.limits.peer_wait(deliverer.congesting_bytes());
         let congested = deliverer.take_congested();
         if let Some(account) = self.passing.account() {
             account.counters.add_cache_use(worker.cache.take_use());
         }
         counters::add(&self.engine.counters.stalls, congested.len() as u64);
-        self.stall.end_batch(congested, now);
+        self.stall.end_batch(congested, wait_max, now);
         self.note();
     }
 
@@ -413,8 +418,8 @@ impl Session for RouteSession {
     }
 
     fn is_stalled(&mut self, waker: &Waker, now: Instant) -> bool {
-        let slowed = self.config.limits.slowed_read_bytes();
-        self.stall.is_stalled(slowed, waker, now)
+        // The wait is for what is behind alone; reading less at once would hold up everything else.
+        self.stall.is_stalled(READ_BUFFER_BYTES, waker, now)
     }
 
     fn stop_reading(&mut self) {
