@@ -18,6 +18,8 @@ use testkit::{Config, Deadline, HttpAnswer, Kind, Listener, PATIENCE, Peer, Serv
 use crate::access::authority::trusted;
 use crate::trial;
 
+mod cluster;
+
 /// Fields whose value is each server's own: both must have them, with a value of the same kind. `*` is any one step.
 const OWN: &[&str] = &[
     "server_id",
@@ -228,9 +230,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
     ];
     let both = || Kind::ALL.map(|kind| kind.program().map(drop));
-    tests
-        .map(|(name, run)| trial(format!("monitoring::{name}"), both(), run))
-        .into()
+    let tests = tests.map(|(name, run)| trial(format!("monitoring::{name}"), both(), run));
+    tests.into_iter().chain(cluster::trials()).collect()
 }
 
 fn pages_say_the_same() {
@@ -538,7 +539,11 @@ impl Differences {
             );
             return;
         }
-        let (expected, found) = (flat(expected.json()), flat(found.json()));
+        self.compare_pages(page, expected.json(), found.json());
+    }
+
+    fn compare_pages(&mut self, page: &str, expected: Value, found: Value) {
+        let (expected, found) = (flat(expected), flat(found));
         let paths: BTreeSet<_> = expected.keys().chain(found.keys()).collect();
         for path in paths {
             let (expected, found) = (expected.get(path), found.get(path));

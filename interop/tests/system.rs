@@ -67,8 +67,11 @@ const OWN: &[&str] = &[
     "avg_fanout",
 ];
 
-/// Ends of paths of the same sort: how often statistics were heard meanwhile is in them.
+/// Ends of paths of the same sort: how often statistics were heard meanwhile is in them, or the very request, which both
+/// servers count while it is already being answered.
 const OWN_COUNTS: &[&str] = &[
+    "/statsz/received/msgs",
+    "/statsz/received_from_clients/msgs",
     "/statsz/sent/msgs",
     "/statsz/sent_to_clients/msgs",
     "/out_msgs",

@@ -102,14 +102,13 @@ impl Config {
         let configured_name = info.cluster.clone();
         if let Some(news) = news {
             info.cluster = news.name.to_string();
-            if cluster
-                .as_ref()
-                .is_some_and(|cluster| !cluster.no_advertise)
-            {
-                info.connect_urls.extend(news.urls);
-                let mut seen = hashbrown::HashSet::<_>::default();
-                info.connect_urls.retain(|url| seen.insert(url.clone()));
-            }
+            info.connect_urls.extend(news.urls);
+            let mut seen = hashbrown::HashSet::<_>::default();
+            info.connect_urls.retain(|url| seen.insert(url.clone()));
+        }
+        if (cluster.as_ref()).is_some_and(|cluster| cluster.no_advertise) {
+            // Neither other servers' addresses nor this one's are to be known.
+            info.connect_urls.clear();
         }
         let is_same_cluster = before.is_some_and(|before| before.info.cluster == info.cluster);
         let unchanged = before.filter(|before| before.access == access);

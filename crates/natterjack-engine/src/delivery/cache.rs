@@ -15,7 +15,6 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use natterjack_subject::{MatchSet, QueueGroup, Stamp};
 
-use super::Subscriber;
 use super::receivers::Receivers;
 use crate::account::Account;
 use crate::monitor::counters::CacheUse;
@@ -79,7 +78,7 @@ impl RouteCache {
             self.seen[slot] = hash;
             let found = account.index().matches(subject);
             let peers = account.remote().matches(subject);
-            self.cache_use.missed(fanout(&found));
+            self.cache_use.missed(fanout(&found) + fanout(&peers));
             return (!current.are(&found, &peers)).then(|| Receivers::new(found, peers));
         }
         if let Some(entry) = &self.entries[slot]
@@ -92,7 +91,7 @@ impl RouteCache {
         }
         let (stamp, found) = account.index().look_up(subject);
         let (peers_stamp, peers) = account.remote().look_up(subject);
-        self.cache_use.missed(fanout(&found));
+        self.cache_use.missed(fanout(&found) + fanout(&peers));
         let found = if current.are(&found, &peers) {
             current.clone()
         } else {
@@ -157,7 +156,7 @@ impl Drop for RouteCache {
 }
 
 /// Subscriptions that are found, every member of a queue group counted.
-fn fanout(found: &MatchSet<Subscriber>) -> usize {
+fn fanout<S>(found: &MatchSet<S>) -> usize {
     let members: usize = found.groups().iter().map(QueueGroup::len).sum();
     found.plain_len() + members
 }

@@ -54,8 +54,7 @@ pub struct Route {
     pub start: Time,
     /// When a message was last sent or received, or interest changed.
     pub last_activity: Time,
-    /// How long the last answer to a PING took, once there was one.
-    #[serde(skip_serializing_if = "is_unknown")]
+    /// How long the last answer to a PING took; 0 before there was one.
     pub rtt: RoundTrip,
     /// How long it has been there.
     pub uptime: Uptime,
@@ -242,8 +241,4 @@ fn described(facts: &ServerFacts, route: &RouteSnapshot) -> Route {
         account: known.account.as_deref().unwrap_or_default().to_owned(),
         compression: known.compression.name(),
     }
-}
-
-fn is_unknown(round_trip: &RoundTrip) -> bool {
-    round_trip.0.is_zero()
 }

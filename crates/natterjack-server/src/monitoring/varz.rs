@@ -342,7 +342,10 @@ fn cluster(cluster: &Cluster, facts: &ServerFacts) -> ClusterVarz {
     let default = Cluster::default();
     let pool_size = |cluster: &Cluster| cluster.pool_size.map_or(-1, i32::from);
     let mut shown = ClusterVarz {
-        name: facts.info.cluster.clone(),
+        name: match (listen, &cluster.name) {
+            (None, Some(name)) => name.clone(),
+            _ => facts.info.cluster.clone(),
+        },
         addr: listen.map(|listen| listen.host.clone()).unwrap_or_default(),
         cluster_port: facts.cluster_port,
         auth_timeout: cluster.auth_timeout.as_secs_f64(),

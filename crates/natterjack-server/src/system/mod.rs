@@ -62,9 +62,6 @@ const STATSZ_PAUSE: Duration = Duration::from_secs(1);
 /// How often the number of connections of an account is told although it stays the same.
 const ACCOUNT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often servers are looked for that have not been heard of.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(90);
-
 /// Requests to reload that wait for one another.
 const RELOADS_MAX: usize = 4;
 
@@ -381,8 +378,6 @@ struct Task {
     /// When the server's statistics are published next, and how long after that again.
     statsz_due: Instant,
     statsz_interval: Duration,
-    /// When servers that have been silent for too long are forgotten.
-    sweep_due: Instant,
 }
 
 /// Serves the system account until the server closes.
@@ -395,7 +390,6 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         answers_due: None,
         statsz_due: now() + STATSZ_FIRST,
         statsz_interval: STATSZ_FIRST,
-        sweep_due: now() + SWEEP_INTERVAL,
     };
     let calendar = Arc::downgrade(&shared);
     shared.engine.set_calendar(move |instant| {
@@ -467,12 +461,12 @@ impl Task {
         let shared = &self.shared;
         let mut is_congested = system.publish_statsz(shared);
         let time = now();
-        if time >= self.sweep_due {
-            self.sweep_due = time + SWEEP_INTERVAL;
-            for id in system.neighbours.lock().forget_silent(time) {
-                tracing::debug!("Detected orphan remote server: {id:?}");
-                shared.engine.forget_server(&id);
-            }
+        let routes = shared.engine.route_snapshots();
+        let connected = routes.iter().map(|route| &*route.facts.peer_id).collect();
+        let silent = system.neighbours.lock().forget_silent(&connected, time);
+        for id in silent {
+            tracing::debug!("Detected orphan remote server: {id:?}");
+            shared.engine.forget_server(&id);
         }
         let is_due = |told: &Instant| time.saturating_duration_since(*told) >= ACCOUNT_INTERVAL;
         for account in shared.engine.accounts() {

@@ -1,9 +1,10 @@
 //! The other servers that are heard of in the system account, whether or not this one is connected with them.
 //!
 //! Each tells of itself by its statistics, every ten seconds; one that says it is going, or is not heard of for long, is
-//! forgotten (nats-server `remoteServerUpdate`, `checkRemoteServers`).
+//! forgotten (nats-server `remoteServerUpdate`, `checkRemoteServers`). One that is not connected any more either is
+//! forgotten earlier, since what clients it had counts for their accounts' limits, and they come here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// Servers that are remembered. Whoever may publish in the system account could tell of as many as it likes.
@@ -11,6 +12,9 @@ const SERVERS_MAX: usize = 4096;
 
 /// Whoever is not heard of for so long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(150);
+
+/// The same for who is not connected: twice the time between two statistics, and a little more.
+const ABSENCE_MAX: Duration = Duration::from_secs(25);
 
 #[derive(Default)]
 pub(super) struct Neighbours {
@@ -42,9 +46,18 @@ impl Neighbours {
     }
 
     /// Forgets, and returns, those that have been silent for too long. Linear in all.
-    pub(super) fn forget_silent(&mut self, now: Instant) -> Vec<Box<str>> {
-        let is_silent = |last: &Instant| now.saturating_duration_since(*last) > SILENCE_MAX;
-        let silent = self.heard.extract_if(|_, last| is_silent(last));
+    pub(super) fn forget_silent(
+        &mut self,
+        connected: &HashSet<&str>,
+        now: Instant,
+    ) -> Vec<Box<str>> {
+        let silent = self.heard.extract_if(|id, last| {
+            let silence_max = match connected.contains(&**id) {
+                true => SILENCE_MAX,
+                false => ABSENCE_MAX,
+            };
+            now.saturating_duration_since(*last) > silence_max
+        });
         silent.map(|(id, _)| id).collect()
     }
 }
@@ -71,10 +84,15 @@ mod tests {
         let (mut neighbours, start) = (Neighbours::default(), now());
         neighbours.heard("A", start);
         neighbours.heard("B", start + Duration::from_secs(1));
-        let later = start + SILENCE_MAX;
-        assert!(neighbours.forget_silent(later).is_empty());
-        let silent = neighbours.forget_silent(later + Duration::from_millis(1));
-        assert_eq!(silent, ["A".into()]);
+        neighbours.heard("C", start + Duration::from_secs(1));
+        let connected = HashSet::from(["A", "B"]);
+        let moment = Duration::from_millis(1);
+        let mut forgotten_at = |time| neighbours.forget_silent(&connected, time);
+        assert!(forgotten_at(start + ABSENCE_MAX).is_empty());
+        let later = start + Duration::from_secs(1) + ABSENCE_MAX;
+        assert_eq!(forgotten_at(later + moment), ["C".into()]);
+        assert!(forgotten_at(start + SILENCE_MAX).is_empty());
+        assert_eq!(forgotten_at(start + SILENCE_MAX + moment), ["A".into()]);
         assert_eq!(neighbours.len(), 1);
     }
 
