@@ -13,6 +13,7 @@ mod accounts;
 mod conversations;
 mod delivery;
 mod disturbances;
+mod examples;
 mod flood;
 mod formation;
 mod learning;
@@ -98,6 +99,7 @@ const SCENARIOS: &[&[Scenario]] = &[
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = conversations::trials();
+    trials.extend(examples::trials());
     trials.extend(upgrade::trials());
     for mix in MIXES.iter().copied().chain(asked_for()) {
         for scenario in SCENARIOS.iter().copied().flatten() {
