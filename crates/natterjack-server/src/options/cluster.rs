@@ -1,6 +1,7 @@
 //! The cluster a server is a member of, and how it meets its peers.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use natterjack_engine::access::{Permissions, Secret};
@@ -9,6 +10,62 @@ use serde::{Deserialize, Serialize};
 use super::{Endpoint, Tls, WriteTimeout};
 
 /// Membership in a cluster, as the block `cluster { … }` of a configuration file says it.
+///
+/// A server with it listens for others at [`listen`](Self::listen), and connects to those in [`routes`](Self::routes);
+/// whoever knows one server of a cluster learns of the others from it. Messages then reach subscribers of all of them, in the
+/// account of the same name. Whether a server is in a cluster is settled at its start; most of the rest may change
+/// while it runs, with [`Server::reload`](crate::Server::reload).
+///
+/// `docs/cluster.md` tells what an operator has to know.
+///
+/// # Examples
+///
+/// Two servers in one process that act as one:
+/// ```
+/// use std::time::Duration;
+///
+/// use natterjack_server::{Cluster, Endpoint, Options, RouteUrl, Server};
+/// use tokio::time::timeout;
+///
+/// /// Listens on free ports of this machine.
+/// fn member(routes: Vec<RouteUrl>) -> Options {
+///     let host = "127.0.0.1".to_owned();
+///     Options {
+///         host: host.clone(),
+///         port: 0,
+///         cluster: Some(Cluster {
+///             name: Some("pair".to_owned()),
+///             listen: Some(Endpoint { host, port: 0 }),
+///             routes,
+///             ..Cluster::default()
+///         }),
+///         ..Options::default()
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let first = Server::start(member(Vec::new())).await?;
+/// let address = first.cluster_addr().expect("it is in a cluster");
+/// let second = Server::start(member(vec![address.into()])).await?;
+///
+/// let mut greetings = second.in_process_client()?.subscribe("greet.*").await?;
+/// let client = first.in_process_client()?;
+/// let greeting = loop {
+///     // They need a moment to find each other, and nothing is kept for those who are not there.
+///     client.publish("greet.joe", "hello").await?;
+///     if let Ok(greeting) = timeout(Duration::from_millis(20), greetings.next()).await {
+///         break greeting.expect("the servers are running");
+///     }
+/// };
+/// assert_eq!(&greeting.payload[..], b"hello");
+/// assert_eq!(first.mesh().expect("it is in a cluster").peers.len(), 1);
+///
+/// second.shutdown().await;
+/// first.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cluster {
@@ -65,7 +122,8 @@ pub struct RouteUrl {
     pub user: Option<String>,
     /// Password to log in with.
     pub password: Option<Secret>,
-    /// Whether the route is to be encrypted (`tls://`).
+    /// Whether its URL begins with `tls://`. All routes are encrypted if the cluster has `tls`, and none if not, whatever
+    /// this says.
     pub tls: bool,
 }
 
@@ -110,6 +168,19 @@ impl Default for Cluster {
             ping_max: 2,
             write_deadline: Duration::from_secs(10),
             write_timeout: WriteTimeout::Default,
+        }
+    }
+}
+
+/// Without a login.
+impl From<SocketAddr> for RouteUrl {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            host: address.ip().to_string(),
+            port: Some(address.port()),
+            user: None,
+            password: None,
+            tls: false,
         }
     }
 }
