@@ -102,6 +102,22 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// How long a peer's connection waits for a consumer that is behind and for which it has just brought that many
+    /// bytes.
+    ///
+    /// What others send takes the same connection, and waits too. So a consumer pushes its own messages down to a
+    /// pace, and not the connection: about 64 MB/s with the default bounds. If that is too much for it, it is dropped
+    /// before long, as it would be on nats-server, which does not slow peers at all.
+    pub(crate) fn peer_wait(&self, bytes: usize) -> Duration {
+        let bytes_max = self.slowed_read_bytes() * PEER_PACE_FACTOR;
+        STALL_MAX.mul_f64((bytes as f64 / bytes_max as f64).min(1.0))
+    }
+}
+
+/// How many times faster a consumer must be to keep up with peers than with clients.
+const PEER_PACE_FACTOR: usize = 10;
+
 /// See [`Limits::slowed_read_bytes`].
 const SLOWED_READ_BYTES_MAX: usize = 64 * 1024;
 const SLOWED_READ_BYTES_MIN: usize = 1024;

@@ -12,6 +12,7 @@ pub(crate) mod queue;
 pub(crate) mod receivers;
 pub(crate) mod rendering;
 pub(crate) mod restrictions;
+mod sorting;
 pub(crate) mod subscription;
 pub(crate) mod transport;
 

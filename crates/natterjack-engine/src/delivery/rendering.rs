@@ -130,10 +130,13 @@ impl<'a> Target<'a> {
     }
 }
 
-/// A frame for a peer, and the queue groups of which one member each is to get it there.
-pub(crate) struct Directed<'a> {
-    pub(crate) frame: usize,
-    pub(crate) queues: smallvec::SmallVec<[&'a [u8]; 4]>,
+/// How much a rendering is.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Amount {
+    pub(crate) messages: usize,
+    pub(crate) payload_bytes: usize,
+    /// Everything that is written.
+    pub(crate) bytes: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -220,43 +223,28 @@ impl Renderer {
         }
     }
 
-    /// Renders frames for a peer that is told which queue groups are meant.
-    pub(crate) fn render_directed<'a>(
+    /// Renders frames for a peer, each with the names of the queue groups of which a member each is to get it there.
+    pub(crate) fn render_directed<'a, 'q, Q: Iterator<Item = &'q [u8]>>(
         &'a mut self,
         run: &Run,
         source: Source<'a>,
         target: Target<'_>,
-        frames: &[Directed<'_>],
+        frames: impl Iterator<Item = (usize, Q)>,
     ) -> Rendering<'a> {
         self.key = None;
         self.start();
-        for Directed { frame, queues } in frames {
-            let (index, frame) = (*frame, &run.frames[*frame]);
+        for (index, queues) in frames {
+            let frame = &run.frames[index];
             let subject = run.subject(frame, source.input);
             let has_header = frame.header_len > 0 && target.headers();
             target.push_prefix(&mut self.block, has_header, subject);
-            let mut first_len = 0;
-            if !queues.is_empty() {
-                if frame.reply.len() > 0 {
-                    self.block.extend_from_slice(b"+ ");
-                    self.block
-                        .extend_from_slice(frame.reply.of_bytes(source.input));
-                    first_len = frame.reply.len() + 1;
-                } else {
-                    self.block.push(b'|');
-                }
-                for queue in queues {
-                    self.block.push(b' ');
-                    self.block.extend_from_slice(queue);
-                }
-                self.block.push(b' ');
-            }
+            let first_len = self.push_queues(frame, queues, source.input);
             self.messages += 1;
             if frame.header_len > 0 && !has_header {
-                let is_told = queues.is_empty();
-                self.push_stripped(run, frame, source.input, is_told);
+                let is_told = first_len.is_some();
+                self.push_stripped(run, frame, source.input, !is_told);
             } else {
-                self.push_tail(run, index, first_len, source.input);
+                self.push_tail(run, index, first_len.unwrap_or(0), source.input);
             }
         }
         self.finish();
@@ -265,6 +253,32 @@ impl Renderer {
             source,
             is_shared: false,
         }
+    }
+
+    /// Adds the names of queue groups, if there are any, and before them the reply subject. Returns how much of the
+    /// frame's tail has been said by that.
+    #[inline]
+    fn push_queues<'q>(
+        &mut self,
+        frame: &Frame,
+        queues: impl Iterator<Item = &'q [u8]>,
+        input: &[u8],
+    ) -> Option<usize> {
+        let mut queues = queues.peekable();
+        queues.peek()?;
+        let reply = frame.reply.of_bytes(input);
+        if reply.is_empty() {
+            self.block.push(b'|');
+        } else {
+            self.block.extend_from_slice(b"+ ");
+            self.block.extend_from_slice(reply);
+        }
+        for queue in queues {
+            self.block.push(b' ');
+            self.block.extend_from_slice(queue);
+        }
+        self.block.push(b' ');
+        Some(if reply.is_empty() { 0 } else { reply.len() + 1 })
     }
 
     fn render(
@@ -383,6 +397,14 @@ fn renamed<'a>(subject: &'a [u8], rename: Option<&Transform>, name: &'a mut Vec<
 }
 
 impl Rendering<'_> {
+    pub(crate) fn amount(&self) -> Amount {
+        Amount {
+            messages: self.messages(),
+            payload_bytes: self.payload_bytes(),
+            bytes: self.bytes(),
+        }
+    }
+
     pub(crate) fn messages(&self) -> usize {
         self.renderer.messages
     }

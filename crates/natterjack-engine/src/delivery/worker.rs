@@ -12,8 +12,9 @@ use natterjack_wire::route::Queues;
 use super::cache::RouteCache;
 use super::outbox::{Offered, Outbox};
 use super::receivers::{PeerGroup, Peers};
-use super::rendering::{Directed, Renderer, Source, Target};
+use super::rendering::{Amount, Renderer, Source, Target};
 use super::run::Run;
+use super::sorting::Sorter;
 use super::subscription::{Subscriber, Subscription};
 use crate::access::Verdicts;
 use crate::account::Account;
@@ -40,9 +41,12 @@ pub(crate) struct Deliverer {
     renderer: Renderer,
     rng: fastrand::Rng,
     touched: Vec<Arc<Outbox>>,
-    congested: Vec<Arc<Outbox>>,
+    /// Those who are behind, and how many bytes the batch has for each.
+    congested: Vec<(Arc<Outbox>, usize)>,
     picks: Vec<Pick>,
     peer_picks: Vec<PeerPick>,
+    pick_sorter: Sorter<Pick>,
+    peer_pick_sorter: Sorter<PeerPick>,
     /// Frames that reached somebody, kept only when it matters.
     reached: Vec<bool>,
     /// What was delivered since somebody last counted it.
@@ -134,6 +138,8 @@ impl Worker {
                 congested: Vec::new(),
                 picks: Vec::new(),
                 peer_picks: Vec::new(),
+                pick_sorter: Sorter::default(),
+                peer_pick_sorter: Sorter::default(),
                 reached: Vec::new(),
                 delivered: Delivered::default(),
                 messages_dropped: 0,
@@ -232,7 +238,13 @@ impl Deliverer {
 
     /// The outboxes whose producers should slow down, as the batch left them.
     pub(crate) fn take_congested(&mut self) -> Vec<Arc<Outbox>> {
-        std::mem::take(&mut self.congested)
+        self.congested.drain(..).map(|(outbox, _)| outbox).collect()
+    }
+
+    /// The most bytes that the batch had for one of these outboxes.
+    pub(crate) fn congesting_bytes(&self) -> usize {
+        let bytes = self.congested.iter().map(|(_, bytes)| *bytes);
+        bytes.max().unwrap_or_default()
     }
 
     /// Delivers to a plain subscription; returns how many frames, from the first, it took.
@@ -265,7 +277,7 @@ impl Deliverer {
         let mut rendering =
             self.renderer
                 .render_run(run, source, Target::of(subscription), is_shared);
-        let (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
+        let amount = rendering.amount();
         let mut must_flush = false;
         let offered = outbox.offer(
             Some(subscription),
@@ -284,7 +296,7 @@ impl Deliverer {
                 now,
             );
         }
-        if self.settle(outbox, offered, must_flush, messages, bytes) {
+        if self.settle(outbox, offered, must_flush, amount) {
             run.frames.len()
         } else {
             0
@@ -304,7 +316,7 @@ impl Deliverer {
     ) -> usize {
         let outbox = subscription.outbox();
         let (mut must_flush, mut exhausted) = (false, false);
-        let (mut messages, mut bytes) = (0, 0);
+        let mut amount = Amount::default();
         let renderer = &mut self.renderer;
         let first = frames.start;
         let (offered, taken) = outbox.offer_counted(
@@ -320,7 +332,7 @@ impl Deliverer {
                     Target::of(subscription),
                     first..first + taken,
                 );
-                (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
+                amount = rendering.amount();
                 queue(&mut rendering);
             },
         );
@@ -328,9 +340,9 @@ impl Deliverer {
             remove_from_index(publisher.account, subscription);
         }
         if offered == Offered::Dropped {
-            messages = frames.len();
+            amount.messages = frames.len();
         }
-        self.settle(outbox, offered, must_flush, messages, bytes);
+        self.settle(outbox, offered, must_flush, amount);
         trace_out(run, source, subscription, first..first + taken);
         taken
     }
@@ -429,7 +441,7 @@ impl Deliverer {
             .iter()
             .all(|pick| group.member(pick.member).0.max() == 0)
         {
-            picks.sort_unstable();
+            (self.pick_sorter).sort(&mut picks, group.len(), |pick| pick.member);
             // Only with a single member is it safe to leave for a system call between two offers: another
             // could be closed meanwhile, and its frames would come too late for those served before it.
             let direct = direct && group.len() == 1;
@@ -480,7 +492,13 @@ impl Deliverer {
                 }
             }
         }
-        picks.sort_unstable();
+        if peers.groups.len() > 1 {
+            // Each group's are in the order of frames; a frame that is for several groups is sent once.
+            picks.sort_unstable();
+        } else {
+            let targets = peers.targets.len();
+            (self.peer_pick_sorter).sort(&mut picks, targets, |pick| pick.target);
+        }
         let mut rest = &picks[..];
         let has_several = peers.targets.len() > 1;
         for (position, target) in peers.targets.iter().enumerate() {
@@ -492,31 +510,25 @@ impl Deliverer {
             }
             let outbox = target.link.outbox();
             let shape = Target::peer(&target.link, publisher.account.name());
-            let directed = if own.is_empty() {
-                Vec::new()
-            } else {
-                directed(run, peers, own, target.is_plain)
-            };
             let mut rendering = if own.is_empty() {
                 self.renderer.render_run(run, source, shape, has_several)
             } else {
-                self.renderer.render_directed(run, source, shape, &directed)
+                let directed = directed(run.frames.len(), peers, own, target.is_plain);
+                self.renderer.render_directed(run, source, shape, directed)
             };
-            let (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
+            let amount = rendering.amount();
             let mut must_flush = false;
             let offered = outbox.offer(None, &mut rendering, direct, now, &mut must_flush);
-            let is_taken = self.settle(outbox, offered, must_flush, messages, bytes);
+            let is_taken = self.settle(outbox, offered, must_flush, amount);
             if is_taken {
-                self.delivered.messages_to_routes += messages as u64;
-                self.delivered.bytes_to_routes += bytes as u64;
+                self.delivered.messages_to_routes += amount.messages as u64;
+                self.delivered.bytes_to_routes += amount.payload_bytes as u64;
             }
             if track && is_taken {
-                if own.is_empty() {
+                if target.is_plain {
                     self.reached.fill(true);
                 }
-                for directed in &directed {
-                    self.reached[directed.frame] = true;
-                }
+                own.iter().for_each(|pick| self.reached[pick.frame] = true);
             }
         }
         picks.clear();
@@ -579,7 +591,7 @@ impl Deliverer {
         let mut rendering =
             self.renderer
                 .render_frames(run, source, Target::of(subscription), frames);
-        let (messages, bytes) = (rendering.messages(), rendering.payload_bytes());
+        let amount = rendering.amount();
         let mut must_flush = false;
         let offered = outbox.offer(
             Some(subscription),
@@ -588,7 +600,7 @@ impl Deliverer {
             now,
             &mut must_flush,
         );
-        self.settle(outbox, offered, must_flush, messages, bytes)
+        self.settle(outbox, offered, must_flush, amount)
     }
 
     fn deliver_one(
@@ -630,8 +642,7 @@ impl Deliverer {
         outbox: &Arc<Outbox>,
         offered: Offered,
         must_flush: bool,
-        messages: usize,
-        bytes: usize,
+        amount: Amount,
     ) -> bool {
         if must_flush {
             self.touched.push(Arc::clone(outbox));
@@ -639,24 +650,22 @@ impl Deliverer {
         match offered {
             Offered::Closed | Offered::Counted => return false,
             Offered::Dropped => {
-                self.messages_dropped += messages as u64;
+                self.messages_dropped += amount.messages as u64;
                 return false;
             }
             Offered::Congested => {
-                if !self
-                    .congested
-                    .iter()
-                    .any(|known| Arc::ptr_eq(known, outbox))
-                {
-                    self.congested.push(Arc::clone(outbox));
+                let mut known = self.congested.iter_mut();
+                match known.find(|(known, _)| Arc::ptr_eq(known, outbox)) {
+                    Some((_, bytes)) => *bytes += amount.bytes,
+                    None => self.congested.push((Arc::clone(outbox), amount.bytes)),
                 }
             }
             Offered::Accepted => {}
         }
         // What the server hears itself is delivered to no client.
         if !outbox.is_servers_own() {
-            self.delivered.messages += messages as u64;
-            self.delivered.bytes += bytes as u64;
+            self.delivered.messages += amount.messages as u64;
+            self.delivered.bytes += amount.payload_bytes as u64;
         }
         true
     }
@@ -771,37 +780,21 @@ impl<'a> Elsewhere<'a> {
     }
 }
 
-/// The frames that go to one peer, each with the queue groups it is picked for.
+/// The frames that go to one peer, each with the names of the queue groups it is picked for.
 fn directed<'a>(
-    run: &Run,
+    frames: usize,
     peers: &'a Peers,
-    picks: &[PeerPick],
+    picks: &'a [PeerPick],
     is_plain: bool,
-) -> Vec<Directed<'a>> {
-    let queues = |picks: &[PeerPick]| {
-        let names = picks.iter().map(|pick| &*peers.groups[pick.group].name);
-        names.collect()
-    };
-    if !is_plain {
-        let by_frame = picks.chunk_by(|one, next| one.frame == next.frame);
-        return by_frame
-            .map(|picks| Directed {
-                frame: picks[0].frame,
-                queues: queues(picks),
-            })
-            .collect();
-    }
+) -> impl Iterator<Item = (usize, impl Iterator<Item = &'a [u8]>)> {
     let mut rest = picks;
-    (0..run.frames.len())
-        .map(|frame| {
-            let (own, others) = rest.split_at(rest.partition_point(|pick| pick.frame == frame));
-            rest = others;
-            Directed {
-                frame,
-                queues: queues(own),
-            }
-        })
-        .collect()
+    (0..frames).filter_map(move |frame| {
+        let count = rest.iter().take_while(|pick| pick.frame == frame).count();
+        let (own, others) = rest.split_at(count);
+        rest = others;
+        let names = own.iter().map(|pick| &*peers.groups[pick.group].name);
+        (is_plain || count > 0).then_some((frame, names))
+    })
 }
 
 /// All members of a group, beginning with one.

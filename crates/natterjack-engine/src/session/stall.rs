@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::delivery::outbox::Outbox;
-use crate::limits::{READ_BUFFER_BYTES, STALL_MAX};
+use crate::limits::READ_BUFFER_BYTES;
 
 /// Consumers that are behind, and how much is read at once because of it.
 pub(super) struct Stall {
@@ -16,7 +16,7 @@ pub(super) struct Stall {
 
 struct Waiting {
     on: Vec<Arc<Outbox>>,
-    since: Instant,
+    until: Instant,
 }
 
 impl Default for Stall {
@@ -35,7 +35,7 @@ impl Stall {
 
     /// When the wait ends in any case.
     pub(super) fn ends_at(&self) -> Option<Instant> {
-        (self.waiting.as_ref()).map(|waiting| waiting.since + STALL_MAX)
+        (self.waiting.as_ref()).map(|waiting| waiting.until)
     }
 
     /// Nobody is waited for any more.
@@ -43,8 +43,13 @@ impl Stall {
         self.waiting = None;
     }
 
-    /// A batch is over that left these consumers behind.
-    pub(super) fn end_batch(&mut self, congested: Vec<Arc<Outbox>>, now: Instant) {
+    /// A batch is over that left these consumers behind. They are waited for no longer than `wait_max`.
+    pub(super) fn end_batch(
+        &mut self,
+        congested: Vec<Arc<Outbox>>,
+        wait_max: Duration,
+        now: Instant,
+    ) {
         if congested.is_empty() {
             self.read_bytes_max = (self.read_bytes_max * 2).min(READ_BUFFER_BYTES);
             return;
@@ -52,7 +57,7 @@ impl Stall {
         congested.iter().for_each(|outbox| outbox.count_stall());
         self.waiting = Some(Box::new(Waiting {
             on: congested,
-            since: now,
+            until: now + wait_max,
         }));
     }
 
@@ -72,10 +77,11 @@ impl Stall {
         let Some(waiting) = &mut self.waiting else {
             return false;
         };
-        if now >= waiting.since + STALL_MAX {
+        if now >= waiting.until {
             (waiting.on.iter()).for_each(|outbox| outbox.give_up_waiting(now));
             waiting.on.clear();
-            self.read_bytes_max = (self.read_bytes_max / 4).max(slowed_read_bytes);
+            self.read_bytes_max =
+                (self.read_bytes_max / 4).max(slowed_read_bytes.min(READ_BUFFER_BYTES));
         }
         waiting.on.retain(|outbox| outbox.wait_congested(waker));
         if waiting.on.is_empty() {

@@ -49,7 +49,7 @@ use crate::delivery::subscription::{Sid, Subscription};
 use crate::delivery::worker::{Worker, remove_from_index};
 use crate::engine::{Engine, Peer};
 use crate::exchange::{Mappings, ServiceImports, StreamImports};
-use crate::limits::CLOSE_STEP_SUBSCRIPTIONS;
+use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, STALL_MAX};
 use crate::monitor::counters;
 use crate::monitor::record::Record;
 
@@ -346,7 +346,7 @@ impl ClientSession {
         let congested = deliverer.take_congested();
         counters.add_cache_use(worker.cache.take_use());
         counters::add(&self.engine.counters.stalls, congested.len() as u64);
-        self.stall.end_batch(congested, now);
+        self.stall.end_batch(congested, STALL_MAX, now);
         if self.violations.end_batch() {
             self.stall.slow_down(SLOWED_READ_BYTES);
         }

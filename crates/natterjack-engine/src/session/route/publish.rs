@@ -104,35 +104,51 @@ impl RouteSession {
         worker: &mut Worker,
         now: Instant,
     ) {
-        self.finish_run(worker, source, false, now);
         self.heartbeat.active(now);
-        self.find_account(message.account);
-        self.passing.is_stray = is_stray(message);
-        let text = message.queues.as_bytes();
-        self.passing.queues = if text.is_empty() {
-            (0, 0)
-        } else {
-            let queues_start = text.as_ptr() as usize - source.input.as_ptr() as usize;
-            (queues_start, queues_start + text.len())
+        let is_same_way = self.is_in_hand(message.account)
+            && self.passing.is_stray == is_stray(message)
+            && self.passing_queues(source.input) == message.queues;
+        if !is_same_way {
+            self.finish_run(worker, source, false, now);
+            self.find_account(message.account);
+            self.passing.is_stray = is_stray(message);
+            let text = message.queues.as_bytes();
+            self.passing.queues = if text.is_empty() {
+                (0, 0)
+            } else {
+                let queues_start = text.as_ptr() as usize - source.input.as_ptr() as usize;
+                (queues_start, queues_start + text.len())
+            };
+        }
+        let current = &worker.run.receivers;
+        let found = match &self.passing.account {
+            Some(account) => worker.cache.route(account, message.subject, current),
+            None => (!current.is_empty()).then(Receivers::default),
         };
-        let receivers = match &self.passing.account {
-            Some(account) => worker.cache.find(account, message.subject),
-            None => Receivers::default(),
-        };
+        if let Some(receivers) = found {
+            self.finish_run(worker, source, false, now);
+            worker.run.receivers = receivers;
+        }
+        let groups = worker.run.receivers.groups();
         self.passing.needs_care = self.passing.account.is_some()
             && (message.subject.starts_with(ANSWER_PREFIX)
-                || strays(message.queues, receivers.groups()).next().is_some());
-        worker.run.receivers = receivers;
+                || strays(message.queues, groups).next().is_some());
         worker.run.routed(scope, None, source.input);
     }
 
-    fn find_account(&mut self, name: Option<&[u8]>) {
-        let dedicated = self.account.clone();
-        let name = name.or_else(|| dedicated.as_deref().map(str::as_bytes));
+    /// Whether messages that name this account are for the one in hand.
+    fn is_in_hand(&self, name: Option<&[u8]>) -> bool {
+        let name = name.or_else(|| self.account.as_deref().map(str::as_bytes));
         let known = self.passing.account.as_ref();
-        if known.map(|account| account.name().as_bytes()) == name {
+        known.is_some_and(|account| Some(account.name().as_bytes()) == name)
+    }
+
+    fn find_account(&mut self, name: Option<&[u8]>) {
+        if self.is_in_hand(name) {
             return;
         }
+        let dedicated = self.account.clone();
+        let name = name.or_else(|| dedicated.as_deref().map(str::as_bytes));
         self.count_passed();
         let name = name.and_then(|name| core::str::from_utf8(name).ok());
         let found = name.and_then(|name| self.config.account(name));
