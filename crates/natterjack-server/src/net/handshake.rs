@@ -9,7 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use natterjack_engine::{ClientSession, CloseReason, Outbox, PeerCertificate, TlsFacts};
 use rustls::{
-    AlertDescription, CertificateError, Connection, Error, ProtocolVersion, ServerConnection,
+    AlertDescription, CertificateError, Connection, Error, HandshakeKind, ProtocolVersion,
+    ServerConnection,
 };
 use rustls_pki_types::UnixTime;
 use tokio::net::TcpStream;
@@ -195,15 +196,13 @@ fn encrypt(
     let is_pinned = |context: &tls::Context| context.is_pinned(own.as_deref());
     let fault = if !is_pinned(context) || !shared.tls.current().is_none_or(|now| is_pinned(&now)) {
         Some(Fault::NotPinned)
-    } else if peer
-        .as_ref()
-        .is_some_and(|peer| peer.not_after < calendar_now())
-    {
-        // A session that is taken up again is not verified again.
-        Some(Fault::Tls(
-            Error::InvalidCertificate(CertificateError::Expired),
-            None,
-        ))
+    } else if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+        // The library does not verify again whoever takes up a session.
+        let chain = connection.peer_certificates().unwrap_or_default();
+        let verified = context.verify_again(chain, calendar_now());
+        verified
+            .map_err(|error| Fault::Tls(error, take_refused()))
+            .err()
     } else {
         None
     };

@@ -1,6 +1,7 @@
 //! What a certificate says: whose it is, until when, and its fingerprints. Verifying it is rustls' business.
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::time::SystemTime;
 
 use natterjack_engine::{CertificateNames, SubjectAttribute};
@@ -8,10 +9,11 @@ use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
 use x509_cert::attr::AttributeTypeAndValue;
+use x509_cert::certificate::{TbsCertificate, Version};
 use x509_cert::der::asn1::{BmpString, ObjectIdentifier};
 use x509_cert::der::{Decode, Encode, Tag, Tagged};
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName};
 use x509_cert::name::Name;
 
 /// What the server needs to know of a peer's certificates.
@@ -64,10 +66,33 @@ pub(super) fn validity(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
     ))
 }
 
+/// The same in seconds since 1970, as much of it as is after that.
+pub(super) fn validity_seconds(der: &[u8]) -> Option<RangeInclusive<u64>> {
+    let (not_before, not_after) = validity(der)?;
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
+    let begin = seconds(not_before).unwrap_or_default();
+    Some(begin.as_secs()..=seconds(not_after)?.as_secs())
+}
+
+/// Whether an authority of this certificate may give out clients' certificates: it says that it is one, unless its
+/// version cannot say so, and if it says what for, clients are among that (Go `x509.Certificate.Verify`).
+pub(super) fn gives_to_clients(der: &[u8]) -> bool {
+    let Ok(certificate) = Certificate::from_der(der) else {
+        return false;
+    };
+    let body = certificate.tbs_certificate();
+    let is_authority = match body.get_extension::<BasicConstraints>() {
+        Ok(Some((_, constraints))) => constraints.ca,
+        Ok(None) => body.version() != Version::V3,
+        Err(_) => false,
+    };
+    is_authority && is_meant_for(CLIENTS, body)
+}
+
 /// Whether a certificate may be shown by a client at `now`: it is within its time, and if it says what it is
 /// for, that is one of the things.
 pub(super) fn is_for_clients(der: &[u8], now: SystemTime) -> bool {
-    is_for(oid("1.3.6.1.5.5.7.3.2"), der, now)
+    is_for(CLIENTS, der, now)
 }
 
 /// The same for a server's.
@@ -76,7 +101,6 @@ pub(super) fn is_for_servers(der: &[u8], now: SystemTime) -> bool {
 }
 
 fn is_for(purpose: ObjectIdentifier, der: &[u8], now: SystemTime) -> bool {
-    const ANYTHING: ObjectIdentifier = oid("2.5.29.37.0");
     let Ok(certificate) = Certificate::from_der(der) else {
         return false;
     };
@@ -84,12 +108,20 @@ fn is_for(purpose: ObjectIdentifier, der: &[u8], now: SystemTime) -> bool {
     let validity = body.validity();
     let is_in_time =
         (validity.not_before.to_system_time()..=validity.not_after.to_system_time()).contains(&now);
-    let is_meant = match body.get_extension::<ExtendedKeyUsage>() {
+    is_in_time && is_meant_for(purpose, body)
+}
+
+/// Clients' authentication (RFC 5280, section 4.2.1.12).
+const CLIENTS: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.2");
+
+/// Whether a certificate says that it is for something, or does not say what it is for.
+fn is_meant_for(purpose: ObjectIdentifier, body: &TbsCertificate) -> bool {
+    const ANYTHING: ObjectIdentifier = oid("2.5.29.37.0");
+    match body.get_extension::<ExtendedKeyUsage>() {
         Ok(None) => true,
         Ok(Some((_, usage))) => usage.0.contains(&purpose) || usage.0.contains(&ANYTHING),
         Err(_) => false,
-    };
-    is_in_time && is_meant
+    }
 }
 
 /// `subject SHA-256: fingerprint`, as nats-server shows a certificate it refused.

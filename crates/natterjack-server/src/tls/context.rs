@@ -1,6 +1,6 @@
 //! What one set of options and files comes to: ready to accept connections with, never changed.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,15 +10,15 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, NoClientAuth, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
-    WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme,
-    SupportedProtocolVersion, version,
+    ClientConfig, ServerConfig, SignatureAlgorithm, SignatureScheme, SupportedProtocolVersion,
+    version,
 };
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use super::authorities::Authorities;
 use super::certificate::validity;
 use super::dialling;
 use super::files::{certificates, key_pair};
@@ -46,6 +46,7 @@ pub(crate) struct Context {
     clients: Arc<ServerConfig>,
     monitoring: Arc<ServerConfig>,
     servers: Option<Arc<ClientConfig>>,
+    verifier: Option<Arc<Witness>>,
     pinned: BTreeSet<String>,
     certificates: Vec<Validity>,
     is_slow: bool,
@@ -73,7 +74,7 @@ impl Context {
         let pairs = pairs(options, &provider, &mut problems);
         let needs_certificate = needs_certificate(options) || peers == Peers::Servers;
         let roots = needs_certificate
-            .then(|| roots(options, &mut problems))
+            .then(|| roots(options, now, &mut problems))
             .flatten();
         let pinned = pinned(options, needs_certificate, &mut problems);
         if options.timeout.is_zero() {
@@ -100,28 +101,37 @@ impl Context {
             pairs.into_iter().map(|(_, pair)| pair).collect(),
         ));
         let trusted = roots.clone();
-        let assembled = verifier(roots, &provider).and_then(|verifier| {
-            let nobody_asked = Arc::new(NoClientAuth);
+        let assemble = || -> Result<Self, rustls::Error> {
+            let witness = |roots| Arc::new(Witness::new(roots, Arc::clone(&provider)));
+            let verifier = roots.map(witness);
+            let nobody_asked = Arc::new(NoClientAuth) as Arc<dyn ClientCertVerifier>;
+            let clients_asked = match &verifier {
+                Some(verifier) => Arc::clone(verifier) as Arc<dyn ClientCertVerifier>,
+                None => Arc::clone(&nobody_asked),
+            };
             let servers = match peers {
                 Peers::Clients => None,
                 Peers::Servers => Some(dialling::config(
                     &provider,
                     versions(options, &provider),
-                    trusted.filter(|_| !options.insecure),
+                    trusted
+                        .filter(|_| !options.insecure)
+                        .map(|trusted| (trusted.all().clone(), trusted.named().clone())),
                     Arc::clone(&resolver) as Arc<dyn ResolvesClientCert>,
                 )?),
             };
             Ok(Self {
                 servers,
-                clients: config(options, &provider, verifier, &resolver)?,
+                clients: config(options, &provider, clients_asked, &resolver)?,
                 monitoring: config(options, &provider, nobody_asked, &resolver)?,
+                verifier,
                 pinned,
                 certificates,
                 is_slow,
                 options: options.clone(),
             })
-        });
-        match assembled {
+        };
+        match assemble() {
             Ok(context) => {
                 problems.extend(context.expiring(now));
                 (Some(context), problems)
@@ -163,6 +173,23 @@ impl Context {
     pub(crate) fn is_pinned(&self, public_key_sha256: Option<&str>) -> bool {
         self.pinned.is_empty()
             || public_key_sha256.is_some_and(|fingerprint| self.pinned.contains(fingerprint))
+    }
+
+    /// Verifies a chain that was in order when a session began, as that session is taken up again.
+    ///
+    /// # Errors
+    /// What has become of it since.
+    pub(crate) fn verify_again(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: SystemTime,
+    ) -> Result<(), rustls::Error> {
+        let (Some(verifier), Some((own, others))) = (&self.verifier, chain.split_first()) else {
+            return Ok(());
+        };
+        let now = now.duration_since(SystemTime::UNIX_EPOCH);
+        let now = UnixTime::since_unix_epoch(now.unwrap_or_default());
+        verifier.verify_client_cert(own, others, now).map(drop)
     }
 
     /// Whether a handshake takes a processor for milliseconds: to sign with RSA takes ten times as long as with
@@ -236,22 +263,23 @@ fn pairs<'a>(
     pairs
 }
 
-/// Whom clients' certificates must come from, and those of them that are configured by name.
-type Authorities = (RootCertStore, HashSet<CertificateDer<'static>>);
-
-fn roots(options: &Tls, problems: &mut Vec<TlsProblem>) -> Option<Authorities> {
-    let mut roots = RootCertStore::empty();
-    let mut configured = HashSet::new();
+/// Whom clients' certificates must come from.
+fn roots(
+    options: &Tls,
+    now: SystemTime,
+    problems: &mut Vec<TlsProblem>,
+) -> Option<Arc<Authorities>> {
+    let mut roots = Authorities::new();
     for path in &options.ca_files {
         match certificates("ca_file", path) {
             Ok(found) => {
                 for (index, certificate) in found.into_iter().enumerate() {
-                    configured.insert(certificate.clone());
-                    if roots.add(certificate).is_err() {
-                        problems.push(TlsProblem::NoAuthority {
-                            path: path.clone(),
-                            number: index + 1,
-                        });
+                    let (path, number) = (path.clone(), index + 1);
+                    let time = validity(&certificate);
+                    if roots.add_named(certificate).is_err() {
+                        problems.push(TlsProblem::NoAuthority { path, number });
+                    } else if time.is_some_and(|(begin, end)| !(begin..=end).contains(&now)) {
+                        problems.push(TlsProblem::AuthorityOutOfTime { path, number });
                     }
                 }
             }
@@ -260,12 +288,15 @@ fn roots(options: &Tls, problems: &mut Vec<TlsProblem>) -> Option<Authorities> {
     }
     if options.ca_files.is_empty() {
         // As nats-server, which then trusts whom the system trusts.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        for certificate in rustls_native_certs::load_native_certs().certs {
+            // Among those there is always one that nobody understands.
+            let _ = roots.add(certificate);
+        }
         if roots.is_empty() {
             problems.push(TlsProblem::NoAuthorities);
         }
     }
-    (!roots.is_empty()).then_some((roots, configured))
+    (!roots.is_empty()).then(|| Arc::new(roots))
 }
 
 fn pinned(
@@ -286,21 +317,6 @@ fn pinned(
         problems.push(TlsProblem::PinnedWithoutVerify);
     }
     pinned
-}
-
-fn verifier(
-    authorities: Option<Authorities>,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
-    let Some((roots, authorities)) = authorities else {
-        return Ok(Arc::new(NoClientAuth));
-    };
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .build()
-        .map(|verifier| {
-            Arc::new(Witness::new(verifier, authorities)) as Arc<dyn ClientCertVerifier>
-        })
-        .map_err(|error| rustls::Error::General(error.to_string()))
 }
 
 fn config(

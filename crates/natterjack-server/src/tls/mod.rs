@@ -4,6 +4,7 @@
 mod problem;
 
 mod acceptor;
+mod authorities;
 mod certificate;
 mod context;
 mod dialling;

@@ -110,6 +110,15 @@ pub enum TlsProblem {
         /// Which, counted from 1.
         number: usize,
     },
+    /// A certificate of an authority that is not valid now. A warning: whoever it vouches for is refused.
+    #[error("ca_file {}: certificate {number} has expired or is not valid yet; clients whose certificates come from it \
+        are refused", .path.display())]
+    AuthorityOutOfTime {
+        /// The file.
+        path: PathBuf,
+        /// Which, counted from 1.
+        number: usize,
+    },
     /// A name no TLS library knows.
     #[error("cipher suite {0:?} is unknown; there are: {list}", list = super::names::SUITES.join(", "))]
     UnknownCipherSuite(String),
@@ -174,6 +183,7 @@ impl TlsProblem {
             Self::Expired { .. }
                 | Self::ExpiresSoon { .. }
                 | Self::NotYetValid(_)
+                | Self::AuthorityOutOfTime { .. }
                 | Self::CipherSuiteLeftOut(_)
                 | Self::CurveLeftOut(_)
                 | Self::PinnedWithoutVerify

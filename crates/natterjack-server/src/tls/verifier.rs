@@ -2,13 +2,15 @@
 //! be verified all over; and who was refused, for the log, which rustls' error does not tell.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
@@ -16,6 +18,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 
+use super::authorities::Authorities;
 use super::certificate::{describe, is_for_clients, validity};
 
 /// Chains that are remembered, twice: about 1.2 MB at most.
@@ -50,40 +53,63 @@ pub(crate) fn take_refused() -> Option<String> {
 /// certificate for anybody's own, while nats-server does.
 #[derive(Debug)]
 pub(super) struct Witness {
-    verifier: Arc<dyn ClientCertVerifier>,
-    authorities: HashSet<CertificateDer<'static>>,
+    authorities: Arc<Authorities>,
+    subjects: Vec<DistinguishedName>,
+    provider: Arc<CryptoProvider>,
+    present: Mutex<Arc<Period>>,
+}
+
+/// A time in which the same authorities count.
+#[derive(Debug)]
+struct Period {
+    /// In seconds since 1970.
+    seconds: RangeInclusive<u64>,
+    /// `None` if nobody counts.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     verified: Mutex<Verified>,
 }
 
 impl Witness {
-    pub(super) fn new(
-        verifier: Arc<dyn ClientCertVerifier>,
-        authorities: HashSet<CertificateDer<'static>>,
-    ) -> Self {
+    pub(super) fn new(authorities: Arc<Authorities>, provider: Arc<CryptoProvider>) -> Self {
         Self {
-            verifier,
+            subjects: authorities.subjects(),
+            present: Mutex::new(Arc::new(Period::new(&authorities, &provider, 0))),
             authorities,
-            verified: Mutex::default(),
+            provider,
         }
+    }
+
+    fn period(&self, now: UnixTime) -> Arc<Period> {
+        let now = now.as_secs();
+        let mut present = self.present.lock();
+        if !present.seconds.contains(&now) {
+            *present = Arc::new(Period::new(&self.authorities, &self.provider, now));
+        }
+        Arc::clone(&present)
     }
 
     fn is_authority(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        self.authorities.contains(certificate) && is_for_clients(certificate, now)
+        self.authorities.named().contains(certificate) && is_for_clients(certificate, now)
+    }
+}
+
+impl Period {
+    fn new(authorities: &Authorities, provider: &Arc<CryptoProvider>, now: u64) -> Self {
+        let (roots, seconds) = authorities.at(now);
+        let builder =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+        Self {
+            seconds,
+            verifier: builder.build().ok(),
+            verified: Mutex::default(),
+        }
     }
 }
 
 impl ClientCertVerifier for Witness {
-    fn offer_client_auth(&self) -> bool {
-        self.verifier.offer_client_auth()
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        self.verifier.client_auth_mandatory()
-    }
-
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.verifier.root_hint_subjects()
+        &self.subjects
     }
 
     fn verify_client_cert(
@@ -93,23 +119,29 @@ impl ClientCertVerifier for Witness {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let chain = Chain::of(end_entity, intermediates);
-        if self.verified.lock().holds(chain, now) {
+        let period = self.period(now);
+        if period.verified.lock().holds(chain, now) {
             return Ok(ClientCertVerified::assertion());
         }
-        let verified = self
-            .verifier
-            .verify_client_cert(end_entity, intermediates, now);
+        let verified = match &period.verifier {
+            Some(verifier) => verifier.verify_client_cert(end_entity, intermediates, now),
+            None => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+        };
         match verified {
-            Err(error) if is_authority_shown(&error) && self.is_authority(end_entity, now) => {
-                Ok(ClientCertVerified::assertion())
-            }
             Err(error) => {
+                // Whether it is an authority's or nobody else's is all the same: it is known.
+                let is_nobodys =
+                    error == Error::InvalidCertificate(CertificateError::UnknownIssuer);
+                if (is_authority_shown(&error) || is_nobodys) && self.is_authority(end_entity, now)
+                {
+                    return Ok(ClientCertVerified::assertion());
+                }
                 REFUSED.set(describe(end_entity));
                 Err(error)
             }
             Ok(result) => {
                 if let Some(time) = time_of(end_entity, intermediates) {
-                    self.verified.lock().add(chain, time);
+                    period.verified.lock().add(chain, time);
                 }
                 Ok(result)
             }
@@ -122,8 +154,8 @@ impl ClientCertVerifier for Witness {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier
-            .verify_tls12_signature(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -132,12 +164,13 @@ impl ClientCertVerifier for Witness {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier
-            .verify_tls13_signature(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
 
@@ -157,7 +190,7 @@ impl Chain {
 }
 
 /// Chains that these very authorities vouch for, and when. Nothing but time changes that: signatures stay right, there
-/// are no lists of what was revoked, and other authorities come with another [`Witness`]. That a client holds the key of
+/// are no lists of what was revoked, and other authorities come with another [`Period`] or [`Witness`]. That a client holds the key of
 /// its certificate is verified each time, elsewhere.
 #[derive(Debug, Default)]
 struct Verified {
@@ -200,14 +233,14 @@ fn time_of(
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 
     use super::*;
 
     fn certificate(until: i32) -> CertificateDer<'static> {
         let mut params = CertificateParams::default();
-        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
         let key = KeyPair::generate().expect("a key");
         let made = params.self_signed(&key).expect("a certificate");
         made.der().clone()
@@ -216,6 +249,41 @@ mod tests {
     /// The first of a year, near enough.
     fn year(year: u64) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * 31_556_952 + 86_400))
+    }
+
+    #[test]
+    fn an_authority_vouches_in_its_own_time() {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2030, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let authority = params.self_signed(&key).expect("a certificate");
+        let issuer = Issuer::new(params, key);
+        let mut params = CertificateParams::default();
+        params.not_before = date_time_ymd(2010, 1, 1);
+        params.not_after = date_time_ymd(2040, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let client = params.signed_by(&key, &issuer).expect("a certificate");
+        let mut authorities = Authorities::new();
+        let named = authorities.add_named(authority.der().clone());
+        named.expect("an authority");
+        let witness = Witness::new(
+            Arc::new(authorities),
+            Arc::new(rustls::crypto::ring::default_provider()),
+        );
+        // Each twice: it is remembered.
+        for (at, is_let_in) in [
+            (2019, false),
+            (2021, true),
+            (2021, true),
+            (2029, true),
+            (2031, false),
+            (2031, false),
+        ] {
+            let verified = witness.verify_client_cert(client.der(), &[], year(at));
+            assert_eq!(verified.is_ok(), is_let_in, "{at}: {verified:?}");
+        }
     }
 
     #[test]
