@@ -48,7 +48,13 @@ pub(super) fn trials() -> Vec<Trial> {
 
 fn one_at_a_time_and_back(from: Kind, to: Kind) {
     // Clients are asked to leave one after another, from half a second after the signal.
-    let plan = Plan::of(&[from; SERVERS]).server("lame_duck_grace_period: \"500ms\"");
+    let mut plan = Plan::of(&[from; SERVERS])
+        .server("lame_duck_grace_period: \"500ms\"")
+        .cluster("authorization { user: route, password: between-us }")
+        .route_login("route:between-us@");
+    if from != OLD && to != OLD {
+        plan = plan.cluster("pool_size: 2\ncompression: s2_fast");
+    }
     let mut cluster = complete(plan);
     let mut fleet = Fleet::start(&cluster);
     fleet.expect_exact(&mut cluster);
