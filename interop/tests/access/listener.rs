@@ -5,19 +5,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use libtest_mimic::Trial;
-use rcgen::date_time_ymd;
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
 use tempfile::TempDir;
 use testkit::{Kind, PATIENCE, Program, ServerUnderTest, programs};
 
 use super::Test;
-use super::authority::{MUTUAL, Pair, TLS, config, impostor, named, self_signed, trusted};
+use super::authority::{
+    Authority, MUTUAL, Pair, TLS, config, impostor, named, self_signed, trusted,
+};
 use super::client::{Client, Outcome, Transport};
 use crate::trial;
 
 pub(super) fn trials() -> Vec<Trial> {
-    let tests: [Test; 6] = [
+    let tests: [Test; 7] = [
         ("versions", versions),
         ("certificates_of_clients", certificates_of_clients),
+        ("authorities_that_count", authorities_that_count),
         ("a_pin_that_is_revoked", a_pin_that_is_revoked),
         ("forms_of_keys", forms_of_keys),
         ("subjects_with_several_values", subjects_with_several_values),
@@ -167,6 +170,38 @@ fn certificates_of_clients(kind: Kind) {
         let outcome = workshop.log_in(&server, version);
         assert!(outcome.is_err(), "none {version}: {outcome:?}");
     }
+}
+
+/// An authority vouches for clients in its own time only, if it says that it is one, and for clients.
+fn authorities_that_count(kind: Kind) {
+    let workshop = Workshop::new();
+    let check = |what: &str, is_let_in: bool, change: fn(&mut CertificateParams)| {
+        let authority = Authority::with("an authority", change);
+        let client = authority.pair(named("client"));
+        workshop.write("client.pem", &client.certificate);
+        workshop.write("client-key.pem", &client.key);
+        let options = format!("{TLS}, ca_file: clients.pem, verify: true");
+        let config = config(&first(&options)).side_file("clients.pem", authority.pem());
+        let server = ServerUnderTest::start(kind, &config);
+        let outcome = workshop.log_in(&server, "-cert client.pem -key client-key.pem");
+        assert_eq!(outcome.is_ok(), is_let_in, "{what}: {outcome:?}");
+    };
+    check("good", true, |_| {});
+    check("expired", false, |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    check("not begun", false, |params| {
+        params.not_before = date_time_ymd(2090, 1, 1);
+        params.not_after = date_time_ymd(2091, 1, 1);
+    });
+    check("none", false, |params| params.is_ca = IsCa::NoCa);
+    check("of servers", false, |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    check("of clients", true, |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    });
 }
 
 fn a_pin_that_is_revoked(kind: Kind) {
