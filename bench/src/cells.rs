@@ -25,10 +25,20 @@ impl Cell {
         CELLS.iter().find(|cell| cell.name == name)
     }
 
+    /// Payload of its messages, in bytes, where they flow one way.
+    pub(crate) fn payload_bytes(&self) -> Option<usize> {
+        match self.load {
+            Load::Flow(flow) => Some(flow.payload_bytes),
+            Load::Copy { payload_bytes } => Some(payload_bytes),
+            _ => None,
+        }
+    }
+
     /// What the cell is compared by.
     pub(crate) fn measure(&self) -> Measure {
         match self.load {
             Load::Joining { .. } => Measure::Joining,
+            Load::Beside { .. } => Measure::Beside,
             _ if self.nodes > 1 => Measure::ClusterThroughput,
             Load::Flow(_) if self.encryption != Encryption::None => Measure::EncryptedThroughput,
             Load::Flow(_) => Measure::Throughput,
@@ -58,6 +68,8 @@ pub(crate) enum Measure {
     Memory,
     /// Seconds until a server that joins routes to all subscriptions of another one.
     Joining,
+    /// Share of the messages beside a slow subscriber that are on time.
+    Beside,
     /// Messages per second of processor time of a process that only copies.
     Floor,
 }
@@ -78,6 +90,14 @@ pub(crate) enum Load {
     ConnectRate,
     /// Nobody connects.
     IdleServer,
+    /// For as many milliseconds as the work says, a publisher sends what it can to a subscriber at another server that
+    /// takes less, and messages for somebody else go the same way.
+    Beside {
+        /// What the slow subscriber takes.
+        slow_bytes_per_second: u32,
+        /// Messages for somebody else that are to flow in a second.
+        messages_per_second: u32,
+    },
     /// A server holds as many subscriptions as the work says, and messages flow over it; another one joins.
     Joining {
         /// Messages that are to flow in a second.
@@ -439,12 +459,44 @@ pub(crate) static CELLS: &[Cell] = &[
         work: 100_000,
     },
     Cell {
+        name: "cluster-slow-5MB",
+        title: "A → B at 50,000 a second, beside a subscriber that takes 5 MB/s of all it is sent",
+        load: Load::Beside {
+            slow_bytes_per_second: 5_000_000,
+            messages_per_second: 50_000,
+        },
+        encryption: Encryption::None,
+        nodes: 2,
+        work: 4_000,
+    },
+    Cell {
+        name: "cluster-slow-100MB",
+        title: "the same beside one that takes 100 MB/s",
+        load: Load::Beside {
+            slow_bytes_per_second: 100_000_000,
+            messages_per_second: 50_000,
+        },
+        encryption: Encryption::None,
+        nodes: 2,
+        work: 4_000,
+    },
+    Cell {
         name: "floor-16B",
         title: "copy one socket to another, 16 B",
         load: Load::Copy { payload_bytes: 16 },
         encryption: Encryption::None,
         nodes: 1,
         work: 40_000_000,
+    },
+    Cell {
+        name: "floor-1KiB",
+        title: "copy one socket to another, 1 KiB",
+        load: Load::Copy {
+            payload_bytes: 1024,
+        },
+        encryption: Encryption::None,
+        nodes: 1,
+        work: 1_500_000,
     },
     Cell {
         name: "floor-16KiB",

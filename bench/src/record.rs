@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::cells::{Cell, Measure};
-use crate::generator::{Joining, Latency, Sample};
+use crate::generator::{Beside, Joining, Latency, Sample};
 use crate::machine::Machine;
 use crate::servers::Program;
 use crate::statistics::{Summary, geometric_mean, summarise};
@@ -232,6 +232,16 @@ impl ProgramRecord {
         )
     }
 
+    /// One figure of how messages fared beside a slow subscriber.
+    pub(crate) fn beside(&self, figure: impl Fn(Beside) -> f64) -> Option<Summary> {
+        summarise(
+            self.rounds
+                .iter()
+                .filter_map(|round| round.beside)
+                .map(figure),
+        )
+    }
+
     /// One percentile over the rounds, in microseconds.
     pub(crate) fn latency(&self, percentile: impl Fn(Latency) -> f64) -> Option<Summary> {
         summarise(
@@ -253,6 +263,7 @@ fn figure(measure: Measure, sample: &Sample) -> Option<f64> {
         | Measure::Floor => Some(sample.operations as f64 / sample.server_processor_seconds),
         Measure::Latency => sample.latency.map(|latency| latency.p50_microseconds),
         Measure::Memory => sample.memory_bytes,
+        Measure::Beside => sample.beside.map(|beside| beside.throughput_share),
         Measure::Joining => sample.joining.map(|joining| joining.seconds),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::cells::{Encryption, Measure};
 use crate::check;
-use crate::generator::{Joining, Latency};
+use crate::generator::{Beside, Joining, Latency};
 use crate::record::{CellRecord, ProgramRecord, Record};
 use crate::servers::Program;
 use crate::statistics::Summary;
@@ -239,6 +239,7 @@ fn clusters(out: &mut String, record: &Record) {
     cluster_places(out, record);
     cluster_latencies(out, record);
     joining(out, record);
+    beside(out, record);
 }
 
 fn cluster_places(out: &mut String, record: &Record) {
@@ -376,6 +377,58 @@ fn joining(out: &mut String, record: &Record) {
                 )
             });
             line(out, &format!("| {name} | {} |", columns.join(" | ")));
+        }
+    }
+}
+
+fn beside(out: &mut String, record: &Record) {
+    let cells: Vec<_> = record.cells_by(Measure::Beside).collect();
+    if cells.is_empty() {
+        return;
+    }
+    line(
+        out,
+        "\n### Beside a slow subscriber\n\nA publisher at A sends all it can to a subscriber at B that takes less, and \
+         other messages go the same way. Mixed clusters by the program at A.\n",
+    );
+    line(
+        out,
+        "| cell | | nats-server | natterjackd | natterjackd at A | nats-server at A |",
+    );
+    line(out, "| --- | --- | ---: | ---: | ---: | ---: |");
+    type Figure = fn(Beside) -> f64;
+    type Show = fn(f64) -> String;
+    let figures: [(&str, Figure, Show); 4] = [
+        (
+            "on time",
+            |beside| beside.throughput_share * 100.0,
+            |percent| format!("{percent:.0} %"),
+        ),
+        (
+            "longest time without any, in milliseconds",
+            |beside| beside.gap_milliseconds,
+            |milliseconds| format!("{milliseconds:.0}"),
+        ),
+        (
+            "the slow one took, in MB/s",
+            |beside| beside.slow_bytes_per_second / 1e6,
+            |rate| format!("{rate:.1}"),
+        ),
+        (
+            "rounds in which it was dropped",
+            |beside| f64::from(u8::from(beside.is_slow_dropped)) * 100.0,
+            |percent| format!("{percent:.0} %"),
+        ),
+    ];
+    for cell in cells {
+        for (name, figure, show) in figures {
+            let columns = CLUSTERS.map(|program| {
+                spread(cell.program(program).and_then(|it| it.beside(figure)), show)
+            });
+            line(
+                out,
+                &format!("| {} | {name} | {} |", cell.cell.title, columns.join(" | ")),
+            );
         }
     }
 }

@@ -205,10 +205,12 @@ fn raise_file_limit() -> Result<()> {
 fn work_of(cell: &Cell, mode: &Mode, scale: f64) -> u64 {
     let work = match cell.load {
         // Memory for each connection means something only with many; opening them is quick.
-        Load::IdleConnections if mode.rounds > 1 => return cell.work,
-        Load::IdleConnections | Load::IdleServer | Load::ConnectRate => {
-            cell.work / mode.work_divisor
-        }
+        Load::IdleConnections | Load::Joining { .. } if mode.rounds > 1 => return cell.work,
+        Load::IdleConnections
+        | Load::IdleServer
+        | Load::ConnectRate
+        | Load::Joining { .. }
+        | Load::Beside { .. } => cell.work / mode.work_divisor,
         _ => ((cell.work / mode.work_divisor) as f64 * scale) as u64,
     };
     work.max(1)
@@ -331,7 +333,12 @@ fn progress(record: &CellRecord, round: u32, program: Program, sample: &Sample) 
         sample.server_processor_seconds,
         sample.generator_processor_seconds,
     );
-    if operations > 0.0 && !matches!(record.cell.measure(), Measure::Memory | Measure::Joining) {
+    if operations > 0.0
+        && !matches!(
+            record.cell.measure(),
+            Measure::Memory | Measure::Joining | Measure::Beside
+        )
+    {
         let rate = report::rate(operations / sample.server_processor_seconds);
         line.push_str(&format!(", {rate} per processor second"));
     }
@@ -347,6 +354,19 @@ fn progress(record: &CellRecord, round: u32, program: Program, sample: &Sample) 
             joining.seconds * 1e3,
             joining.bytes as f64 / 1024.0 / 1024.0,
             joining.throughput_share * 100.0,
+        ));
+    }
+    if let Some(beside) = &sample.beside {
+        let fate = if beside.is_slow_dropped {
+            "dropped"
+        } else {
+            "kept"
+        };
+        line.push_str(&format!(
+            ", {:.0} % of the messages on time, {:.1} ms without any, slow one {:.1} MB/s and {fate}",
+            beside.throughput_share * 100.0,
+            beside.gap_milliseconds,
+            beside.slow_bytes_per_second / 1e6,
         ));
     }
     if let Some(bytes) = sample.memory_bytes {

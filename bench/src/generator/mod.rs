@@ -10,8 +10,10 @@ mod flow;
 mod frames;
 mod interest;
 mod joining;
+mod paced;
 mod peer;
 mod requests;
+mod slow;
 mod window;
 
 use std::io::Write as _;
@@ -88,6 +90,22 @@ pub(crate) struct Sample {
     /// What happened when a server joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) joining: Option<Joining>,
+    /// What became of messages beside a slow subscriber.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) beside: Option<Beside>,
+}
+
+/// Messages flowed from server to server beside those of a fast publisher for a slow subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Beside {
+    /// Messages that arrived, against those that should have. What comes late is not counted.
+    pub(crate) throughput_share: f64,
+    /// The longest time without any.
+    pub(crate) gap_milliseconds: f64,
+    /// What the slow subscriber took.
+    pub(crate) slow_bytes_per_second: f64,
+    /// Whether the server closed its connection.
+    pub(crate) is_slow_dropped: bool,
 }
 
 /// A server joined another one that holds many subscriptions, while messages flowed over the latter.
@@ -132,6 +150,15 @@ pub(crate) fn main(generate: &Generate) -> Result<()> {
         Load::ConnectRate => connections::run_rate(generate.work, &target)?,
         Load::IdleConnections => connections::run_idle(generate.work, &target)?,
         Load::IdleServer => connections::run_nobody(&target)?,
+        Load::Beside {
+            slow_bytes_per_second,
+            messages_per_second,
+        } => slow::run(
+            slow_bytes_per_second,
+            messages_per_second,
+            Duration::from_millis(generate.work),
+            &target,
+        )?,
         Load::Joining {
             messages_per_second,
         } => {
@@ -194,6 +221,7 @@ impl Spent {
             latency: None,
             memory_bytes: None,
             joining: None,
+            beside: None,
         })
     }
 }

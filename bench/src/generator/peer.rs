@@ -47,6 +47,14 @@ impl Stream {
             Self::Encrypted(stream) => stream.socket().set_read_timeout(Some(timeout)),
         }
     }
+
+    /// From now on writing fails after that long without a byte taken.
+    pub(super) fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Self::Clear(stream) => stream.set_write_timeout(Some(timeout)),
+            Self::Encrypted(stream) => stream.socket().set_write_timeout(Some(timeout)),
+        }
+    }
 }
 
 impl Read for Stream {
