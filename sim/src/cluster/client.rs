@@ -247,7 +247,7 @@ impl Connected {
         (!fitting.is_empty()).then(|| fitting[world.chance(|rng| rng.usize(..fitting.len()))])
     }
 
-    fn publish(&mut self, world: &World, ledger: &mut Ledger) {
+    fn publish(&self, world: &World, ledger: &mut Ledger) {
         if self.connection.link.coming_bytes() > BACKLOG_BYTES_MAX {
             return;
         }
@@ -389,8 +389,15 @@ impl Connected {
         if message.subject.starts_with(b"inbox.") {
             let sid: u64 = text(message.sid).parse().unwrap_or(0);
             if sid <= ASKING {
-                // Somebody who listens to everything.
-                return ledger.heard(connection, &text(message.payload()));
+                // Somebody who listens to everything; also to the word that nobody answers.
+                let own = text(message.subject);
+                let own = own.strip_prefix(&format!("inbox.{connection}."));
+                return match own.and_then(|number| number.parse().ok()) {
+                    Some(number) if message.header_len.is_some() => {
+                        ledger.answered(connection, number, None)
+                    }
+                    _ => ledger.heard(connection, &text(message.payload())),
+                };
             }
             let expected = format!("inbox.{connection}.{}", sid - ASKING);
             if message.subject != expected.as_bytes() {

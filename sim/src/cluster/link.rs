@@ -25,7 +25,7 @@ pub(crate) struct Link {
     pub(crate) connection: usize,
     pub(crate) task: Arc<TaskFlag>,
     world: Weak<World>,
-    far: OnceLock<Weak<Link>>,
+    far: OnceLock<Weak<Self>>,
     state: Mutex<State>,
 }
 

@@ -67,7 +67,7 @@ impl Scenario {
         ][rng.usize(..4)];
         let count = rng.usize(2..=5);
         Self {
-            nodes: nodes(&mut rng, count),
+            nodes: nodes(&mut rng, faults, count),
             faults,
             clients: rng.usize(count..=count * 2 + 2),
             accounts: rng.usize(1..=ACCOUNTS.len()),
@@ -93,14 +93,14 @@ impl Scenario {
     pub(crate) fn healing_time(&self) -> Duration {
         let noticed = |node: &ClusterSettings| {
             node.limits.ping_interval * (node.limits.pings_outstanding_max + 2)
-                + node.limits.write_deadline
+                + node.limits.write_deadline.min(Duration::from_secs(10))
         };
         let noticed = self.nodes.iter().map(noticed).max().unwrap_or_default();
         noticed * 2 + Duration::from_secs(150)
     }
 }
 
-fn nodes(rng: &mut Rng, count: usize) -> Vec<ClusterSettings> {
+fn nodes(rng: &mut Rng, faults: Faults, count: usize) -> Vec<ClusterSettings> {
     let is_nameless = rng.u8(..8) == 0;
     let size = [3, 3, 1, 0, 2][rng.usize(..5)];
     let has_mixed_sizes = rng.u8(..3) == 0;
@@ -115,7 +115,12 @@ fn nodes(rng: &mut Rng, count: usize) -> Vec<ClusterSettings> {
     });
     let compressions = [Compression::Off, Compression::Accept, Compression::S2Fast];
     let shape = rng.u8(..5);
-    let ping_interval = Duration::from_millis([500, 2000, 30_000][rng.usize(..3)]);
+    // Where nothing is to be lost, a connection may be slow and must not count as dead for it.
+    let ping_interval = match (faults, rng.usize(..3)) {
+        (Faults::None, _) | (_, 0) => Duration::from_secs(30),
+        (_, 1) => Duration::from_secs(2),
+        _ => Duration::from_millis(500),
+    };
     let pending_bytes_max = [64 * 1024 * 1024, 64 * 1024][usize::from(rng.u8(..5) == 0)];
     (0..count)
         .map(|node| ClusterSettings {
@@ -144,7 +149,11 @@ fn nodes(rng: &mut Rng, count: usize) -> Vec<ClusterSettings> {
             limits: ClusterLimits {
                 ping_interval,
                 pending_bytes_max,
-                write_deadline: Duration::from_secs([2, 10][rng.usize(..2)]),
+                write_deadline: match (faults, rng.usize(..2)) {
+                    (Faults::None, _) => Duration::from_secs(3600),
+                    (_, 0) => Duration::from_secs(2),
+                    _ => Duration::from_secs(10),
+                },
                 ..ClusterLimits::default()
             },
             ..ClusterSettings::default()
