@@ -105,6 +105,16 @@ impl LocalInterest {
         tell(link, text);
     }
 
+    /// Those of these connections that serve the account.
+    pub(crate) fn attached_among(&self, connections: &[u64]) -> Vec<Arc<RouteLink>> {
+        let state = self.state.lock();
+        let attached = state.attached.iter().map(|attached| &attached.link);
+        attached
+            .filter(|link| connections.contains(&link.outbox().id()))
+            .cloned()
+            .collect()
+    }
+
     /// `link` is told nothing more.
     pub(crate) fn detach(&self, link: &Arc<RouteLink>) {
         let mut state = self.state.lock();

@@ -313,6 +313,23 @@ impl Mesh {
         }
     }
 
+    /// Accounts that have a connection to themselves with this peer, which wants it, too.
+    pub(crate) fn dedicated_with(&self, peer: &str) -> Vec<Arc<str>> {
+        let state = self.state.lock();
+        let peer = state.roster.peer(peer);
+        let dedicated = peer.into_iter().flat_map(|peer| &peer.dedicated);
+        let agreed = dedicated.filter(|(_, member)| member.dial.is_none() || member.is_confirmed);
+        agreed.map(|(account, _)| Arc::clone(account)).collect()
+    }
+
+    /// Connections with this peer that share the accounts.
+    pub(crate) fn shared_with(&self, peer: &str) -> Vec<u64> {
+        let state = self.state.lock();
+        let peer = state.roster.peer(peer);
+        let shared = peer.into_iter().flat_map(|peer| peer.shared());
+        shared.map(|member| member.connection.id()).collect()
+    }
+
     /// Whether a connection is with this peer.
     pub(crate) fn is_with(&self, peer: &str, connection: u64) -> bool {
         self.state

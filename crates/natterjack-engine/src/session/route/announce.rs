@@ -21,6 +21,12 @@ pub(super) struct Announcer {
     attached: Vec<Arc<Account>>,
     /// Those of which it has not heard everything.
     behind: Vec<Arc<Account>>,
+    /// Another connection serves the account until the peer has agreed to this one.
+    pub(super) is_waiting: bool,
+}
+
+fn is_listed(names: &[Arc<str>], account: &Account) -> bool {
+    names.iter().any(|name| **name == *account.name())
 }
 
 impl RouteSession {
@@ -30,14 +36,18 @@ impl RouteSession {
             return;
         };
         let dedicated = self.mesh.dedicated_accounts();
+        let there = (self.peer.as_ref())
+            .map_or_else(Vec::new, |peer| self.mesh.dedicated_with(&peer.id));
         let pool_size = self.cluster.pool_size;
         let serves = |account: &Account| match &self.account {
-            Some(own) => **own == *account.name(),
+            Some(own) => **own == *account.name() && !self.announcer.is_waiting,
             None if !place.has_pool => true,
-            None => {
-                !dedicated.iter().any(|known| **known == *account.name())
-                    && pool_index(account.name().as_bytes(), pool_size) == place.index
+            // An account that is to have a connection to itself stays here until that is there: the peer may not want one.
+            None if is_listed(&dedicated, account) => {
+                let served = account.interest.attached_among(&[link.outbox().id()]);
+                !served.is_empty() && !is_listed(&there, account)
             }
+            None => pool_index(account.name().as_bytes(), pool_size) == place.index,
         };
         let wanted: Vec<_> = (self.config.accounts.iter())
             .filter(|account| serves(account))
@@ -49,6 +59,8 @@ impl RouteSession {
         let Announcer {
             attached, behind, ..
         } = &mut self.announcer;
+        // Another connection may have taken one over.
+        attached.retain(|held| !held.interest.attached_among(&[link.outbox().id()]).is_empty());
         for account in attached.iter().filter(|held| !is_among(&wanted, held)) {
             // Another connection serves it, on which the peer hears of it again; it must not have it twice.
             account.interest.withdraw(account.name(), link);
@@ -59,6 +71,23 @@ impl RouteSession {
             behind.push(Arc::clone(account));
         }
         *attached = wanted;
+    }
+
+    /// The connection is for one account, of which the peer was told on another one until now. There it ends first, so that
+    /// nothing comes twice; and only when it is certain that the peer wants this connection, too.
+    pub(super) fn take_account_over(&mut self, is_certain: bool) {
+        let name = self.account.as_deref();
+        let account = name.and_then(|name| self.config.account(name));
+        let (Some((account, _)), Some(peer)) = (account, &self.peer) else {
+            return;
+        };
+        let served_by = (account.interest).attached_among(&self.mesh.shared_with(&peer.id));
+        self.announcer.is_waiting = !is_certain && !served_by.is_empty();
+        if is_certain {
+            for link in &served_by {
+                account.interest.withdraw(account.name(), link);
+            }
+        }
     }
 
     /// The peer is told of what another filter lets through.

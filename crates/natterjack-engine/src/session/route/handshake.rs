@@ -296,6 +296,7 @@ impl RouteSession {
         self.link = Some(Arc::new(link));
         self.describe();
         self.engine.announce_mesh(now);
+        self.take_account_over(self.dialled.is_none());
         self.adapt_announcing();
         self.outbox.flush(now);
         Ok(())

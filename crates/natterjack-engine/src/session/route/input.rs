@@ -194,6 +194,10 @@ impl RouteSession {
         self.heartbeat.answered(now);
         if let (Some(_), Some(peer)) = (&self.link, &self.peer) {
             self.mesh.confirm(&peer.id, &self.connection, now);
+            if self.announcer.is_waiting {
+                self.take_account_over(true);
+                self.adapt_announcing();
+            }
             self.compress_by_round_trip();
         }
     }

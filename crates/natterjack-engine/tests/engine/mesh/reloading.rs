@@ -90,3 +90,24 @@ fn compression_comes_and_goes() {
         }
     });
 }
+
+/// Until the others are reloaded, too, there is no such connection; meanwhile the account is where it was.
+#[test]
+fn who_alone_wants_a_connection_for_an_account_loses_nothing() {
+    with_chances(10, |chance| {
+        let mut world = three(chance);
+        exchange(&mut world);
+        for node in 0..3 {
+            world.reload(node, |settings| settings.accounts = vec!["$G".to_owned()]);
+            exchange(&mut world);
+            world.run(A_WHILE);
+            exchange(&mut world);
+        }
+        // A connection that others refused is tried again within 30 s.
+        world.run(Duration::from_secs(30));
+        for peer in &world.snapshot(0).peers {
+            assert_eq!(peer.dedicated.len(), 2, "{peer:?}");
+        }
+        exchange(&mut world);
+    });
+}
