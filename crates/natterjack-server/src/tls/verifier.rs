@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -66,6 +67,8 @@ struct Period {
     seconds: RangeInclusive<u64>,
     /// `None` if nobody counts.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// Authorities in `ca_file` that do not count.
+    left_out: usize,
     verified: Mutex<Verified>,
 }
 
@@ -97,10 +100,12 @@ impl Witness {
 impl Period {
     fn new(authorities: &Authorities, provider: &Arc<CryptoProvider>, now: u64) -> Self {
         let (roots, seconds) = authorities.at(now);
+        let (named, count) = (authorities.named().len(), roots.len());
         let builder =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
         Self {
             seconds,
+            left_out: named.saturating_sub(count),
             verifier: builder.build().ok(),
             verified: Mutex::default(),
         }
@@ -136,7 +141,16 @@ impl ClientCertVerifier for Witness {
                 {
                     return Ok(ClientCertVerified::assertion());
                 }
-                REFUSED.set(describe(end_entity));
+                let left_out = period.left_out;
+                let mut refused = describe(end_entity);
+                if let Some(refused) = refused.as_mut().filter(|_| is_nobodys && left_out > 0) {
+                    // An operator sees the authority in the file, and wonders.
+                    let _ = write!(
+                        refused,
+                        "; {left_out} in ca_file left out: expired, not valid yet, or no authorities for clients"
+                    );
+                }
+                REFUSED.set(refused);
                 Err(error)
             }
             Ok(result) => {
@@ -283,6 +297,8 @@ mod tests {
         ] {
             let verified = witness.verify_client_cert(client.der(), &[], year(at));
             assert_eq!(verified.is_ok(), is_let_in, "{at}: {verified:?}");
+            let told = take_refused().is_some_and(|refused| refused.contains("; 1 in ca_file"));
+            assert_eq!(told, !is_let_in, "{at}");
         }
     }
 
