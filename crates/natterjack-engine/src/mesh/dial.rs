@@ -364,9 +364,10 @@ impl DialPlan {
     }
 
     /// The name that certificates of servers are taken to be for, of which only an address is known: the first one
-    /// among the seeds, as on nats-server.
+    /// among the seeds, as on nats-server. The name of a service is nobody's.
     fn tls_name(&self) -> Option<String> {
         let mut hosts = self.duties.iter().filter_map(|duty| match &duty.origin {
+            Origin::Seed(seed) if seed.port == 0 => Some(&duty.target.host),
             Origin::Seed(seed) => Some(&seed.host),
             Origin::Gossip => None,
         });
@@ -519,7 +520,16 @@ impl DialPlan {
             }
             Ended::Impossible => lane.state = LaneState::Over,
             _ if !is_missing => {
-                lane.state = LaneState::Rests;
+                // Its place is taken by another connection with the same peer: it was reached.
+                *lane = Lane {
+                    attempts: 0,
+                    refusals: 0,
+                    delay: RETRY,
+                    has_connected: true,
+                    account: lane.account.take(),
+                    state: LaneState::Rests,
+                    ..*lane
+                };
                 duty.searched_until = None;
             }
             Ended::Superfluous | Ended::Lost => {
