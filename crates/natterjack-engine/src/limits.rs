@@ -104,19 +104,27 @@ impl Limits {
 
 impl Limits {
     /// How long a peer's connection waits for a consumer that is behind and for which it has just brought that many
-    /// bytes.
+    /// bytes; `is_ours` tells whether the peer is of our kind.
     ///
     /// What others send takes the same connection, and waits too. So a consumer pushes its own messages down to a
     /// pace, and not the connection: about 64 MB/s with the default bounds. If that is too much for it, it is dropped
-    /// before long, as it would be on nats-server, which does not slow peers at all.
-    pub(crate) fn peer_wait(&self, bytes: usize) -> Duration {
-        let bytes_max = self.slowed_read_bytes() * PEER_PACE_FACTOR;
+    /// before long. nats-server slows no peers, and as a peer slows all its publishers once much waits for us, or ends
+    /// the connection: it is hardly held back.
+    pub(crate) fn peer_wait(&self, bytes: usize, is_ours: bool) -> Duration {
+        let factor = if is_ours {
+            PEER_PACE_FACTOR
+        } else {
+            OTHER_PEER_PACE_FACTOR
+        };
+        let bytes_max = self.slowed_read_bytes() * factor;
         STALL_MAX.mul_f64((bytes as f64 / bytes_max as f64).min(1.0))
     }
 }
 
 /// How many times faster a consumer must be to keep up with peers than with clients.
 const PEER_PACE_FACTOR: usize = 10;
+/// The same with peers that are nats-servers.
+const OTHER_PEER_PACE_FACTOR: usize = 80;
 
 /// See [`Limits::slowed_read_bytes`].
 const SLOWED_READ_BYTES_MAX: usize = 64 * 1024;
@@ -149,3 +157,20 @@ pub(crate) const BODY_PIECE_BYTES: usize = 2 * 1024;
 /// The most subscriptions removed in one step when a connection ends, so that a client with a million of
 /// them does not hold a thread.
 pub const CLOSE_STEP_SUBSCRIPTIONS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::{Limits, STALL_MAX};
+
+    #[test]
+    fn peers_wait_for_their_share() {
+        let limits = Limits::default();
+        assert!(limits.peer_wait(0, true).is_zero());
+        let a_message = limits.peer_wait(256, true);
+        assert!(!a_message.is_zero() && a_message < STALL_MAX / 1000);
+        let a_batch = limits.peer_wait(256 * 1024, true);
+        assert_eq!(a_batch, STALL_MAX.mul_f64(0.4));
+        assert!(limits.peer_wait(256 * 1024, false) < a_batch);
+        assert_eq!(limits.peer_wait(usize::MAX, true), STALL_MAX);
+    }
+}

@@ -230,7 +230,9 @@ impl RouteSession {
         let deliverer = &mut worker.deliverer;
         let messages_dropped = std::mem::take(&mut deliverer.messages_dropped);
         counters::add(&self.engine.counters.messages_dropped, messages_dropped);
-        let wait_max = self.config.limits.peer_wait(deliverer.congesting_bytes());
+        let is_ours = self.link.as_ref().is_some_and(|link| link.takes_strays());
+        let limits = &self.config.limits;
+        let wait_max = limits.peer_wait(deliverer.congesting_bytes(), is_ours);
         let congested = deliverer.take_congested();
         if let Some(account) = self.passing.account() {
             account.counters.add_cache_use(worker.cache.take_use());
