@@ -100,7 +100,7 @@ pub struct ClientSession {
     bytes_in: u64,
 }
 
-type Subscriptions = HashMap<Sid, Arc<Subscription>, foldhash::fast::RandomState>;
+type Subscriptions = HashMap<Sid, Arc<Subscription>, foldhash::fast::FixedState>;
 
 /// The parts of CONNECT that matter per message.
 #[derive(Clone, Copy)]
@@ -125,6 +125,8 @@ impl ClientSession {
         let defaults = ConnectOptions::default();
         let account = Arc::clone(engine.global_account());
         account.counters.entered();
+        // In which order subscriptions end with the connection is seen by peers, so that it comes from the seed too.
+        let hasher = foldhash::fast::FixedState::with_seed(engine.seed());
         let outbox = Arc::clone(record.outbox());
         outbox.adapt(config.generation, config.outbox_limits());
         Self {
@@ -138,7 +140,7 @@ impl ClientSession {
             account,
             outbox,
             record,
-            subscriptions: HashMap::default(),
+            subscriptions: HashMap::with_hasher(hasher),
             retired: Vec::new(),
             retired_from: None,
             partial: Partial::default(),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use natterjack_wire::route::{RemoteSubscribe, RemoteUnsubscribe};
 
@@ -24,9 +24,8 @@ const BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// Entries of accounts that are not here.
 const WAITING_MAX: usize = 100_000;
 
-#[derive(Default)]
 pub(super) struct PeerInterest {
-    held: HashMap<Box<[u8]>, Held, RandomState>,
+    held: HashMap<Box<[u8]>, Held, FixedState>,
     bytes: usize,
     waiting: usize,
     /// Some of an account that is not here could not be kept.
@@ -60,6 +59,17 @@ pub(super) enum Taken {
 }
 
 impl PeerInterest {
+    /// In which order interest ends with the connection comes from `seed`, as all chance does.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            held: HashMap::with_hasher(FixedState::with_seed(seed)),
+            bytes: 0,
+            waiting: 0,
+            is_incomplete: false,
+            key: Vec::new(),
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
@@ -234,7 +244,7 @@ impl PeerInterest {
             }
         }
         if self.held.is_empty() {
-            self.held = HashMap::default();
+            self.held = HashMap::with_hasher(self.held.hasher().clone());
             (self.bytes, self.waiting) = (0, 0);
         }
         self.held.is_empty()

@@ -118,6 +118,7 @@ impl RouteSession {
         let must_log_in =
             dialled.is_none() && cluster.login.is_some() && !cluster.is_known_by_certificate;
         Some(Self {
+            interest: PeerInterest::new(engine.seed()),
             heartbeat: RouteHeartbeat::new(&cluster.limits, now),
             auth_deadline: must_log_in.then(|| now + cluster.limits.auth_timeout),
             permissions: config.route_permissions.clone(),
@@ -138,7 +139,6 @@ impl RouteSession {
             peer: None,
             link: None,
             announcer: Announcer::default(),
-            interest: PeerInterest::default(),
             passing: Passing::default(),
             partial: Partial::default(),
             is_verbose: false,
