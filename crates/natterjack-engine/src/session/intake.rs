@@ -60,6 +60,9 @@ pub(super) trait Reader {
 /// A message of which this much, but not all, came in more than one read gets a buffer of its own.
 const DRIPPING_BYTES: usize = 2 * 1024;
 
+/// A control line that arrives in pieces may have so many bytes: half of what a worker's buffer has room for.
+pub(super) const LINE_BYTES_MAX: usize = 128 * 1024;
+
 impl Partial {
     pub(super) fn is_none(&self) -> bool {
         matches!(self, Self::None)
@@ -116,7 +119,9 @@ impl Partial {
         }
         // A message that comes in dribs and drabs must not be copied with each of them.
         let is_dripping = is_continued && needed > rest.len() + 1 && rest.len() > DRIPPING_BYTES;
-        if needed <= LARGE_FRAME_BYTES && !is_dripping {
+        // Of a control line it is not known how long it will be, so that a buffer of its own could not be filled.
+        let is_line = needed == rest.len() + 1 && rest.len() <= LINE_BYTES_MAX;
+        if needed <= LARGE_FRAME_BYTES && !is_dripping || is_line {
             return Self::Small(rest.to_vec());
         }
         let spare = std::mem::take(&mut worker.spare_frame);

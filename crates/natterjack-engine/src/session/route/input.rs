@@ -16,7 +16,7 @@ use crate::close_reason::CloseReason;
 use crate::delivery::rendering::Source;
 use crate::delivery::worker::Worker;
 use crate::session::Session;
-use crate::session::intake::{Carried, Partial, Reader};
+use crate::session::intake::{Carried, LINE_BYTES_MAX, Partial, Reader};
 
 /// Control lines of peers may be so many times longer than clients' (route protocol, section 4).
 const CONTROL_LINE_FACTOR: usize = 16;
@@ -24,6 +24,9 @@ const CONTROL_LINE_FACTOR: usize = 16;
 /// First bytes of records of TLS, none of which begins an operation.
 const TLS_ALERT: u8 = 0x15;
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Carriage return and line feed.
+const LINE_END: usize = 2;
 
 /// Why a session stops in the middle of its input.
 pub(in crate::session) enum Halt {
@@ -153,7 +156,8 @@ impl RouteSession {
     fn input_limits(&self) -> RouteLimits {
         let line_bytes_max = self.config.limits.control_line_bytes_max;
         RouteLimits {
-            control_line_bytes_max: line_bytes_max.saturating_mul(CONTROL_LINE_FACTOR),
+            control_line_bytes_max: (line_bytes_max.saturating_mul(CONTROL_LINE_FACTOR))
+                .min(LINE_BYTES_MAX - LINE_END),
             dedicated: self.account.is_some() && self.link.is_some(),
             unsubscribe_origin: self.names_origins(),
             ..RouteLimits::default()
@@ -182,7 +186,7 @@ impl RouteSession {
             }
             RouteOp::Err(text) => {
                 let text = String::from_utf8_lossy(error_text(text)).into_owned();
-                tracing::error!("{} - Route Error '{}'", self.label(), text.escape_debug());
+                tracing::error!("{} - Route Error '{text}'", self.label());
                 Err(Halt::Silent(CloseReason::ParseError))
             }
             RouteOp::AccountSubscribe(_) | RouteOp::AccountUnsubscribe(_) | RouteOp::Ok => Ok(()),
