@@ -78,6 +78,9 @@ impl Server {
         };
         self.shared.set_options(new);
         self.close_unpinned();
+        if let Some(cluster) = &self.shared.cluster {
+            cluster.close_unpinned();
+        }
         let remaining = adaptation.remaining();
         if remaining > 0 && timeout(CHANGE_OVER_MAX, adaptation).await.is_err() {
             tracing::warn!("some connections are busy and will go by the new options later");

@@ -8,11 +8,13 @@ mod route;
 mod seeds;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use natterjack_engine::Engine;
+use natterjack_engine::{CloseReason, Engine, Outbox};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 use self::discovery::Discovery;
@@ -38,6 +40,13 @@ pub(crate) struct Cluster {
     pub(crate) tls: tls::Acceptor,
     kits: Arc<Kits>,
     discovery: Discovery,
+    /// Encrypted routes by their number, with the fingerprints that they may be pinned by.
+    encrypted: Mutex<BTreeMap<u64, Encrypted>>,
+}
+
+struct Encrypted {
+    fingerprint: Option<String>,
+    outbox: Arc<Outbox>,
 }
 
 impl Bound {
@@ -95,6 +104,7 @@ impl Bound {
             tls: self.tls,
             kits: Arc::default(),
             discovery,
+            encrypted: Mutex::default(),
         };
         (cluster, self.listeners)
     }
@@ -104,6 +114,24 @@ impl Cluster {
     /// Takes over the routes of a configuration; `apply` lets the mesh do so.
     pub(crate) fn replace<R>(&self, routes: &[RouteUrl], apply: impl FnOnce() -> R) -> R {
         self.discovery.replace(routes, apply)
+    }
+
+    /// Closes the routes whose peers' certificates are pinned no more, as nats-server does after a reload.
+    pub(crate) fn close_unpinned(&self) {
+        let Some(context) = self.tls.current() else {
+            return;
+        };
+        let encrypted = self.encrypted.lock();
+        let unpinned =
+            (encrypted.values()).filter(|route| !context.is_pinned(route.fingerprint.as_deref()));
+        let mut closed = 0;
+        for route in unpinned {
+            route.outbox.close(CloseReason::TlsHandshakeFailure);
+            closed += 1;
+        }
+        if closed > 0 {
+            tracing::info!("Disconnect {closed} routes due to pinned certs reload");
+        }
     }
 
     /// Says in the log what may be dangerous.

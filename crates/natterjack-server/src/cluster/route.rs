@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use natterjack_engine::{DialId, Direction, RoutePeer};
+use natterjack_engine::{CertificateNames, DialId, Direction, RoutePeer, Session};
 use tokio::net::TcpStream;
 
-use super::Cluster;
+use super::{Cluster, Encrypted};
 use crate::clock::now;
 use crate::identity;
 use crate::lifecycle::Phase;
@@ -16,6 +16,7 @@ use crate::net::route_tls;
 use crate::net::socket::Socket;
 use crate::options::{Options, RouteUrl};
 use crate::server::Shared;
+use crate::tls::fingerprint;
 
 /// Which side has dialled.
 pub(super) enum Dialled {
@@ -45,7 +46,9 @@ pub(super) async fn serve(
         Dialled::Yes(id, _) => Direction::Dialled(id),
     };
     // In a box of its own, so that a connection does not keep the room for a handshake all its life.
-    let Some(socket) = Box::pin(secure(&shared, cluster, tcp, address, dialled)).await else {
+    let Some((socket, fingerprint)) =
+        Box::pin(secure(&shared, cluster, tcp, address, dialled)).await
+    else {
         return;
     };
     let wire = Wire::new(Compressed::new(socket, Arc::clone(&cluster.kits)));
@@ -58,23 +61,35 @@ pub(super) async fn serve(
     let Some(mut session) = shared.engine.open_route(peer, wire.transport(), now()) else {
         return;
     };
+    let id = session.outbox().id();
+    if let Some(fingerprint) = fingerprint {
+        let outbox = Arc::clone(session.outbox());
+        let route = Encrypted {
+            fingerprint,
+            outbox,
+        };
+        cluster.encrypted.lock().insert(id, route);
+        // Pins may have been exchanged while it was not in the list.
+        cluster.close_unpinned();
+    }
     let reason = drive(&shared, &wire, &mut session, reading).await;
+    cluster.encrypted.lock().remove(&id);
     let write_deadline = shared.write_deadline_of_routes();
     finish(&wire, &mut session, reason, write_deadline).await;
     drop(session);
     hang_up(&shared, &wire, reason).await;
 }
 
-/// The socket, encrypted if routes are. `None` if that did not come about, which whoever dialled has been told.
+/// The socket, encrypted if routes are, and then the fingerprint of the peer's key. `None` if that did not come about, which whoever dialled has been told.
 async fn secure(
     shared: &Shared,
     cluster: &Cluster,
     tcp: TcpStream,
     address: SocketAddr,
     dialled: Dialled,
-) -> Option<Socket> {
+) -> Option<(Socket, Option<Option<String>>)> {
     let Some(context) = cluster.tls.current() else {
-        return Some(Socket::new(tcp, false));
+        return Some((Socket::new(tcp, false), None));
     };
     let socket = Socket::new(tcp, true);
     let label = address.to_string();
@@ -107,7 +122,17 @@ async fn secure(
             );
             None
         }
-        Ok(_) => Some(socket),
+        Ok(secure) if id.is_none() && is_stranger(&shared.options(), &secure.names) => {
+            let subject = &secure.names.subject;
+            tracing::error!(
+                "{label} - The certificate of {subject:?} does not name the user of the cluster's authorization"
+            );
+            None
+        }
+        Ok(secure) => {
+            let fingerprint = fingerprint(&secure.facts).map(str::to_owned);
+            Some((socket, Some(fingerprint)))
+        }
         Err(fault) => {
             match (id, shared.engine.mesh()) {
                 (Some(id), Some(mesh)) => mesh.dial_failed(id, &fault, now()),
@@ -117,6 +142,19 @@ async fn secure(
             None
         }
     }
+}
+
+/// Whether certificates have to name the user that peers log in as (`verify_and_map`), and this one does not.
+fn is_stranger(options: &Options, names: &CertificateNames) -> bool {
+    let Some(cluster) = &options.cluster else {
+        return false;
+    };
+    let tls = cluster.tls.as_ref();
+    // Whose host is known needs no name.
+    let maps = tls.is_some_and(|tls| tls.verify_and_map && !tls.verify_cert_and_check_known_urls);
+    let lists = [&names.emails, &names.dns_names, &names.uris];
+    let mut named = lists.into_iter().flatten().chain([&names.subject]);
+    maps && !named.any(|name| Some(name) == cluster.user.as_ref())
 }
 
 /// Whether one of these names is that of a host among the configured routes. As on nats-server a star stands for the

@@ -1,6 +1,8 @@
 //! From options to what the engine's mesh goes by.
 
-use natterjack_engine::{ClusterLimits, ClusterLogin, ClusterSettings, Compression, Seed};
+use natterjack_engine::{
+    ClusterLimits, ClusterLogin, ClusterSettings, Compression, Seed, WriteTimeout,
+};
 
 use super::discovery::Discovery;
 use crate::configuration::host_port;
@@ -19,6 +21,8 @@ pub(crate) fn settings(options: &Options, port: u16) -> Option<ClusterSettings> 
         no_advertise: cluster.no_advertise,
         seeds: cluster.routes.iter().map(seed).collect(),
         login: login(cluster.user.as_ref(), cluster.password.as_ref()),
+        is_known_by_certificate: (cluster.tls.as_ref())
+            .is_some_and(|tls| tls.verify_and_map || tls.verify_cert_and_check_known_urls),
         import: (cluster.permissions.as_ref()).map(|permissions| permissions.publish.clone()),
         export: (cluster.permissions.as_ref()).map(|permissions| permissions.subscribe.clone()),
         pool_size: cluster.pool_size.map_or(0, u32::from),
@@ -56,8 +60,17 @@ fn limits(cluster: &Cluster, options: &Options) -> ClusterLimits {
         ping_interval: cluster.ping_interval,
         pings_outstanding_max: cluster.ping_max,
         write_deadline: cluster.write_deadline,
+        write_timeout: write_timeout(cluster.write_timeout),
         pending_bytes_max: options.max_pending,
         auth_timeout: cluster.auth_timeout,
+    }
+}
+
+fn write_timeout(configured: options::WriteTimeout) -> WriteTimeout {
+    match configured {
+        options::WriteTimeout::Default => WriteTimeout::Default,
+        options::WriteTimeout::Close => WriteTimeout::Close,
+        options::WriteTimeout::Retry => WriteTimeout::Retry,
     }
 }
 
@@ -157,6 +170,21 @@ mod tests {
         );
         let login = settings.seeds[0].login.as_ref().expect("a login");
         assert_eq!((login.user.as_str(), login.password.expose()), ("u", "p"));
+    }
+
+    #[test]
+    fn what_becomes_of_slow_routes_and_who_needs_no_password_is_handed_on() {
+        assert!(!settings(Cluster::default()).is_known_by_certificate);
+        let settings = settings(Cluster {
+            write_timeout: options::WriteTimeout::Close,
+            tls: Some(options::Tls {
+                verify_and_map: true,
+                ..options::Tls::default()
+            }),
+            ..Cluster::default()
+        });
+        assert_eq!(settings.limits.write_timeout, WriteTimeout::Close);
+        assert!(settings.is_known_by_certificate);
     }
 
     #[test]

@@ -310,6 +310,21 @@ impl Checker<'_> {
             )
             .help("set ca_file in the cluster's tls to an authority that issues only your servers' certificates");
         }
+        let in_clear = cluster.routes.iter().find(|route| route.tls);
+        if let Some(route) = in_clear
+            && cluster.tls.is_none()
+        {
+            self.say(
+                Severity::Note,
+                &["cluster.routes"],
+                format!(
+                    "routes are encrypted only if the cluster has a block tls, whatever their URLs say: {} will be \
+                     talked to in clear text, passwords included",
+                    route.host
+                ),
+            )
+            .help("add tls { cert_file: …, key_file: …, ca_file: … } to the cluster, or write nats-route://");
+        }
         if cluster.user.is_some() != cluster.password.is_some() {
             self.say(
                 Severity::Note,

@@ -71,7 +71,7 @@ use super::{Endpoint, Tls, WriteTimeout};
 pub struct Cluster {
     /// Name of the cluster, without blanks; made up if there is none.
     pub name: Option<String>,
-    /// Where routes are listened for; `None`: nowhere, this server only connects to others.
+    /// Where routes are listened for; `None`: nowhere, and then this server is in no cluster.
     pub listen: Option<Endpoint>,
     /// Peers to connect to.
     pub routes: Vec<RouteUrl>,
@@ -83,13 +83,14 @@ pub struct Cluster {
     pub permissions: Option<Permissions>,
     /// How long a peer may take to log in.
     pub auth_timeout: Duration,
-    /// TLS of routes, in both directions.
+    /// TLS of routes, in both directions. With `verify_and_map` peers log in by a certificate that names `user`.
     pub tls: Option<Tls>,
     /// `host:port` that peers are told to connect to, where it differs from what is listened on.
     pub advertise: Option<String>,
     /// Whether clients are not told of the cluster's other servers.
     pub no_advertise: bool,
-    /// Further attempts to reach a peer that was learnt of by gossip.
+    /// Further attempts, a second apart, to reach a peer that was learnt of from another. After them it is tried more
+    /// and more slowly, every 30 seconds in the end, for a day.
     pub connect_retries: u32,
     /// Whether the pause between attempts doubles, from one second to thirty.
     pub connect_backoff: bool,

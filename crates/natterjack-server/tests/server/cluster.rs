@@ -327,3 +327,48 @@ async fn the_certificate_of_who_is_dialled_must_be_for_its_name() {
     second.reload(careless).await.expect("reloaded");
     connected(&[&first, &second]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn routes_end_when_their_peers_are_pinned_no_more() {
+    let authority = Authority::new();
+    let with = |tls: Tls, routes: &[SocketAddr]| member(routes, |cluster| cluster.tls = Some(tls));
+    let own = tls(&authority, authority.pair("first"));
+    let first = start(with(own.clone(), &[])).await;
+    let other = tls(&authority, authority.pair("second"));
+    let second = start(with(other, &[address(&first)])).await;
+    connected(&[&first, &second]).await;
+    let pinning = Tls {
+        pinned_certs: vec!["00".repeat(32)],
+        ..own.clone()
+    };
+    first.reload(with(pinning, &[])).await.expect("reloaded");
+    until("nobody is left", || {
+        first.mesh().expect("a mesh").peers.is_empty()
+    })
+    .await;
+    first.reload(with(own, &[])).await.expect("reloaded");
+    connected(&[&first, &second]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_names_the_user_is_a_login() {
+    let authority = Authority::new();
+    let with = |name: &str, routes: &[SocketAddr]| {
+        member(routes, |cluster| {
+            cluster.tls = Some(tls(&authority, authority.pair(name)));
+        })
+    };
+    let mut mapping = with("first", &[]);
+    let cluster = mapping.cluster.as_mut().expect("a cluster");
+    cluster.tls.as_mut().expect("TLS").verify_and_map = true;
+    cluster.user = Some("CN=known".to_owned());
+    cluster.password = Some("not asked for".into());
+    let first = start(mapping).await;
+    let target = [address(&first)];
+    let stranger = start(with("stranger", &target)).await;
+    let known = start(with("known", &target)).await;
+    until("the known one is in", || is_connected(&first, 1)).await;
+    let peers = first.mesh().expect("a mesh").peers;
+    assert_eq!(peers[0].id, known.server_id());
+    assert!(stranger.mesh().expect("a mesh").peers.is_empty());
+}

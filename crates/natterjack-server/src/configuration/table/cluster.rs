@@ -202,7 +202,8 @@ static CLUSTER_ROWS: &[Row<Cluster>] = &[
         "connect_retries",
         connect_retries,
         COUNT_U32,
-        "Further attempts to reach a peer that was learnt of from another.",
+        "Further attempts, a second apart, to reach a peer that was learnt of from another; then \
+         it is tried more and more slowly for a day.",
     )
     .flag(flag!(
         ["connect_retries"],
