@@ -22,6 +22,7 @@ mod requests;
 mod transport;
 mod upgrade;
 
+const OURS: Kind = Kind::Natterjack;
 const REAL: Kind = Kind::NatsServer;
 const OLD: Kind = Kind::OldNatsServer;
 
@@ -40,9 +41,42 @@ const MIXES: &[Mix] = &[
     Mix {
         name: "old_real_real",
         kinds: &[OLD, REAL, REAL],
-        plays: Plays::Only(&["formation::", "queues::", "flood::"]),
+        plays: Plays::Only(FURTHER),
+    },
+    Mix {
+        name: "ours",
+        kinds: &[OURS, OURS, OURS],
+        plays: Plays::All,
+    },
+    Mix {
+        name: "ours_real_ours",
+        kinds: &[OURS, REAL, OURS],
+        plays: Plays::All,
+    },
+    Mix {
+        name: "real_real_ours",
+        kinds: &[REAL, REAL, OURS],
+        plays: Plays::All,
+    },
+    Mix {
+        name: "old_ours_real",
+        kinds: &[OLD, OURS, REAL],
+        plays: Plays::WithOld,
+    },
+    Mix {
+        name: "real_ours",
+        kinds: &[REAL, OURS],
+        plays: Plays::Only(FURTHER),
+    },
+    Mix {
+        name: "ours_real_real",
+        kinds: &[OURS, REAL, REAL],
+        plays: Plays::Only(FURTHER),
     },
 ];
+
+/// What is played by further mixes of kinds that other mixes have.
+const FURTHER: &[&str] = &["formation::", "queues::", "flood::"];
 
 #[derive(Clone, Copy)]
 struct Mix {
@@ -129,7 +163,7 @@ fn asked_for() -> Option<Mix> {
 pub(crate) fn kinds_asked_for() -> Option<&'static [Kind]> {
     let names = std::env::var("NATTERJACK_MIX").ok()?;
     let kinds = names.split(',').map(|name| match name {
-        "ours" => Kind::Natterjack,
+        "ours" => OURS,
         "real" => REAL,
         "old" => OLD,
         other => panic!("NATTERJACK_MIX names `{other}`, which is not ours, real or old"),

@@ -7,11 +7,11 @@ use libtest_mimic::Trial;
 use testkit::conversation::{Conversation, Pieces};
 use testkit::{Kind, ServerUnderTest};
 
-use super::REAL;
+use super::{OURS, REAL};
 use crate::trial;
 
 /// The servers that the script talks to. What is expected is what nats-server 2.15.1 does, not what 2.9 did.
-const KINDS: &[Kind] = &[REAL];
+const KINDS: &[Kind] = &[REAL, OURS];
 
 pub(super) fn trials() -> Vec<Trial> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/conversations");
@@ -29,13 +29,10 @@ pub(super) fn trials() -> Vec<Trial> {
         let conversations = Conversation::parse_all(&text)
             .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         assert!(!conversations.is_empty(), "{} is empty", file.display());
-        // Ours also where the run asks for a mix with us.
-        let ours = std::env::var("NATTERJACK_MIX").is_ok_and(|mix| mix.contains("ours"));
-        let ours = (ours && !KINDS.contains(&Kind::Natterjack)).then_some(Kind::Natterjack);
         for conversation in conversations {
-            for kind in KINDS.iter().copied().chain(ours) {
+            for &kind in KINDS {
                 trials.push(one(&theme, &conversation, kind, Pieces::Whole));
-                if kind == Kind::Natterjack {
+                if kind == OURS {
                     trials.push(one(&theme, &conversation, kind, Pieces::Of(1)));
                 }
             }
