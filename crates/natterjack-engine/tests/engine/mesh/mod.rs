@@ -2,6 +2,7 @@
 
 mod faults;
 mod forming;
+mod passing;
 mod reloading;
 mod script;
 mod world;
