@@ -36,8 +36,8 @@ impl RouteSession {
             return;
         };
         let dedicated = self.mesh.dedicated_accounts();
-        let there = (self.peer.as_ref())
-            .map_or_else(Vec::new, |peer| self.mesh.dedicated_with(&peer.id));
+        let there =
+            (self.peer.as_ref()).map_or_else(Vec::new, |peer| self.mesh.dedicated_with(&peer.id));
         let pool_size = self.cluster.pool_size;
         let serves = |account: &Account| match &self.account {
             Some(own) => **own == *account.name() && !self.announcer.is_waiting,
@@ -60,7 +60,12 @@ impl RouteSession {
             attached, behind, ..
         } = &mut self.announcer;
         // Another connection may have taken one over.
-        attached.retain(|held| !held.interest.attached_among(&[link.outbox().id()]).is_empty());
+        attached.retain(|held| {
+            !held
+                .interest
+                .attached_among(&[link.outbox().id()])
+                .is_empty()
+        });
         for account in attached.iter().filter(|held| !is_among(&wanted, held)) {
             // Another connection serves it, on which the peer hears of it again; it must not have it twice.
             account.interest.withdraw(account.name(), link);
