@@ -99,6 +99,7 @@ pub(crate) fn bounds(record: &Record) -> Vec<Bound> {
                     cell,
                     cell.advantage.map(|it| it.median),
                     0..cell.cell.nodes,
+                    &[Program::Natterjackd],
                 )
             },
         ),
@@ -108,7 +109,7 @@ pub(crate) fn bounds(record: &Record) -> Vec<Bound> {
             |cell| {
                 let places = (0..cell.cell.nodes).map(|node| {
                     let advantage = cell.advantage_among_theirs(node);
-                    over_floor(record, cell, advantage, node..node + 1)
+                    over_floor(record, cell, advantage, node..node + 1, &MIXED)
                 });
                 places.min_by(f64::total_cmp).unwrap_or(0.0)
             },
@@ -161,6 +162,9 @@ fn least_in_cluster(
     )
 }
 
+/// Clusters in which natterjackd and nats-server take turns.
+const MIXED: [Program; 2] = [Program::OursFirst, Program::TheirsFirst];
+
 /// An advantage; [`CLUSTER_ADVANTAGE_MIN`] if it is less, but these servers spend hardly more than as many processes
 /// would that only copy messages of that size.
 fn over_floor(
@@ -168,6 +172,7 @@ fn over_floor(
     cell: &CellRecord,
     advantage: Option<f64>,
     nodes: std::ops::Range<usize>,
+    programs: &[Program],
 ) -> f64 {
     let advantage = advantage.unwrap_or(0.0);
     let is_floor = || {
@@ -176,15 +181,10 @@ fn over_floor(
             .find(|floor| floor.cell.payload_bytes() == cell.cell.payload_bytes())?;
         let floor_cost = 1e9 / floor.program(Program::Copy)?.figure?.median;
         let cost = |node| {
-            let programs = [
-                Program::Natterjackd,
-                Program::OursFirst,
-                Program::TheirsFirst,
-            ];
             let costs = programs
-                .into_iter()
+                .iter()
                 .filter(|program| program.at(node) == Program::Natterjackd)
-                .filter_map(|program| cell.program(program)?.node_cost(node));
+                .filter_map(|program| cell.program(*program)?.node_cost(node));
             costs.map(|cost| cost.median).max_by(f64::total_cmp)
         };
         let costs: Option<Vec<f64>> = nodes.clone().map(cost).collect();
