@@ -27,6 +27,9 @@ const JITTER: Duration = Duration::from_millis(100);
 /// Servers that are no seeds and are seen to at one time.
 const IMPLICIT_MAX: usize = 1024;
 
+/// How long a peer that dials is left to open what is missing, before this server does.
+const MENDED_BY_OTHERS: Duration = Duration::from_secs(5);
+
 /// The first wait before a server that is no seed is tried again, once nats-server would try no more. So long also
 /// whoever had dialled before is left to do so again. It doubles up to [`RETRY_MAX`].
 const SEARCH_FIRST: Duration = Duration::from_secs(2);
@@ -611,6 +614,38 @@ impl DialPlan {
                     } else {
                         LaneState::Rests
                     };
+                }
+            }
+        }
+    }
+
+    /// A peer is connected, but not by these connections: the one for all accounts if it is `None`, or those for one. If
+    /// nobody is about to open them, they are dialled, a while later; the peer may do so before. Whatever was said
+    /// of them may have been lost with another connection, or said to a server that was here before.
+    pub(super) fn mend(&mut self, peer: &str, missing: &[Option<Arc<str>>], now: Instant) {
+        for position in 0..self.duties.len() {
+            let jitter = self.jitter();
+            let duty = &mut self.duties[position];
+            if duty.peer.as_deref() != Some(peer) || duty.is_self || duty.searched_until.is_some() {
+                continue;
+            }
+            let delay = if duty.is_visitor {
+                MENDED_BY_OTHERS
+            } else {
+                2 * RETRY
+            };
+            let due = now + delay + jitter;
+            for account in missing {
+                match duty.lanes.iter_mut().find(|lane| lane.account == *account) {
+                    None => {
+                        let account = account.clone();
+                        let lane = Lane::new(account, GossipMode::Default, Some(due));
+                        duty.lanes.push(lane);
+                    }
+                    Some(lane) if lane.state == LaneState::Rests => {
+                        lane.state = LaneState::Due(due);
+                    }
+                    Some(_) => {}
                 }
             }
         }

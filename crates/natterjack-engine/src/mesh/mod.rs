@@ -503,6 +503,7 @@ impl Mesh {
             state.remember(id, info);
         }
         state.plan.postpone(id, account, is_missing, now);
+        state.mend(id, now);
         if is_first && has_others {
             state.pass_on(id, claim);
         }
@@ -523,6 +524,7 @@ impl Mesh {
         let account = state.plan.purpose(dial).and_then(|purpose| purpose.account);
         let is_missing = state.roster.is_missing(peer, account.as_deref());
         state.plan.ended(dial, Ended::Confirmed, is_missing, now);
+        state.mend(peer, now);
         state.wake();
     }
 
@@ -558,6 +560,9 @@ impl Mesh {
         }
         if let (Some(removed), Some(peer)) = (removed, peer) {
             state.plan.lost(peer, account, removed.is_last, now);
+        }
+        if let Some(peer) = peer {
+            state.mend(peer, now);
         }
         state.wake();
     }
@@ -694,6 +699,18 @@ impl State {
         let login = self.settings.login.clone();
         let login = login.filter(|_| info.auth_required);
         self.plan.remember(id, target, login, &self.accounts);
+    }
+
+    /// Sees to it that a peer that is connected is so by all connections that there should be.
+    fn mend(&mut self, peer: &str, now: Instant) {
+        let Some(connected) = self.roster.peer(peer) else {
+            return;
+        };
+        let lanes = core::iter::once(None).chain(self.accounts.iter().cloned().map(Some));
+        let missing: Vec<_> = lanes
+            .filter(|account| connected.is_missing(account.as_deref()))
+            .collect();
+        self.plan.mend(peer, &missing, now);
     }
 
     /// Finds out which place a connection takes, and makes room there if it is to be preferred to what is there.
