@@ -126,11 +126,21 @@ impl PendingAnswers {
         subject
     }
 
-    /// Where an answer to `subject` goes; one that is the only or the last one, because it is empty, ends the request.
-    pub(crate) fn take(&self, subject: &[u8], is_empty: bool, now: Instant) -> Option<Way> {
+    /// Where an answer to `subject` goes; one that is the only or the last one, because it is empty, ends the request. What
+    /// goes in a circle answers nothing (nats-server `processServiceImport`).
+    pub(crate) fn take(
+        &self,
+        subject: &[u8],
+        is_empty: bool,
+        now: Instant,
+        is_circle: impl Fn(&Offer) -> bool,
+    ) -> Option<Way> {
         let mut pending = self.pending.lock();
         let known = pending.as_mut()?;
         let request = known.open.get_mut(subject)?;
+        if is_circle(&request.offer) {
+            return None;
+        }
         let is_over = now > request.until;
         if !is_over && !is_empty && request.terms.response_type != ResponseType::Singleton {
             request.until = now + request.terms.threshold;
@@ -407,14 +417,16 @@ mod tests {
         let first = expect(&pending, &asker, b"r.1", TERMS, now);
         let second = expect(&pending, &asker, b"r.2", TERMS, now);
         assert!(first != second && first.starts_with(ANSWER_PREFIX));
-        let way = pending.take(&first, false, now).expect("asked for");
+        let way = pending
+            .take(&first, false, now, |_| false)
+            .expect("asked for");
         assert_eq!(&*way.reply, b"r.1");
-        assert!(pending.take(&first, false, now).is_none());
+        assert!(pending.take(&first, false, now, |_| false).is_none());
         let late = now + Duration::from_millis(1001);
-        assert!(pending.take(&second, false, late).is_none());
+        assert!(pending.take(&second, false, late, |_| false).is_none());
         let third = expect(&pending, &asker, b"r.3", TERMS, late);
         pending.forget(&third, || LatencyOutcome::Unavailable);
-        assert!(pending.take(&third, false, late).is_none());
+        assert!(pending.take(&third, false, late, |_| false).is_none());
     }
 
     #[test]
@@ -428,11 +440,14 @@ mod tests {
         let subject = expect(&pending, &asker, b"r", terms, now);
         for step in 0..5_u32 {
             let then = now + step * Duration::from_millis(900);
-            assert!(pending.take(&subject, false, then).is_some(), "{step}");
+            assert!(
+                pending.take(&subject, false, then, |_| false).is_some(),
+                "{step}"
+            );
         }
         let then = now + 5 * Duration::from_millis(900);
-        assert!(pending.take(&subject, true, then).is_some());
-        assert!(pending.take(&subject, false, then).is_none());
+        assert!(pending.take(&subject, true, then, |_| false).is_some());
+        assert!(pending.take(&subject, false, then, |_| false).is_none());
     }
 
     #[test]
@@ -444,8 +459,8 @@ mod tests {
         for _ in 0..REQUESTS_MAX + 10 {
             last = expect(&pending, &asker, b"r", TERMS, now);
         }
-        assert!(pending.take(&first, false, now).is_none());
-        assert!(pending.take(&last, false, now).is_some());
+        assert!(pending.take(&first, false, now, |_| false).is_none());
+        assert!(pending.take(&last, false, now, |_| false).is_some());
         let held = pending
             .pending
             .lock()
@@ -457,7 +472,7 @@ mod tests {
         for _ in 0..3 * REQUESTS_MAX {
             let later = now + TERMS.threshold * 3;
             let subject = expect(&pending, &asker, b"r", TERMS, later);
-            assert!(pending.take(&subject, false, later).is_some());
+            assert!(pending.take(&subject, false, later, |_| false).is_some());
         }
         let held = pending
             .pending
@@ -466,7 +481,7 @@ mod tests {
             .map(|pending| pending.order.len());
         assert!(held.is_some_and(|held| held < 2 * ANSWERED_MAX), "{held:?}");
         let then = now + TERMS.threshold * 3;
-        assert!(pending.take(&waiting, false, then).is_some());
+        assert!(pending.take(&waiting, false, then, |_| false).is_some());
         let later = now + Duration::from_secs(10);
         expect(&pending, &asker, b"r", TERMS, later);
         let held = pending

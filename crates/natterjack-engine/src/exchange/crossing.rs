@@ -141,7 +141,12 @@ impl<'a> Crossing<'a> {
             return false;
         }
         let is_empty = message.header.is_empty() && message.payload.is_empty();
-        let Some(way) = account.answers.take(message.subject, is_empty, self.now) else {
+        // Who asked cannot answer through the service that was asked.
+        let is_circle = |offer: &Offer| trail.knows(offer);
+        let taken = account
+            .answers
+            .take(message.subject, is_empty, self.now, is_circle);
+        let Some(way) = taken else {
             return false;
         };
         if let Some(tracked) = way.tracked {

@@ -1,5 +1,7 @@
 //! Which imports are permitted: what is exported to whom, and that nothing goes in circles.
 
+use std::collections::HashSet;
+
 use natterjack_subject::{is_literal, is_valid_pattern, is_valid_publish_subject, overlaps};
 
 use super::service::local_pattern;
@@ -164,6 +166,19 @@ fn is_listed(accounts: &[String], importer: &str) -> bool {
     accounts.iter().any(|account| account == importer)
 }
 
+/// What an account says about a service: under its very subject, else under the first that covers it (nats-server
+/// `getServiceExport`, where of several that cover it one is picked by chance). Linear in the exports.
+pub(super) fn export_of<'a>(
+    exporter: &'a AccountAccess,
+    subject: &str,
+) -> Option<&'a ServiceExport> {
+    let same = exporter
+        .service_exports()
+        .find(|export| export.subject == subject);
+    let mut exports = exporter.service_exports();
+    same.or_else(|| exports.find(|export| is_within(subject, &export.subject)))
+}
+
 /// Whether an account may import a service, and what for a reason not.
 pub(super) fn check_service_import(
     importer: &AccountAccess,
@@ -191,42 +206,43 @@ pub(super) fn check_service_import(
     if local != import.subject && !is_literal(import.subject.as_bytes()) {
         super::service::way_there(import).map_err(transform)?;
     }
-    let mut visited = vec![importer.name.as_str()];
     if importer.name == exporter.name && overlaps(local.as_bytes(), import.subject.as_bytes())
-        || asks_back(exporter, &import.subject, access, &mut visited)
+        || asks_back(exporter, &import.subject, access, &importer.name)
     {
         return Err(ImportProblem::Cycle);
     }
     Ok(())
 }
 
-/// Whether what an account is asked under a subject goes on to one of the accounts visited.
+/// Whether what an account is asked under a subject goes on to `importer`. What an account is asked under one name is
+/// looked at once, however many ways lead there: the imports of the account times those that ask it.
 fn asks_back<'a>(
     account: &'a AccountAccess,
-    subject: &str,
+    subject: &'a str,
     access: &'a Access,
-    visited: &mut Vec<&'a str>,
+    importer: &str,
 ) -> bool {
-    account.service_imports().any(|import| {
-        let local = local_pattern(import.local_subject());
-        if !overlaps(subject.as_bytes(), local.as_bytes()) || visited.len() > ACCOUNTS_MAX {
-            return false;
+    let mut known = HashSet::from([(account.name.as_str(), subject)]);
+    let mut open = vec![(account, subject)];
+    while let Some((account, subject)) = open.pop() {
+        for import in account.service_imports() {
+            let local = local_pattern(import.local_subject());
+            if !overlaps(subject.as_bytes(), local.as_bytes()) {
+                continue;
+            }
+            if import.account == importer {
+                return true;
+            }
+            // Of circles without the importer those in them are told.
+            if known.insert((&import.account, &import.subject))
+                && let Some(exporter) = access.account(&import.account)
+            {
+                open.push((exporter, &import.subject));
+            }
         }
-        if visited.contains(&import.account.as_str()) {
-            return true;
-        }
-        let Some(exporter) = access.account(&import.account) else {
-            return false;
-        };
-        visited.push(&account.name);
-        let is_back = asks_back(exporter, &import.subject, access, visited);
-        visited.pop();
-        is_back
-    })
+    }
+    false
 }
-
-/// Accounts in a chain of imports that are followed (nats-server `MaxAccountCycleSearchDepth`).
-const ACCOUNTS_MAX: usize = 1024;
 
 /// What is wrong with an export, if anything.
 fn check_export(
@@ -449,6 +465,47 @@ mod tests {
             both("B", "C"),
             ("C", vec![export("a", &[], 0)], vec![])
         ]));
+    }
+
+    fn service_import(account: &str, subject: &str, to: &str) -> Import {
+        Import::Service(ServiceImport {
+            account: account.to_owned(),
+            subject: subject.to_owned(),
+            to: Some(to.to_owned()),
+            share: false,
+        })
+    }
+
+    #[test]
+    fn many_ways_to_one_account_are_followed_once() {
+        const FLOORS: usize = 40;
+        let names: Vec<String> = (0..=FLOORS).map(|floor| format!("A{floor}")).collect();
+        let floor = |floor: usize| {
+            let exported = |subject: &str| {
+                Export::Service(ServiceExport {
+                    subject: subject.to_owned(),
+                    ..ServiceExport::default()
+                })
+            };
+            // Two ways from each to the next: 2^40 in all.
+            let imports = names.get(floor + 1).map(|next| {
+                let both = ["a", "b"];
+                both.map(|subject| service_import(next, subject, "*"))
+                    .to_vec()
+            });
+            let exports = vec![exported("a"), exported("b")];
+            (names[floor].as_str(), exports, imports.unwrap_or_default())
+        };
+        let mut accounts: Vec<_> = (0..=FLOORS).map(floor).collect();
+        let is_circle = |problem: &String| problem.ends_with("import forms a cycle");
+        // One name twice is another problem.
+        assert!(!problems(&accounts).iter().any(is_circle));
+        accounts[FLOORS].2 = vec![service_import("A0", "a", "*")];
+        let found = problems(&accounts);
+        assert_eq!(
+            found.iter().filter(|found| is_circle(found)).count(),
+            FLOORS + 1
+        );
     }
 
     #[test]

@@ -69,11 +69,8 @@ impl ServiceImports {
     ) -> Self {
         let importer = describe(name);
         let compile = |import: &ServiceImport, response_type| {
-            let export = describe(&import.account).and_then(|exporter| {
-                exporter
-                    .service_exports()
-                    .find(|export| super::rules::is_within(&import.subject, &export.subject))
-            });
+            let export = describe(&import.account)
+                .and_then(|exporter| super::rules::export_of(exporter, &import.subject));
             let default = ServiceExport {
                 response_type,
                 ..ServiceExport::default()

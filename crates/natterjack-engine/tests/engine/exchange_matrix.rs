@@ -38,6 +38,8 @@ struct Use {
     to: Option<String>,
     is_service: bool,
     is_streamed: bool,
+    /// The subject of the export that it is used under.
+    offered: String,
 }
 
 #[derive(Clone, Debug)]
@@ -221,7 +223,13 @@ impl Use {
             to,
             is_service: offer.is_service,
             is_streamed: false,
+            offered: String::new(),
         }
+    }
+
+    /// The service, whoever uses it and under whatever name.
+    fn service(&self) -> Service {
+        (self.of, self.offered.clone())
     }
 
     /// The pattern with `$1` for the first wildcard, and so on.
@@ -372,8 +380,12 @@ fn accounts(offers: &[Offer], wishes: &[Wish]) -> (Access, Vec<Use>) {
             "{used:?} was not granted"
         );
         if is_accepted {
-            // The first that covers it says how the service answers.
-            used.is_streamed = granting.map(|offer| offer.is_streamed).next() == Some(true);
+            // The one with that very subject, or else the first that covers it, says how the service answers.
+            let same = granting.clone().find(|offer| offer.pattern == used.pattern);
+            if let Some(offer) = same.or_else(|| granting.clone().next()) {
+                used.is_streamed = offer.is_streamed;
+                used.offered = offer.pattern.clone();
+            }
             uses.push(used);
         } else {
             access.accounts[wish.account].imports.pop();
@@ -393,6 +405,20 @@ struct Heard {
     has_reply: bool,
 }
 
+/// An account, and the subject of what it exports.
+type Service = (usize, String);
+
+/// What a message came through.
+#[derive(Clone, Default)]
+struct Trail {
+    /// Services that were asked.
+    asked: usize,
+    /// Those, and the ones that answered. A message does not come to one of them again under any name: not to another
+    /// import of the same export, and not as an answer of it to an account that imports it (nats-server
+    /// `processServiceImport`, which compares the exports).
+    known: Vec<Service>,
+}
+
 /// An answer that is waited for.
 #[derive(Clone)]
 struct Pending {
@@ -400,6 +426,7 @@ struct Pending {
     account: usize,
     /// Where the answer goes.
     back: (usize, Option<Reply>),
+    service: Service,
     is_streamed: bool,
     is_open: bool,
 }
@@ -483,7 +510,7 @@ impl Model<'_> {
                 self.tell(used.account, &here, reply, &message);
             }
         }
-        self.go_on(account, to, reply, &message, &[]);
+        self.go_on(account, to, reply, &message, &Trail::default());
     }
 
     /// Sends a message from an account to others. Returns whether anybody there heard it.
@@ -493,29 +520,36 @@ impl Model<'_> {
         to: &Reply,
         reply: Option<&Reply>,
         message: &Message<'_>,
-        trail: &[usize],
+        trail: &Trail,
     ) -> bool {
         let mut is_heard = false;
         if let Reply::Pending(pending) = *to
             && self.pending[pending].account == account
             && self.pending[pending].is_open
+            && !trail.known.contains(&self.pending[pending].service)
         {
             let Pending {
-                back, is_streamed, ..
+                back,
+                is_streamed,
+                service,
+                ..
             } = self.pending[pending].clone();
             self.pending[pending].is_open = is_streamed;
             let (home, Some(target)) = back else {
                 return false;
             };
             assert!(reply.is_none(), "answers ask nothing here");
-            let is_answered = self.arrive(home, &target, None, message, trail);
+            let mut longer = trail.clone();
+            longer.known.push(service);
+            let is_answered = self.arrive(home, &target, None, message, &longer);
             self.pending[pending].is_open &= is_answered;
             is_heard |= is_answered;
         }
         let subject = Self::subject_of(to).to_owned();
         let uses = self.uses;
-        for (index, used) in uses.iter().enumerate() {
-            if used.account != account || !used.is_service || trail.contains(&index) {
+        for used in uses {
+            let is_asked = used.account == account && used.is_service;
+            if !is_asked || trail.known.contains(&used.service()) {
                 continue;
             }
             let Some(there) = used.there(&subject) else {
@@ -525,16 +559,18 @@ impl Model<'_> {
                 self.pending.push(Pending {
                     account: used.of,
                     back: (account, Some(reply.clone())),
+                    service: used.service(),
                     is_streamed: used.is_streamed,
                     is_open: true,
                 });
                 Reply::Pending(self.pending.len() - 1)
             });
-            let mut longer = trail.to_vec();
-            longer.push(index);
+            let mut longer = trail.clone();
+            longer.asked += 1;
+            longer.known.push(used.service());
             let publisher = NAMES[message.publisher];
             let by = NAMES[account];
-            let info = if longer.len() > 1 {
+            let info = if longer.asked > 1 {
                 format!("{{\"acc\":\"{publisher}\",\"svc\":\"{by}\"}}")
             } else {
                 format!("{{\"acc\":\"{publisher}\"}}")
@@ -552,7 +588,7 @@ impl Model<'_> {
         to: &Reply,
         reply: Option<&Reply>,
         message: &Message<'_>,
-        trail: &[usize],
+        trail: &Trail,
     ) -> bool {
         let subject = Self::subject_of(to).to_owned();
         let is_heard = self.tell(account, &subject, reply, message);

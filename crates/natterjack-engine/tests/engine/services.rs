@@ -143,6 +143,35 @@ fn an_answer_does_not_ask_the_service_it_comes_from() {
 }
 
 #[test]
+fn the_export_of_that_very_subject_says_how_a_service_answers() {
+    let mut access = chain(ResponseType::Singleton);
+    let of_all = service("svc.>", ResponseType::Streamed);
+    access.accounts[0].exports.insert(0, of_all);
+    let mut room = Room::new(access);
+    room.a("SUB svc.* 2\r\n");
+    room.b("PUB my.foo r.1 0\r\n\r\n");
+    let reply = reply_in(&room.a(""));
+    room.a(&format!("PUB {reply} 0\r\n\r\n").repeat(2));
+    assert_eq!(room.b("").matches("MSG r.1").count(), 1);
+}
+
+#[test]
+fn who_asks_does_not_answer_through_the_service() {
+    let mut access = chain(ResponseType::Singleton);
+    access.accounts[0].exports = vec![service(">", ResponseType::Singleton)];
+    access.accounts[1].imports = vec![uses("A", ">", ">")];
+    let mut room = Room::new(access);
+    room.a("SUB svc 2\r\n");
+    room.b("PUB svc r.1 0\r\n\r\n");
+    let reply = reply_in(&room.a(""));
+    let own = room.b(&format!("PUB {reply} 2\r\nhi\r\n"));
+    assert_eq!(own, "");
+    // Nor is the answer lost by that.
+    room.a(&format!("PUB {reply} 2\r\nhi\r\n"));
+    assert!(room.b("").contains("MSG r.1 1 2\r\nhi"));
+}
+
+#[test]
 fn a_request_goes_there_and_one_answer_comes_back() {
     let mut room = Room::new(chain(ResponseType::Singleton));
     room.a("SUB svc.foo 2\r\n");
