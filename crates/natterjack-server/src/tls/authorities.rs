@@ -1,5 +1,5 @@
-//! Whom clients' certificates may come from, and when. rustls takes every configured authority at its word for ever;
-//! here, as on nats-server, one counts only in its own time, and if it may give out certificates for clients at all.
+//! Whom others' certificates may come from, and when. rustls takes every configured authority at its word for ever;
+//! here, as on nats-server, one counts only in its own time, and if it may give out certificates for their purpose at all.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use rustls::{DistinguishedName, RootCertStore};
 use rustls_pki_types::CertificateDer;
 
-use super::certificate::{gives_to_clients, validity_seconds};
+use super::certificate::{Purpose, gives_for, validity_seconds};
 
 /// Authorities, and those of them that are configured by name.
 #[derive(Debug)]
@@ -17,10 +17,12 @@ pub(super) struct Authorities {
     named: HashSet<CertificateDer<'static>>,
 }
 
-/// One that may give out certificates for clients, in its time, in seconds since 1970.
+/// One that may give out certificates, in its time, in seconds since 1970.
 #[derive(Debug)]
 struct Authority {
     certificate: CertificateDer<'static>,
+    for_clients: bool,
+    for_servers: bool,
     time: RangeInclusive<u64>,
 }
 
@@ -40,10 +42,13 @@ impl Authorities {
     /// Adds one.
     pub(super) fn add(&mut self, certificate: CertificateDer<'static>) -> Result<(), NoAuthority> {
         self.all.add(certificate.clone()).map_err(|_| NoAuthority)?;
-        if let Some(time) =
-            validity_seconds(&certificate).filter(|_| gives_to_clients(&certificate))
-        {
-            self.vouching.push(Authority { certificate, time });
+        if let Some(time) = validity_seconds(&certificate) {
+            self.vouching.push(Authority {
+                for_clients: gives_for(Purpose::Clients, &certificate),
+                for_servers: gives_for(Purpose::Servers, &certificate),
+                certificate,
+                time,
+            });
         }
         Ok(())
     }
@@ -61,11 +66,6 @@ impl Authorities {
         self.all.is_empty()
     }
 
-    /// All of them, at whatever time, for whatever purpose.
-    pub(super) fn all(&self) -> &RootCertStore {
-        &self.all
-    }
-
     pub(super) fn named(&self) -> &HashSet<CertificateDer<'static>> {
         &self.named
     }
@@ -74,12 +74,20 @@ impl Authorities {
         self.all.subjects()
     }
 
-    /// Those that vouch for clients at a time in seconds since 1970, and from when until when these are all.
-    pub(super) fn at(&self, now: u64) -> (RootCertStore, RangeInclusive<u64>) {
+    /// Those that vouch for certificates of a purpose at a time in seconds since 1970, and from when until when these are
+    /// all.
+    pub(super) fn at(&self, now: u64, purpose: Purpose) -> (RootCertStore, RangeInclusive<u64>) {
         let mut store = RootCertStore::empty();
         let (mut begin, mut end) = (0, u64::MAX);
-        for Authority { certificate, time } in &self.vouching {
-            let (first, last) = (*time.start(), *time.end());
+        for authority in &self.vouching {
+            let is_meant = match purpose {
+                Purpose::Clients => authority.for_clients,
+                Purpose::Servers => authority.for_servers,
+            };
+            if !is_meant {
+                continue;
+            }
+            let (first, last) = (*authority.time.start(), *authority.time.end());
             if now < first {
                 end = end.min(first - 1);
             } else if now > last {
@@ -87,7 +95,7 @@ impl Authorities {
             } else {
                 (begin, end) = (begin.max(first), end.min(last));
                 // It was understood before.
-                let _ = store.add(certificate.clone());
+                let _ = store.add(authority.certificate.clone());
             }
         }
         (store, begin..=end)
@@ -130,7 +138,7 @@ mod tests {
             authorities.add(certificate(years, |_| {})).expect("one");
         }
         let check = |year: i32, count: usize, from: u64, until: u64| {
-            let (store, time) = authorities.at(second(year));
+            let (store, time) = authorities.at(second(year), Purpose::Clients);
             assert_eq!((store.len(), time), (count, from..=until), "{year}");
         };
         check(2019, 0, 0, second(2020) - 1);
@@ -142,26 +150,33 @@ mod tests {
     }
 
     #[test]
-    fn only_those_that_give_to_clients_count() {
+    fn only_those_that_give_for_the_purpose_count() {
         let counts = |change: fn(&mut CertificateParams)| {
             let mut authorities = Authorities::new();
             authorities
                 .add_named(certificate((2020, 2030), change))
                 .expect("one");
-            assert_eq!((authorities.all().len(), authorities.named().len()), (1, 1));
-            authorities.at(second(2025)).0.len() == 1
+            assert_eq!((authorities.all.len(), authorities.named().len()), (1, 1));
+            [Purpose::Clients, Purpose::Servers]
+                .map(|purpose| authorities.at(second(2025), purpose).0.len() == 1)
         };
-        assert!(counts(|_| {}));
-        assert!(!counts(|params| params.is_ca = IsCa::NoCa));
-        assert!(!counts(|params| params.is_ca = IsCa::ExplicitNoCa));
-        assert!(!counts(
-            |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]
-        ));
-        assert!(counts(
-            |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]
-        ));
-        assert!(counts(
-            |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]
-        ));
+        assert_eq!(counts(|_| {}), [true, true]);
+        assert_eq!(counts(|params| params.is_ca = IsCa::NoCa), [false, false]);
+        assert_eq!(
+            counts(|params| params.is_ca = IsCa::ExplicitNoCa),
+            [false, false]
+        );
+        assert_eq!(
+            counts(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
+            [false, true]
+        );
+        assert_eq!(
+            counts(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
+            [true, false]
+        );
+        assert_eq!(
+            counts(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]),
+            [true, true]
+        );
     }
 }

@@ -74,9 +74,26 @@ pub(super) fn validity_seconds(der: &[u8]) -> Option<RangeInclusive<u64>> {
     Some(begin.as_secs()..=seconds(not_after)?.as_secs())
 }
 
-/// Whether an authority of this certificate may give out clients' certificates: it says that it is one, unless its
-/// version cannot say so, and if it says what for, clients are among that (Go `x509.Certificate.Verify`).
-pub(super) fn gives_to_clients(der: &[u8]) -> bool {
+/// Who shows a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Clients,
+    Servers,
+}
+
+impl Purpose {
+    /// What it is called in certificates (RFC 5280, section 4.2.1.12).
+    const fn usage(self) -> ObjectIdentifier {
+        match self {
+            Self::Clients => oid("1.3.6.1.5.5.7.3.2"),
+            Self::Servers => oid("1.3.6.1.5.5.7.3.1"),
+        }
+    }
+}
+
+/// Whether an authority of this certificate may give out certificates for a purpose: it says that it is one, unless its
+/// version cannot say so, and if it says what for, the purpose is among that (Go `x509.Certificate.Verify`).
+pub(super) fn gives_for(purpose: Purpose, der: &[u8]) -> bool {
     let Ok(certificate) = Certificate::from_der(der) else {
         return false;
     };
@@ -86,21 +103,12 @@ pub(super) fn gives_to_clients(der: &[u8]) -> bool {
         Ok(None) => body.version() != Version::V3,
         Err(_) => false,
     };
-    is_authority && is_meant_for(CLIENTS, body)
+    is_authority && is_meant_for(purpose, body)
 }
 
-/// Whether a certificate may be shown by a client at `now`: it is within its time, and if it says what it is
-/// for, that is one of the things.
-pub(super) fn is_for_clients(der: &[u8], now: SystemTime) -> bool {
-    is_for(CLIENTS, der, now)
-}
-
-/// The same for a server's.
-pub(super) fn is_for_servers(der: &[u8], now: SystemTime) -> bool {
-    is_for(oid("1.3.6.1.5.5.7.3.1"), der, now)
-}
-
-fn is_for(purpose: ObjectIdentifier, der: &[u8], now: SystemTime) -> bool {
+/// Whether a certificate may be shown for a purpose at `now`: it is within its time, and if it says what it is for,
+/// that is one of the things.
+pub(super) fn is_for(purpose: Purpose, der: &[u8], now: SystemTime) -> bool {
     let Ok(certificate) = Certificate::from_der(der) else {
         return false;
     };
@@ -111,15 +119,12 @@ fn is_for(purpose: ObjectIdentifier, der: &[u8], now: SystemTime) -> bool {
     is_in_time && is_meant_for(purpose, body)
 }
 
-/// Clients' authentication (RFC 5280, section 4.2.1.12).
-const CLIENTS: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.2");
-
 /// Whether a certificate says that it is for something, or does not say what it is for.
-fn is_meant_for(purpose: ObjectIdentifier, body: &TbsCertificate) -> bool {
+fn is_meant_for(purpose: Purpose, body: &TbsCertificate) -> bool {
     const ANYTHING: ObjectIdentifier = oid("2.5.29.37.0");
     match body.get_extension::<ExtendedKeyUsage>() {
         Ok(None) => true,
-        Ok(Some((_, usage))) => usage.0.contains(&purpose) || usage.0.contains(&ANYTHING),
+        Ok(Some((_, usage))) => usage.0.contains(&purpose.usage()) || usage.0.contains(&ANYTHING),
         Err(_) => false,
     }
 }

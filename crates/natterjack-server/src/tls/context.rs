@@ -114,9 +114,7 @@ impl Context {
                 Peers::Servers => Some(dialling::config(
                     &provider,
                     versions(options, &provider),
-                    trusted
-                        .filter(|_| !options.insecure)
-                        .map(|trusted| (trusted.all().clone(), trusted.named().clone())),
+                    trusted.filter(|_| !options.insecure),
                     Arc::clone(&resolver) as Arc<dyn ResolvesClientCert>,
                 )?),
             };

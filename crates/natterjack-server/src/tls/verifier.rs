@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 
 use super::authorities::Authorities;
-use super::certificate::{describe, is_for_clients, validity};
+use super::certificate::{Purpose, describe, is_for, validity};
 
 /// Chains that are remembered, twice: about 1.2 MB at most.
 const CHAINS_MAX: usize = 7 * 1024;
@@ -93,13 +93,13 @@ impl Witness {
 
     fn is_authority(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        self.authorities.named().contains(certificate) && is_for_clients(certificate, now)
+        self.authorities.named().contains(certificate) && is_for(Purpose::Clients, certificate, now)
     }
 }
 
 impl Period {
     fn new(authorities: &Authorities, provider: &Arc<CryptoProvider>, now: u64) -> Self {
-        let (roots, seconds) = authorities.at(now);
+        let (roots, seconds) = authorities.at(now, Purpose::Clients);
         let (named, count) = (authorities.named().len(), roots.len());
         let builder =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
