@@ -308,6 +308,8 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
             data.of(healthz(shared.is_accepting(), options).with_status_code())
         }
         Kind::AccountStatz => {
+            // Obeyed only where all accounts are asked about, but what is wrong with it is told in any case.
+            let _ = question.texts("accounts")?;
             // Another subscription answers that.
             if request.account == "PING" {
                 return Err(Refusal::Silent);
