@@ -1,7 +1,7 @@
 //! Machines of their own for servers under test, and a bad network between them.
 //!
 //! Each machine is a network namespace: a loopback of its own, and one device that leads to the others. What leaves by that
-//! device comes to a [relay](relay) in this process, which decides packet by packet, by the [`Weather`] in that direction and
+//! device comes to a relay in this process, which decides packet by packet, by the [`Weather`] in that direction and
 //! a seed, whether it arrives, when, behind which others and how often. Nothing but the kernel's namespaces and TUN devices is
 //! needed, no traffic control and no packet filter, and nothing on the host is touched.
 //!
