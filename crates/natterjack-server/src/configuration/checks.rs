@@ -291,13 +291,10 @@ impl Checker<'_> {
             .help("add the same name to all servers of the cluster");
         }
         // DNS does not vouch for its answers, so what a certificate is compared with is whatever somebody answered.
-        let encrypted_service = cluster
-            .routes
-            .iter()
-            .find(|route| route.port.is_none() && (route.tls || cluster.tls.is_some()));
-        let has_authority = |tls: &Tls| !tls.ca_files.is_empty();
-        if let Some(route) = encrypted_service
-            && !cluster.tls.as_ref().is_some_and(has_authority)
+        let service = cluster.routes.iter().find(|route| route.port.is_none());
+        let trusts_anybody = |tls: &Tls| tls.ca_files.is_empty();
+        if let Some(route) = service
+            && cluster.tls.as_ref().is_some_and(trusts_anybody)
         {
             self.say(
                 Severity::Note,

@@ -576,7 +576,17 @@ fn routes_that_name_services() {
     said_of(
         "srv+tls://_nats-route._tcp.example.net",
         &[
-            "note 1:37: the servers of _nats-route._tcp.example.net are those that DNS names, so a certificate of any \
+            "note 1:37: routes are encrypted only if the cluster has a block tls, whatever their URLs say: \
+             _nats-route._tcp.example.net will be talked to in clear text, passwords included - add tls { cert_file: …, \
+             key_file: …, ca_file: … } to the cluster, or write nats-route://",
+        ],
+    );
+    check(
+        "cluster {\nname: c, port: 1, tls: { cert_file: c.pem, key_file: k.pem }\n\
+         routes: [ srv+tls://_nats-route._tcp.example.net ] }",
+        &[
+            "error 2:37: cert_file c.pem: cannot be read: it does not exist; check the path",
+            "note 3:9: the servers of _nats-route._tcp.example.net are those that DNS names, so a certificate of any \
              authority that this system trusts will do for whoever can forge the answer - set ca_file in the cluster's \
              tls to an authority that issues only your servers' certificates",
         ],
