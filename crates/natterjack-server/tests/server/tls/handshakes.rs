@@ -374,7 +374,7 @@ async fn the_user_is_found_by_the_certificate_also_of_a_session_taken_up_again()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_clients_gets_in_and_the_connected_are_served_meanwhile() {
-    const CLIENTS: usize = 500;
+    const CLIENTS: usize = 2_000;
     let authority = Authority::new();
     let server = server(&authority, |tls| tls.verify = true).await;
     let address = server.client_addr();
