@@ -4,12 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use natterjack_wire::client::{
-    self, ConnectOptions, Decoded, Limits, ServerOp, decode_server, error_text,
-};
+use natterjack_wire::client::{self, ConnectOptions, ServerOp, error_text};
 
 use crate::ledger::{Ledger, SubscriptionId};
-use crate::message::{PATTERNS, Publication, QUEUES, SUBJECTS};
+use crate::message::{PATTERNS, Publication, QUEUES, SUBJECTS, read_operations};
 use crate::scenario::Payloads;
 use crate::trace::Event;
 use crate::world::{Connection, World};
@@ -332,24 +330,12 @@ impl Connected {
         });
         let is_open = self.connection.link.receive(&mut self.received, max);
         let received = std::mem::take(&mut self.received);
-        let mut at = 0;
-        loop {
-            match decode_server(&received[at..], &Limits::FROM_SERVER) {
-                Ok(Decoded::Op { op, consumed }) => {
-                    self.handle(&op, world, ledger);
-                    at += consumed;
-                }
-                Ok(Decoded::Incomplete { .. }) => break,
-                Err(error) => {
-                    world.fail(
-                        "output is well-formed",
-                        format!("connection {}: {error}", self.connection.id),
-                    );
-                    break;
-                }
-            }
+        let (rest, error) = read_operations(&received, |op| self.handle(op, world, ledger));
+        if let Some(error) = error {
+            let details = format!("connection {}: {error}", self.connection.id);
+            world.fail("output is well-formed", details);
         }
-        self.received = received[at..].to_vec();
+        self.received = rest.to_vec();
         is_open
     }
 

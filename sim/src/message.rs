@@ -1,7 +1,9 @@
 //! Subjects, patterns and messages that can be told apart: every message carries who published it and which of
-//! its messages it is, in its payload or, if that is too small, in its reply subject.
+//! its messages it is, in its payload or, if that is too small, in its reply subject. And how clients of every game
+//! take apart what they are sent.
 
-use natterjack_wire::client::{self, Message};
+use natterjack_wire::client::{self, Decoded, Limits, Message, ServerOp, decode_server};
+use natterjack_wire::error::ProtocolError;
 
 pub(crate) const SUBJECTS: [&str; 8] = ["a", "b", "a.a", "a.b", "b.a", "a.b.a", "b.b.b", "a.a.b.b"];
 
@@ -142,6 +144,25 @@ pub(crate) fn matches(pattern: &str, subject: &str) -> bool {
         }
     }
     tokens.next().is_none()
+}
+
+/// Gives every whole operation at the start of what was received to `handle`. Returns what is left, and what is wrong with
+/// it if it is no operation.
+pub(crate) fn read_operations<'a>(
+    received: &'a [u8],
+    mut handle: impl FnMut(&ServerOp<'a>),
+) -> (&'a [u8], Option<ProtocolError>) {
+    let mut rest = received;
+    loop {
+        match decode_server(rest, &Limits::FROM_SERVER) {
+            Ok(Decoded::Op { op, consumed }) => {
+                handle(&op);
+                rest = &rest[consumed..];
+            }
+            Ok(Decoded::Incomplete { .. }) => return (rest, None),
+            Err(error) => return (rest, Some(error)),
+        }
+    }
 }
 
 #[cfg(test)]

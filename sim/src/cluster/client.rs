@@ -5,15 +5,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use natterjack_wire::client::{
-    self, ConnectOptions, Decoded, Limits, Message, ServerOp, decode_server, error_text,
-};
+use natterjack_wire::client::{self, ConnectOptions, Message, ServerOp, error_text};
 
 use super::event::Event;
 use super::ledger::{Ledger, SubscriptionId, violation};
 use super::world::{Connection, World};
 use crate::ledger::Violation;
-use crate::message::{PATTERNS, Publication, QUEUES, SUBJECTS};
+use crate::message::{PATTERNS, Publication, QUEUES, SUBJECTS, read_operations};
 use crate::scenario::Payloads;
 
 /// Unsent bytes at which a client stops publishing.
@@ -319,24 +317,12 @@ impl Connected {
         let link = &self.connection.link;
         let is_open = link.receive(&mut self.received, max, world.now());
         let received = std::mem::take(&mut self.received);
-        let mut at = 0;
-        loop {
-            match decode_server(&received[at..], &Limits::FROM_SERVER) {
-                Ok(Decoded::Op { op, consumed }) => {
-                    self.handle(&op, world, ledger);
-                    at += consumed;
-                }
-                Ok(Decoded::Incomplete { .. }) => break,
-                Err(error) => {
-                    world.fail(
-                        "output is well-formed",
-                        format!("connection {}: {error}", self.connection.id),
-                    );
-                    break;
-                }
-            }
+        let (rest, error) = read_operations(&received, |op| self.handle(op, world, ledger));
+        if let Some(error) = error {
+            let details = format!("connection {}: {error}", self.connection.id);
+            world.fail("output is well-formed", details);
         }
-        self.received = received[at..].to_vec();
+        self.received = rest.to_vec();
         is_open
     }
 
