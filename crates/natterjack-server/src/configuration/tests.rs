@@ -381,6 +381,17 @@ fn two_places_are_named() {
     );
 }
 
+/// nats-server says the same, or nothing, after the order in which it happens to walk through the file.
+#[test]
+fn latencies_need_the_system_account() {
+    let rest = "no_system_account: true\n";
+    let accounts = "accounts { A { exports: [ { service: a, latency: lat } ] } }\n";
+    for text in [format!("{rest}{accounts}"), format!("{accounts}{rest}")] {
+        let report = report(&load(&text));
+        assert!(report.contains("system account not setup"), "{report}");
+    }
+}
+
 #[test]
 fn the_wrong_subject_is_pointed_at() {
     check(
