@@ -50,21 +50,33 @@ pub struct EventBus<T> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// `eventBus.nats.tls` is enabled.
-    #[error("eventBus.nats.tls: TLS is not supported yet")]
-    TlsUnsupported,
-    /// `eventBus.nats.server.cluster.routes` is not empty.
-    #[error("eventBus.nats.server.cluster.routes: cluster routes are not supported yet")]
-    RoutesUnsupported,
-    /// The embedded server's port is not to be had.
+    /// A port of the embedded server is in use.
     #[error(
-        "eventBus.nats.server.client.port: cannot listen on {host}:{port}: {source}; stop the program that uses this \
-         port, perhaps another server, or set another port, here and in eventBus.nats.client.endpoint"
+        "eventBus.nats.server.{section}.port: cannot listen on {host}:{port}: {source}; stop the program that uses this \
+         port, perhaps another server, or set another port{}",
+        if *section == "client" { ", here and in eventBus.nats.client.endpoint" } else { "" }
     )]
     PortInUse {
-        /// `eventBus.nats.server.client.host`.
+        /// Which listener: `client`, `http` or `cluster`.
+        section: &'static str,
+        /// Its `host`.
         host: String,
-        /// `eventBus.nats.server.client.port`.
+        /// Its `port`.
+        port: u16,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An address of the embedded server is not to be had.
+    #[error(
+        "eventBus.nats.server.{section}.host: cannot listen on {host}:{port}: {source}; set `localhost`, `0.0.0.0`, or \
+         an address that this host has"
+    )]
+    CannotListen {
+        /// Which listener: `client`, `http` or `cluster`.
+        section: &'static str,
+        /// Its `host`.
+        host: String,
+        /// Its `port`.
         port: u16,
         /// What the system said.
         source: std::io::Error,
@@ -152,12 +164,6 @@ where
     /// # Errors
     /// See [`StartError`].
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        if settings.nats.tls.enable {
-            return Err(StartError::TlsUnsupported);
-        }
-        if !settings.nats.server.cluster.routes.is_empty() {
-            return Err(StartError::RoutesUnsupported);
-        }
         let limits = settings.limits.clone();
         let inbound = Inbound {
             queue: Arc::new(Queue::new(
@@ -341,9 +347,9 @@ async fn nats(
     settings: Settings,
     inbound: Inbound,
 ) -> Result<(Box<dyn Transport>, Option<Embedded>), StartError> {
-    let client = settings.nats.client;
+    let client = settings.nats.client.clone();
     let embedded = if settings.nats.server.enable {
-        Some(Embedded::start(&settings.nats.server).await?)
+        Some(Embedded::start(&settings.nats).await?)
     } else {
         None
     };

@@ -7,7 +7,7 @@ mod problem;
 mod read;
 mod yaml;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use problem::{Place, Problem, Problems, Severity};
@@ -43,7 +43,7 @@ pub struct Nats {
     pub client: Client,
     /// The server this process runs, if enabled.
     pub server: Server,
-    /// Mutual TLS for all links. Not supported yet: `enable` must be false.
+    /// Mutual TLS for all links, from one certificate.
     pub tls: Tls,
 }
 
@@ -69,9 +69,9 @@ pub struct Server {
     pub name: String,
     /// Where clients connect. Port 0 means any free one and is for embedders: a file may not say it.
     pub client: Listen,
-    /// Where monitoring will be. Accepted, not served yet.
+    /// Where the monitoring pages are; with TLS they are HTTPS.
     pub http: Listen,
-    /// How servers connect to each other. Not supported yet: `routes` must be empty.
+    /// How servers connect to each other.
     pub cluster: Cluster,
 }
 
@@ -80,11 +80,11 @@ pub struct Server {
 pub struct Cluster {
     /// The same on all nodes.
     pub name: String,
-    /// Where peers connect.
+    /// Where peers connect. It is listened on also without routes: others may have this server in theirs.
     pub listen: Listen,
     /// `host:port` peers should use instead.
     pub advertise: Option<String>,
-    /// Peers to dial.
+    /// Peers to dial, for ever. This server itself may be among them.
     pub routes: Vec<Endpoint>,
 }
 
@@ -93,17 +93,18 @@ pub struct Cluster {
 pub struct Tls {
     /// `enableTLS`.
     pub enable: bool,
-    /// `tlsCert`: PEM certificate chain.
-    pub certificate: Option<String>,
-    /// `tlsKey`: PEM private key.
-    pub key: Option<String>,
-    /// `tlsCA`: PEM bundles.
-    pub authorities: Vec<String>,
-    /// `tlsSkipVerify`.
+    /// `tlsCert`: PEM certificate chain, shown to everybody: as a server, as a client and to peers.
+    pub certificate: Option<PathBuf>,
+    /// `tlsKey`: PEM private key: PKCS#8, PKCS#1 or SEC1.
+    pub key: Option<PathBuf>,
+    /// `tlsCA`: PEM bundles of the authorities that everybody's certificate must come from; the system's do not count.
+    pub authorities: Vec<PathBuf>,
+    /// `tlsSkipVerify`: whoever answers is believed, whatever certificate it shows. For tests. Clients and peers must
+    /// show theirs all the same.
     pub skip_verify: bool,
 }
 
-/// `eventBus.health`. Accepted; the bus sends no health events yet.
+/// `eventBus.health`.
 #[derive(Clone, Debug)]
 pub struct Health {
     /// Hosts that must answer.
@@ -121,14 +122,14 @@ pub struct Listen {
     pub port: u16,
 }
 
-/// Where a server is: scheme, host and port, all given.
+/// Where a server is: scheme, host and port, all given, as in `nats://localhost:4222`; or [`Endpoint::in_process`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Such as `nats`.
     pub scheme: String,
     /// Host name or address; an IPv6 address keeps its brackets.
     pub host: String,
-    /// Port, never 0.
+    /// Port, never 0 but in process.
     pub port: u16,
 }
 
@@ -209,6 +210,28 @@ impl Default for Server {
     }
 }
 
+impl Server {
+    /// One that is enabled and listens at loopback addresses, each on any free port: for tests, and for embedders whose
+    /// own client is the only one.
+    #[must_use]
+    pub fn on_free_ports() -> Self {
+        let listen = || Listen {
+            host: "127.0.0.1".into(),
+            port: 0,
+        };
+        Self {
+            enable: true,
+            client: listen(),
+            http: listen(),
+            cluster: Cluster {
+                listen: listen(),
+                ..Cluster::default()
+            },
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Cluster {
     fn default() -> Self {
         Self {
@@ -266,12 +289,43 @@ impl Endpoint {
             port: 4222,
         }
     }
+
+    /// `inproc:`, the embedded server of this very process, without a socket.
+    #[must_use]
+    pub fn in_process() -> Self {
+        Self {
+            scheme: IN_PROCESS.into(),
+            host: String::new(),
+            port: 0,
+        }
+    }
+
+    /// Whether this is the embedded server of this process, reached without a socket.
+    #[must_use]
+    pub fn is_in_process(&self) -> bool {
+        self.scheme == IN_PROCESS
+    }
 }
+
+/// The scheme of the embedded server's own endpoint.
+const IN_PROCESS: &str = "inproc";
 
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_in_process() {
+            return write!(formatter, "{IN_PROCESS}:");
+        }
         write!(formatter, "{}://{}:{}", self.scheme, self.host, self.port)
     }
+}
+
+/// Whether a host, an IPv6 address with or without brackets, can only be reached from this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// The system's host name, or `localhost` where it has none. Blanks, which no name may have, become dashes.

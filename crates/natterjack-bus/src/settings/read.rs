@@ -8,7 +8,9 @@ use natterjack_conf::{go_duration, nearest};
 use super::TransportKind;
 use super::problem::{Place, Problem, Problems, Severity};
 use super::yaml::{self, Entry, Node, SECTION, Value};
-use super::{Client, Cluster, Endpoint, Health, Listen, Loaded, Nats, Server, Settings, Tls};
+use super::{
+    Client, Cluster, Endpoint, Health, Listen, Loaded, Nats, Server, Settings, Tls, is_loopback,
+};
 
 /// The other transports the original knows. Their sections may stand in a file we share; their types we cannot serve.
 const FOREIGN_TYPES: [&str; 4] = ["kafka", "googlePubSub", "azure", "pubsub"];
@@ -243,7 +245,6 @@ impl Reader<'_> {
 
     fn routes(&mut self, setting: Setting) -> Vec<Endpoint> {
         let Setting { option, node } = setting;
-        let place = node.place;
         let mut routes = Vec::new();
         for node in self.list(&option, node) {
             let setting = Setting {
@@ -263,18 +264,10 @@ impl Reader<'_> {
                 routes.push(route);
             }
         }
-        if !routes.is_empty() {
-            self.error(
-                Some(place),
-                &option,
-                "cluster routes are not supported yet; remove them to run a single node".into(),
-            );
-        }
         routes
     }
 
     fn health(&mut self, setting: Setting, health: &mut Health) {
-        let place = setting.node.place;
         let Some(mut section) = self.section(setting.option, setting.node) else {
             return;
         };
@@ -301,11 +294,6 @@ impl Reader<'_> {
             }
         }
         section.finish(self);
-        self.warn(
-            Some(place),
-            &section.path,
-            "accepted, but health events are not sent yet".into(),
-        );
     }
 }
 
@@ -373,11 +361,6 @@ impl Reader<'_> {
             .next();
         match (&enable, first_path) {
             (Some((true, setting)), _) => {
-                self.bad(
-                    setting,
-                    "TLS is not supported yet; set this to false, or leave it out, to run without"
-                        .into(),
-                );
                 self.tls_complete(setting, [&certificate, &key], authorities.as_ref());
             }
             (_, Some(setting)) => self.warn(
@@ -389,9 +372,11 @@ impl Reader<'_> {
             _ => {}
         }
         tls.enable = enable.is_some_and(|(value, _)| value);
-        tls.certificate = certificate.map(|(value, _)| value);
-        tls.key = key.map(|(value, _)| value);
-        tls.authorities = authorities.map(|(value, _)| value).unwrap_or_default();
+        tls.certificate = certificate.map(|(value, _)| value.into());
+        tls.key = key.map(|(value, _)| value.into());
+        tls.authorities = authorities
+            .map(|(value, _)| value.into_iter().map(Into::into).collect())
+            .unwrap_or_default();
         tls.skip_verify = skip_verify.is_some_and(|(value, _)| value);
     }
 
@@ -763,14 +748,6 @@ fn endpoint(text: &str, schemes: &[&str]) -> Result<Endpoint, String> {
         host: host.into(),
         port,
     })
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || address
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 fn host_and_port(text: &str) -> Result<(&str, u16), &'static str> {

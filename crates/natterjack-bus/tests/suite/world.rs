@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use natterjack_bus::settings::{Endpoint, Listen, TransportKind};
+use natterjack_bus::settings::{Endpoint, Server, TransportKind};
 use natterjack_bus::{Event, EventBus, Settings};
 use serde::{Deserialize, Serialize};
 
@@ -53,11 +53,7 @@ impl World {
                     ..Settings::default()
                 };
                 settings.nats.client.subject = format!("{}.server", self.subject);
-                settings.nats.server.enable = true;
-                settings.nats.server.client = Listen {
-                    host: "127.0.0.1".into(),
-                    port: 0,
-                };
+                settings.nats.server = Server::on_free_ports();
                 let server = EventBus::start(settings)
                     .await
                     .expect("the embedded server starts");
