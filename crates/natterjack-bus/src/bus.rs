@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::Stream;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -19,12 +18,12 @@ use tokio::sync::OnceCell;
 use tokio::task::AbortHandle;
 
 use crate::embedded::Embedded;
-use crate::envelope::Envelope;
+use crate::envelope::{Draft, Envelope};
 use crate::event::Event;
-use crate::fault::{DecodeError, Fault, Faults};
+use crate::fault::{DecodeError, Fault};
 use crate::queue::{Overflow, Pushed, Queue};
 use crate::settings::{Endpoint, Limits, Settings, TransportKind};
-use crate::stats::{Counters, Stats, count};
+use crate::stats::{Stats, count};
 use crate::transport::local::Local;
 use crate::transport::nats::{Nats, Target};
 use crate::transport::{Arrival, Inbound, Link, Transport};
@@ -165,14 +164,7 @@ where
     /// See [`StartError`].
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let limits = settings.limits.clone();
-        let inbound = Inbound {
-            queue: Arc::new(Queue::new(
-                limits.inbound_events_max,
-                limits.inbound_bytes_max,
-            )),
-            counters: Arc::new(Counters::default()),
-            faults: Arc::new(Faults::default()),
-        };
+        let inbound = Inbound::new(&limits);
         let (transport, embedded) = match settings.transport {
             TransportKind::Local => (local(settings, inbound.clone()), None),
             TransportKind::Nats => nats(settings, inbound.clone()).await?,
@@ -210,7 +202,7 @@ where
     /// See [`PublishError`]; the event is then not published.
     pub async fn publish(&self, event: &T) -> Result<(), PublishError> {
         let result = match serde_json::to_vec(event) {
-            Ok(payload) => self.transport.publish(Bytes::from(payload)).await,
+            Ok(payload) => self.transport.publish(Draft::json(payload)).await,
             Err(error) => Err(error.into()),
         };
         let counters = &self.inbound.counters;

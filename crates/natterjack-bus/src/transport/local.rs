@@ -6,9 +6,9 @@
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use super::{Arrival, Inbound, Link, Transport};
+use super::{Arrival, Channel, Inbound, Link, Notice, Transport};
 use crate::bus::PublishError;
-use crate::envelope::{Attributes, Envelope};
+use crate::envelope::{Attributes, Draft, Envelope};
 use crate::headers;
 
 pub(crate) struct Local {
@@ -38,10 +38,10 @@ impl Local {
 }
 
 impl Transport for Local {
-    fn publish(&self, payload: Bytes) -> BoxFuture<'_, Result<(), PublishError>> {
+    fn publish(&self, draft: Draft) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async move {
             let _turn = self.publishing.lock().await;
-            let attributes = Attributes::stamp(&self.source, &self.kind);
+            let (attributes, payload) = draft.stamp(&self.source, &self.kind);
             let (_, header_bytes) = headers::encode(&attributes);
             let event_bytes = header_bytes + payload.len();
             if event_bytes > self.event_bytes_max {
@@ -62,6 +62,35 @@ impl Transport for Local {
                 Err(PublishError::Closed)
             }
         })
+    }
+
+    fn tell(
+        &self,
+        channel: Channel,
+        token: &str,
+        payload: Bytes,
+    ) -> BoxFuture<'_, Result<(), PublishError>> {
+        let notice = Notice {
+            reply: Some(format!("{}.{token}", channel.name())),
+            token: None,
+            payload,
+        };
+        self.inbound.notice(channel, notice);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn answer(&self, reply: String, payload: Bytes) -> BoxFuture<'_, Result<(), PublishError>> {
+        if let Some((name, token)) = reply.split_once('.')
+            && let Some(channel) = Channel::named(name)
+        {
+            let notice = Notice {
+                reply: None,
+                token: Some(token.into()),
+                payload,
+            };
+            self.inbound.notice(channel, notice);
+        }
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn event_bytes_max(&self) -> usize {
@@ -87,6 +116,6 @@ impl Transport for Local {
     }
 
     fn close(&self) {
-        self.inbound.queue.close();
+        self.inbound.close();
     }
 }

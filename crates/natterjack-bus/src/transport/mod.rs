@@ -13,9 +13,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::bus::PublishError;
-use crate::envelope::Envelope;
+use crate::envelope::{Draft, Envelope};
 use crate::fault::{DecodeError, Fault, Faults};
-use crate::queue::Queue;
+use crate::queue::{Overflow, Queue};
+use crate::settings::Limits;
 use crate::stats::Counters;
 
 /// The connection to where the events go.
@@ -33,9 +34,22 @@ pub enum Link {
 }
 
 pub(crate) trait Transport: Send + Sync {
-    /// Stamps and sends one JSON payload as an event of this node. Waits for room where that can come; accepted
-    /// events keep the order in which this was first polled.
-    fn publish(&self, payload: Bytes) -> BoxFuture<'_, Result<(), PublishError>>;
+    /// Stamps and sends one event of this node. Waits for room where that can come; accepted events keep the order in
+    /// which this was first polled.
+    fn publish(&self, draft: Draft) -> BoxFuture<'_, Result<(), PublishError>>;
+
+    /// Tells all nodes, this one included, something that is no event. It stays behind the events accepted before it.
+    /// Whoever answers does so at `token`, which is one word; the answer arrives on the same channel. Lost without a
+    /// connection.
+    fn tell(
+        &self,
+        channel: Channel,
+        token: &str,
+        payload: Bytes,
+    ) -> BoxFuture<'_, Result<(), PublishError>>;
+
+    /// Answers [`Notice::reply`].
+    fn answer(&self, reply: String, payload: Bytes) -> BoxFuture<'_, Result<(), PublishError>>;
 
     /// Largest event, headers included, that [`Transport::publish`] accepts now.
     fn event_bytes_max(&self) -> usize;
@@ -61,10 +75,55 @@ pub(crate) trait Transport: Send + Sync {
     fn close(&self);
 }
 
+/// What nodes say to each other beside the events, each on a subject of its own below the bus's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Channel {
+    /// Who is there.
+    Health,
+    /// Requests of one node to the others.
+    Ask,
+}
+
+/// Something a node has told all others, or answered one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    /// Where an answer is expected, if at all.
+    pub(crate) reply: Option<String>,
+    /// For an answer to this node: the token of its question.
+    pub(crate) token: Option<String>,
+    pub(crate) payload: Bytes,
+}
+
+impl Channel {
+    pub(crate) const ALL: [Self; 2] = [Self::Health, Self::Ask];
+
+    /// The last token of its subject.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Ask => "ask",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|channel| channel.name() == name)
+    }
+}
+
+/// Notices that wait for this node's attention. Those beyond are dropped: who asks, asks again.
+const NOTICES_MAX: usize = 4096;
+
+/// Payload bytes of those.
+const NOTICES_BYTES_MAX: usize = 16 << 20;
+
 /// The bus's side of a transport.
 #[derive(Clone)]
 pub(crate) struct Inbound {
     pub(crate) queue: Arc<Queue<Arrival>>,
+    /// What arrives on [`Channel::Health`]. An event that arrived before a notice is in `queue` before this has it.
+    pub(crate) health: Arc<Queue<Notice>>,
+    /// The same for [`Channel::Ask`].
+    pub(crate) asks: Arc<Queue<Notice>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) faults: Arc<Faults>,
 }
@@ -82,6 +141,37 @@ pub(crate) enum Arrival {
 }
 
 impl Inbound {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let notices = || Arc::new(Queue::new(NOTICES_MAX, NOTICES_BYTES_MAX));
+        Self {
+            queue: Arc::new(Queue::new(
+                limits.inbound_events_max,
+                limits.inbound_bytes_max,
+            )),
+            health: notices(),
+            asks: notices(),
+            counters: Arc::default(),
+            faults: Arc::default(),
+        }
+    }
+
+    /// Queues what arrived on a channel, or drops it.
+    pub(crate) fn notice(&self, channel: Channel, notice: Notice) {
+        let queue = match channel {
+            Channel::Health => &self.health,
+            Channel::Ask => &self.asks,
+        };
+        let bytes = notice.payload.len();
+        queue.push_now(notice, bytes, Overflow::DropNewest);
+    }
+
+    /// Nothing more will arrive.
+    pub(crate) fn close(&self) {
+        self.queue.close();
+        self.health.close();
+        self.asks.close();
+    }
+
     pub(crate) fn report(&self, fault: &Fault) {
         self.faults.report(fault);
     }

@@ -17,9 +17,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use super::{Arrival, Inbound, Link, Transport};
+use super::{Arrival, Channel, Inbound, Link, Notice, Transport};
 use crate::bus::{PublishError, StartError};
-use crate::envelope::Attributes;
+use crate::envelope::{Attributes, Draft};
 use crate::fault::Fault;
 use crate::headers;
 use crate::ledger::Ledger;
@@ -30,6 +30,9 @@ use crate::stats::count;
 /// A fence that has not come back is sent again after this long. The client library may drop its notice of a new
 /// connection when many come at once, so a fence must not depend on that alone.
 const FENCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Last token of the subject of fences.
+const FENCE: &str = "fence";
 
 /// First and longest pause between two attempts to connect.
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -60,7 +63,8 @@ struct Shared {
     ledger: Ledger,
     inbound: Inbound,
     link: Arc<LinkState>,
-    fence_subject: String,
+    /// Where what is for this node alone arrives, without the last tokens: `fence`, or a channel and a token.
+    inbox: String,
 }
 
 /// What the client library tells about its connection.
@@ -99,22 +103,24 @@ impl Nats {
             refusals: Mutex::default(),
         });
         let client = connect(&target, limits, Arc::clone(&link)).await?;
-        let fence_subject = client.new_inbox();
-        let events = client
-            .subscribe(target.subject.clone())
-            .await
-            .map_err(StartError::client)?;
-        let fences = client
-            .subscribe(fence_subject.clone())
-            .await
-            .map_err(StartError::client)?;
+        let inbox = client.new_inbox();
+        let subscribe = async |subject: String| {
+            let subscriber = client.subscribe(subject).await;
+            subscriber.map_err(StartError::client)
+        };
+        let subscriptions = Subscriptions {
+            events: subscribe(target.subject.clone()).await?,
+            health: subscribe(channel_subject(&target.subject, Channel::Health)).await?,
+            asks: subscribe(channel_subject(&target.subject, Channel::Ask)).await?,
+            own: subscribe(format!("{inbox}.>")).await?,
+        };
         let ledger = Ledger::new(limits.outbound_events_max, limits.outbound_bytes_max);
         let shared = Arc::new(Shared {
             client,
             ledger,
             inbound,
             link,
-            fence_subject,
+            inbox,
         });
         let receiver = Receiver {
             shared: Arc::clone(&shared),
@@ -122,7 +128,7 @@ impl Nats {
             overflow_events: 0,
         };
         let tasks = vec![
-            tokio::spawn(receiver.run(events, fences)).abort_handle(),
+            tokio::spawn(receiver.run(subscriptions)).abort_handle(),
             tokio::spawn(fence_each_connection(Arc::clone(&shared))).abort_handle(),
         ];
         Ok(Self {
@@ -135,12 +141,12 @@ impl Nats {
         })
     }
 
-    async fn send(&self, payload: Bytes) -> Result<(), PublishError> {
+    async fn send(&self, draft: Draft) -> Result<(), PublishError> {
         let accepting = self.accepting.lock().await;
         if !*accepting {
             return Err(PublishError::Closed);
         }
-        let attributes = Attributes::stamp(&self.source, &self.kind);
+        let (attributes, payload) = draft.stamp(&self.source, &self.kind);
         let (headers, header_bytes) = headers::encode(&attributes);
         let event_bytes = header_bytes + payload.len();
         let event_bytes_max = self.event_bytes_max();
@@ -182,8 +188,34 @@ impl Nats {
 }
 
 impl Transport for Nats {
-    fn publish(&self, payload: Bytes) -> BoxFuture<'_, Result<(), PublishError>> {
-        Box::pin(self.send(payload))
+    fn publish(&self, draft: Draft) -> BoxFuture<'_, Result<(), PublishError>> {
+        Box::pin(self.send(draft))
+    }
+
+    fn tell(
+        &self,
+        channel: Channel,
+        token: &str,
+        payload: Bytes,
+    ) -> BoxFuture<'_, Result<(), PublishError>> {
+        let subject = channel_subject(&self.subject, channel);
+        let reply = format!("{}.{}.{token}", self.shared.inbox, channel.name());
+        Box::pin(async move {
+            // What is told to nobody now must not pile up in the client library.
+            if self.link() != Link::Connected {
+                return Ok(());
+            }
+            let client = &self.shared.client;
+            let sent = client.publish_with_reply(subject, reply, payload).await;
+            sent.map_err(|_| PublishError::Closed)
+        })
+    }
+
+    fn answer(&self, reply: String, payload: Bytes) -> BoxFuture<'_, Result<(), PublishError>> {
+        Box::pin(async move {
+            let sent = self.shared.client.publish(reply, payload).await;
+            sent.map_err(|_| PublishError::Closed)
+        })
     }
 
     fn event_bytes_max(&self) -> usize {
@@ -220,7 +252,7 @@ impl Transport for Nats {
     fn close(&self) {
         self.tasks.iter().for_each(AbortHandle::abort);
         self.shared.link.end();
-        self.shared.inbound.queue.close();
+        self.shared.inbound.close();
     }
 }
 
@@ -256,11 +288,33 @@ impl Shared {
         let sent = self.ledger.sent().to_string();
         if self
             .client
-            .publish(self.fence_subject.clone(), sent.into())
+            .publish(format!("{}.{FENCE}", self.inbox), sent.into())
             .await
             .is_err()
         {
             self.link.end();
+        }
+    }
+
+    /// Something for this node alone.
+    fn receive_own(&self, message: Message) {
+        let Some(rest) = message.subject.strip_prefix(self.inbox.as_str()) else {
+            return;
+        };
+        let mut tokens = rest.split('.').skip(1);
+        match (tokens.next(), tokens.next()) {
+            (Some(FENCE), None) => self.settle(&message),
+            (Some(name), Some(token)) => {
+                if let Some(channel) = Channel::named(name) {
+                    let notice = Notice {
+                        reply: None,
+                        token: Some(token.into()),
+                        payload: message.payload,
+                    };
+                    self.inbound.notice(channel, notice);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -283,6 +337,20 @@ impl Shared {
     }
 }
 
+/// Where the nodes of a bus tell each other something that is no event.
+fn channel_subject(subject: &str, channel: Channel) -> String {
+    format!("{subject}.{}", channel.name())
+}
+
+/// What the client library hands over.
+struct Subscriptions {
+    events: Subscriber,
+    health: Subscriber,
+    asks: Subscriber,
+    /// The inbox.
+    own: Subscriber,
+}
+
 async fn fence_each_connection(shared: Arc<Shared>) {
     loop {
         shared.link.connected.notified().await;
@@ -299,26 +367,46 @@ struct Receiver {
 }
 
 impl Receiver {
-    async fn run(mut self, mut events: Subscriber, mut fences: Subscriber) {
+    async fn run(mut self, mut subscriptions: Subscriptions) {
         loop {
-            tokio::select! {
+            let Subscriptions {
+                events,
+                health,
+                asks,
+                own,
+            } = &mut subscriptions;
+            let (channel, message) = tokio::select! {
                 biased;
                 message = events.next() => match message {
-                    Some(message) => self.receive(message),
+                    Some(message) => {
+                        self.receive(message);
+                        continue;
+                    }
                     None => break,
                 },
-                Some(fence) = fences.next() => {
-                    // The library put what came before the fence into the other queue before it put the fence here.
-                    while let Some(Some(message)) = events.next().now_or_never() {
-                        self.receive(message);
-                    }
-                    self.shared.settle(&fence);
-                }
+                Some(message) = own.next() => (None, message),
+                Some(message) = health.next() => (Some(Channel::Health), message),
+                Some(message) = asks.next() => (Some(Channel::Ask), message),
+            };
+            // The library put what came before this message into the events' queue before it put this into its own.
+            while let Some(Some(event)) = events.next().now_or_never() {
+                self.receive(event);
+            }
+            match channel {
+                Some(channel) => self.shared.inbound.notice(
+                    channel,
+                    Notice {
+                        reply: message.reply.map(|reply| reply.to_string()),
+                        token: None,
+                        payload: message.payload,
+                    },
+                ),
+                None => self.shared.receive_own(message),
             }
         }
         // The library ends subscriptions only when it gives up for good.
         self.shared.link.end();
-        self.shared.inbound.queue.close();
+        self.shared.inbound.close();
     }
 
     fn receive(&mut self, message: Message) {
