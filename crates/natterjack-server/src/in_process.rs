@@ -143,10 +143,74 @@ struct Inner {
 /// Where what comes in goes to.
 #[derive(Debug, Default)]
 struct Routes {
-    subscriptions: HashMap<u64, mpsc::Sender<Message>>,
+    subscriptions: HashMap<u64, Reader>,
     /// Who waits for a PONG, in order.
     flushes: VecDeque<oneshot::Sender<()>>,
     is_closed: bool,
+}
+
+/// Who gets the messages of one subscription.
+#[derive(Clone)]
+enum Reader {
+    Queue(mpsc::Sender<Message>),
+    Handler(Arc<Mutex<Handler>>),
+}
+
+type Handler = dyn FnMut(&MessageView<'_>) + Send;
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Queue(_) => "Queue",
+            Self::Handler(_) => "Handler",
+        })
+    }
+}
+
+/// A message where it was read; see [`InProcessClient::listen`].
+#[derive(Clone, Copy, Debug)]
+pub struct MessageView<'a> {
+    message: &'a client::Message<'a>,
+}
+
+impl<'a> MessageView<'a> {
+    /// Where it was published.
+    #[must_use]
+    pub fn subject(&self) -> &'a [u8] {
+        self.message.subject
+    }
+
+    /// Where an answer is expected.
+    #[must_use]
+    pub fn reply(&self) -> Option<&'a [u8]> {
+        self.message.reply
+    }
+
+    /// Its payload.
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        self.message.payload()
+    }
+
+    /// Names and values of its header, in order; a name may come several times. Empty for a message without a header,
+    /// and for one whose header cannot be read.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let headers = Headers::parse(self.message.header()).ok();
+        headers.into_iter().flat_map(|headers| headers.entries())
+    }
+}
+
+/// A subscription whose messages go to a function. Dropping it unsubscribes; a call that is under way goes on.
+#[derive(Debug)]
+pub struct Listener {
+    inner: Arc<Inner>,
+    sid: u64,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.inner.unsubscribe(self.sid);
+    }
 }
 
 impl InProcessClient {
@@ -201,14 +265,13 @@ impl InProcessClient {
         check_subject(subject)?;
         reply.map_or(Ok(()), check_subject)?;
         let reply = reply.map(str::as_bytes);
-        let block = header_block(headers)?;
+        let borrowed: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let block = header_block(&borrowed)?;
         let size = block.as_ref().map_or(0, Vec::len) + payload.len();
-        if size > self.inner.payload_bytes_max {
-            return Err(ClientError::PayloadTooLarge {
-                size,
-                max: self.inner.payload_bytes_max,
-            });
-        }
+        self.check_size(size)?;
         self.inner
             .check_line(subject.len() + reply.map_or(0, <[u8]>::len))?;
         let mut text = Vec::with_capacity(subject.len() + size + 64);
@@ -219,6 +282,81 @@ impl InProcessClient {
             None => client::publish(&mut text, subject.as_bytes(), reply, payload),
         }
         self.inner.send(&text).await
+    }
+
+    /// Publishes a message if the server has room for it now, and answers whether it had. One that was taken is behind
+    /// all taken before; wait for [`writable`](Self::writable) before the next attempt with another. Costs no
+    /// allocation beyond that of the header.
+    ///
+    /// # Errors
+    /// As [`publish_message`](Self::publish_message).
+    pub fn try_publish(
+        &self,
+        subject: &str,
+        reply: Option<&str>,
+        headers: &[(&str, &str)],
+        payload: &[u8],
+    ) -> Result<bool, ClientError> {
+        check_subject(subject)?;
+        reply.map_or(Ok(()), check_subject)?;
+        let block = header_block(headers)?;
+        self.check_size(block.as_ref().map_or(0, Vec::len) + payload.len())?;
+        let reply = reply.map(str::as_bytes);
+        self.inner
+            .check_line(subject.len() + reply.map_or(0, <[u8]>::len))?;
+        if !self.inner.write_now() {
+            return Ok(false);
+        }
+        // One lock for rendering and writing: this is where an event bus spends its time.
+        let mut outgoing = self.inner.outgoing.lock();
+        let subject = subject.as_bytes();
+        match block {
+            Some(block) => {
+                client::header_publish(&mut outgoing, subject, reply, &block, payload);
+            }
+            None => client::publish(&mut outgoing, subject, reply, payload),
+        }
+        if self.inner.writer.try_write(&mut outgoing) {
+            return Ok(true);
+        }
+        outgoing.clear();
+        drop(outgoing);
+        self.inner.close();
+        Err(ClientError::ServerStopped)
+    }
+
+    /// Waits until the server has room, or has stopped.
+    pub async fn writable(&self) {
+        while !self.inner.write_now() {
+            self.inner.writer.writable().await;
+        }
+    }
+
+    /// Largest message the server takes from this client, header included, in bytes.
+    #[must_use]
+    pub fn payload_bytes_max(&self) -> usize {
+        self.inner.payload_bytes_max
+    }
+
+    /// Subscribes to a subject, which may have wildcards, and has `handle` called with every message, in the task that
+    /// reads for this client: one call after another over all its listeners, in the order in which the server sent the
+    /// messages. So `handle` must not block; whoever needs a message for longer copies it. Quicker than a
+    /// [`Subscription`], where each message is copied and queued.
+    ///
+    /// The server knows of the subscription before it handles anything this client publishes afterwards. When the server
+    /// stops, `handle` is dropped.
+    ///
+    /// # Errors
+    /// If the subject is invalid or the server has stopped.
+    pub async fn listen(
+        &self,
+        subject: &str,
+        handle: impl FnMut(&MessageView<'_>) + Send + 'static,
+    ) -> Result<Listener, ClientError> {
+        let reader = Reader::Handler(Arc::new(Mutex::new(handle)));
+        let sid = self.inner.enter(subject, None, None, reader).await?;
+        let inner = Arc::clone(&self.inner);
+        Ok(Listener { inner, sid })
     }
 
     /// Subscribes to a subject, which may have wildcards.
@@ -269,6 +407,15 @@ impl InProcessClient {
             Err(ClientError::NoResponders)
         } else {
             Ok(answer)
+        }
+    }
+
+    fn check_size(&self, size: usize) -> Result<(), ClientError> {
+        let max = self.inner.payload_bytes_max;
+        if size > max {
+            Err(ClientError::PayloadTooLarge { size, max })
+        } else {
+            Ok(())
         }
     }
 
@@ -332,11 +479,21 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.inner.routes.lock().subscriptions.remove(&self.sid);
-        let mut text = Vec::new();
-        client::unsubscribe(&mut text, client::decimal(self.sid as usize).as_ref(), None);
-        self.inner.outgoing.lock().extend_from_slice(&text);
-        self.inner.write_now();
+        self.inner.unsubscribe(self.sid);
+    }
+}
+
+/// Takes a subscription back if whoever makes it gives up while it is being sent.
+struct Unfinished<'a> {
+    inner: Option<&'a Inner>,
+    sid: u64,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner {
+            inner.unsubscribe(self.sid);
+        }
     }
 }
 
@@ -347,6 +504,24 @@ impl Inner {
         queue: Option<&str>,
         max: Option<u64>,
     ) -> Result<Subscription, ClientError> {
+        let (sender, messages) = mpsc::channel(SUBSCRIPTION_QUEUE);
+        let reader = Reader::Queue(sender);
+        let sid = self.enter(subject, queue, max, reader).await?;
+        Ok(Subscription {
+            inner: Arc::clone(self),
+            sid,
+            messages,
+        })
+    }
+
+    /// Subscribes on behalf of `reader`. Answers with the number of the subscription.
+    async fn enter(
+        &self,
+        subject: &str,
+        queue: Option<&str>,
+        max: Option<u64>,
+        reader: Reader,
+    ) -> Result<u64, ClientError> {
         check_subject(subject)?;
         queue.map_or(Ok(()), check_subject)?;
         if !natterjack_engine::is_valid_pattern(subject.as_bytes()) {
@@ -361,17 +536,26 @@ impl Inner {
         if max.is_some() {
             client::unsubscribe(&mut text, digits.as_ref(), max);
         }
-        let (sender, messages) = mpsc::channel(SUBSCRIPTION_QUEUE);
-        let subscription = Subscription {
-            inner: Arc::clone(self),
+        let mut unfinished = Unfinished {
+            inner: Some(self),
             sid,
-            messages,
         };
         self.send_with(&text, |routes| {
-            routes.subscriptions.insert(sid, sender);
+            routes.subscriptions.insert(sid, reader);
         })
         .await?;
-        Ok(subscription)
+        unfinished.inner = None;
+        Ok(sid)
+    }
+
+    fn unsubscribe(&self, sid: u64) {
+        let reader = self.routes.lock().subscriptions.remove(&sid);
+        // What a handler holds may be anything, and is not let go under a lock.
+        drop(reader);
+        let mut text = Vec::new();
+        client::unsubscribe(&mut text, client::decimal(sid as usize).as_ref(), None);
+        self.outgoing.lock().extend_from_slice(&text);
+        self.write_now();
     }
 
     async fn send(&self, text: &[u8]) -> Result<(), ClientError> {
@@ -432,8 +616,10 @@ impl Inner {
     fn close(&self) {
         let mut routes = self.routes.lock();
         routes.is_closed = true;
-        routes.subscriptions.clear();
         routes.flushes.clear();
+        let readers = std::mem::take(&mut routes.subscriptions);
+        drop(routes);
+        drop(readers);
     }
 }
 
@@ -477,13 +663,18 @@ async fn handle(op: ServerOp<'_>, client: &Weak<Inner>) {
             let sid = std::str::from_utf8(message.sid)
                 .ok()
                 .and_then(|sid| sid.parse().ok());
-            let sender =
+            let reader =
                 sid.and_then(|sid: u64| inner.routes.lock().subscriptions.get(&sid).cloned());
             // While it waits for its reader, it must not keep the client alive.
             drop(inner);
-            if let Some(sender) = sender {
+            match reader {
+                Some(Reader::Handler(handler)) => {
+                    let view = MessageView { message: &message };
+                    handler.lock()(&view);
+                }
                 // A reader that went away in this moment wants no message.
-                let _ = sender.send(owned(&message)).await;
+                Some(Reader::Queue(sender)) => drop(sender.send(owned(&message)).await),
+                None => {}
             }
         }
         ServerOp::Ping => {
@@ -545,7 +736,7 @@ fn check_subject(subject: &str) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn header_block(headers: &[(String, String)]) -> Result<Option<Vec<u8>>, ClientError> {
+fn header_block(headers: &[(&str, &str)]) -> Result<Option<Vec<u8>>, ClientError> {
     if headers.is_empty() {
         return Ok(None);
     }
@@ -553,7 +744,7 @@ fn header_block(headers: &[(String, String)]) -> Result<Option<Vec<u8>>, ClientE
     for (name, value) in headers {
         builder = builder
             .entry(name.as_bytes(), value.as_bytes())
-            .map_err(|_| ClientError::InvalidHeader(name.clone()))?;
+            .map_err(|_| ClientError::InvalidHeader((*name).to_owned()))?;
     }
     Ok(Some(builder.finish()))
 }

@@ -45,7 +45,8 @@ mod workers;
 
 pub use dns::BadServiceName;
 pub use in_process::{
-    ClientError, InProcessClient, InProcessConnection, Message, MessageHeaders, Subscription,
+    ClientError, InProcessClient, InProcessConnection, Listener, Message, MessageHeaders,
+    MessageView, Subscription,
 };
 pub use natterjack_engine::{Access, MeshSnapshot, PeerSnapshot, access};
 pub use options::{

@@ -227,3 +227,77 @@ async fn a_client_logs_in_at_once_and_refuses_endless_subjects() {
     );
     client.flush().await.expect("still connected");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listeners_are_called_in_the_order_of_sending_whatever_the_size() {
+    let server = start().await;
+    let client = server.in_process_client().expect("a client");
+    let (seen, mut calls) = tokio::sync::mpsc::unbounded_channel();
+    let mut listeners = Vec::new();
+    for subject in ["odd", "even.*"] {
+        let seen = seen.clone();
+        let listen = client.listen(subject, move |message| {
+            let headers: Vec<_> = message
+                .headers()
+                .map(|(name, value)| (name.to_vec(), value.to_vec()))
+                .collect();
+            let reply = message.reply().map(<[u8]>::to_vec);
+            // Nobody listens any more once the test has failed.
+            let _ = seen.send((
+                message.subject().to_vec(),
+                reply,
+                headers,
+                message.payload().len(),
+            ));
+        });
+        listeners.push(listen.await.expect("a listener"));
+    }
+    drop(seen);
+    // More than the server holds for this client, so that there is no room now and then.
+    let large = vec![b'x'; 100_000];
+    for number in 0..100 {
+        let (subject, reply) = if number % 2 == 1 {
+            ("odd", None)
+        } else {
+            ("even.0", Some("answers"))
+        };
+        let headers: &[_] = if number % 4 == 0 {
+            &[("Key", "v")]
+        } else {
+            &[]
+        };
+        let payload = &large[..number * 1000];
+        while !client
+            .try_publish(subject, reply, headers, payload)
+            .expect("it may be published")
+        {
+            timeout(PATIENCE, client.writable()).await.expect("room");
+        }
+    }
+    for number in 0..100_usize {
+        let (subject, reply, headers, length) = timeout(PATIENCE, calls.recv())
+            .await
+            .expect("in time")
+            .expect("a message");
+        assert_eq!(
+            subject,
+            if number % 2 == 1 {
+                &b"odd"[..]
+            } else {
+                b"even.0"
+            }
+        );
+        assert_eq!(reply.is_some(), number % 2 == 0);
+        assert_eq!(headers.len(), usize::from(number % 4 == 0));
+        assert_eq!(length, number * 1000);
+    }
+    let refused = client.try_publish("odd", None, &[("a b", "c")], b"");
+    assert!(matches!(refused, Err(ClientError::InvalidHeader(_))));
+    let too_large = vec![b'x'; client.payload_bytes_max() + 1];
+    let refused = client.try_publish("odd", None, &[], &too_large);
+    assert!(matches!(refused, Err(ClientError::PayloadTooLarge { .. })));
+    listeners.clear();
+    until("they are unsubscribed", || server.subscriptions() == 0).await;
+    timeout(PATIENCE, server.shutdown()).await.expect("stopped");
+    assert!(calls.recv().await.is_none(), "what they held is let go");
+}
