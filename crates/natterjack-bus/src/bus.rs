@@ -24,6 +24,7 @@ use crate::fault::{DecodeError, Fault};
 use crate::queue::{Overflow, Pushed, Queue};
 use crate::settings::{Endpoint, Limits, Settings, TransportKind};
 use crate::stats::{Stats, count};
+use crate::transport::in_process::InProcess;
 use crate::transport::local::Local;
 use crate::transport::nats::{Nats, Target};
 use crate::transport::{Arrival, Inbound, Link, Transport};
@@ -99,6 +100,12 @@ pub enum StartError {
         /// Why it was refused last, if anybody said.
         refusal: Option<String>,
     },
+    /// `inproc:` is the embedded server, and there is none.
+    #[error(
+        "eventBus.nats.client.endpoint: `inproc:` is the server inside this process; set \
+         `eventBus.nats.server.enable: true`, or name the server to connect to"
+    )]
+    NoServerInProcess,
     /// The client library refused the settings.
     #[error("eventBus.nats.client: {0}")]
     Client(Box<dyn std::error::Error + Send + Sync>),
@@ -345,6 +352,18 @@ async fn nats(
     } else {
         None
     };
+    if client
+        .endpoint
+        .as_ref()
+        .is_some_and(Endpoint::is_in_process)
+    {
+        let Some(embedded) = embedded else {
+            return Err(StartError::NoServerInProcess);
+        };
+        let limits = &settings.limits;
+        let transport = InProcess::start(embedded.server(), client, limits, inbound).await?;
+        return Ok((Box::new(transport), Some(embedded)));
+    }
     let address = match (client.endpoint, &embedded) {
         (Some(endpoint), _) => endpoint.to_string(),
         (None, Some(embedded)) => embedded.client_url(),

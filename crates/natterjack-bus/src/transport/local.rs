@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 
 use super::{Arrival, Channel, Inbound, Link, Notice, Transport};
 use crate::bus::PublishError;
-use crate::envelope::{Attributes, Draft, Envelope};
+use crate::envelope::{Draft, Envelope};
 use crate::headers;
 
 pub(crate) struct Local {
@@ -41,9 +41,8 @@ impl Transport for Local {
     fn publish(&self, draft: Draft) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async move {
             let _turn = self.publishing.lock().await;
-            let (attributes, payload) = draft.stamp(&self.source, &self.kind);
-            let (_, header_bytes) = headers::encode(&attributes);
-            let event_bytes = header_bytes + payload.len();
+            let (_, attributes, payload) = draft.stamp(&self.source, &self.kind);
+            let event_bytes = headers::wire_bytes(&attributes) + payload.len();
             if event_bytes > self.event_bytes_max {
                 let event_bytes_max = self.event_bytes_max;
                 return Err(PublishError::TooLarge {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use async_nats::{Client, ClientError, ConnectOptions, Event as ClientEvent, Message, Subscriber};
+use async_nats::{
+    Client, ClientError, ConnectOptions, Event as ClientEvent, Message, Subject, Subscriber,
+};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -17,13 +19,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use super::{Arrival, Channel, Inbound, Link, Notice, Transport};
+use super::{
+    Arrival, Channel, Inbound, Link, Notice, Overflowing, Transport, channel_subject, enter, own_id,
+};
 use crate::bus::{PublishError, StartError};
-use crate::envelope::{Attributes, Draft};
+use crate::envelope::Draft;
 use crate::fault::Fault;
 use crate::headers;
 use crate::ledger::Ledger;
-use crate::queue::Pushed;
 use crate::settings::Limits;
 use crate::stats::count;
 
@@ -50,7 +53,7 @@ const COMMANDS_EXTRA: usize = 64;
 
 pub(crate) struct Nats {
     shared: Arc<Shared>,
-    subject: String,
+    subject: Subject,
     source: String,
     kind: String,
     /// Whether publishing goes on. Held while an event is entered and sent, which keeps the ledger in sending order.
@@ -125,7 +128,7 @@ impl Nats {
         let receiver = Receiver {
             shared: Arc::clone(&shared),
             source: target.source.clone(),
-            overflow_events: 0,
+            overflowing: Overflowing::default(),
         };
         let tasks = vec![
             tokio::spawn(receiver.run(subscriptions)).abort_handle(),
@@ -133,7 +136,7 @@ impl Nats {
         ];
         Ok(Self {
             shared,
-            subject: target.subject,
+            subject: target.subject.into(),
             source: target.source,
             kind: target.kind,
             accepting: tokio::sync::Mutex::new(true),
@@ -146,7 +149,7 @@ impl Nats {
         if !*accepting {
             return Err(PublishError::Closed);
         }
-        let (attributes, payload) = draft.stamp(&self.source, &self.kind);
+        let (id, attributes, payload) = draft.stamp(&self.source, &self.kind);
         let (headers, header_bytes) = headers::encode(&attributes);
         let event_bytes = header_bytes + payload.len();
         let event_bytes_max = self.event_bytes_max();
@@ -156,27 +159,8 @@ impl Nats {
                 event_bytes_max,
             });
         }
-        let entry = loop {
-            let changed = self.shared.ledger.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let mut link = self.shared.link.link.subscribe();
-            if let Some(entry) = self.shared.ledger.open(&attributes.id, event_bytes) {
-                break entry;
-            }
-            match *link.borrow_and_update() {
-                Link::Connected => {}
-                Link::Closed => return Err(PublishError::Closed),
-                Link::Connecting | Link::Disconnected => {
-                    let buffered_events = self.shared.ledger.open_events();
-                    return Err(PublishError::Disconnected { buffered_events });
-                }
-            }
-            tokio::select! {
-                () = changed => {}
-                _ = link.changed() => {}
-            }
-        };
+        let Shared { ledger, link, .. } = &*self.shared;
+        let entry = enter(ledger, &link.link, id, event_bytes).await?;
         self.shared
             .client
             .publish_with_headers(self.subject.clone(), headers, payload)
@@ -326,20 +310,8 @@ impl Shared {
             return;
         };
         let lost = self.ledger.fenced(sent_before);
-        self.lost(lost);
+        self.inbound.lost(lost);
     }
-
-    fn lost(&self, events: u64) {
-        if events > 0 {
-            self.inbound.counters.lost_events.fetch_add(events, Relaxed);
-            self.inbound.report(&Fault::Lost { events });
-        }
-    }
-}
-
-/// Where the nodes of a bus tell each other something that is no event.
-fn channel_subject(subject: &str, channel: Channel) -> String {
-    format!("{subject}.{}", channel.name())
 }
 
 /// What the client library hands over.
@@ -362,8 +334,7 @@ async fn fence_each_connection(shared: Arc<Shared>) {
 struct Receiver {
     shared: Arc<Shared>,
     source: String,
-    /// Events dropped in the running overflow.
-    overflow_events: u64,
+    overflowing: Overflowing,
 }
 
 impl Receiver {
@@ -417,53 +388,38 @@ impl Receiver {
             ..
         } = message;
         let bytes = payload.len();
-        let mut envelope = match headers::decode(headers.as_ref(), payload.clone(), &subject) {
-            Ok(envelope) => envelope,
-            Err(unreadable) => {
-                let headers::Unreadable { id, origin, reason } = *unreadable;
-                let arrival = Arrival::Unreadable {
-                    id,
-                    origin,
-                    reason,
-                    payload,
-                };
-                self.deliver(arrival, bytes);
-                return;
-            }
-        };
-        let Attributes { id, source, .. } = &envelope.attributes;
-        if *source != self.source || !self.shared.ledger.is_open(id) {
-            self.deliver(Arrival::Event(envelope), bytes);
+        let mut envelope =
+            match headers::decode(headers::of_map(headers.as_ref()), payload.clone(), &subject) {
+                Ok(envelope) => envelope,
+                Err(unreadable) => {
+                    let headers::Unreadable { id, origin, reason } = *unreadable;
+                    let arrival = Arrival::Unreadable {
+                        id,
+                        origin,
+                        reason,
+                        payload,
+                    };
+                    self.overflowing
+                        .deliver(&self.shared.inbound, arrival, bytes);
+                    return;
+                }
+            };
+        let Some(id) = own_id(&self.source, &self.shared.ledger, &envelope.attributes) else {
+            self.overflowing
+                .deliver(&self.shared.inbound, Arrival::Event(envelope), bytes);
             return;
-        }
-        let id = id.clone();
+        };
         envelope.own = true;
-        let delivered = self.deliver(Arrival::Event(envelope), bytes);
+        let delivered =
+            self.overflowing
+                .deliver(&self.shared.inbound, Arrival::Event(envelope), bytes);
         // Only now: a drain ends delivery as soon as the ledger is empty.
-        let lost = self.shared.ledger.returned(&id);
-        self.shared.lost(lost);
+        let lost = self.shared.ledger.returned(id);
+        self.shared.inbound.lost(lost);
         if !delivered {
             // The overflow is reported as such; a report for each event would push that one out.
             count(&self.shared.inbound.counters.lost_events);
         }
-    }
-
-    /// Answers whether there was room.
-    fn deliver(&mut self, arrival: Arrival, bytes: usize) -> bool {
-        let inbound = &self.shared.inbound;
-        if let Pushed::Full(_) = inbound.queue.try_push(arrival, bytes) {
-            count(&inbound.counters.overflowed_events);
-            self.overflow_events += 1;
-            if self.overflow_events == 1 {
-                inbound.report(&Fault::OverflowBegan);
-            }
-            return false;
-        }
-        if self.overflow_events > 0 && inbound.queue.is_relaxed() {
-            let events = std::mem::take(&mut self.overflow_events);
-            inbound.report(&Fault::OverflowEnded { events });
-        }
-        true
     }
 }
 

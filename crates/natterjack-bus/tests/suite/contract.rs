@@ -20,6 +20,12 @@ macro_rules! over_every_transport {
                 super::$test(super::World::new(super::TransportKind::Nats).await).await;
             })*
         }
+        mod in_process {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(super::World::in_process().await).await;
+            })*
+        }
     };
 }
 
