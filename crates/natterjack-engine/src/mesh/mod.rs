@@ -58,6 +58,7 @@ use self::dial::{Dial, DialId, DialPlan, Ended, Purpose, Target};
 use self::roster::{Member, Roster, RouteConnection};
 use self::settings::ClusterSettings;
 use crate::close_reason::CloseReason;
+use crate::session::route::complaints::Complaints;
 
 /// What a server knows of its cluster, and wants of it.
 pub struct Mesh {
@@ -65,6 +66,8 @@ pub struct Mesh {
     state: Mutex<State>,
     /// What clients are told has changed.
     has_news: AtomicBool,
+    /// What the log was told of peers lately.
+    pub(crate) complaints: Mutex<Complaints>,
 }
 
 struct State {
@@ -197,6 +200,7 @@ impl Mesh {
             own_id: own_id.into(),
             state: Mutex::new(state),
             has_news: AtomicBool::new(true),
+            complaints: Mutex::default(),
         }
     }
 
@@ -227,7 +231,7 @@ impl Mesh {
     pub fn dial_failed(&self, id: DialId, error: &dyn Display, now: Instant) {
         let mut state = self.state.lock();
         let failed = state.plan.failed(id, now);
-        state.wake();
+        state.settle(now);
         drop(state);
         match failed {
             Some((attempts, true)) => {
@@ -253,7 +257,7 @@ impl Mesh {
         if let Some(seed) = settings.seeds.get(seed) {
             plan.set_targets(seed, targets, accounts, Some(now));
         }
-        state.wake();
+        state.settle(now);
     }
 
     /// How this server is connected.
@@ -307,7 +311,7 @@ impl Mesh {
             state.accounts.push(account.into());
             let State { plan, accounts, .. } = &mut *state;
             plan.set_accounts(accounts, Some(now));
-            state.wake();
+            state.settle(now);
             // Other sessions find out that they serve the account no more.
             self.has_news.store(true, Ordering::Relaxed);
         }
@@ -337,6 +341,14 @@ impl Mesh {
             .roster
             .member_mut(peer, connection)
             .is_some()
+    }
+
+    /// Whether a peer is connected by others than this connection.
+    pub(crate) fn has_others(&self, peer: &str, connection: u64) -> bool {
+        let state = self.state.lock();
+        let peer = state.roster.peer(peer);
+        let mut members = peer.into_iter().flat_map(|peer| peer.members());
+        members.any(|member| member.connection.id() != connection)
     }
 
     /// Whether what clients are told has changed since the last call.
@@ -446,7 +458,7 @@ impl Mesh {
         let place = state.place(&self.own_id, &id, claim)?;
         greet(place);
         self.admit(&mut state, &id, claim, place, now);
-        state.wake();
+        state.settle(now);
         Ok(place)
     }
 
@@ -503,7 +515,6 @@ impl Mesh {
             state.remember(id, info);
         }
         state.plan.postpone(id, account, is_missing, now);
-        state.mend(id, now);
         if is_first && has_others {
             state.pass_on(id, claim);
         }
@@ -524,8 +535,7 @@ impl Mesh {
         let account = state.plan.purpose(dial).and_then(|purpose| purpose.account);
         let is_missing = state.roster.is_missing(peer, account.as_deref());
         state.plan.ended(dial, Ended::Confirmed, is_missing, now);
-        state.mend(peer, now);
-        state.wake();
+        state.settle(now);
     }
 
     /// A connection has ended, whether it was let in or not. `peer` is who it was with, as far as known.
@@ -561,10 +571,7 @@ impl Mesh {
         if let (Some(removed), Some(peer)) = (removed, peer) {
             state.plan.lost(peer, account, removed.is_last, now);
         }
-        if let Some(peer) = peer {
-            state.mend(peer, now);
-        }
-        state.wake();
+        state.settle(now);
     }
 
     /// A peer told of another server.
@@ -615,7 +622,7 @@ impl Mesh {
         }
         let id: Arc<str> = info.server_id.as_str().into();
         plan.learn(&id, target, login, lanes, info.gossip_mode, now);
-        state.wake();
+        state.settle(now);
     }
 
     /// A peer is about to let its clients go: nobody is to be sent there.
@@ -657,7 +664,7 @@ impl Mesh {
             self.has_news.store(true, Ordering::Relaxed);
         }
         state.adapt(settings, system_account, Some(now));
-        state.wake();
+        state.settle(now);
     }
 }
 
@@ -701,16 +708,21 @@ impl State {
         self.plan.remember(id, target, login, &self.accounts);
     }
 
-    /// Sees to it that a peer that is connected is so by all connections that there should be.
-    fn mend(&mut self, peer: &str, now: Instant) {
-        let Some(connected) = self.roster.peer(peer) else {
-            return;
-        };
-        let lanes = core::iter::once(None).chain(self.accounts.iter().cloned().map(Some));
-        let missing: Vec<_> = lanes
-            .filter(|account| connected.is_missing(account.as_deref()))
-            .collect();
-        self.plan.mend(peer, &missing, now);
+    /// Sees to it that what should be there and is not gets dialled; to be called after every change.
+    fn settle(&mut self, now: Instant) {
+        let Self {
+            accounts,
+            roster,
+            plan,
+            ..
+        } = self;
+        plan.settle(
+            accounts,
+            &|peer| roster.peer(peer).is_some(),
+            &|peer, account| roster.is_missing(peer, account),
+            now,
+        );
+        self.wake();
     }
 
     /// Finds out which place a connection takes, and makes room there if it is to be preferred to what is there.
