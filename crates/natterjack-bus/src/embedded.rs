@@ -77,7 +77,7 @@ fn cluster(server: &settings::Server, tls: Option<Tls>) -> Cluster {
 
 /// One certificate for all listeners and for dialling. Peers and clients must always show theirs, also where what is
 /// dialled is not verified.
-fn tls(settings: &settings::Tls) -> Tls {
+pub(crate) fn tls(settings: &settings::Tls) -> Tls {
     Tls {
         cert_file: settings.certificate.clone(),
         key_file: settings.key.clone(),

@@ -31,6 +31,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod certificates;
 pub mod settings;
 
 mod bus;

@@ -71,7 +71,9 @@ type Bus = EventBus<Box<RawValue>>;
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut settings = match Settings::from_file(&arguments.config) {
-        Ok(Loaded { settings, warnings }) => {
+        Ok(Loaded {
+            settings, warnings, ..
+        }) => {
             warnings
                 .iter()
                 .for_each(|warning| note(format_args!("{warning}")));
