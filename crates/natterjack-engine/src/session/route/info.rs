@@ -7,7 +7,8 @@ use natterjack_wire::error::ErrorReply;
 use natterjack_wire::route::{self, Compression, RouteConnect, RouteInfo, SubjectPermission};
 
 use super::RouteSession;
-use super::handshake::Stage;
+use super::complaints::{Cut, Shown};
+use super::handshake::{SAME_NAME, Stage};
 use super::input::Halt;
 use crate::access::{CompiledPermissions, Permissions, SubjectRules};
 use crate::close_reason::CloseReason;
@@ -114,10 +115,10 @@ impl RouteSession {
             return;
         }
         if self.config.account(&info.route_account).is_none() {
-            let account = &info.route_account;
-            tracing::error!(
-                "{} - Error looking up account {account:?}: account missing",
-                self.label()
+            let account = Shown(&info.route_account);
+            self.complain(
+                "account missing",
+                &format_args!("Error looking up account \"{account}\": account missing"),
             );
             return;
         }
@@ -147,7 +148,16 @@ impl RouteSession {
                 self.engine.announce_mesh(self.now);
                 Ok(())
             }
-            NameVerdict::Conflict(_) => Err(Halt::Silent(CloseReason::ClusterNameConflict)),
+            NameVerdict::Conflict(ours) => {
+                let theirs = Shown(&info.cluster);
+                self.complain(
+                    "cluster name",
+                    &format_args!(
+                        "Cluster name \"{theirs}\" of the other server does not match \"{ours}\": {SAME_NAME}"
+                    ),
+                );
+                Err(Halt::Silent(CloseReason::ClusterNameConflict))
+            }
         }
     }
 
@@ -243,11 +253,17 @@ impl RouteSession {
         }
     }
 
-    /// Refuses the connection in words that the operator reads too.
-    pub(super) fn refuse(&self, reply: &ErrorReply<'_>, reason: CloseReason) -> Halt {
+    /// Refuses the connection in words that the operator reads too, with what is to be done.
+    pub(super) fn refuse(
+        &self,
+        reply: &ErrorReply<'_>,
+        reason: CloseReason,
+        remedy: &'static str,
+    ) -> Halt {
         let mut text = Vec::new();
         reply.write_text(&mut text);
-        tracing::error!("{} - {}", self.label(), String::from_utf8_lossy(&text));
+        let text = String::from_utf8_lossy(&text);
+        self.complain(remedy, &format_args!("{}: {remedy}", Cut(&text)));
         Halt::tell(reply, reason)
     }
 }
