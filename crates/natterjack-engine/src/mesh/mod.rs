@@ -58,6 +58,7 @@ use self::dial::{Dial, DialId, DialPlan, Ended, Purpose, Target};
 use self::roster::{Member, Roster, RouteConnection};
 use self::settings::ClusterSettings;
 use crate::close_reason::CloseReason;
+use crate::session::route::complaints::Complaints;
 
 /// What a server knows of its cluster, and wants of it.
 pub struct Mesh {
@@ -65,6 +66,8 @@ pub struct Mesh {
     state: Mutex<State>,
     /// What clients are told has changed.
     has_news: AtomicBool,
+    /// What the log was told of peers lately.
+    pub(crate) complaints: Mutex<Complaints>,
 }
 
 struct State {
@@ -197,6 +200,7 @@ impl Mesh {
             own_id: own_id.into(),
             state: Mutex::new(state),
             has_news: AtomicBool::new(true),
+            complaints: Mutex::default(),
         }
     }
 
