@@ -22,8 +22,9 @@ use crate::envelope::{Draft, Envelope};
 use crate::event::Event;
 use crate::fault::{DecodeError, Fault};
 use crate::queue::{Overflow, Pushed, Queue};
-use crate::settings::{Endpoint, Limits, Settings, TransportKind};
+use crate::settings::{Endpoint, Limits, Problem, Problems, Settings, TransportKind};
 use crate::stats::{Stats, count};
+use crate::tls::{ClientTls, ClientTlsError};
 use crate::transport::in_process::InProcess;
 use crate::transport::local::Local;
 use crate::transport::nats::{Nats, Target};
@@ -50,6 +51,12 @@ pub struct EventBus<T> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// The settings contradict themselves, or files they name are not what they should be.
+    #[error("{0}")]
+    Settings(Problems),
+    /// The client's files of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] ClientTlsError),
     /// A port of the embedded server is in use.
     #[error(
         "eventBus.nats.server.{section}.port: cannot listen on {host}:{port}: {source}; stop the program that uses this \
@@ -346,6 +353,10 @@ async fn nats(
     settings: Settings,
     inbound: Inbound,
 ) -> Result<(Box<dyn Transport>, Option<Embedded>), StartError> {
+    let problems = settings.problems();
+    if problems.iter().any(Problem::is_error) {
+        return Err(StartError::Settings(Problems(problems)));
+    }
     let client = settings.nats.client.clone();
     let embedded = if settings.nats.server.enable {
         Some(Embedded::start(&settings.nats).await?)
@@ -375,6 +386,7 @@ async fn nats(
         source: client.name,
         kind: client.event_type,
         alone: embedded.is_some(),
+        tls: ClientTls::load(&settings.nats.tls)?,
     };
     let transport = Nats::start(target, &settings.limits, inbound).await?;
     if let Some(embedded) = &embedded {

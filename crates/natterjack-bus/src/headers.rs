@@ -491,7 +491,9 @@ mod tests {
     fn structured_events_are_read_as_written() {
         let data = RawValue::from_string(r#"{"x":[1, 2]}"#.into()).unwrap();
         let written = encode_structured(&attributes(), &data).unwrap();
-        let envelope = decode(std::iter::empty(), written.into(), "s").ok().unwrap();
+        let envelope = decode(std::iter::empty(), written.into(), "s")
+            .ok()
+            .unwrap();
         assert_eq!(envelope.attributes, attributes());
         assert_eq!(envelope.payload, data.get());
     }

@@ -45,6 +45,7 @@ mod ledger;
 mod queue;
 mod rfc3339;
 mod stats;
+mod tls;
 mod transport;
 
 pub use bus::{DrainError, EventBus, EventStream, FaultStream, PublishError, StartError};
@@ -53,4 +54,5 @@ pub use fault::{DecodeError, Fault};
 pub use queue::Overflow;
 pub use settings::{Limits, Settings};
 pub use stats::Stats;
+pub use tls::ClientTlsError;
 pub use transport::Link;

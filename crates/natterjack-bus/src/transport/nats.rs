@@ -29,6 +29,7 @@ use crate::headers;
 use crate::ledger::Ledger;
 use crate::settings::Limits;
 use crate::stats::count;
+use crate::tls::ClientTls;
 
 /// A fence that has not come back is sent again after this long. The client library may drop its notice of a new
 /// connection when many come at once, so a fence must not depend on that alone.
@@ -77,6 +78,8 @@ struct LinkState {
     inbound: Inbound,
     /// Where we were told to connect to.
     server: String,
+    /// Knows why certificates were refused.
+    tls: ClientTls,
     /// What was refused since the connection was made, or broke: each attempt is refused with the same words.
     refusals: Mutex<Vec<String>>,
 }
@@ -89,6 +92,8 @@ pub(crate) struct Target {
     pub(crate) kind: String,
     /// Whether to stay with this address even if the server names others. So with the embedded server.
     pub(crate) alone: bool,
+    /// What to encrypt with, and whom to believe.
+    pub(crate) tls: ClientTls,
 }
 
 impl Nats {
@@ -103,6 +108,7 @@ impl Nats {
             connected: Notify::new(),
             inbound: inbound.clone(),
             server: target.address.clone(),
+            tls: target.tls.clone(),
             refusals: Mutex::default(),
         });
         let client = connect(&target, limits, Arc::clone(&link)).await?;
@@ -430,6 +436,9 @@ async fn connect(
 ) -> Result<Client, StartError> {
     let options = ConnectOptions::new()
         .name(&target.source)
+        // Also without TLS: a server may demand it all the same, and then it is told what is missing.
+        .tls_client_config(target.tls.config())
+        .require_tls(target.tls.is_required())
         .retry_on_initial_connect()
         .max_reconnects(None)
         .reconnect_delay_callback(reconnect_pause)
@@ -516,7 +525,10 @@ impl LinkState {
             ClientEvent::SlowConsumer(_) => count(&self.inbound.counters.overflowed_events),
             ClientEvent::ServerError(error) => self.refused(error.to_string()),
             ClientEvent::ClientError(ClientError::Other(text)) if text == UNREACHABLE => {}
-            ClientEvent::ClientError(ClientError::Other(text)) => self.refused(text),
+            ClientEvent::ClientError(ClientError::Other(text)) => {
+                let explained = self.tls.explain(&text);
+                self.refused(explained.unwrap_or(text));
+            }
             ClientEvent::ClientError(error) => self.refused(error.to_string()),
             ClientEvent::Closed | ClientEvent::Draining | ClientEvent::LameDuckMode => {}
         }
