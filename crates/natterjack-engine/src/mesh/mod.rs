@@ -28,6 +28,11 @@
 //! Whoever lets a peer in tells all others of it (gossip), and they dial it. An INFO says by its `gossip_mode` whether
 //! the one who dials because of it makes that happen again (route protocol, section 7).
 //!
+//! That is said once, and may be lost with the connection it was said on, or because whoever was to say it dies. So a
+//! peer is reminded of another one now and then as well ([`Mesh::reminder`]), whom it does not know at worst for a few
+//! PING intervals. Of those it knows it takes no notice, as nats-server does. This goes beyond nats-server, where two
+//! servers that missed each other stay strangers.
+//!
 //! # Interest
 //! An account has an index of what its own subscribers want and one of what peers want ([`remote`]). Peers are told of
 //! changes in the first ([`interest`]) on the [`link`] that serves the account, and tell of theirs, which the session
@@ -44,7 +49,7 @@ pub(crate) mod remote;
 pub(crate) mod roster;
 pub(crate) mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,6 +86,9 @@ struct State {
     connections: BTreeMap<u64, Arc<RouteConnection>>,
     roster: Roster,
     plan: DialPlan,
+    /// Peers that were behind seeds until these were taken out of the configuration; what others tell of them does not
+    /// count.
+    dismissed: BTreeSet<Arc<str>>,
     is_closing: bool,
     waker: Option<Waker>,
 }
@@ -163,6 +171,9 @@ const POOL_SIZE_MAX: u32 = 128;
 /// Connections in the handshake. A cluster that starts has a few for each of its servers.
 const NEWCOMERS_MAX: usize = 1024;
 
+/// Servers that are remembered as taken out of the configuration. They are few, and new at every start.
+const DISMISSED_MAX: usize = 256;
+
 /// As long as nats-server's.
 const MADE_UP_NAME_LEN: usize = 22;
 
@@ -192,6 +203,7 @@ impl Mesh {
             connections: BTreeMap::new(),
             roster: Roster::default(),
             plan: DialPlan::new(rng.u64(..)),
+            dismissed: BTreeSet::new(),
             is_closing: false,
             waker: None,
         };
@@ -476,7 +488,17 @@ impl Mesh {
         let has_others = others.count() > 0;
         let own_size = state.settings.pool_size;
         let no_advertise = state.settings.no_advertise;
+        if claim.dialled.is_none() {
+            state.dismissed.remove(id);
+        }
         let peer = state.roster.enter(id, &info.server_name, place.has_pool);
+        peer.info = RouteInfo {
+            nonce: String::new(),
+            route_account: String::new(),
+            route_pool_idx: 0,
+            ..info.clone()
+        };
+        peer.is_leaving |= info.ldm;
         let member = Member {
             connection: Arc::clone(claim.connection),
             dial: claim.dialled.map(|(dial, _)| dial),
@@ -582,9 +604,11 @@ impl Mesh {
             accounts,
             roster,
             plan,
+            dismissed,
             ..
         } = &mut *state;
         if *info.server_id == *self.own_id
+            || dismissed.contains(&*info.server_id)
             || settings.pool_size == 0 && !info.route_account.is_empty()
         {
             return;
@@ -628,11 +652,24 @@ impl Mesh {
     /// A peer is about to let its clients go: nobody is to be sent there.
     pub(crate) fn hear_of_lame_duck(&self, peer: &str) {
         let mut state = self.state.lock();
-        if let Some(peer) = state.roster.peer_mut(peer)
-            && !std::mem::take(&mut peer.client_urls).is_empty()
-        {
+        let Some(peer) = state.roster.peer_mut(peer) else {
+            return;
+        };
+        peer.is_leaving = true;
+        if !std::mem::take(&mut peer.client_urls).is_empty() {
             self.has_news.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// What to tell a peer of another one on this connection, whether it was told before or not.
+    pub(crate) fn reminder(&self, peer: &str, connection: &RouteConnection) -> Option<RouteInfo> {
+        let info = (self.state.lock().roster).reminder(peer, connection.id())?;
+        // If that makes it dial, nobody else needs to hear of it for that.
+        let gossip_mode = GossipMode::Disabled;
+        Some(RouteInfo {
+            gossip_mode,
+            ..info
+        })
     }
 
     /// Tells every peer something, once.
@@ -864,6 +901,10 @@ impl State {
         }
         for id in self.plan.keep_seeds(&settings.seeds) {
             self.plan.forget(&id);
+            if self.dismissed.len() >= DISMISSED_MAX {
+                self.dismissed.clear();
+            }
+            self.dismissed.insert(Arc::clone(&id));
             if let Some(peer) = self.roster.peer(&id) {
                 for member in peer.members() {
                     member.connection.outbox().close(CloseReason::RouteRemoved);

@@ -2,8 +2,11 @@
 
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use natterjack_wire::route::RouteInfo;
 
 use super::dial::DialId;
 use crate::delivery::outbox::Outbox;
@@ -71,6 +74,12 @@ pub(super) struct Roster {
 /// A server that is connected.
 pub(super) struct Peer {
     pub(super) name: String,
+    /// What it last said of itself on a connection that was let in, for others.
+    pub(super) info: RouteInfo,
+    /// It is about to go: nobody needs to hear of it.
+    pub(super) is_leaving: bool,
+    /// Of whom it was reminded last.
+    reminded: Option<Arc<str>>,
     /// Whether accounts are shared out among connections.
     pub(super) has_pool: bool,
     /// The connections that share the accounts, by their place; only the first place without a pool.
@@ -92,6 +101,9 @@ impl Peer {
     pub(super) fn new(name: &str, has_pool: bool) -> Self {
         Self {
             name: name.to_owned(),
+            info: RouteInfo::default(),
+            is_leaving: false,
+            reminded: None,
             has_pool,
             slots: Vec::new(),
             dedicated: BTreeMap::new(),
@@ -143,6 +155,27 @@ impl Roster {
             peer.has_pool = has_pool;
         }
         peer
+    }
+
+    /// What to tell a peer of another one, if this is the connection on which it is told such things: of a different one
+    /// each time, in turn.
+    pub(super) fn reminder(&mut self, id: &str, connection: u64) -> Option<RouteInfo> {
+        let peer = self.peers.get(id)?;
+        if peer.spokesman()?.connection.id() != connection {
+            return None;
+        }
+        let behind = match &peer.reminded {
+            Some(last) => (Bound::Excluded(&**last), Bound::Unbounded),
+            None => (Bound::Unbounded, Bound::Unbounded),
+        };
+        let is_fit = |(other, peer): &(&Arc<str>, &Peer)| {
+            ***other != *id && !peer.is_leaving && peer.shared().next().is_some()
+        };
+        let mut in_turn = (self.peers.range::<str, _>(behind)).chain(&self.peers);
+        let (other, peer) = in_turn.find(is_fit)?;
+        let (other, info) = (Arc::clone(other), peer.info.clone());
+        self.peers.get_mut(id)?.reminded = Some(other);
+        Some(info)
     }
 
     pub(super) fn peer_mut(&mut self, id: &str) -> Option<&mut Peer> {

@@ -74,6 +74,18 @@ impl RouteSession {
         self.say(&text, now);
     }
 
+    /// Tells of another peer once more: what was said before may have been lost.
+    pub(super) fn remind(&self, now: Instant) {
+        let Some(peer) = &self.peer else {
+            return;
+        };
+        if let Some(info) = self.mesh.reminder(&peer.id, &self.connection) {
+            let mut text = Vec::new();
+            route::info(&mut text, &info);
+            self.say(&text, now);
+        }
+    }
+
     /// An INFO on a connection that takes part.
     pub(super) fn handle_later_info(&mut self, info: RouteInfo, now: Instant) -> Result<(), Halt> {
         if *info.server_id == *self.mesh.own_id() {

@@ -486,7 +486,10 @@ impl Session for RouteSession {
         }
         if now >= self.heartbeat.due() {
             match self.heartbeat.beat(&self.cluster.limits, now) {
-                Beat::Ping => self.ping(now),
+                Beat::Ping => {
+                    self.remind(now);
+                    self.ping(now);
+                }
                 Beat::Stale => {
                     if self.link.is_none() {
                         self.complain_of_silence();

@@ -540,6 +540,51 @@ fn reloads_dial_new_seeds_and_drop_old_ones() {
 }
 
 #[test]
+fn one_that_is_no_seed_any_more_is_not_dialled_for_what_others_tell_of_it() {
+    for is_dropped in [false, true] {
+        let mut server = Server::new(cluster(&[0]));
+        let mut script = server.dial().expect("a seed");
+        server.send(&mut script, &info(""));
+        server.send(&mut script, "PONG\r\n");
+        let mut third = server.accept();
+        let of_third = |text: &str| text.replace("PEER", "THIRD").replace("24352", "24353");
+        server.send(&mut third, &of_third(&format!("{CONNECT}\r\n{}", info(""))));
+        let mut configuration = server.engine.configuration();
+        let settings = configuration.cluster.as_mut().expect("a cluster");
+        if is_dropped {
+            settings.seeds.clear();
+        }
+        drop(server.engine.reconfigure(configuration, server.now));
+        script.session.outbox().close(CloseReason::ClientClosed);
+        while !script.session.close_step(CloseReason::ClientClosed) {}
+        let dials = || {
+            let mut dials = Vec::new();
+            let mesh = server.engine.mesh().expect("a cluster");
+            let later = server.now + Duration::from_secs(9);
+            mesh.poll_dials(later, Waker::noop(), &mut dials);
+            dials.iter().filter(|dial| dial.port != 24353).count()
+        };
+        let before = dials();
+        server.send(
+            &mut third,
+            &info("\"ip\":\"nats-route://127.0.0.1:24352/\""),
+        );
+        server.send(
+            &mut third,
+            &info("\"ip\":\"nats-route://127.0.0.1:24354/\"").replace("PEER", "FOURTH"),
+        );
+        let mut after = Vec::new();
+        let mesh = server.engine.mesh().expect("a cluster");
+        let later = server.now + Duration::from_secs(9);
+        mesh.poll_dials(later, Waker::noop(), &mut after);
+        let is_to = |port| after.iter().any(|dial| dial.port == port);
+        assert_eq!(before > 0, !is_dropped);
+        assert!(is_to(24354), "{after:?}");
+        assert_eq!(is_to(24352), !is_dropped, "{after:?}");
+    }
+}
+
+#[test]
 fn a_seed_that_stands_for_several_is_dialled_as_those() {
     let mut settings = cluster(&[0]);
     settings.seeds[0].is_resolved = true;
