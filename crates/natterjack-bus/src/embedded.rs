@@ -5,7 +5,7 @@ use std::io;
 
 use natterjack_server::{Cluster, Endpoint, Monitoring, Options, RouteUrl, Server, Tls};
 
-use crate::bus::StartError;
+use crate::error::StartError;
 use crate::settings::{self, Listen, is_loopback};
 
 /// Runs until shut down or dropped.

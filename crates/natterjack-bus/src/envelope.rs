@@ -51,13 +51,6 @@ pub(crate) const KIND_UNKNOWN: &str = "unknown";
 pub(crate) const JSON: &str = "application/json";
 
 impl Draft {
-    pub(crate) fn json(payload: impl Into<Bytes>) -> Self {
-        Self {
-            payload: payload.into(),
-            ..Self::default()
-        }
-    }
-
     /// Makes a new event of it. Identifiers made by one process are in ascending order, so whoever must send in that order
     /// stamps in that order. The time is just before the one that the identifier is made of.
     pub(crate) fn stamp(self, source: &str, kind: &str) -> (Uuid, Attributes, Bytes) {

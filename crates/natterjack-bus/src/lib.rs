@@ -35,24 +35,39 @@ pub mod certificates;
 pub mod settings;
 
 mod bus;
-
-mod embedded;
-mod envelope;
 mod event;
-mod fault;
+mod publish;
+mod subscription;
+
+mod core;
+mod feeds;
+mod feed;
+mod queue;
+mod merge;
+mod ask;
+
+mod transport;
+mod envelope;
 mod headers;
 mod ledger;
-mod queue;
 mod rfc3339;
+mod embedded;
+
+mod error;
+mod fault;
 mod stats;
 mod tls;
-mod transport;
 
-pub use bus::{DrainError, EventBus, EventStream, FaultStream, PublishError, StartError};
+pub use ask::{AlreadyAnswering, Answer, Answering, Answers};
+pub use bus::{EventBus, FaultStream};
+pub use error::{AskError, DrainError, PublishError, StartError};
 pub use event::Event;
 pub use fault::{DecodeError, Fault};
+pub use merge::{Merging, MergingPublisher};
+pub use publish::Publish;
 pub use queue::Overflow;
 pub use settings::{Limits, Settings};
 pub use stats::Stats;
-pub use tls::ClientTlsError;
+pub use subscription::{EventStream, Subscription};
 pub use transport::Link;
+pub use tls::ClientTlsError;

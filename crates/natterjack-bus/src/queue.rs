@@ -46,8 +46,11 @@ struct State<E> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pushed<E> {
     Queued,
-    /// It was queued, and the oldest was dropped for it.
-    Evicted,
+    /// It was queued, and the oldest were dropped for it.
+    Evicted {
+        /// How many; more than one where bytes are what there is no room for.
+        items: u64,
+    },
     /// There is no room; here it is back.
     Full(E),
     /// The queue is closed or abandoned.
@@ -96,7 +99,7 @@ impl<E> Queue<E> {
             match self.try_push(item, bytes) {
                 Pushed::Full(back) => item = back,
                 Pushed::Gone => return false,
-                Pushed::Queued | Pushed::Evicted => return true,
+                Pushed::Queued | Pushed::Evicted { .. } => return true,
             }
             room.await;
         }
@@ -117,12 +120,16 @@ impl<E> Queue<E> {
                 Pushed::Full(item)
             }
             Overflow::DropOldest => {
+                let mut evicted = Vec::new();
                 while !self.has_room(&state, bytes) {
-                    state.pop();
-                    state.dropped += 1;
+                    evicted.extend(state.pop());
                 }
+                let items = evicted.len() as u64;
+                state.dropped += items;
                 state.push(item, bytes);
-                Pushed::Evicted
+                // What was evicted is dropped outside the lock.
+                drop(state);
+                Pushed::Evicted { items }
             }
         }
     }
@@ -165,8 +172,8 @@ impl<E> Queue<E> {
         self.room.notify_waiters();
     }
 
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.state.lock().abandoned
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().items.len()
     }
 
     /// Lifts the bounds for good.

@@ -19,6 +19,11 @@ pub struct Stats {
     pub overflowed_events: u64,
     /// Messages that were not events.
     pub undecodable_messages: u64,
+    /// Events that arrived and that no subscriber wanted: of another type, with another key, or there was none. They count
+    /// as received.
+    pub ignored_events: u64,
+    /// Times the user's code panicked: in decoding, a filter, or a handler of questions.
+    pub panics: u64,
     /// Events dropped by subscribers' queues under a dropping policy.
     pub subscriber_dropped_events: u64,
     /// Times the connection to the server came back.
@@ -46,6 +51,8 @@ counters!(
     lost_events,
     overflowed_events,
     undecodable_messages,
+    ignored_events,
+    panics,
     subscriber_dropped_events,
     reconnects,
 );

@@ -151,6 +151,8 @@ pub struct Endpoint {
 pub struct Limits {
     /// Events waiting for one subscriber before its [`crate::Overflow`] policy decides.
     pub subscriber_events_max: usize,
+    /// Payload bytes of those events.
+    pub subscriber_bytes_max: usize,
     /// Events that have arrived and wait to be handed to the subscribers.
     pub inbound_events_max: usize,
     /// Payload bytes of those events.
@@ -288,6 +290,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             subscriber_events_max: 1024,
+            subscriber_bytes_max: 64 << 20,
             inbound_events_max: 16_384,
             inbound_bytes_max: 64 << 20,
             outbound_events_max: 4096,

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{
     Arrival, Channel, Inbound, Link, Notice, Overflowing, Transport, channel_subject, enter, own_id,
 };
-use crate::bus::{PublishError, StartError};
+use crate::error::{PublishError, StartError};
 use crate::envelope::Draft;
 use crate::headers;
 use crate::ledger::Ledger;

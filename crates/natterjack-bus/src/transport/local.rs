@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::{Arrival, Channel, Inbound, Link, Notice, Transport};
-use crate::bus::PublishError;
+use crate::error::PublishError;
 use crate::envelope::{Draft, Envelope};
 use crate::headers;
 

@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::bus::PublishError;
+use crate::error::PublishError;
 use crate::envelope::{Attributes, Draft, Envelope};
 use crate::fault::{DecodeError, Fault, Faults};
 use crate::ledger::{Ledger, Opened};

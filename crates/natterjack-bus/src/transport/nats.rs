@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 use super::{
     Arrival, Channel, Inbound, Link, Notice, Overflowing, Transport, channel_subject, enter, own_id,
 };
-use crate::bus::{PublishError, StartError};
+use crate::error::{PublishError, StartError};
 use crate::envelope::Draft;
 use crate::fault::Fault;
 use crate::headers;

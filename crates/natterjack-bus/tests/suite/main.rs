@@ -4,7 +4,12 @@
 //! The server is the embedded one. To run the same tests against another server, name it:
 //! `NATTERJACK_TEST_URL=nats://127.0.0.1:4222 cargo test -p natterjack-bus`.
 
+#[macro_use]
 mod contract;
+mod asking;
+mod merging;
+mod subscriptions;
+mod types;
 mod link;
 mod wire;
 mod world;

@@ -212,7 +212,7 @@ async fn print_events(
 ) -> Result<(), Failed> {
     while let Some(event) = events.next().await {
         output.write(event_line::render(&event)).await?;
-        if event.own {
+        if event.is_own() {
             flow.own_events_printed
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
