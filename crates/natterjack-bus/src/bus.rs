@@ -18,7 +18,9 @@ use crate::error::{AskError, DrainError, PublishError, StartError};
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::feed::Feed;
+use crate::health::Health;
 use crate::merge::{Merging, MergingPublisher};
+use crate::metrics::Metrics;
 use crate::publish::Publish;
 use crate::queue::{Overflow, Queue};
 use crate::settings::Settings;
@@ -284,19 +286,45 @@ where
     /// Where clients reach the embedded server, if there is one.
     #[must_use]
     pub fn server_url(&self) -> Option<String> {
-        self.core.embedded.as_ref().map(Embedded::client_url)
+        self.core.embedded.as_deref().map(Embedded::client_url)
     }
 
-    /// Waits until this node is connected and the server knows its subscription, so that it misses no event that is
-    /// published from then on at the same server. Has no time limit of its own.
+    /// Where other servers connect to the embedded server, if there is one: what their routes name.
+    #[must_use]
+    pub fn cluster_url(&self) -> Option<String> {
+        self.core.embedded.as_deref()?.cluster_url()
+    }
+
+    /// Where the monitoring pages of the embedded server are, if there is one.
+    #[must_use]
+    pub fn monitoring_url(&self) -> Option<String> {
+        self.core.embedded.as_deref()?.monitoring_url()
+    }
+
+    /// Waits until an event that is published now reaches all nodes that are up, this one included, and this one gets
+    /// theirs. It is what they confirm, so it takes a round trip and a moment in which nobody new turns up. Has no time
+    /// limit of its own.
     pub async fn ready(&self) {
-        self.core.transport.ready().await;
+        self.core.watch.ready().await;
+    }
+
+    /// How this bus is now: who answers, whether that is enough, whether it is [`EventBus::ready`].
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.core.watch.health()
+    }
+
+    /// All there is to know in numbers; [`Metrics::prometheus`] makes a page of it.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.core.watch.metrics()
     }
 
     /// Ends the bus without losing what was accepted: publishes what is held back to be merged, waits for questions that
-    /// are being answered, refuses new events, waits until every accepted one is back from the server, hands everything
-    /// over to the subscribers' streams, which end after it, and stops the embedded server. It does not wait for
-    /// subscribers to read: their queues take what is left whatever its size. A second call answers as the first.
+    /// are being answered, refuses new events, waits until every accepted one is back from the server and the other nodes
+    /// have confirmed that it is there, hands everything over to the subscribers' streams, which end after it, says good-bye
+    /// and stops the embedded server. It does not wait for subscribers to read: their queues take what is left whatever its
+    /// size. A second call answers as the first.
     ///
     /// # Errors
     /// If events were lost, or not confirmed within [`Limits::drain_timeout`]. The bus is closed all the same.

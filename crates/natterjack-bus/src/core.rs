@@ -18,6 +18,7 @@ use crate::error::{DrainError, PublishError, StartError};
 use crate::fault::Fault;
 use crate::feed::Feed;
 use crate::feeds::Feeds;
+use crate::health::Watch;
 use crate::merge::Flush;
 use crate::queue::Queue;
 use crate::settings::{Endpoint, Limits, Problem, Problems, Settings, TransportKind};
@@ -38,7 +39,9 @@ pub(crate) struct Core {
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) asks: Arc<Asks>,
     pub(crate) limits: Limits,
-    pub(crate) embedded: Option<Embedded>,
+    pub(crate) embedded: Option<Arc<Embedded>>,
+    /// Knows who else is there.
+    pub(crate) watch: Arc<Watch>,
     /// CloudEvents `type` of what is published where nothing else is said.
     pub(crate) main_kind: Arc<str>,
     /// Whether there are no other nodes.
@@ -60,10 +63,20 @@ impl Core {
         let main_kind = settings.nats.client.event_type.clone();
         let node = settings.nats.client.name.clone();
         let is_alone = settings.transport == TransportKind::Local;
+        let health = settings.health.clone();
         let (transport, embedded) = match settings.transport {
             TransportKind::Local => (local(settings, inbound.clone()), None),
             TransportKind::Nats => nats(settings, inbound.clone()).await?,
         };
+        let embedded = embedded.map(Arc::new);
+        let watch = Arc::new(Watch::new(
+            node.clone(),
+            health,
+            is_alone,
+            inbound.clone(),
+            &transport,
+            embedded.as_ref(),
+        ));
         let (counters, faults) = (Arc::clone(&inbound.counters), Arc::clone(&inbound.faults));
         let (feeds, feed) = Feeds::new(main_kind.clone(), counters, faults);
         let feeds = Arc::new(feeds);
@@ -74,6 +87,7 @@ impl Core {
         let tasks = vec![
             tokio::spawn(delivery).abort_handle(),
             tokio::spawn(answering).abort_handle(),
+            tokio::spawn(Arc::clone(&watch).run()).abort_handle(),
         ];
         let core = Self {
             transport,
@@ -82,6 +96,7 @@ impl Core {
             asks,
             limits,
             embedded,
+            watch,
             main_kind: main_kind.into(),
             is_alone,
             mergings: Mutex::default(),
@@ -135,7 +150,7 @@ impl Core {
             unpublished + self.transport.drain().await
         };
         let result = match tokio::time::timeout(timeout, settled).await {
-            Ok(0) => Ok(()),
+            Ok(0) => self.leave(timeout).await,
             Ok(events) => Err(DrainError::Lost { events }),
             Err(_) => {
                 let events = self.transport.outstanding_events();
@@ -150,6 +165,16 @@ impl Core {
         }
         self.inbound.faults.close();
         result
+    }
+
+    /// Waits until what is back from the server is at the other nodes as well.
+    async fn leave(&self, timeout: Duration) -> Result<(), DrainError> {
+        let silent = self.watch.leave(&*self.transport, timeout).await;
+        if silent.is_empty() {
+            Ok(())
+        } else {
+            Err(DrainError::Unanswered { nodes: silent })
+        }
     }
 
     /// Answers how many events the merging publishers could not publish.

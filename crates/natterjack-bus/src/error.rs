@@ -132,6 +132,13 @@ pub enum DrainError {
         /// [`Limits::drain_timeout`].
         timeout: Duration,
     },
+    /// The server has all events, but these nodes, which were there a moment ago, have not confirmed that they do. They may
+    /// have stopped without a good-bye.
+    #[error("{} did not confirm that the last events arrived there", nodes.join(", "))]
+    Unanswered {
+        /// Their client names.
+        nodes: Vec<String>,
+    },
 }
 
 /// Why there is no answer.

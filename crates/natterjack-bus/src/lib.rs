@@ -44,18 +44,22 @@ mod feeds;
 mod feed;
 mod queue;
 mod merge;
+mod metrics;
 mod ask;
 
 mod transport;
 mod envelope;
 mod headers;
+mod health;
 mod ledger;
 mod rfc3339;
+mod roster;
 mod embedded;
 
 mod error;
 mod fault;
 mod stats;
+mod status;
 mod tls;
 
 pub use ask::{AlreadyAnswering, Answer, Answering, Answers};
@@ -63,11 +67,14 @@ pub use bus::{EventBus, FaultStream};
 pub use error::{AskError, DrainError, PublishError, StartError};
 pub use event::Event;
 pub use fault::{DecodeError, Fault};
+pub use health::{Health, Host, ServerHealth};
 pub use merge::{Merging, MergingPublisher};
+pub use metrics::{Latency, Metrics};
 pub use publish::Publish;
 pub use queue::Overflow;
 pub use settings::{Limits, Settings};
 pub use stats::Stats;
+pub use status::{StatusError, statuses};
 pub use subscription::{EventStream, Subscription};
 pub use transport::Link;
 pub use tls::ClientTlsError;

@@ -17,8 +17,8 @@ use uuid::Uuid;
 use super::{
     Arrival, Channel, Inbound, Link, Notice, Overflowing, Transport, channel_subject, enter, own_id,
 };
-use crate::error::{PublishError, StartError};
 use crate::envelope::Draft;
+use crate::error::{PublishError, StartError};
 use crate::headers;
 use crate::ledger::Ledger;
 use crate::settings::Limits;
@@ -278,12 +278,23 @@ impl Transport for InProcess {
         *self.shared.link.borrow()
     }
 
+    fn links(&self) -> watch::Receiver<Link> {
+        self.shared.link.subscribe()
+    }
+
     fn ready(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if self.shared.client.flush().await.is_err() {
                 // As over a socket, a server that is gone is waited for; this one does not come back.
                 std::future::pending::<()>().await;
             }
+        })
+    }
+
+    fn flush(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            // A server that has stopped has nothing on its way.
+            let _ = self.shared.client.flush().await;
         })
     }
 

@@ -16,10 +16,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::error::PublishError;
 use crate::envelope::{Attributes, Draft, Envelope};
+use crate::error::PublishError;
 use crate::fault::{DecodeError, Fault, Faults};
 use crate::ledger::{Ledger, Opened};
+use crate::metrics::Histogram;
 use crate::queue::{Overflow, Pushed, Queue};
 use crate::settings::Limits;
 use crate::stats::{Counters, count};
@@ -61,6 +62,9 @@ pub(crate) trait Transport: Send + Sync {
 
     fn link(&self) -> Link;
 
+    /// The same, as it changes.
+    fn links(&self) -> watch::Receiver<Link>;
+
     /// Why we were refused last, if we were since the connection was made, or broke.
     fn refusal(&self) -> Option<String> {
         None
@@ -68,6 +72,9 @@ pub(crate) trait Transport: Send + Sync {
 
     /// Waits until this node is connected and subscribed.
     fn ready(&self) -> BoxFuture<'_, ()>;
+
+    /// Waits until what was told and answered so far is on its way. Not for a connection.
+    fn flush(&self) -> BoxFuture<'_, ()>;
 
     /// Stops accepting, and waits until every accepted event has come back or is known to be lost. Answers how many
     /// were lost meanwhile. May be abandoned at any time.
@@ -130,6 +137,8 @@ pub(crate) struct Inbound {
     /// The same for [`Channel::Ask`].
     pub(crate) asks: Arc<Queue<Notice>>,
     pub(crate) counters: Arc<Counters>,
+    /// How long events took from other nodes to here.
+    pub(crate) latency: Arc<Histogram>,
     pub(crate) faults: Arc<Faults>,
 }
 
@@ -155,6 +164,14 @@ struct Overflowing {
 impl Overflowing {
     /// Answers whether there was room.
     fn deliver(&mut self, inbound: &Inbound, arrival: Arrival, bytes: usize) -> bool {
+        if let Arrival::Event(Envelope {
+            attributes,
+            own: false,
+            ..
+        }) = &arrival
+        {
+            inbound.latency.arrived(attributes);
+        }
         if let Pushed::Full(_) = inbound.queue.try_push(arrival, bytes) {
             count(&inbound.counters.overflowed_events);
             self.events += 1;
@@ -172,7 +189,7 @@ impl Overflowing {
 }
 
 /// Where the nodes of a bus tell each other something that is no event.
-fn channel_subject(subject: &str, channel: Channel) -> String {
+pub(crate) fn channel_subject(subject: &str, channel: Channel) -> String {
     format!("{subject}.{}", channel.name())
 }
 
@@ -229,6 +246,7 @@ impl Inbound {
             health: notices(),
             asks: notices(),
             counters: Arc::default(),
+            latency: Arc::default(),
             faults: Arc::default(),
         }
     }

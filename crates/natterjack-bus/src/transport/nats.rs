@@ -22,8 +22,8 @@ use tokio::task::AbortHandle;
 use super::{
     Arrival, Channel, Inbound, Link, Notice, Overflowing, Transport, channel_subject, enter, own_id,
 };
-use crate::error::{PublishError, StartError};
 use crate::envelope::Draft;
+use crate::error::{PublishError, StartError};
 use crate::fault::Fault;
 use crate::headers;
 use crate::ledger::Ledger;
@@ -34,6 +34,9 @@ use crate::tls::ClientTls;
 /// A fence that has not come back is sent again after this long. The client library may drop its notice of a new
 /// connection when many come at once, so a fence must not depend on that alone.
 const FENCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the client library may take to write what it holds, when nobody depends on it.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Last token of the subject of fences.
 const FENCE: &str = "fence";
@@ -216,12 +219,26 @@ impl Transport for Nats {
         *self.shared.link.link.borrow()
     }
 
+    fn links(&self) -> watch::Receiver<Link> {
+        self.shared.link.link.subscribe()
+    }
+
     fn refusal(&self) -> Option<String> {
         self.shared.link.refusals.lock().last().cloned()
     }
 
     fn ready(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.shared.fence_until(|ledger| ledger.fences() > 0))
+    }
+
+    fn flush(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if self.link() == Link::Connected {
+                // What cannot be written now is nobody's any more.
+                let flushed = self.shared.client.flush();
+                let _ = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await;
+            }
+        })
     }
 
     fn drain(&self) -> BoxFuture<'_, u64> {
