@@ -456,3 +456,136 @@ impl Drop for Registration {
         self.feed.remove(&self.keys, self.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Poll, Waker};
+
+    use futures_util::Stream as _;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::envelope::Attributes;
+    use crate::settings::Limits;
+    use crate::subscription::{EventStream, Subscription};
+
+    /// What a subscriber wants: any of these keys, if there are any; own events or not; multiples of a number.
+    #[derive(Clone, Debug)]
+    struct Wish {
+        keys: Vec<String>,
+        own: bool,
+        multiples_of: u32,
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Subscribe(Wish),
+        /// The subscriber with this number, modulo how many there are.
+        Leave(usize),
+        Arrive {
+            number: u32,
+            key: Option<String>,
+            own: bool,
+        },
+    }
+
+    fn key() -> impl Strategy<Value = String> {
+        prop_oneof!["a", "b", "c"].prop_map(String::from)
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let keys = prop::collection::vec(key(), 0..3);
+        let wish = (keys, any::<bool>(), 1_u32..4);
+        let wish = wish.prop_map(|(keys, own, multiples_of)| Wish {
+            keys,
+            own,
+            multiples_of,
+        });
+        let arrive = (0_u32..100, prop::option::of(key()), any::<bool>());
+        prop_oneof![
+            2 => wish.prop_map(Step::Subscribe),
+            1 => any::<usize>().prop_map(Step::Leave),
+            8 => arrive.prop_map(|(number, key, own)| Step::Arrive { number, key, own }),
+        ]
+    }
+
+    fn envelope(number: u32, key: Option<&String>, own: bool) -> Envelope {
+        let others = key.map(|key| (KEY.to_string(), key.clone()));
+        Envelope {
+            attributes: Attributes {
+                others: others.into_iter().collect(),
+                ..Attributes::default()
+            },
+            payload: number.to_string().into(),
+            own,
+        }
+    }
+
+    fn feed() -> Arc<Feed<u32>> {
+        Arc::new(Feed::new(Arc::default(), Arc::default()))
+    }
+
+    fn read(stream: &mut EventStream<u32>) -> Vec<u32> {
+        let mut context = std::task::Context::from_waker(Waker::noop());
+        let mut read = Vec::new();
+        while let Poll::Ready(Some(event)) =
+            std::pin::Pin::new(&mut *stream).poll_next(&mut context)
+        {
+            read.push(event.data);
+        }
+        read
+    }
+
+    proptest! {
+        #[test]
+        fn each_gets_what_it_wished_and_nothing_else(steps in prop::collection::vec(step(), 0..60)) {
+            let feed = feed();
+            // Beside each stream, what it should yield.
+            let mut subscribers: Vec<(Wish, EventStream<u32>, Vec<u32>)> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Subscribe(wish) => {
+                        let multiples_of = wish.multiples_of;
+                        let mut subscription = Subscription::new(Arc::clone(&feed), &Limits::default())
+                            .filter(move |event| event.data.is_multiple_of(multiples_of));
+                        for key in &wish.keys {
+                            subscription = subscription.key(key);
+                        }
+                        if !wish.own {
+                            subscription = subscription.others_only();
+                        }
+                        subscribers.push((wish, subscription.start(), Vec::new()));
+                    }
+                    Step::Leave(_) if subscribers.is_empty() => {}
+                    Step::Leave(index) => {
+                        let index = index % subscribers.len();
+                        let (_, mut stream, expected) = subscribers.swap_remove(index);
+                        prop_assert_eq!(read(&mut stream), expected);
+                    }
+                    Step::Arrive { number, key, own } => {
+                        let mut is_wanted = false;
+                        for (wish, _, expected) in &mut subscribers {
+                            let has_key = wish.keys.is_empty() || key.as_ref().is_some_and(|key| wish.keys.contains(key));
+                            if has_key && (wish.own || !own) {
+                                is_wanted = true;
+                                expected.extend(number.is_multiple_of(wish.multiples_of).then_some(number));
+                            }
+                        }
+                        let envelope = envelope(number, key.as_ref(), own);
+                        prop_assert_eq!(feed.is_wanted(&envelope), is_wanted);
+                        let mut waiting = Waiting::new();
+                        let delivered = feed.deliver(envelope, &mut waiting);
+                        let expected = if is_wanted { Delivered::Decoded } else { Delivered::Ignored };
+                        prop_assert_eq!(delivered, expected);
+                        prop_assert!(waiting.is_empty());
+                    }
+                }
+            }
+            for (_, mut stream, expected) in subscribers {
+                prop_assert_eq!(read(&mut stream), expected);
+            }
+            let subscribers = feed.subscribers.lock();
+            prop_assert!(subscribers.keyless.is_empty() && subscribers.by_key.is_empty(), "all have left");
+        }
+    }
+}
