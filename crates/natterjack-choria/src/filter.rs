@@ -349,11 +349,11 @@ fn any(
 }
 
 /// What stands between slashes.
-fn pattern(text: &str) -> Option<&str> {
+pub(crate) fn pattern(text: &str) -> Option<&str> {
     text.strip_prefix('/')?.strip_suffix('/')
 }
 
-fn compile(pattern: &str, ignores_case: bool) -> Result<Regex, FilterError> {
+pub(crate) fn compile(pattern: &str, ignores_case: bool) -> Result<Regex, FilterError> {
     RegexBuilder::new(pattern)
         .case_insensitive(ignores_case)
         .size_limit(PATTERN_BYTES_MAX)
@@ -366,6 +366,7 @@ fn compile(pattern: &str, ignores_case: bool) -> Result<Regex, FilterError> {
                 .lines()
                 .last()
                 .unwrap_or_default()
+                .trim_start_matches("error: ")
                 .to_owned(),
         })
 }

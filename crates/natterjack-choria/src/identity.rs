@@ -37,6 +37,11 @@ impl Identity {
         Ok(Self(name))
     }
 
+    /// Stands where a name cannot be read, until that is reported.
+    pub(crate) fn placeholder() -> Self {
+        Self("unknown".into())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

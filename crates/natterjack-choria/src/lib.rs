@@ -1,11 +1,15 @@
 //! A TLS-only connector for Choria and MCollective fleets: servers found through DNS, Puppet's certificates, almost
 //! nothing to configure.
 //!
-//! [`identity`] says who somebody is, [`subject`] where messages go, [`wire`] what they look like, and [`filter`] whom
+//! [`configuration`] is what files and the environment say. [`identity`] says who somebody is, [`subject`] where messages go, [`wire`] what they look like, and [`filter`] whom
 //! they are for.
 #![forbid(unsafe_code)]
 
+pub mod configuration;
+pub mod facter;
 pub mod filter;
 pub mod identity;
+pub mod pattern;
+pub mod server;
 pub mod subject;
 pub mod wire;

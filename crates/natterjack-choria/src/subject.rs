@@ -61,6 +61,16 @@ pub struct Collectives {
     main: usize,
 }
 
+impl Default for Collectives {
+    /// The one that machines are in unless they say otherwise: `mcollective`.
+    fn default() -> Self {
+        Self {
+            names: vec!["mcollective".into()],
+            main: 0,
+        }
+    }
+}
+
 impl Collectives {
     /// Takes the settings `collectives` and `main_collective`; without the latter the first one is the main one.
     ///
