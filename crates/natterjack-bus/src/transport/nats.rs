@@ -451,6 +451,7 @@ async fn connect(
     limits: &Limits,
     link: Arc<LinkState>,
 ) -> Result<Client, StartError> {
+    let failed = Arc::clone(&link);
     let options = ConnectOptions::new()
         .name(&target.source)
         // Also without TLS: a server may demand it all the same, and then it is told what is missing.
@@ -459,6 +460,11 @@ async fn connect(
         .retry_on_initial_connect()
         .max_reconnects(None)
         .reconnect_delay_callback(reconnect_pause)
+        // Before each attempt. It is not to choose, but only here is told why the last one failed.
+        .reconnect_to_server_callback(move |servers, _| {
+            failed.explain(&servers);
+            std::future::ready(None)
+        })
         .client_capacity(limits.outbound_events_max.saturating_add(COMMANDS_EXTRA))
         .event_callback(move |event| {
             link.observe(event);
@@ -517,6 +523,14 @@ impl LinkState {
         known.push(message);
     }
 
+    /// Says what is wrong with certificates, and nothing of the rest.
+    fn explain(&self, servers: &[async_nats::Server]) {
+        let errors = servers.iter().filter_map(|server| server.last_error.as_deref());
+        for explained in errors.filter_map(|error| self.tls.explain(error)) {
+            self.refused(explained);
+        }
+    }
+
     fn observe(&self, event: ClientEvent) {
         if *self.link.borrow() == Link::Closed {
             return;
@@ -542,10 +556,7 @@ impl LinkState {
             ClientEvent::SlowConsumer(_) => count(&self.inbound.counters.overflowed_events),
             ClientEvent::ServerError(error) => self.refused(error.to_string()),
             ClientEvent::ClientError(ClientError::Other(text)) if text == UNREACHABLE => {}
-            ClientEvent::ClientError(ClientError::Other(text)) => {
-                let explained = self.tls.explain(&text);
-                self.refused(explained.unwrap_or(text));
-            }
+            ClientEvent::ClientError(ClientError::Other(text)) => self.refused(text),
             ClientEvent::ClientError(error) => self.refused(error.to_string()),
             ClientEvent::Closed | ClientEvent::Draining | ClientEvent::LameDuckMode => {}
         }

@@ -13,6 +13,7 @@ mod types;
 mod drain;
 mod health;
 mod link;
+mod tls;
 mod topology;
 mod wire;
 mod world;
