@@ -12,6 +12,7 @@ use crate::trial;
 mod accounts;
 mod conversations;
 mod delivery;
+mod discovery;
 mod disturbances;
 mod examples;
 mod flood;
@@ -69,6 +70,11 @@ const MIXES: &[Mix] = &[
         plays: Plays::Only(FURTHER),
     },
     Mix {
+    Mix {
+        name: "old_ours",
+        kinds: &[OLD, OURS],
+        plays: Plays::Only(FURTHER),
+    },
         name: "ours_real_real",
         kinds: &[OURS, REAL, REAL],
         plays: Plays::Only(FURTHER),
@@ -76,7 +82,14 @@ const MIXES: &[Mix] = &[
 ];
 
 /// What is played by further mixes of kinds that other mixes have.
-const FURTHER: &[&str] = &["formation::", "queues::", "flood::"];
+const FURTHER: &[&str] = &[
+    "formation::",
+    "delivery::",
+    "queues::",
+    "requests::",
+    "accounts::",
+    "flood::",
+];
 
 #[derive(Clone, Copy)]
 struct Mix {
@@ -137,6 +150,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(upgrade::trials());
     for mix in MIXES.iter().copied().chain(asked_for()) {
         for scenario in SCENARIOS.iter().copied().flatten() {
+    trials.extend(discovery::trials());
             if !mix.plays(scenario) {
                 continue;
             }
@@ -185,11 +199,6 @@ impl Mix {
             }
         }
     }
-}
-
-/// Whether this run takes its time: `NATTERJACK_FULL` is set.
-fn is_full() -> bool {
-    std::env::var_os("NATTERJACK_FULL").is_some()
 }
 
 /// `count` kinds: these, over and over.
