@@ -23,16 +23,8 @@ impl Facter {
     /// Puppet's own, or else the first in the folders of `PATH`.
     #[must_use]
     pub fn of_machine(folders: Option<&str>) -> Self {
-        let in_folder = |folder: &str| Path::new(folder).join("facter");
-        let candidates = std::iter::once(PathBuf::from(OF_PUPPET)).chain(
-            folders
-                .unwrap_or_default()
-                .split(':')
-                .filter(|folder| folder.starts_with('/'))
-                .map(in_folder),
-        );
         Self {
-            program: candidates.into_iter().find(|path| path.is_file()),
+            program: program(Path::new(OF_PUPPET), "facter", folders),
         }
     }
 
@@ -94,6 +86,18 @@ impl Facter {
         let text = text.trim();
         (is_done && !text.is_empty()).then(|| text.to_owned())
     }
+}
+
+/// A program of Puppet's: where its packages put it, or else in the folders of `PATH`.
+pub(crate) fn program(of_puppet: &Path, name: &str, folders: Option<&str>) -> Option<PathBuf> {
+    let in_folders = folders
+        .unwrap_or_default()
+        .split(':')
+        .filter(|folder| folder.starts_with('/'))
+        .map(|folder| Path::new(folder).join(name));
+    std::iter::once(of_puppet.to_path_buf())
+        .chain(in_folders)
+        .find(|path| path.is_file())
 }
 
 #[cfg(test)]

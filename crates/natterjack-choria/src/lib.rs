@@ -1,8 +1,9 @@
 //! A TLS-only connector for Choria and MCollective fleets: servers found through DNS, Puppet's certificates, almost
 //! nothing to configure.
 //!
-//! [`configuration`] is what files and the environment say. [`identity`] says who somebody is, [`subject`] where messages go, [`wire`] what they look like, and [`filter`] whom
-//! they are for.
+//! [`configuration`] is what files and the environment say, [`ssl`] the keys and certificates that follow from it, [`trust`]
+//! who vouches for others. [`identity`] says who somebody is, [`subject`] where messages go, [`wire`] what they look like,
+//! and [`filter`] whom they are for.
 #![forbid(unsafe_code)]
 
 pub mod configuration;
@@ -11,5 +12,7 @@ pub mod filter;
 pub mod identity;
 pub mod pattern;
 pub mod server;
+pub mod ssl;
 pub mod subject;
+pub mod trust;
 pub mod wire;

@@ -52,6 +52,12 @@ impl Surroundings {
         value.filter(|value| !value.is_empty())
     }
 
+    /// A program of Puppet's, at this place or in the folders of `PATH`.
+    pub(crate) fn program(&self, of_puppet: &str, name: &str) -> Option<PathBuf> {
+        let of_puppet = self.root.join(of_puppet.trim_start_matches('/'));
+        crate::facter::program(&of_puppet, name, self.variable("PATH"))
+    }
+
     /// The full name of this machine: what the system says, or if that has no domain, what Facter says.
     pub(crate) fn full_host_name(&self) -> (String, &'static str) {
         if self.host_name.contains('.') {
