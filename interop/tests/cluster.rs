@@ -19,6 +19,7 @@ mod flood;
 mod formation;
 mod learning;
 mod queues;
+mod reload;
 mod requests;
 mod transport;
 mod upgrade;
@@ -147,6 +148,7 @@ const SCENARIOS: &[&[Scenario]] = &[
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = conversations::trials();
     trials.extend(examples::trials());
+    trials.extend(reload::trials());
     trials.extend(upgrade::trials());
     for mix in MIXES.iter().copied().chain(asked_for()) {
         for scenario in SCENARIOS.iter().copied().flatten() {

@@ -363,6 +363,18 @@ impl ServerUnderTest {
             })
     }
 
+    /// The text of its configuration file.
+    ///
+    /// # Panics
+    /// When it was started without one.
+    #[must_use]
+    #[track_caller]
+    pub fn configuration(&self) -> &str {
+        let mut files = self.config.files.iter();
+        let file = files.find(|(name, _)| name == MAIN_FILE);
+        &file.expect("a configuration file").1
+    }
+
     /// Waits until it ends by itself and returns how, and what it wrote.
     ///
     /// # Panics

@@ -338,6 +338,19 @@ impl DialPlan {
         }
     }
 
+    /// A peer is to be dialled for an account at this time, whoever else may do so, unless that is under way.
+    pub(super) fn dial_for(&mut self, peer: &str, account: &str, at: Instant) {
+        let of_peer = |duty: &&mut Duty| duty.peer.as_deref() == Some(peer);
+        for duty in self.duties.iter_mut().filter(of_peer) {
+            let of_account = |lane: &&mut Lane| lane.account.as_deref() == Some(account);
+            if let Some(lane) = duty.lanes.iter_mut().find(of_account)
+                && !matches!(lane.state, LaneState::Underway(_))
+            {
+                lane.state = LaneState::Due(at);
+            }
+        }
+    }
+
     /// Seeds that are none any more are forgotten. Returns the peers behind them.
     pub(super) fn keep_seeds(&mut self, seeds: &[Seed]) -> Vec<Arc<str>> {
         let mut dropped = Vec::new();

@@ -54,9 +54,9 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use natterjack_wire::route::{GossipMode, RouteInfo};
+use natterjack_wire::route::{GossipMode, RouteInfo, pool_index};
 use parking_lot::Mutex;
 
 use self::dial::{Dial, DialId, DialPlan, Ended, Purpose, Target};
@@ -91,6 +91,9 @@ struct State {
     dismissed: BTreeSet<Arc<str>>,
     is_closing: bool,
     waker: Option<Waker>,
+    /// Accounts that are to leave the connections that are shared, by what peers were asked with.
+    asked: Vec<(String, Arc<str>)>,
+    questions: u64,
 }
 
 /// What a session asks for when it has read its peer's INFO.
@@ -174,6 +177,15 @@ const NEWCOMERS_MAX: usize = 1024;
 /// Servers that are remembered as taken out of the configuration. They are few, and new at every start.
 const DISMISSED_MAX: usize = 256;
 
+/// How long peers may take to agree to an account's own connection before it is dialled all the same; as nats-server.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// How long a nats-server that begins is left to dial, which it does only if it is told to be connected with this one.
+const BEGINNERS_DIAL: Duration = Duration::from_millis(50);
+
+/// Answers of peers that are known as such.
+const QUESTIONS_MAX: usize = 1024;
+
 /// As long as nats-server's.
 const MADE_UP_NAME_LEN: usize = 22;
 
@@ -191,10 +203,6 @@ impl Mesh {
         } else {
             settings.name.clone()
         };
-        tracing::info!("Cluster name is {name}");
-        if is_dynamic {
-            tracing::warn!("Cluster name was dynamically generated, consider setting one");
-        }
         let mut state = State {
             settings: Arc::clone(settings),
             name: name.into(),
@@ -206,6 +214,8 @@ impl Mesh {
             dismissed: BTreeSet::new(),
             is_closing: false,
             waker: None,
+            asked: Vec::new(),
+            questions: 0,
         };
         state.adapt(settings, system_account, None);
         Self {
@@ -315,35 +325,90 @@ impl Mesh {
         self.state.lock().accounts.clone()
     }
 
-    /// A peer will have a connection for one account: so has this server from now on.
-    pub(crate) fn dedicate(&self, account: &str, now: Instant) {
+    /// A peer will have a connection for one account: so has this server from now on. The peer is left time to dial.
+    pub(crate) fn dedicate(&self, account: &str, peer: &str, now: Instant) {
         let mut state = self.state.lock();
+        if state.settings.pool_size == 0 {
+            return;
+        }
+        if let Some(peer) = state.roster.peer_mut(peer) {
+            peer.sharing.remove(account);
+        }
         let is_known = state.accounts.iter().any(|known| **known == *account);
-        if !is_known && state.settings.pool_size > 0 {
+        if !is_known {
             state.accounts.push(account.into());
             let State { plan, accounts, .. } = &mut *state;
             plan.set_accounts(accounts, Some(now));
-            state.settle(now);
-            // Other sessions find out that they serve the account no more.
-            self.has_news.store(true, Ordering::Relaxed);
+        }
+        let is_ours = (state.roster.peer(peer))
+            .is_some_and(|peer| peer.members().any(|member| member.is_ours));
+        let patience = if is_ours { dial::RETRY } else { BEGINNERS_DIAL };
+        state.plan.dial_for(peer, account, now + patience);
+        state.wake();
+        // Other sessions find out that they serve the account no more.
+        self.has_news.store(true, Ordering::Relaxed);
+    }
+
+    /// A peer has answered that an account may leave the connections that are shared.
+    pub(crate) fn account_may_leave(&self, question: &str, peer: &str, now: Instant) {
+        let mut state = self.state.lock();
+        let mut asked = state.asked.iter();
+        let Some(account) = asked
+            .find(|(known, _)| known == question)
+            .map(|(_, account)| Arc::clone(account))
+        else {
+            return;
+        };
+        if state.roster.is_missing(peer, Some(&account)) {
+            state.plan.dial_for(peer, &account, now);
+            state.wake();
         }
     }
 
-    /// Accounts that have a connection to themselves with this peer, which wants it, too.
-    pub(crate) fn dedicated_with(&self, peer: &str) -> Vec<Arc<str>> {
-        let state = self.state.lock();
-        let peer = state.roster.peer(peer);
-        let dedicated = peer.into_iter().flat_map(|peer| &peer.dedicated);
-        let agreed = dedicated.filter(|(_, member)| member.dial.is_none() || member.is_confirmed);
-        agreed.map(|(account, _)| Arc::clone(account)).collect()
+    /// A peer wants an account to share the connections, although it has one of its own here. Returns whether that is new.
+    pub(crate) fn share_account(&self, peer: &str, account: &str) -> bool {
+        self.note_sharing(peer, account, true)
     }
 
-    /// Connections with this peer that share the accounts.
-    pub(crate) fn shared_with(&self, peer: &str) -> Vec<u64> {
+    /// A peer has refused a connection for an account, which shares the others for the time being. Returns whether that is
+    /// new.
+    pub(crate) fn own_connection_refused(&self, peer: &str, account: &str) -> bool {
+        self.note_sharing(peer, account, false)
+    }
+
+    fn note_sharing(&self, peer: &str, account: &str, is_settled: bool) -> bool {
+        let mut state = self.state.lock();
+        if !state.accounts.iter().any(|known| **known == *account) {
+            return false;
+        }
+        let Some(peer) = state.roster.peer_mut(peer) else {
+            return false;
+        };
+        let before = peer.sharing.insert(account.into(), is_settled);
+        let is_new = before.is_none();
+        if is_new {
+            self.has_news.store(true, Ordering::Relaxed);
+        }
+        is_new
+    }
+
+    /// An account has a connection to itself with a peer, and both know. Returns whether it shared until now.
+    pub(crate) fn has_own_connection(&self, peer: &str, account: &str) -> bool {
+        let mut state = self.state.lock();
+        let peer = state.roster.peer_mut(peer);
+        let is_new = peer.is_some_and(|peer| peer.sharing.remove(account).is_some());
+        if is_new {
+            self.has_news.store(true, Ordering::Relaxed);
+        }
+        is_new
+    }
+
+    /// Accounts that are to have connections to themselves, and share with this peer.
+    pub(crate) fn shared_accounts(&self, peer: &str) -> Vec<Arc<str>> {
         let state = self.state.lock();
         let peer = state.roster.peer(peer);
-        let shared = peer.into_iter().flat_map(|peer| peer.shared());
-        shared.map(|member| member.connection.id()).collect()
+        let sharing = peer.into_iter().flat_map(|peer| peer.sharing.keys());
+        sharing.cloned().collect()
     }
 
     /// Whether a connection is with this peer.
@@ -503,6 +568,7 @@ impl Mesh {
             connection: Arc::clone(claim.connection),
             dial: claim.dialled.map(|(dial, _)| dial),
             is_confirmed: false,
+            is_ours: info.strays,
         };
         let is_first = match claim.account {
             Some(account) => {
@@ -878,22 +944,28 @@ impl State {
         let mut accounts = Vec::new();
         if settings.pool_size > 0 {
             accounts.push(Arc::clone(system_account));
-            let listed = settings.accounts.iter();
-            for name in listed.filter(|name| ***name != **system_account) {
-                accounts.push(name.as_str().into());
+            let listed = settings.accounts.iter().map(String::as_str);
+            // Those that peers have told of, and that were not in the configuration before either.
+            let is_told = |known: &&Arc<str>| !former.accounts.iter().any(|it| **it == ***known);
+            let told = self.accounts.iter().filter(is_told).map(|known| &**known);
+            for name in listed.chain(told) {
+                if accounts.iter().all(|known| **known != *name) {
+                    accounts.push(name.into());
+                }
             }
         }
-        for account in self
-            .accounts
-            .iter()
-            .filter(|known| !accounts.contains(known))
-        {
-            let peers = self.roster.peers();
-            let members = peers.filter_map(|(_, peer)| peer.dedicated.get(account));
-            members.for_each(|member| member.connection.outbox().close(CloseReason::RouteRemoved));
+        let has_same_pool = former.pool_size == settings.pool_size;
+        let known = std::mem::replace(&mut self.accounts, accounts);
+        for account in known.iter().filter(|known| !self.accounts.contains(known)) {
+            for (_, peer) in self.roster.peers() {
+                let member = peer.dedicated.get(account);
+                // One of our kind has nothing in it any more once it is closed.
+                if let Some(member) = member.filter(|member| !member.is_ours || !has_same_pool) {
+                    member.connection.outbox().close(CloseReason::RouteRemoved);
+                }
+            }
         }
-        self.accounts = accounts;
-        if former.pool_size != settings.pool_size {
+        if !has_same_pool {
             let peers = self.roster.peers();
             for member in peers.flat_map(|(_, peer)| peer.members()) {
                 member.connection.outbox().close(CloseReason::RouteRemoved);
@@ -912,6 +984,12 @@ impl State {
             }
         }
         self.plan.set_accounts(&self.accounts, now);
+        if let Some(now) = now.filter(|_| has_same_pool) {
+            let own = self.accounts.iter().filter(|own| !known.contains(own));
+            for account in own.cloned().collect::<Vec<_>>() {
+                self.ask_to_leave(&account, now);
+            }
+        }
         for seed in settings.seeds.iter().filter(|seed| !seed.is_resolved) {
             let target = Target {
                 host: seed.host.clone(),
@@ -922,6 +1000,44 @@ impl State {
                 self.plan.set_targets(seed, &[target], &self.accounts, now);
             }
         }
+    }
+}
+
+impl State {
+    /// An account is to have a connection to itself with each peer: they are asked on the one that it shares, and dialled
+    /// when they have answered (route protocol, section 6).
+    fn ask_to_leave(&mut self, account: &Arc<str>, now: Instant) {
+        self.questions += 1;
+        let question = self.questions.to_string();
+        let mut line = b"INFO ".to_vec();
+        RouteInfo {
+            route_pool_size: i64::from(self.settings.pool_size),
+            route_account: account.to_string(),
+            route_acc_add_reqid: question.clone(),
+            ..RouteInfo::default()
+        }
+        .write_json(&mut line);
+        line.extend_from_slice(b"\r\n");
+        let index = pool_index(account.as_bytes(), self.settings.pool_size) as usize;
+        let mut asked = Vec::new();
+        for (id, peer) in self.roster.peers_mut() {
+            peer.sharing.remove(account);
+            if !peer.has_pool || peer.dedicated.contains_key(account) {
+                continue;
+            }
+            let member = peer.slots.get(index).and_then(Option::as_ref);
+            if let Some(member) = member.or_else(|| peer.spokesman()) {
+                member.connection.tell(&line);
+                asked.push(Arc::clone(id));
+            }
+        }
+        for peer in asked {
+            self.plan.dial_for(&peer, account, now + ANSWER_MAX);
+        }
+        if self.asked.len() == QUESTIONS_MAX {
+            self.asked.remove(0);
+        }
+        self.asked.push((question, Arc::clone(account)));
     }
 }
 

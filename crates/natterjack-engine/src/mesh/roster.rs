@@ -85,6 +85,8 @@ pub(super) struct Peer {
     /// The connections that share the accounts, by their place; only the first place without a pool.
     pub(super) slots: Vec<Option<Member>>,
     pub(super) dedicated: BTreeMap<Arc<str>, Member>,
+    /// Accounts that are to have connections of their own here, and share with this peer. `true`: it has said so.
+    pub(super) sharing: BTreeMap<Arc<str>, bool>,
     /// Where its clients may go.
     pub(super) client_urls: Vec<String>,
 }
@@ -95,6 +97,8 @@ pub(super) struct Member {
     pub(super) dial: Option<DialId>,
     /// The peer has answered on it since it was let in here.
     pub(super) is_confirmed: bool,
+    /// The peer is of our kind.
+    pub(super) is_ours: bool,
 }
 
 impl Peer {
@@ -107,6 +111,7 @@ impl Peer {
             has_pool,
             slots: Vec::new(),
             dedicated: BTreeMap::new(),
+            sharing: BTreeMap::new(),
             client_urls: Vec::new(),
         }
     }
@@ -128,7 +133,10 @@ impl Peer {
     /// Whether there should be one more connection: for an account, or for those that share.
     pub(super) fn is_missing(&self, account: Option<&str>) -> bool {
         match account {
-            Some(account) => self.has_pool && !self.dedicated.contains_key(account),
+            Some(account) => {
+                let has_settled = self.sharing.get(account) == Some(&true);
+                self.has_pool && !has_settled && !self.dedicated.contains_key(account)
+            }
             None => self.slots.is_empty() || self.slots.iter().any(Option::is_none),
         }
     }
@@ -146,6 +154,10 @@ impl Roster {
 
     pub(super) fn peers(&self) -> impl Iterator<Item = (&Arc<str>, &Peer)> {
         self.peers.iter()
+    }
+
+    pub(super) fn peers_mut(&mut self) -> impl Iterator<Item = (&Arc<str>, &mut Peer)> {
+        self.peers.iter_mut()
     }
 
     pub(super) fn enter(&mut self, id: &Arc<str>, name: &str, has_pool: bool) -> &mut Peer {

@@ -329,14 +329,18 @@ impl RouteSession {
         self.heartbeat.start(&self.cluster.limits, jitter, now);
         if self.dialled.is_some() {
             self.heartbeat.pinged(now);
+            self.handover.pinged();
         }
         let outbox = Arc::clone(&self.outbox);
         outbox.set_headers(self.config.info.headers && info.headers);
-        let link = RouteLink::new(outbox, self.account.clone(), info.strays, self.filter());
+        let own_account = self.account.clone();
+        let peer_id = Arc::from(info.server_id.as_str());
+        let link = RouteLink::new(outbox, peer_id, own_account, info.strays, self.filter());
         self.link = Some(Arc::new(link));
+        self.interest.set_names_origins(info.lnocu);
         self.describe();
         self.engine.announce_mesh(now);
-        self.take_account_over(self.dialled.is_none());
+        self.begin_handover(now);
         self.adapt_announcing();
         self.outbox.flush(now);
         Ok(())

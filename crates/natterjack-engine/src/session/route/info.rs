@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use natterjack_wire::error::ErrorReply;
-use natterjack_wire::route::{self, Compression, RouteConnect, RouteInfo, SubjectPermission};
+use natterjack_wire::route::{
+    self, AccountMove, Compression, RouteConnect, RouteInfo, SubjectPermission,
+};
 
 use super::RouteSession;
 use super::complaints::{Cut, Shown};
@@ -95,6 +97,10 @@ impl RouteSession {
             self.give_account_away(info, now);
             return Ok(());
         }
+        if info.account_move != AccountMove::None {
+            self.handle_move(&info, now);
+            return Ok(());
+        }
         self.negotiate_name(&info)?;
         let Some(peer) = &mut self.peer else {
             return Ok(());
@@ -121,9 +127,14 @@ impl RouteSession {
     }
 
     /// The peer is being reloaded and will have a connection for one account (route protocol, section 6): what it
-    /// wanted in it on this connection it says again there. An answer without an account needs no answer.
+    /// wants in it it says again there. Until then it takes messages here. Without an account this is its answer.
     fn give_account_away(&mut self, info: RouteInfo, now: Instant) {
+        let Some(peer) = &self.peer else {
+            return;
+        };
         if info.route_account.is_empty() {
+            let question = &info.route_acc_add_reqid;
+            self.mesh.account_may_leave(question, &peer.id, now);
             return;
         }
         if self.config.account(&info.route_account).is_none() {
@@ -134,8 +145,7 @@ impl RouteSession {
             );
             return;
         }
-        self.interest.drop_account(&info.route_account);
-        self.mesh.dedicate(&info.route_account, now);
+        self.mesh.dedicate(&info.route_account, &peer.id, now);
         self.engine.announce_mesh(now);
         self.adapt_announcing();
         let mut text = Vec::new();
@@ -218,19 +228,31 @@ impl RouteSession {
             self.say(&text, now);
             self.refilter();
         }
-        if let Some(link) = &self.link {
-            let permissions = self.permissions.as_deref();
-            if !self.interest.adapt(&self.config, permissions, link) {
-                // The peer comes back and says everything again.
-                tracing::warn!(
-                    "{} - interest in accounts that were not here was lost, connecting anew",
-                    self.label()
-                );
-                self.outbox.close(CloseReason::ClientClosed);
-            }
+        // What comes of it for the peer's interest is found out in pieces.
+        let is_export_other = old.is_some_and(|old| old.export != self.cluster.export);
+        let is_access_other = former.access_generation != self.config.access_generation;
+        if is_export_other || is_access_other {
+            self.interest.look_again();
+        }
+        if !self.interest.is_complete() && is_access_other {
+            // The peer comes back and says everything again.
+            tracing::warn!(
+                "{} - interest in accounts that were not here was lost, connecting anew",
+                self.label()
+            );
+            self.outbox.close(CloseReason::ClientClosed);
         }
         self.adapt_announcing();
-        // Last, because somebody may wait for it.
+        self.adapt_handover(now);
+        if self.interest.has_work() {
+            self.outbox.wake();
+        } else {
+            self.note_adapted();
+        }
+    }
+
+    /// The session goes by the configuration in every respect. Last, because somebody may wait for it.
+    pub(super) fn note_adapted(&self) {
         let limits = self.cluster.outbox_limits();
         self.outbox.adapt(self.config.generation, limits);
     }

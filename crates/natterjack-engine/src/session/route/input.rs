@@ -183,6 +183,7 @@ impl RouteSession {
             }
             RouteOp::Err(text) => {
                 self.was_refused(error_text(text));
+                self.own_connection_refused(now);
                 Err(Halt::Silent(CloseReason::ParseError))
             }
             RouteOp::AccountSubscribe(_) | RouteOp::AccountUnsubscribe(_) | RouteOp::Ok => Ok(()),
@@ -195,10 +196,7 @@ impl RouteSession {
         if let (Some(_), Some(peer)) = (&self.link, &self.peer) {
             self.mesh.confirm(&peer.id, &self.connection, now);
             self.came_about();
-            if self.announcer.is_waiting {
-                self.take_account_over(true);
-                self.adapt_announcing();
-            }
+            self.note_pong(now);
             self.compress_by_round_trip();
         }
     }
@@ -209,7 +207,7 @@ impl RouteSession {
         now: Instant,
     ) -> Result<(), Halt> {
         self.heartbeat.active(now);
-        let names_origins = self.names_origins();
+        let bytes_max = self.cluster.limits.interest_bytes_max;
         let Some(link) = &self.link else {
             return Err(self.too_early());
         };
@@ -228,8 +226,7 @@ impl RouteSession {
         let account = core::str::from_utf8(name).ok();
         let account = account.and_then(|name| self.config.account(name));
         let account = account.map(|(account, _)| Arc::clone(account));
-        let taken =
-            (self.interest).subscribe(subscribe, name, account.as_ref(), link, names_origins);
+        let taken = (self.interest).subscribe(subscribe, name, account.as_ref(), link, bytes_max);
         match taken {
             Taken::Yes => {
                 self.confirm(now);
@@ -258,11 +255,12 @@ impl RouteSession {
                 Ok(())
             }
             Taken::TooMuch => {
-                let subjects = self.interest.len();
+                let (subjects, bytes) = (self.interest.len(), self.interest.bytes());
                 self.complain(
                     "interest",
                     &format_args!(
-                        "The other server announced more interest than is kept of one connection: {subjects} subjects"
+                        "The other server announced more interest than is kept of one connection: {subjects} \
+                         subjects, {bytes} bytes; if its clients need them, raise `max_interest` of the cluster"
                     ),
                 );
                 Err(Halt::tell(
@@ -282,8 +280,9 @@ impl RouteSession {
         if self.link.is_none() {
             return Err(self.too_early());
         }
-        let names_origins = self.names_origins();
-        self.interest.unsubscribe(end, names_origins);
+        let own = self.account.as_deref().map(str::as_bytes);
+        let account = end.account.or(own).unwrap_or_default();
+        self.interest.unsubscribe(end, account);
         self.confirm(now);
         Ok(())
     }
@@ -294,6 +293,7 @@ impl RouteSession {
         route::ping(&mut text);
         self.say(&text, now);
         self.heartbeat.pinged(now);
+        self.handover.pinged();
     }
 
     /// Says that all is well to a peer that wants to hear it.

@@ -7,6 +7,7 @@
 
 mod announce;
 pub(crate) mod complaints;
+mod handover;
 mod handshake;
 mod heartbeat;
 mod info;
@@ -27,6 +28,7 @@ use natterjack_wire::route::{self, Compression};
 
 use self::announce::Announcer;
 use self::complaints::{Place, Shown, Unsaid};
+use self::handover::Handover;
 use self::handshake::{Peer, Stage};
 use self::heartbeat::{Beat, RouteHeartbeat};
 pub(crate) use self::info::public_info;
@@ -77,6 +79,8 @@ pub struct RouteSession {
     link: Option<Arc<RouteLink>>,
     announcer: Announcer,
     interest: PeerInterest,
+    /// Accounts that come from other connections with the peer, or go there.
+    handover: Handover,
     /// What is announced and accepted.
     permissions: Option<Arc<CompiledPermissions>>,
     passing: Passing,
@@ -152,6 +156,7 @@ impl RouteSession {
             complained: Cell::new(None),
             link: None,
             announcer: Announcer::default(),
+            handover: Handover::default(),
             passing: Passing::default(),
             partial: Partial::default(),
             is_verbose: false,
@@ -459,10 +464,16 @@ impl Session for RouteSession {
     fn next_timeout(&self) -> Instant {
         let blocked_since = self.outbox.status().blocked_since;
         let write_deadline = blocked_since.map(|since| since + self.cluster.limits.write_deadline);
-        [self.auth_deadline, self.stall.ends_at(), write_deadline]
-            .into_iter()
-            .flatten()
-            .fold(self.heartbeat.due(), Instant::min)
+        let handover = self.handover.next_timeout();
+        [
+            self.auth_deadline,
+            self.stall.ends_at(),
+            write_deadline,
+            handover,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.heartbeat.due(), Instant::min)
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -484,6 +495,7 @@ impl Session for RouteSession {
             self.send_last(&ErrorReply::AuthenticationTimeout, reason, now);
             return;
         }
+        self.handle_handover_timeout(now);
         if now >= self.heartbeat.due() {
             match self.heartbeat.beat(&self.cluster.limits, now) {
                 Beat::Ping => {
@@ -516,7 +528,13 @@ impl Session for RouteSession {
             // What others queued in passing, and woke this task for.
             self.outbox.flush(now);
         }
-        self.announce_step(now)
+        let announced = self.announce_step(now);
+        let handed_over = self.handover_step(now);
+        if announced == Step::Done {
+            handed_over
+        } else {
+            announced
+        }
     }
 
     fn is_stalled(&mut self, waker: &Waker, now: Instant) -> bool {
@@ -563,6 +581,7 @@ impl Session for RouteSession {
             self.note_end(reason);
             self.connection.record().end();
             self.stop_announcing();
+            self.end_handover();
         }
         self.stall.clear();
         if !self.interest.remove_some(CLOSE_STEP_SUBSCRIPTIONS) {

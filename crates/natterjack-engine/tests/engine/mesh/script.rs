@@ -125,6 +125,12 @@ impl Server {
         script.sent.text()
     }
 
+    /// Has a session go by the configuration in force, in every respect.
+    fn adapt(&self, script: &mut Script) {
+        script.session.adapt(self.now);
+        while script.session.step(self.now) != natterjack_engine::Step::Done {}
+    }
+
     /// The peer's connection that everything is on.
     fn registered(&mut self, more: &str) -> Script {
         let mut script = self.accept();
@@ -380,14 +386,14 @@ fn what_an_account_wanted_that_was_not_there_is_there_when_it_comes() {
     let mut configuration = server.engine.configuration();
     configuration.access.accounts[0].name = "LATER".to_owned();
     drop(server.engine.reconfigure(configuration, server.now));
-    script.session.adapt(server.now);
+    server.adapt(&mut script);
     assert_eq!(script.session.peer_interest(), 2);
     let later = server.engine.account("LATER").expect("it has come");
     assert_eq!(later.peer_interest(), 1);
     let mut configuration = server.engine.configuration();
     configuration.access.accounts[0].name = "A".to_owned();
     drop(server.engine.reconfigure(configuration, server.now));
-    script.session.adapt(server.now);
+    server.adapt(&mut script);
     assert_eq!(later.peer_interest(), 0);
     assert_eq!(
         server
@@ -435,7 +441,7 @@ fn permissions_filter_interest_both_ways_and_may_change() {
     let settings = configuration.cluster.as_mut().expect("a cluster");
     (settings.import, settings.export) = (only("x"), only("elsewhere"));
     drop(server.engine.reconfigure(configuration, server.now));
-    script.session.adapt(server.now);
+    server.adapt(&mut script);
     script.session.outbox().flush(server.now);
     let said = script.sent.text();
     assert!(
