@@ -40,7 +40,6 @@ const USUAL: &[&str] = &[
     "partition",
     "half_open",
     "restart_behind_a_cut",
-    "partition_of_acquaintances",
 ];
 
 /// What the real servers are put through is to show that the expectations are right.
@@ -48,12 +47,7 @@ const MIXES: &[Mix] = &[
     Mix {
         name: "real",
         kinds: [REAL, REAL, REAL],
-        plays: &[
-            "rain",
-            "partition",
-            "half_open",
-            "partition_of_acquaintances",
-        ],
+        plays: &["rain", "partition", "half_open"],
     },
     Mix {
         name: "ours",
@@ -65,8 +59,6 @@ const MIXES: &[Mix] = &[
             "partition",
             "half_open",
             "restart_behind_a_cut",
-            "partition_of_acquaintances",
-            "acquaintances_without_their_seed",
         ],
     },
     Mix {
@@ -77,12 +69,7 @@ const MIXES: &[Mix] = &[
     Mix {
         name: "real_ours_ours",
         kinds: [REAL, OURS, OURS],
-        plays: &[
-            "storm",
-            "restart_behind_a_cut",
-            "partition_of_acquaintances",
-            "acquaintances_without_their_seed",
-        ],
+        plays: &["storm", "restart_behind_a_cut"],
     },
 ];
 
@@ -99,14 +86,6 @@ const SCENARIOS: &[Scenario] = &[
     (
         "rain_on_a_mingled_crowd",
         scenarios::rain_on_a_mingled_crowd,
-    ),
-    (
-        "partition_of_acquaintances",
-        scenarios::partition_of_acquaintances,
-    ),
-    (
-        "acquaintances_without_their_seed",
-        scenarios::acquaintances_without_their_seed,
     ),
 ];
 

@@ -31,50 +31,25 @@
 //! ```
 #![forbid(unsafe_code)]
 
-pub mod certificates;
 pub mod settings;
 
 mod bus;
-mod event;
-mod publish;
-mod subscription;
 
-mod core;
-mod feeds;
-mod feed;
-mod queue;
-mod merge;
-mod metrics;
-mod ask;
-
-mod transport;
-mod envelope;
-mod headers;
-mod health;
-mod ledger;
-mod rfc3339;
-mod roster;
 mod embedded;
-
-mod error;
+mod envelope;
+mod event;
 mod fault;
+mod headers;
+mod ledger;
+mod queue;
+mod rfc3339;
 mod stats;
-mod status;
-mod tls;
+mod transport;
 
-pub use ask::{AlreadyAnswering, Answer, Answering, Answers};
-pub use bus::{EventBus, FaultStream};
-pub use error::{AskError, DrainError, PublishError, StartError};
+pub use bus::{DrainError, EventBus, EventStream, FaultStream, PublishError, StartError};
 pub use event::Event;
 pub use fault::{DecodeError, Fault};
-pub use health::{Health, Host, ServerHealth};
-pub use merge::{Merging, MergingPublisher};
-pub use metrics::{Latency, Metrics};
-pub use publish::Publish;
 pub use queue::Overflow;
 pub use settings::{Limits, Settings};
 pub use stats::Stats;
-pub use status::{StatusError, statuses};
-pub use subscription::{EventStream, Subscription};
 pub use transport::Link;
-pub use tls::ClientTlsError;

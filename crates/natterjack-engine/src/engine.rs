@@ -15,7 +15,6 @@ use crate::account::Account;
 use crate::close_reason::CloseReason;
 use crate::config::{Adaptation, ClusterNews, Config, Reconfiguration};
 use crate::delivery::outbox::Outbox;
-use crate::delivery::segments::Segments;
 use crate::delivery::transport::Transport;
 use crate::delivery::worker::Worker;
 use crate::limits::Limits;
@@ -146,8 +145,6 @@ pub struct Engine {
     seeds: Mutex<fastrand::Rng>,
     mesh: Option<Arc<Mesh>>,
     lame_duck: AtomicBool,
-    /// Where what waits for connections is kept.
-    spare: Arc<Segments>,
     refusals: Mutex<LogLimit>,
     calendar: OnceLock<Calendar>,
 }
@@ -203,7 +200,6 @@ impl Engine {
             seeds: Mutex::new(seeds),
             mesh,
             lame_duck: AtomicBool::new(false),
-            spare: Arc::default(),
             refusals: Mutex::new(LogLimit::default()),
             calendar: OnceLock::new(),
         })
@@ -225,9 +221,7 @@ impl Engine {
         now: Instant,
     ) -> ClientSession {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let outbox = Arc::new(
-            Outbox::new(id, self.config().outbox_limits(), transport).sharing(&self.spare),
-        );
+        let outbox = Arc::new(Outbox::new(id, self.config().outbox_limits(), transport));
         add(&self.counters.connections, 1);
         let client = Arc::clone(&self.unknown_client);
         let record = Arc::new(Record::new(outbox, peer.address, client, now));
@@ -258,8 +252,7 @@ impl Engine {
         let mesh = Arc::clone(self.mesh.as_ref()?);
         let cluster = Arc::clone(self.config().cluster.as_ref()?);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let outbox =
-            Arc::new(Outbox::new(id, cluster.outbox_limits(), transport).sharing(&self.spare));
+        let outbox = Arc::new(Outbox::new(id, cluster.outbox_limits(), transport));
         let connection = Arc::new(RouteConnection::new(Arc::clone(&outbox), peer.address));
         let dial = match peer.direction {
             Direction::Accepted => None,
@@ -295,12 +288,6 @@ impl Engine {
             let _one_after_another = self.reconfiguring.lock();
             drop(self.put_in_force(self.config().reconfiguration(), now));
         }
-    }
-
-    /// Has every session look at everything anew. Whoever waits for the result knows that none goes by what was before.
-    pub(crate) fn spread(&self, now: Instant) -> Adaptation {
-        let _one_after_another = self.reconfiguring.lock();
-        self.put_in_force(self.config().reconfiguration(), now)
     }
 
     /// Replaces the configuration.
@@ -613,15 +600,7 @@ impl Engine {
     ) -> ServerInfo {
         // There is no wire to be tapped within a process.
         let has_wire = address.is_some();
-        let is_leaving = self.lame_duck.load(Ordering::Relaxed);
-        // Whoever is to go does not come back here (nats-server `sendLDMToClients`).
-        let urls = if is_leaving {
-            &config.other_urls
-        } else {
-            &config.info.connect_urls
-        };
         ServerInfo {
-            connect_urls: urls.clone(),
             client_id,
             tls_required: config.info.tls_required && has_wire,
             tls_available: config.info.tls_available && has_wire,
@@ -629,7 +608,7 @@ impl Engine {
             client_ip: address
                 .map(|address| address.ip().to_string())
                 .unwrap_or_default(),
-            ldm: is_leaving,
+            ldm: self.lame_duck.load(Ordering::Relaxed),
             ..config.info.clone()
         }
     }

@@ -5,11 +5,10 @@
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
 
 use super::{Arrival, Channel, Inbound, Link, Notice, Transport};
-use crate::envelope::{Draft, Envelope};
-use crate::error::PublishError;
+use crate::bus::PublishError;
+use crate::envelope::{Attributes, Draft, Envelope};
 use crate::headers;
 
 pub(crate) struct Local {
@@ -17,7 +16,6 @@ pub(crate) struct Local {
     source: String,
     kind: String,
     event_bytes_max: usize,
-    link: watch::Sender<Link>,
     /// Keeps identifiers, which ascend, in the order of delivery.
     publishing: tokio::sync::Mutex<()>,
 }
@@ -34,7 +32,6 @@ impl Local {
             source,
             kind,
             event_bytes_max,
-            link: watch::Sender::new(Link::Connected),
             publishing: tokio::sync::Mutex::new(()),
         }
     }
@@ -44,8 +41,9 @@ impl Transport for Local {
     fn publish(&self, draft: Draft) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async move {
             let _turn = self.publishing.lock().await;
-            let (_, attributes, payload) = draft.stamp(&self.source, &self.kind);
-            let event_bytes = headers::wire_bytes(&attributes) + payload.len();
+            let (attributes, payload) = draft.stamp(&self.source, &self.kind);
+            let (_, header_bytes) = headers::encode(&attributes);
+            let event_bytes = header_bytes + payload.len();
             if event_bytes > self.event_bytes_max {
                 let event_bytes_max = self.event_bytes_max;
                 return Err(PublishError::TooLarge {
@@ -100,24 +98,16 @@ impl Transport for Local {
     }
 
     fn link(&self) -> Link {
-        *self.link.borrow()
-    }
-
-    fn links(&self) -> watch::Receiver<Link> {
-        self.link.subscribe()
+        Link::Connected
     }
 
     fn ready(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    fn flush(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
     fn drain(&self) -> BoxFuture<'_, u64> {
         // Refuses what still waits for room; what is queued is delivered.
-        self.inbound.queue.close();
+        self.close();
         Box::pin(std::future::ready(0))
     }
 
@@ -126,7 +116,6 @@ impl Transport for Local {
     }
 
     fn close(&self) {
-        self.link.send_replace(Link::Closed);
         self.inbound.close();
     }
 }

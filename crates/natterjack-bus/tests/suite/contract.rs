@@ -1,6 +1,7 @@
 //! What every transport promises.
 
 use futures_util::StreamExt;
+use natterjack_bus::settings::TransportKind;
 use natterjack_bus::{Overflow, PublishError};
 
 use crate::world::{Note, World, note, numbers, rest, start, take, within};
@@ -10,19 +11,13 @@ macro_rules! over_every_transport {
         mod local {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(crate::world::World::new(natterjack_bus::settings::TransportKind::Local).await).await;
+                super::$test(super::World::new(super::TransportKind::Local).await).await;
             })*
         }
         mod nats {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(crate::world::World::new(natterjack_bus::settings::TransportKind::Nats).await).await;
-            })*
-        }
-        mod in_process {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(crate::world::World::in_process().await).await;
+                super::$test(super::World::new(super::TransportKind::Nats).await).await;
             })*
         }
     };
@@ -54,7 +49,7 @@ async fn own_events_arrive_exactly_once_and_in_order(world: World) {
     assert!(
         received
             .iter()
-            .all(|event| event.is_own() && event.source == "a")
+            .all(|event| event.own && event.source == "a")
     );
     bus.drain().await.unwrap();
     assert!(rest(&mut events).await.is_empty(), "nothing arrives twice");

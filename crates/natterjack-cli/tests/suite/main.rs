@@ -2,7 +2,6 @@
 
 mod bench;
 mod bus;
-mod bus_nodes;
 mod check;
 mod daemon;
 mod daemon_files;

@@ -15,7 +15,6 @@ use parking_lot::Mutex;
 use super::queue::Queue;
 use super::rendering::Rendering;
 use super::restrictions::Restrictions;
-use super::segments::Segments;
 use super::subscription::Subscription;
 use super::transport::{Transport, Written, write_slices};
 use crate::close_reason::CloseReason;
@@ -88,8 +87,6 @@ pub struct Outbox {
     /// Set with `State::closed`, for those who choose among connections without locking each.
     closed: AtomicBool,
     restrictions: Restrictions,
-    /// Where buffers come from for what waits.
-    spare: Arc<Segments>,
     state: Mutex<State>,
 }
 
@@ -104,8 +101,6 @@ struct State {
     writing: bool,
     /// The socket was full: its own task waits until it takes more.
     blocked: bool,
-    /// Nothing is written for the time being.
-    held: bool,
     /// A batch in progress has promised to flush.
     touched: bool,
     queue: Queue,
@@ -154,7 +149,6 @@ impl Outbox {
             accepts_info: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             restrictions: Restrictions::default(),
-            spare: Arc::default(),
             state: Mutex::new(State {
                 limits,
                 generation: 0,
@@ -162,7 +156,6 @@ impl Outbox {
                 closed: None,
                 writing: false,
                 blocked: false,
-                held: false,
                 touched: false,
                 queue: Queue::default(),
                 in_flight_bytes: 0,
@@ -179,12 +172,6 @@ impl Outbox {
                 stalls: 0,
             }),
         }
-    }
-
-    /// Has what waits kept in buffers of a server's, in place of some that are nobody else's.
-    pub(crate) fn sharing(mut self, spare: &Arc<Segments>) -> Self {
-        self.spare = Arc::clone(spare);
-        self
     }
 
     /// The connection's number, unique in its server.
@@ -325,7 +312,7 @@ impl Outbox {
         if state.closed.is_some() {
             return false;
         }
-        state.queue.push_copy(text, &self.spare);
+        state.queue.push_copy(text);
         state.check_overflow(self, None);
         !std::mem::replace(&mut state.touched, true)
     }
@@ -335,7 +322,7 @@ impl Outbox {
     pub(crate) fn append_in_passing(&self, text: &[u8]) {
         let mut state = self.state.lock();
         if state.closed.is_none() {
-            state.queue.push_copy(text, &self.spare);
+            state.queue.push_copy(text);
             state.check_overflow(self, None);
         }
     }
@@ -369,7 +356,7 @@ impl Outbox {
         state.messages_out += rendering.messages() as u64;
         state.bytes_out += rendering.payload_bytes() as u64;
         state.delivered_at = Some(now);
-        if direct && !state.writing && !state.held && state.queue.bytes == 0 {
+        if direct && !state.writing && state.queue.bytes == 0 {
             let Some(transport) = state.transport.clone() else {
                 return Offered::Closed;
             };
@@ -379,7 +366,7 @@ impl Outbox {
             let written = write_slices(&*transport, |skip, write| rendering.slices(skip, write));
             state = self.state.lock();
             let mut queue = Queue::default();
-            rendering.queue_rest(written.bytes, &mut queue, &self.spare);
+            rendering.queue_rest(written.bytes, &mut queue);
             state.after_write(queue, &written, self, now);
             if state.queue.bytes > 0 && state.closed.is_none() {
                 self.continue_flush(state, &*transport, now);
@@ -389,7 +376,7 @@ impl Outbox {
             }
             return state.verdict();
         }
-        rendering.queue_rest(0, &mut state.queue, &self.spare);
+        rendering.queue_rest(0, &mut state.queue);
         self.queued(state, subscription, must_flush)
     }
 
@@ -418,7 +405,7 @@ impl Outbox {
         render(taken, &mut |rendering| {
             state.messages_out += rendering.messages() as u64;
             state.bytes_out += rendering.payload_bytes() as u64;
-            rendering.queue_rest(0, &mut state.queue, &self.spare);
+            rendering.queue_rest(0, &mut state.queue);
         });
         if subscription.is_exhausted() {
             subscription.close();
@@ -443,7 +430,7 @@ impl Outbox {
     pub fn flush(&self, now: Instant) {
         let mut state = self.state.lock();
         state.touched = false;
-        if state.writing || state.queue.bytes == 0 || state.held && state.closed.is_none() {
+        if state.writing || state.queue.bytes == 0 {
             return;
         }
         let Some(transport) = state.transport.clone() else {
@@ -458,11 +445,6 @@ impl Outbox {
         self.flush(now);
     }
 
-    /// From now on what is appended waits, until it is `held` no more and somebody flushes.
-    pub(crate) fn hold(&self, held: bool) {
-        self.state.lock().held = held;
-    }
-
     fn continue_flush<'a>(
         &'a self,
         mut state: parking_lot::MutexGuard<'a, State>,
@@ -470,7 +452,7 @@ impl Outbox {
         now: Instant,
     ) {
         for _ in 0..WRITES_PER_FLUSH_MAX {
-            if state.queue.bytes == 0 || state.blocked || state.held && state.closed.is_none() {
+            if state.queue.bytes == 0 || state.blocked {
                 return;
             }
             state.writing = true;
@@ -478,7 +460,7 @@ impl Outbox {
             state.in_flight_bytes = queue.bytes;
             drop(state);
             let written = write_slices(transport, |skip, write| queue.slices(skip, write));
-            queue.consume(written.bytes, &self.spare);
+            queue.consume(written.bytes);
             state = self.state.lock();
             state.after_write(queue, &written, self, now);
         }

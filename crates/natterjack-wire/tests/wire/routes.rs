@@ -3,9 +3,8 @@
 
 use natterjack_wire::fuzzing;
 use natterjack_wire::route::{
-    self, AccountMove, Decoded, GossipMode, MessageHead, QueueInterest, RemoteSubscribe,
-    RemoteUnsubscribe, RouteConnect, RouteInfo, RouteLimits, RouteOp, SubjectPermission, decimal,
-    decode_route,
+    self, Decoded, GossipMode, MessageHead, QueueInterest, RemoteSubscribe, RemoteUnsubscribe,
+    RouteConnect, RouteInfo, RouteLimits, RouteOp, SubjectPermission, decimal, decode_route,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -281,7 +280,6 @@ fn info() -> impl Strategy<Value = RouteInfo> {
             route_pool_idx,
             route_account: text(),
             route_acc_add_reqid: String::new(),
-            account_move: AccountMove::from(gossip_mode),
             gossip_mode: GossipMode::from(gossip_mode),
             gateway_url: String::new(),
             leafnode_urls: list(),

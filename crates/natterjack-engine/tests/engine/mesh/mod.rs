@@ -2,7 +2,6 @@
 
 mod faults;
 mod forming;
-mod keeping;
 mod passing;
 mod reloading;
 mod script;
