@@ -290,6 +290,12 @@ impl Engine {
         }
     }
 
+    /// Has every session look at everything anew. Whoever waits for the result knows that none goes by what was before.
+    pub(crate) fn spread(&self, now: Instant) -> Adaptation {
+        let _one_after_another = self.reconfiguring.lock();
+        self.put_in_force(self.config().reconfiguration(), now)
+    }
+
     /// Replaces the configuration.
     ///
     /// New connections go by it at once; each open one changes over in its own task, which is woken, before its next

@@ -101,6 +101,8 @@ struct State {
     writing: bool,
     /// The socket was full: its own task waits until it takes more.
     blocked: bool,
+    /// Nothing is written for the time being.
+    held: bool,
     /// A batch in progress has promised to flush.
     touched: bool,
     queue: Queue,
@@ -156,6 +158,7 @@ impl Outbox {
                 closed: None,
                 writing: false,
                 blocked: false,
+                held: false,
                 touched: false,
                 queue: Queue::default(),
                 in_flight_bytes: 0,
@@ -356,7 +359,7 @@ impl Outbox {
         state.messages_out += rendering.messages() as u64;
         state.bytes_out += rendering.payload_bytes() as u64;
         state.delivered_at = Some(now);
-        if direct && !state.writing && state.queue.bytes == 0 {
+        if direct && !state.writing && !state.held && state.queue.bytes == 0 {
             let Some(transport) = state.transport.clone() else {
                 return Offered::Closed;
             };
@@ -430,7 +433,7 @@ impl Outbox {
     pub fn flush(&self, now: Instant) {
         let mut state = self.state.lock();
         state.touched = false;
-        if state.writing || state.queue.bytes == 0 {
+        if state.writing || state.queue.bytes == 0 || state.held && state.closed.is_none() {
             return;
         }
         let Some(transport) = state.transport.clone() else {
@@ -445,6 +448,11 @@ impl Outbox {
         self.flush(now);
     }
 
+    /// From now on what is appended waits, until it is `held` no more and somebody flushes.
+    pub(crate) fn hold(&self, held: bool) {
+        self.state.lock().held = held;
+    }
+
     fn continue_flush<'a>(
         &'a self,
         mut state: parking_lot::MutexGuard<'a, State>,
@@ -452,7 +460,7 @@ impl Outbox {
         now: Instant,
     ) {
         for _ in 0..WRITES_PER_FLUSH_MAX {
-            if state.queue.bytes == 0 || state.blocked {
+            if state.queue.bytes == 0 || state.blocked || state.held && state.closed.is_none() {
                 return;
             }
             state.writing = true;
