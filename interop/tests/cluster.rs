@@ -12,12 +12,14 @@ use crate::trial;
 mod accounts;
 mod conversations;
 mod delivery;
+mod discovery;
 mod disturbances;
 mod examples;
 mod flood;
 mod formation;
 mod learning;
 mod queues;
+mod reload;
 mod requests;
 mod transport;
 mod upgrade;
@@ -69,6 +71,11 @@ const MIXES: &[Mix] = &[
         plays: Plays::Only(FURTHER),
     },
     Mix {
+    Mix {
+        name: "old_ours",
+        kinds: &[OLD, OURS],
+        plays: Plays::Only(FURTHER),
+    },
         name: "ours_real_real",
         kinds: &[OURS, REAL, REAL],
         plays: Plays::Only(FURTHER),
@@ -76,7 +83,14 @@ const MIXES: &[Mix] = &[
 ];
 
 /// What is played by further mixes of kinds that other mixes have.
-const FURTHER: &[&str] = &["formation::", "queues::", "flood::"];
+const FURTHER: &[&str] = &[
+    "formation::",
+    "delivery::",
+    "queues::",
+    "requests::",
+    "accounts::",
+    "flood::",
+];
 
 #[derive(Clone, Copy)]
 struct Mix {
@@ -134,9 +148,11 @@ const SCENARIOS: &[&[Scenario]] = &[
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = conversations::trials();
     trials.extend(examples::trials());
+    trials.extend(reload::trials());
     trials.extend(upgrade::trials());
     for mix in MIXES.iter().copied().chain(asked_for()) {
         for scenario in SCENARIOS.iter().copied().flatten() {
+    trials.extend(discovery::trials());
             if !mix.plays(scenario) {
                 continue;
             }
@@ -185,11 +201,6 @@ impl Mix {
             }
         }
     }
-}
-
-/// Whether this run takes its time: `NATTERJACK_FULL` is set.
-fn is_full() -> bool {
-    std::env::var_os("NATTERJACK_FULL").is_some()
 }
 
 /// `count` kinds: these, over and over.

@@ -40,6 +40,7 @@ const USUAL: &[&str] = &[
     "partition",
     "half_open",
     "restart_behind_a_cut",
+    "partition_of_acquaintances",
 ];
 
 /// What the real servers are put through is to show that the expectations are right.
@@ -47,7 +48,12 @@ const MIXES: &[Mix] = &[
     Mix {
         name: "real",
         kinds: [REAL, REAL, REAL],
-        plays: &["rain", "partition", "half_open"],
+        plays: &[
+            "rain",
+            "partition",
+            "half_open",
+            "partition_of_acquaintances",
+        ],
     },
     Mix {
         name: "ours",
@@ -59,6 +65,8 @@ const MIXES: &[Mix] = &[
             "partition",
             "half_open",
             "restart_behind_a_cut",
+            "partition_of_acquaintances",
+            "acquaintances_without_their_seed",
         ],
     },
     Mix {
@@ -69,7 +77,12 @@ const MIXES: &[Mix] = &[
     Mix {
         name: "real_ours_ours",
         kinds: [REAL, OURS, OURS],
-        plays: &["storm", "restart_behind_a_cut"],
+        plays: &[
+            "storm",
+            "restart_behind_a_cut",
+            "partition_of_acquaintances",
+            "acquaintances_without_their_seed",
+        ],
     },
 ];
 
@@ -86,6 +99,14 @@ const SCENARIOS: &[Scenario] = &[
     (
         "rain_on_a_mingled_crowd",
         scenarios::rain_on_a_mingled_crowd,
+    ),
+    (
+        "partition_of_acquaintances",
+        scenarios::partition_of_acquaintances,
+    ),
+    (
+        "acquaintances_without_their_seed",
+        scenarios::acquaintances_without_their_seed,
     ),
 ];
 

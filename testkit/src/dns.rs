@@ -39,7 +39,7 @@ pub struct ServiceHost {
     pub host: String,
 }
 
-/// A server on 127.0.0.1, for as long as it lives, over UDP and TCP. What does not fit into a datagram is said over TCP.
+/// A server for as long as it lives, over UDP and TCP. What does not fit into a datagram is said over TCP.
 #[derive(Debug)]
 pub struct DnsServer {
     address: SocketAddr,
@@ -63,13 +63,27 @@ struct State {
 }
 
 impl DnsServer {
-    /// Starts with an empty zone.
+    /// Starts with an empty zone, on a free port of 127.0.0.1.
     ///
     /// # Panics
     /// When there is no port that is free for both UDP and TCP.
     #[must_use]
     pub fn start() -> Self {
-        let (datagrams, streams) = (0..16).find_map(|_| sockets()).expect("a free port");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self::serve((0..16).find_map(|_| sockets(any)).expect("a free port"))
+    }
+
+    /// Starts with an empty zone where the resolvers of systems ask: on port 53 of an address. That is for a machine of its
+    /// own; it must be dropped there, too.
+    ///
+    /// # Panics
+    /// When the port is taken, or not for this process to have.
+    #[must_use]
+    pub fn start_at(address: IpAddr) -> Self {
+        Self::serve(sockets(SocketAddr::from((address, 53))).expect("port 53 of its own"))
+    }
+
+    fn serve((datagrams, streams): (UdpSocket, TcpListener)) -> Self {
         let address = datagrams.local_addr().expect("a bound socket has one");
         let shared = Arc::new(Shared::default());
         let server = Arc::clone(&shared);
@@ -182,7 +196,7 @@ impl Drop for DnsServer {
     fn drop(&mut self) {
         self.shared.state().is_over = true;
         // Wakes both threads; one that cannot be woken ends with the process.
-        if let Ok(socket) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) {
+        if let Ok(socket) = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)) {
             let _sent = socket.send_to(&[], self.address);
         }
         let _connected = TcpStream::connect(self.address);
@@ -239,8 +253,8 @@ impl Shared {
 }
 
 /// A socket of each kind on the same port.
-fn sockets() -> Option<(UdpSocket, TcpListener)> {
-    let datagrams = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+fn sockets(address: SocketAddr) -> Option<(UdpSocket, TcpListener)> {
+    let datagrams = UdpSocket::bind(address).ok()?;
     let streams = TcpListener::bind(datagrams.local_addr().ok()?).ok()?;
     Some((datagrams, streams))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -64,10 +64,14 @@ pub struct Config {
     arguments: Vec<String>,
     files: Vec<(String, String)>,
     client_port: Option<u16>,
+    resolver: Option<String>,
 }
 
 /// The configuration file that the server is pointed at.
 const MAIN_FILE: &str = "server.conf";
+
+/// What the server is to find in place of the system's `/etc/resolv.conf`.
+const RESOLVER_FILE: &str = "resolv.conf";
 
 /// What log lines begin with after a reload that went well, and after one that did not.
 const RELOADED: &str = "Reloaded server configuration";
@@ -92,6 +96,14 @@ impl Config {
     #[must_use]
     pub fn client_port(mut self, port: u16) -> Self {
         self.client_port = Some(port);
+        self
+    }
+
+    /// Has the server, and nobody else, find this text in `/etc/resolv.conf`. It takes Linux, and the privileges that networks
+    /// of their own take.
+    #[must_use]
+    pub fn resolver(mut self, text: impl Into<String>) -> Self {
+        self.resolver = Some(text.into());
         self
     }
 
@@ -218,6 +230,9 @@ impl ServerUnderTest {
         let folder = tempfile::tempdir().map_err(process_error)?;
         for (name, text) in &config.files {
             std::fs::write(folder.path().join(name), text).map_err(process_error)?;
+        }
+        if let Some(text) = &config.resolver {
+            std::fs::write(folder.path().join(RESOLVER_FILE), text).map_err(process_error)?;
         }
         let mut server = Self {
             kind,
@@ -348,6 +363,18 @@ impl ServerUnderTest {
             })
     }
 
+    /// The text of its configuration file.
+    ///
+    /// # Panics
+    /// When it was started without one.
+    #[must_use]
+    #[track_caller]
+    pub fn configuration(&self) -> &str {
+        let mut files = self.config.files.iter();
+        let file = files.find(|(name, _)| name == MAIN_FILE);
+        &file.expect("a configuration file").1
+    }
+
     /// Waits until it ends by itself and returns how, and what it wrote.
     ///
     /// # Panics
@@ -371,7 +398,10 @@ impl ServerUnderTest {
         let announcement = Listener::Client.announcement();
         let known = self.addresses.get(announcement).map(SocketAddr::port);
         let port = self.config.client_port.or(known);
-        let mut command = Command::new(program);
+        let mut command = match &self.config.resolver {
+            None => Command::new(program),
+            Some(_) => with_resolver(&self.folder.path().join(RESOLVER_FILE), &program),
+        };
         command
             .args(["-a", "127.0.0.1", "-p"])
             .arg(port.map_or_else(|| "-1".to_owned(), |port| port.to_string()))
@@ -412,6 +442,16 @@ mod tests {
     #[test]
     fn addresses_are_read_from_log_lines() {
         let line = "[1] [INF] Listening for client connections on 127.0.0.1:4222";
+/// A command that becomes this program, which is to find the file at `/etc/resolv.conf`. The mount is the process's own and
+/// ends with it; as each step becomes the next one, the process is the program itself in the end.
+fn with_resolver(file: &Path, program: &Path) -> Command {
+    const BECOME: &str = r#"mount --bind "$1" /etc/resolv.conf && shift && exec "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", BECOME, "become"]);
+    command.arg(file).arg(program);
+    command
+}
+
         let found = address_after(line, Listener::Client.announcement());
         assert_eq!(found, Some(SocketAddr::from(([127, 0, 0, 1], 4222))));
         assert_eq!(

@@ -1,22 +1,36 @@
 //! The embedded server: what its settings mean in the server's own options, and its life. The only place that touches
 //! the server crate.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use natterjack_server::{Cluster, Endpoint, Monitoring, Options, RouteUrl, Server, Tls};
 
-use crate::bus::StartError;
+use crate::error::StartError;
+use crate::health::ServerHealth;
 use crate::settings::{self, Listen, is_loopback};
 
 /// Runs until shut down or dropped.
 pub(crate) struct Embedded {
     server: Server,
+    is_stopped: AtomicBool,
+    /// Servers it was told to connect to.
+    routes: usize,
+    /// Those of them that are not this one, as far as their addresses tell.
+    routes_to_others: usize,
 }
 
 impl Embedded {
     pub(crate) async fn start(settings: &settings::Nats) -> Result<Self, StartError> {
         match Server::start(options(settings)).await {
-            Ok(server) => Ok(Self { server }),
+            Ok(server) => Ok(Self {
+                server,
+                is_stopped: AtomicBool::new(false),
+                routes: settings.server.cluster.routes.len(),
+                routes_to_others: routes_to_others(&settings.server),
+            }),
             Err(error) => Err(start_error(error)),
         }
     }
@@ -25,13 +39,69 @@ impl Embedded {
         self.server.client_url()
     }
 
+    pub(crate) fn cluster_url(&self) -> Option<String> {
+        let address = dialled(self.server.cluster_addr()?);
+        Some(format!("nats://{address}"))
+    }
+
+    pub(crate) fn monitoring_url(&self) -> Option<String> {
+        if let Some(address) = self.server.monitoring_tls_addr() {
+            return Some(format!("https://{}", dialled(address)));
+        }
+        let address = dialled(self.server.monitoring_addr()?);
+        Some(format!("http://{address}"))
+    }
+
     pub(crate) fn server(&self) -> &Server {
         &self.server
     }
 
+    pub(crate) fn health(&self) -> ServerHealth {
+        ServerHealth {
+            url: self.client_url(),
+            is_running: !self.is_stopped.load(Relaxed),
+            peers: self.peers().into_iter().map(|peer| peer.name).collect(),
+            routes: self.routes,
+        }
+    }
+
+    /// Whether there is a connection with every server to be dialled. One that is this very server never is, so it is told
+    /// by its address; if that cannot be told, this is never true.
+    pub(crate) fn has_all_routes(&self) -> bool {
+        self.peers().len() >= self.routes_to_others
+    }
+
+    fn peers(&self) -> Vec<natterjack_server::PeerSnapshot> {
+        self.server
+            .mesh()
+            .map(|mesh| mesh.peers)
+            .unwrap_or_default()
+    }
+
     pub(crate) async fn shutdown(&self) {
+        self.is_stopped.store(true, Relaxed);
         self.server.shutdown().await;
     }
+}
+
+/// Routes that do not lead back here, as far as one can tell without asking.
+fn routes_to_others(server: &settings::Server) -> usize {
+    let listen = &server.cluster.listen;
+    let is_any = ["0.0.0.0", "::", "[::]"].contains(&listen.host.as_str());
+    let is_own = |route: &&settings::Endpoint| {
+        let own_host = route.host == listen.host
+            || (is_loopback(&route.host) && (is_any || listen.host == "localhost"))
+            // By default a server has its host's name, and a route that name or one that begins with it.
+            || route.host.split('.').next() == server.name.split('.').next();
+        own_host && route.port == listen.port
+    };
+    let routes = &server.cluster.routes;
+    let others: BTreeSet<_> = routes
+        .iter()
+        .filter(|route| !is_own(route))
+        .map(|route| (&route.host, route.port))
+        .collect();
+    others.len()
 }
 
 fn options(settings: &settings::Nats) -> Options {
@@ -77,7 +147,7 @@ fn cluster(server: &settings::Server, tls: Option<Tls>) -> Cluster {
 
 /// One certificate for all listeners and for dialling. Peers and clients must always show theirs, also where what is
 /// dialled is not verified.
-fn tls(settings: &settings::Tls) -> Tls {
+pub(crate) fn tls(settings: &settings::Tls) -> Tls {
     Tls {
         cert_file: settings.certificate.clone(),
         key_file: settings.key.clone(),
@@ -103,6 +173,17 @@ fn route(route: &settings::Endpoint) -> RouteUrl {
         password: None,
         tls: route.scheme == "tls",
     }
+}
+
+/// An address that can be dialled on this host.
+fn dialled(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }
 
 fn unbracketed(host: &str) -> &str {
@@ -132,5 +213,43 @@ fn start_error(error: natterjack_server::StartError) -> StartError {
         host,
         port,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_route_is_told_from_others() {
+        let check = |host: &str, name: &str, routes: &[&str], others: usize| {
+            let mut server = settings::Server {
+                name: name.into(),
+                ..settings::Server::default()
+            };
+            server.cluster.listen.host = host.into();
+            let route = |host: &&str| settings::Endpoint {
+                scheme: "nats".into(),
+                host: (*host).into(),
+                port: server.cluster.listen.port,
+            };
+            server.cluster.routes = routes.iter().map(route).collect();
+            assert_eq!(routes_to_others(&server), others, "{host} {routes:?}");
+        };
+        check(
+            "127.0.0.2",
+            "b",
+            &["127.0.0.1", "127.0.0.2", "127.0.0.3"],
+            2,
+        );
+        check(
+            "0.0.0.0",
+            "n-1",
+            &["n-0.corp.net", "n-1.corp.net", "n-1.corp.net"],
+            1,
+        );
+        check("localhost", "x", &["127.0.0.1", "::1"], 0);
+        check("0.0.0.0", "x", &["10.0.0.1", "10.0.0.1"], 1);
+        check("0.0.0.0", "x", &[], 0);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -40,34 +41,43 @@ pub(crate) struct Draft {
     pub(crate) payload: Bytes,
 }
 
+/// The attribute that carries [`crate::Publish::key`].
+pub(crate) const KEY: &str = "routingkey";
+
+/// Type of an event that does not name one.
+pub(crate) const KIND_UNKNOWN: &str = "unknown";
+
 /// Media type of every payload we publish.
 pub(crate) const JSON: &str = "application/json";
 
 impl Draft {
-    pub(crate) fn json(payload: impl Into<Bytes>) -> Self {
-        Self {
-            payload: payload.into(),
-            ..Self::default()
-        }
-    }
-
     /// Makes a new event of it. Identifiers made by one process are in ascending order, so whoever must send in that order
-    /// stamps in that order. Identifier and time come from one reading of the clock.
-    pub(crate) fn stamp(self, source: &str, kind: &str) -> (Attributes, Bytes) {
+    /// stamps in that order. The time is just before the one that the identifier is made of.
+    pub(crate) fn stamp(self, source: &str, kind: &str) -> (Uuid, Attributes, Bytes) {
+        let time = self.time.unwrap_or_else(|| rfc3339::format(since_1970()));
         let id = Uuid::now_v7();
         let attributes = Attributes {
-            id: id.to_string(),
+            id: text(id),
             source: source.into(),
             kind: self.kind.as_deref().unwrap_or(kind).into(),
-            time: self.time.or_else(|| time_of(id)),
+            time: Some(time),
             content_type: Some(JSON.into()),
             others: self.others,
         };
-        (attributes, self.payload)
+        (id, attributes, self.payload)
     }
 }
 
-fn time_of(id: Uuid) -> Option<String> {
-    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
-    Some(rfc3339::format(seconds, nanoseconds / 1_000_000))
+/// The wall clock.
+#[expect(clippy::disallowed_methods, reason = "an event says when it happened")]
+pub(crate) fn since_1970() -> Duration {
+    // A clock before 1970 is as good as one at 1970.
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+fn text(id: Uuid) -> String {
+    let mut buffer = Uuid::encode_buffer();
+    id.hyphenated().encode_lower(&mut buffer).to_owned()
 }

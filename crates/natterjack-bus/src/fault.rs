@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::error::PublishError;
 use crate::queue::{Overflow, Queue};
 
 /// Something a running bus could not do. Episodes are reported when they begin and when they end.
@@ -18,6 +19,8 @@ pub enum Fault {
         id: String,
         /// The event's source.
         origin: String,
+        /// The event's CloudEvents `type`; empty if it could not be read.
+        kind: String,
         /// What is wrong with it.
         reason: Arc<DecodeError>,
         /// The payload as it arrived.
@@ -38,6 +41,35 @@ pub enum Fault {
     OverflowEnded {
         /// How many were dropped in this episode.
         events: u64,
+    },
+    /// A subscriber is too slow for its queue: events are being dropped for it, and for it alone. Reported when it begins
+    /// and not again before it has ended.
+    #[error("{subscriber} is too slow: events for it are being dropped")]
+    SubscriberOverflowBegan {
+        /// Its name.
+        subscriber: Arc<str>,
+    },
+    /// At least half of the subscriber's queue is free again.
+    #[error("{subscriber} has caught up; {events} events for it were dropped")]
+    SubscriberOverflowEnded {
+        /// Its name.
+        subscriber: Arc<str>,
+        /// How many were dropped in this episode.
+        events: u64,
+    },
+    /// The program's own code panicked over an event, which is lost to whom it concerns. The bus goes on.
+    #[error("{place} panicked: {message}")]
+    Panicked {
+        /// Where: the name of the subscriber whose filter it was, or what was being done.
+        place: String,
+        /// What the panic said.
+        message: String,
+    },
+    /// An event that a [`crate::MergingPublisher`] had taken in cannot be published.
+    #[error("a merged event is not published: {reason}")]
+    Unpublished {
+        /// Why not.
+        reason: Arc<PublishError>,
     },
     /// The connection to the server broke. The bus tries to connect again for ever.
     #[error("disconnected from {server}; trying again")]

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 pub(crate) struct Ledger {
     state: Mutex<State>,
@@ -28,7 +29,7 @@ struct State {
 }
 
 struct Entry {
-    id: String,
+    id: Uuid,
     bytes: usize,
     /// How many events had been entered before it.
     number: u64,
@@ -46,18 +47,14 @@ impl Ledger {
 
     /// Opens an entry if there is room. One publisher at a time: entries must be made in sending order. Dropping the
     /// result before [`Opened::sent`] takes the entry back.
-    pub(crate) fn open(&self, id: &str, bytes: usize) -> Option<Opened<'_>> {
+    pub(crate) fn open(&self, id: Uuid, bytes: usize) -> Option<Opened<'_>> {
         let mut state = self.state.lock();
         let fits = state.open.len() < self.events_max && state.bytes + bytes <= self.bytes_max;
         if !fits && !state.open.is_empty() {
             return None;
         }
         let number = state.sent;
-        state.open.push_back(Entry {
-            id: id.into(),
-            bytes,
-            number,
-        });
+        state.open.push_back(Entry { id, bytes, number });
         state.bytes += bytes;
         Some(Opened {
             ledger: self,
@@ -67,12 +64,12 @@ impl Ledger {
 
     /// Whether this event is ours and on its way. Linear in the open entries only if another node uses our name, or
     /// after a loss.
-    pub(crate) fn is_open(&self, id: &str) -> bool {
+    pub(crate) fn is_open(&self, id: Uuid) -> bool {
         self.state.lock().open.iter().any(|entry| entry.id == id)
     }
 
     /// An open event has come back and is safe. Answers how many sent before it are lost.
-    pub(crate) fn returned(&self, id: &str) -> u64 {
+    pub(crate) fn returned(&self, id: Uuid) -> u64 {
         let mut state = self.state.lock();
         let Some(lost) = state.open.iter().position(|entry| entry.id == id) else {
             return 0;
@@ -155,8 +152,15 @@ impl Drop for Opened<'_> {
 mod tests {
     use super::*;
 
-    fn send(ledger: &Ledger, id: &str) {
-        ledger.open(id, 10).expect("room").sent();
+    /// An identifier by a name.
+    fn id(name: &str) -> Uuid {
+        let mut bytes = [0; 16];
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        Uuid::from_bytes(bytes)
+    }
+
+    fn send(ledger: &Ledger, name: &str) {
+        ledger.open(id(name), 10).expect("room").sent();
     }
 
     #[test]
@@ -164,10 +168,10 @@ mod tests {
         let ledger = Ledger::new(2, 100);
         send(&ledger, "a");
         send(&ledger, "b");
-        assert!(ledger.open("c", 10).is_none());
-        assert_eq!(ledger.returned("a"), 0);
+        assert!(ledger.open(id("c"), 10).is_none());
+        assert_eq!(ledger.returned(id("a")), 0);
         send(&ledger, "c");
-        assert!(ledger.is_open("c") && !ledger.is_open("a") && !ledger.is_open("x"));
+        assert!(ledger.is_open(id("c")) && !ledger.is_open(id("a")) && !ledger.is_open(id("x")));
         assert_eq!(ledger.open_events(), 2);
     }
 
@@ -175,13 +179,13 @@ mod tests {
     fn bytes_count_but_one_event_always_fits() {
         let ledger = Ledger::new(10, 15);
         ledger
-            .open("big", 99)
+            .open(id("big"), 99)
             .expect("an empty ledger takes anything")
             .sent();
-        assert!(ledger.open("b", 1).is_none());
-        assert_eq!(ledger.returned("big"), 0);
+        assert!(ledger.open(id("b"), 1).is_none());
+        assert_eq!(ledger.returned(id("big")), 0);
         send(&ledger, "c");
-        assert!(ledger.open("d", 6).is_none());
+        assert!(ledger.open(id("d"), 6).is_none());
     }
 
     #[test]
@@ -190,8 +194,8 @@ mod tests {
         for id in ["a", "b", "c", "d"] {
             send(&ledger, id);
         }
-        assert_eq!(ledger.returned("c"), 2);
-        assert!(!ledger.is_open("a"));
+        assert_eq!(ledger.returned(id("c")), 2);
+        assert!(!ledger.is_open(id("a")));
         let fence = ledger.sent();
         send(&ledger, "e");
         assert_eq!(
@@ -199,13 +203,13 @@ mod tests {
             1,
             "d was sent before the fence, e after"
         );
-        assert_eq!(ledger.returned("e"), 0);
+        assert_eq!(ledger.returned(id("e")), 0);
     }
 
     #[test]
     fn an_abandoned_attempt_leaves_no_trace() {
         let ledger = Ledger::new(10, 1000);
-        drop(ledger.open("a", 10));
+        drop(ledger.open(id("a"), 10));
         assert_eq!((ledger.open_events(), ledger.sent()), (0, 0));
         send(&ledger, "b");
         assert_eq!(ledger.fenced(1), 1);

@@ -31,25 +31,50 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod certificates;
 pub mod settings;
 
 mod bus;
-
-mod embedded;
-mod envelope;
 mod event;
-mod fault;
-mod headers;
-mod ledger;
-mod queue;
-mod rfc3339;
-mod stats;
-mod transport;
+mod publish;
+mod subscription;
 
-pub use bus::{DrainError, EventBus, EventStream, FaultStream, PublishError, StartError};
+mod core;
+mod feeds;
+mod feed;
+mod queue;
+mod merge;
+mod metrics;
+mod ask;
+
+mod transport;
+mod envelope;
+mod headers;
+mod health;
+mod ledger;
+mod rfc3339;
+mod roster;
+mod embedded;
+
+mod error;
+mod fault;
+mod stats;
+mod status;
+mod tls;
+
+pub use ask::{AlreadyAnswering, Answer, Answering, Answers};
+pub use bus::{EventBus, FaultStream};
+pub use error::{AskError, DrainError, PublishError, StartError};
 pub use event::Event;
 pub use fault::{DecodeError, Fault};
+pub use health::{Health, Host, ServerHealth};
+pub use merge::{Merging, MergingPublisher};
+pub use metrics::{Latency, Metrics};
+pub use publish::Publish;
 pub use queue::Overflow;
 pub use settings::{Limits, Settings};
 pub use stats::Stats;
+pub use status::{StatusError, statuses};
+pub use subscription::{EventStream, Subscription};
 pub use transport::Link;
+pub use tls::ClientTlsError;

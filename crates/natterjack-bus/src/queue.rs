@@ -46,8 +46,11 @@ struct State<E> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pushed<E> {
     Queued,
-    /// It was queued, and the oldest was dropped for it.
-    Evicted,
+    /// It was queued, and the oldest were dropped for it.
+    Evicted {
+        /// How many; more than one where bytes are what there is no room for.
+        items: u64,
+    },
     /// There is no room; here it is back.
     Full(E),
     /// The queue is closed or abandoned.
@@ -96,7 +99,7 @@ impl<E> Queue<E> {
             match self.try_push(item, bytes) {
                 Pushed::Full(back) => item = back,
                 Pushed::Gone => return false,
-                Pushed::Queued | Pushed::Evicted => return true,
+                Pushed::Queued | Pushed::Evicted { .. } => return true,
             }
             room.await;
         }
@@ -117,12 +120,16 @@ impl<E> Queue<E> {
                 Pushed::Full(item)
             }
             Overflow::DropOldest => {
+                let mut evicted = Vec::new();
                 while !self.has_room(&state, bytes) {
-                    state.pop();
-                    state.dropped += 1;
+                    evicted.extend(state.pop());
                 }
+                let items = evicted.len() as u64;
+                state.dropped += items;
                 state.push(item, bytes);
-                Pushed::Evicted
+                // What was evicted is dropped outside the lock.
+                drop(state);
+                Pushed::Evicted { items }
             }
         }
     }
@@ -165,8 +172,8 @@ impl<E> Queue<E> {
         self.room.notify_waiters();
     }
 
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.state.lock().abandoned
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().items.len()
     }
 
     /// Lifts the bounds for good.
@@ -215,6 +222,8 @@ impl<E> State<E> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -289,5 +298,110 @@ mod tests {
             let (pushed, ()) = tokio::join!(queue.push(2, 1), async { queue.lift() });
             assert!(pushed);
         });
+    }
+
+    /// The same queue, as plainly as it can be said.
+    struct Model {
+        items: Vec<(u32, usize)>,
+        items_max: usize,
+        bytes_max: usize,
+        lifted: bool,
+        closed: bool,
+        dropped: u64,
+    }
+
+    impl Model {
+        fn has_room(&self, bytes: usize) -> bool {
+            let used: usize = self.items.iter().map(|item| item.1).sum();
+            let fits = self.items.len() < self.items_max && used + bytes <= self.bytes_max;
+            fits || self.lifted || self.items.is_empty()
+        }
+
+        fn push(&mut self, item: u32, bytes: usize, overflow: Overflow) -> Pushed<u32> {
+            if self.closed {
+                return Pushed::Gone;
+            }
+            if self.has_room(bytes) {
+                self.items.push((item, bytes));
+                return Pushed::Queued;
+            }
+            match overflow {
+                Overflow::Wait => Pushed::Full(item),
+                Overflow::DropNewest => {
+                    self.dropped += 1;
+                    Pushed::Full(item)
+                }
+                Overflow::DropOldest => {
+                    let mut items = 0;
+                    while !self.has_room(bytes) {
+                        self.items.remove(0);
+                        items += 1;
+                    }
+                    self.dropped += items;
+                    self.items.push((item, bytes));
+                    Pushed::Evicted { items }
+                }
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(usize, Overflow),
+        Pop,
+        Lift,
+        Close,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let overflow = prop_oneof![
+            Just(Overflow::Wait),
+            Just(Overflow::DropOldest),
+            Just(Overflow::DropNewest),
+        ];
+        prop_oneof![
+            20 => (0_usize..12, overflow).prop_map(|(bytes, overflow)| Step::Push(bytes, overflow)),
+            12 => Just(Step::Pop),
+            1 => Just(Step::Lift),
+            1 => Just(Step::Close),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_the_model_does(
+            items_max in 1_usize..6,
+            bytes_max in 1_usize..30,
+            steps in prop::collection::vec(step(), 0..80),
+        ) {
+            let queue = Queue::new(items_max, bytes_max);
+            let mut model = Model { items: Vec::new(), items_max, bytes_max, lifted: false, closed: false, dropped: 0 };
+            let context = Context::from_waker(Waker::noop());
+            for (number, step) in steps.into_iter().enumerate() {
+                let number = number as u32;
+                match step {
+                    Step::Push(bytes, overflow) => {
+                        prop_assert_eq!(queue.push_now(number, bytes, overflow), model.push(number, bytes, overflow));
+                    }
+                    Step::Pop => {
+                        let expected = match model.items.is_empty() {
+                            false => Poll::Ready(Some(model.items.remove(0).0)),
+                            true if model.closed => Poll::Ready(None),
+                            true => Poll::Pending,
+                        };
+                        prop_assert_eq!(queue.poll_pop(&context), expected);
+                    }
+                    Step::Lift => {
+                        queue.lift();
+                        model.lifted = true;
+                    }
+                    Step::Close => {
+                        queue.close();
+                        model.closed = true;
+                    }
+                }
+                prop_assert_eq!((queue.len(), queue.dropped()), (model.items.len(), model.dropped));
+            }
+        }
     }
 }

@@ -2,8 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use serde::{Deserialize, Serialize};
+
 /// Counters of a bus. Each only grows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Stats {
     /// Events accepted by `publish`.
     pub published_events: u64,
@@ -19,6 +22,11 @@ pub struct Stats {
     pub overflowed_events: u64,
     /// Messages that were not events.
     pub undecodable_messages: u64,
+    /// Events that arrived and that no subscriber wanted: of another type, with another key, or there was none. They count
+    /// as received.
+    pub ignored_events: u64,
+    /// Times the user's code panicked: in decoding, a filter, or a handler of questions.
+    pub panics: u64,
     /// Events dropped by subscribers' queues under a dropping policy.
     pub subscriber_dropped_events: u64,
     /// Times the connection to the server came back.
@@ -46,6 +54,8 @@ counters!(
     lost_events,
     overflowed_events,
     undecodable_messages,
+    ignored_events,
+    panics,
     subscriber_dropped_events,
     reconnects,
 );

@@ -1,5 +1,18 @@
-//! A TLS-only connector for Choria and MCollective fleets: servers found through DNS, Puppet's certificates.
+//! A TLS-only connector for Choria and MCollective fleets: servers found through DNS, Puppet's certificates, almost
+//! nothing to configure.
 //!
-//! Nothing is here yet. The room exists so that the walls around it do: it will use the public API of the
-//! other crates only, and know nothing of a server's inside.
+//! [`configuration`] is what files and the environment say, [`ssl`] the keys and certificates that follow from it, [`trust`]
+//! who vouches for others. [`identity`] says who somebody is, [`subject`] where messages go, [`wire`] what they look like,
+//! and [`filter`] whom they are for.
 #![forbid(unsafe_code)]
+
+pub mod configuration;
+pub mod facter;
+pub mod filter;
+pub mod identity;
+pub mod pattern;
+pub mod server;
+pub mod ssl;
+pub mod subject;
+pub mod trust;
+pub mod wire;

@@ -7,7 +7,7 @@ use natterjack_subject::{Index, InvalidPattern, is_valid_pattern};
 use crate::delivery::Subscriber;
 use crate::exchange::{AwaitedAnswers, PendingAnswers};
 use crate::mesh::interest::LocalInterest;
-use crate::mesh::remote::RemoteSubscriber;
+use crate::mesh::remote::{Passages, RemoteSubscriber};
 use crate::monitor::AccountSnapshot;
 use crate::monitor::counters::AccountCounters;
 
@@ -23,6 +23,8 @@ pub struct Account {
     index: Index<Subscriber>,
     /// Interest of peers.
     remote: Index<RemoteSubscriber>,
+    /// By which of their connections messages go to peers.
+    pub(crate) passages: Passages,
     /// What peers are told.
     pub(crate) interest: LocalInterest,
     pub(crate) counters: AccountCounters,
@@ -38,6 +40,7 @@ impl Account {
             name: name.into(),
             index: Index::new(),
             remote: Index::new(),
+            passages: Passages::default(),
             interest: LocalInterest::default(),
             counters: AccountCounters::default(),
             answers: PendingAnswers::default(),

@@ -284,9 +284,9 @@ impl InProcessClient {
         self.inner.send(&text).await
     }
 
-    /// Publishes a message if the server has room for it now, and answers whether it had. One that was taken is behind
-    /// all taken before; wait for [`writable`](Self::writable) before the next attempt with another. Costs no
-    /// allocation beyond that of the header.
+    /// Publishes a message if the server has room for the start of it, and answers whether it had. One that was taken is
+    /// behind all taken before. Wait for [`writable`](Self::writable) afterwards in either case: only then is a message
+    /// that was taken on its way as a whole. Costs no allocation beyond that of the header.
     ///
     /// # Errors
     /// As [`publish_message`](Self::publish_message).
@@ -325,7 +325,7 @@ impl InProcessClient {
         Err(ClientError::ServerStopped)
     }
 
-    /// Waits until the server has room, or has stopped.
+    /// Waits until the server has taken what was published and has room for more, or has stopped. At once, mostly.
     pub async fn writable(&self) {
         while !self.inner.write_now() {
             self.inner.writer.writable().await;

@@ -204,14 +204,21 @@ fn one_freezes_until_it_is_given_up(kinds: &[Kind]) {
     let plan = Plan::of(kinds).cluster("ping_interval: 250ms\nping_max: 2");
     let mut cluster = complete(plan);
     let mut clients = kept(&mut cluster);
-    let node = cluster.len() - 1;
-    cluster.freeze(node);
-    for other in cluster.others(node) {
-        cluster.wait_for_interest(other, NOBODY, &format!("kept.{node}"), false);
+    for node in one_of_each(kinds) {
+        cluster.freeze(node);
+        for other in cluster.others(node) {
+            cluster.wait_for_interest(other, NOBODY, &format!("kept.{node}"), false);
+        }
+        cluster.thaw(node);
+        cluster.wait_until_complete();
+        expect_kept(&mut cluster, &mut clients);
     }
-    cluster.thaw(node);
-    cluster.wait_until_complete();
-    expect_kept(&mut cluster, &mut clients);
+}
+
+/// The last server of each kind.
+fn one_of_each(kinds: &[Kind]) -> Vec<usize> {
+    let is_last = |node: &usize| !kinds[node + 1..].contains(&kinds[*node]);
+    (0..kinds.len()).filter(is_last).collect()
 }
 
 /// Only the two: a third still reaches both, and does not pass anything on.

@@ -7,7 +7,7 @@ use testkit::Kind;
 use testkit::cluster::{Client, Cluster, Plan};
 
 use super::delivery::{complete, expect_nothing_more};
-use super::{Scenario, is_full, scenario};
+use super::{Scenario, scenario};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("flood::each_way_in_order", each_way_in_order),
@@ -15,14 +15,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// What each publisher sends.
-fn messages() -> usize {
-    if is_full() { 100_000 } else { 10_000 }
-}
+const MESSAGES: usize = 100_000;
 
 fn each_way_in_order(kinds: &[Kind]) {
     let mut cluster = complete(Plan::of(kinds));
     let nodes: Vec<usize> = (0..cluster.len()).collect();
-    exchange(&mut cluster, &nodes, messages());
+    exchange(&mut cluster, &nodes, MESSAGES);
 }
 
 /// A publisher and a subscriber on each of these servers; every subscriber hears all that every publisher sends.
@@ -88,7 +86,7 @@ fn hear(subscriber: &mut Client, nodes: &[usize], count: usize) {
 
 /// A member on each server, a publisher on each server, all at once.
 fn a_group_takes_each_once(kinds: &[Kind]) {
-    let count = messages();
+    let count = MESSAGES;
     let mut cluster = complete(Plan::of(kinds));
     let mut members = cluster.clients();
     for member in &mut members {

@@ -89,6 +89,7 @@ fn five(kinds: &[Kind]) {
     let mut cluster = Plan::of(&cycled(kinds, 5)).seeding(Seeding::First).start();
     cluster.wait_until_complete();
     each_hears_each_once(&mut cluster);
+    agree(&mut cluster);
 }
 
 /// Another cluster's name, another password: whoever has it is turned away each time it comes, hears nothing of what happens
@@ -121,11 +122,21 @@ fn strangers_stay_out(kinds: &[Kind]) {
     }
 }
 
-/// The page `/routez` of each server names every other one, and says the same of their connections, and of what each has
-/// subscribed to, as the other's page.
 fn routez_agree(kinds: &[Kind]) {
     let mut cluster = Plan::of(kinds).seeding(Seeding::Lower).start();
     cluster.wait_until_complete();
+    agree(&mut cluster);
+    // Those that are left know of nobody else, and what one finds that comes again is the same as before.
+    let gone = cluster.len() - 1;
+    cluster.kill(gone);
+    cluster.start(gone);
+    cluster.wait_until_complete();
+    agree(&mut cluster);
+}
+
+/// The page `/routez` of each server names every other one, and says the same of their connections, and of what each has
+/// subscribed to, as the other's page; and the connections on it are those that by the log came about and did not end.
+fn agree(cluster: &mut Cluster) {
     let mut clients = cluster.clients();
     for (node, client) in clients.iter_mut().enumerate() {
         client.subscribe(&format!("agreed.{node}"));
@@ -137,7 +148,14 @@ fn routez_agree(kinds: &[Kind]) {
         let pages: Vec<Value> = (0..cluster.len())
             .map(|node| cluster.page(node, "/routez?subs=1"))
             .collect();
-        match disagreement(&pages) {
+        let problem = disagreement(&pages).or_else(|| {
+            pages.iter().enumerate().find_map(|(node, page)| {
+                let (logged, shown) = (logged(&cluster.server(node).log()), shown(page));
+                (logged != shown)
+                    .then(|| format!("{node} has logged {logged:?} and shows {shown:?}"))
+            })
+        });
+        match problem {
             Some(problem) => {
                 last = format!("{problem}: {pages:#?}");
                 None
@@ -146,6 +164,29 @@ fn routez_agree(kinds: &[Kind]) {
         }
     });
     assert!(agreed.is_some(), "{last}");
+}
+
+/// The numbers of connections that came about and did not end.
+fn logged(log: &str) -> BTreeSet<u64> {
+    let mut open = BTreeSet::new();
+    for line in log.lines() {
+        let Some((_, rest)) = line.split_once(" - rid:") else {
+            continue;
+        };
+        let (number, said) = rest.split_once(" - ").unwrap_or((rest, ""));
+        let number = number.parse().expect("the number of a connection");
+        if said.starts_with("Route connection created") {
+            open.insert(number);
+        } else if said.starts_with("Router connection closed") {
+            open.remove(&number);
+        }
+    }
+    open
+}
+
+fn shown(page: &Value) -> BTreeSet<u64> {
+    let numbers = routes(page).iter().map(|route| route["rid"].as_u64());
+    numbers.map(|number| number.expect("a number")).collect()
 }
 
 /// In what the pages contradict each other.

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use testkit::Kind;
 use testkit::netns::{Fate, Weather};
+use testkit::{Kind, PATIENCE, ask_until};
 
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Traffic};
 use super::is_full;
 use super::stage::Stage;
 
@@ -113,16 +113,62 @@ pub(super) fn partition(kinds: &[Kind], seed: u64) {
         stage.network.isolate(alone);
         stage.wait_until_apart(alone, one);
         stage.wait_until_apart(alone, other);
-        let before = traffic.count(one, alone);
-        for (from, to) in [(one, other), (other, one), (alone, alone)] {
-            traffic.demand(from, to);
-        }
+        demand_silence(
+            traffic,
+            one,
+            alone,
+            &[(one, other), (other, one), (alone, alone)],
+        );
         stage.network.pass(lasting(1));
-        assert_eq!(traffic.count(one, alone), before, "nothing goes there");
         stage.network.heal();
         stage.wait_until_whole();
         traffic.demand(one, alone);
         traffic.demand(alone, other);
+    });
+    crowd.demand_agreement(&stage);
+}
+
+/// Two servers know each other only from a third. They are cut off from each other and from nobody else; nobody tells them of
+/// each other anew, and when they can they find each other again.
+pub(super) fn partition_of_acquaintances(kinds: &[Kind], seed: u64) {
+    let stage = Stage::start_from_one(kinds, seed);
+    let mut crowd = Crowd::of(&stage, seed);
+    crowd.churn(|traffic| {
+        traffic.demand(1, 2);
+        for (from, to) in [(1, 2), (2, 1)] {
+            stage.network.set(from, to, Weather::DARK);
+        }
+        stage.wait_until_apart(1, 2);
+        demand_silence(traffic, 1, 2, &[(0, 1), (1, 0), (0, 2), (2, 0)]);
+        stage.network.pass(lasting(1));
+        stage.network.heal();
+        stage.wait_until_whole();
+        traffic.demand(1, 2);
+        traffic.demand(2, 1);
+    });
+    crowd.demand_agreement(&stage);
+}
+
+/// The same two find each other again while the one that they have it from cannot be reached, and then that one, too.
+pub(super) fn acquaintances_without_their_seed(kinds: &[Kind], seed: u64) {
+    let stage = Stage::start_from_one(kinds, seed);
+    let mut crowd = Crowd::of(&stage, seed);
+    crowd.churn(|traffic| {
+        traffic.demand(1, 2);
+        stage.network.set_all(Weather::DARK);
+        for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+            stage.wait_until_apart(one, other);
+        }
+        for (from, to) in [(1, 2), (2, 1)] {
+            stage.network.set(from, to, Weather::FAIR);
+        }
+        stage.wait_until_together(1, 2);
+        traffic.demand(1, 2);
+        traffic.demand(2, 1);
+        stage.network.heal();
+        stage.wait_until_whole();
+        traffic.demand(0, 1);
+        traffic.demand(2, 0);
     });
     crowd.demand_agreement(&stage);
 }
@@ -166,6 +212,18 @@ pub(super) fn restart_behind_a_cut(kinds: &[Kind], seed: u64) {
         traffic.demand(dead, other);
     });
     crowd.demand_agreement(&stage);
+}
+
+/// Nothing goes from one server to another, while something goes between these. What had been on its way may still be heard.
+fn demand_silence(traffic: &Traffic, from: usize, to: usize, others: &[(usize, usize)]) {
+    let silence = ask_until(PATIENCE, || {
+        let before = traffic.count(from, to);
+        for &(from, to) in others {
+            traffic.demand(from, to);
+        }
+        (traffic.count(from, to) == before).then_some(())
+    });
+    assert!(silence.is_some(), "{from} is heard at {to}");
 }
 
 /// One of three, and the two others.

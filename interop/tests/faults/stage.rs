@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::cluster::{Client, Login};
+use testkit::cluster::{Client, Login, Seeding};
 use testkit::netns::{Fate, Network};
 use testkit::{Config, HttpAnswer, Kind, Listener, PATIENCE, ServerUnderTest, ask_until};
 
@@ -38,6 +38,7 @@ pub(super) type Interest = BTreeMap<(String, String), usize>;
 
 pub(super) struct Stage {
     kinds: Vec<Kind>,
+    seeding: Seeding,
     seed: u64,
     // The servers end before their machines.
     servers: Vec<ServerUnderTest>,
@@ -45,11 +46,21 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// A cluster that is whole, in fair weather.
+    /// A cluster that is whole, in fair weather. Each server is configured with all others.
     pub(super) fn start(kinds: &[Kind], seed: u64) -> Self {
+        Self::with(kinds, Seeding::All, seed)
+    }
+
+    /// The same, but all others are configured with the first one alone, and it with nobody: they know each other from it.
+    pub(super) fn start_from_one(kinds: &[Kind], seed: u64) -> Self {
+        Self::with(kinds, Seeding::First, seed)
+    }
+
+    fn with(kinds: &[Kind], seeding: Seeding, seed: u64) -> Self {
         let network = Network::of(kinds.len(), seed);
         let mut stage = Self {
             kinds: kinds.to_vec(),
+            seeding,
             seed,
             servers: Vec::new(),
             network,
@@ -73,10 +84,19 @@ impl Stage {
 
     fn config(&self, node: usize) -> String {
         let route = |node| format!("{}:{ROUTE_PORT}", self.network.address(node));
-        let others = (0..self.network.len()).filter(|other| *other != node);
-        let urls: Vec<String> = others
+        let seeds = (0..self.network.len()).filter(|&other| match self.seeding {
+            Seeding::All => other != node,
+            Seeding::Lower => other < node,
+            Seeding::First => other == 0 && node != 0,
+        });
+        let urls: Vec<String> = seeds
             .map(|other| format!("\"nats-route://{}\"", route(other)))
             .collect();
+        // A nats-server does not go on by itself to look for one that it knows from another.
+        let retries = match self.seeding {
+            Seeding::First if self.kinds[node] != Kind::Natterjack => "connect_retries: 1000\n",
+            _ => "",
+        };
         let pings = format!("ping_interval: \"{PING_INTERVAL}\"\nping_max: {PINGS_MAX}\n");
         // An old server asks servers as often as clients.
         let (for_all, for_routes) = if self.kinds[node] == OLD {
@@ -86,7 +106,7 @@ impl Stage {
         };
         format!(
             "server_name: node-{node}\nhttp: \"127.0.0.1:-1\"\n{ACCOUNTS}{for_all}cluster {{\nname: mesh\n\
-             listen: \"{}\"\nroutes: [{}]\n{for_routes}}}\n",
+             listen: \"{}\"\nroutes: [{}]\n{retries}{for_routes}}}\n",
             route(node),
             urls.join(", ")
         )
@@ -143,6 +163,19 @@ impl Stage {
         assert!(
             apart.is_some(),
             "{one} and {other} do not notice that the other is silent"
+        );
+    }
+
+    /// Waits until two servers have each other.
+    pub(super) fn wait_until_together(&self, one: usize, other: usize) {
+        let together = ask_until(PATIENCE, || {
+            let is_known = self.peers(one).contains(&self.id(other))
+                && self.peers(other).contains(&self.id(one));
+            is_known.then_some(())
+        });
+        assert!(
+            together.is_some(),
+            "{one} and {other} do not find each other"
         );
     }
 

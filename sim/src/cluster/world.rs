@@ -275,7 +275,9 @@ impl World {
                 ..ServerInfo::default()
             },
             limits: Limits {
+                // Links to clients are slow, and clients are deaf, for as long as chance has it.
                 write_deadline: Duration::from_secs(3600),
+                auth_timeout: Duration::from_secs(3600),
                 ..Limits::default()
             },
             access,

@@ -394,6 +394,21 @@ impl Cluster {
         }
     }
 
+    /// Exchanges one text for another in a server's configuration file, has the server reload it, and returns the line
+    /// that tells what came of it.
+    ///
+    /// # Panics
+    /// When the first text is not there, or the server does not tell.
+    #[track_caller]
+    pub fn reload(&mut self, node: usize, from: &str, to: &str) -> String {
+        let server = self.nodes[node].server.as_mut();
+        let server = server.expect("it has been started");
+        let text = server.configuration();
+        assert!(text.contains(from), "no {from:?} in:\n{text}");
+        let text = text.replace(from, to);
+        server.reload(&text)
+    }
+
     /// Kills a server and starts one of another kind on its ports and with its configuration.
     ///
     /// # Panics

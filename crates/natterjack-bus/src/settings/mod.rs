@@ -1,16 +1,29 @@
 //! What an operator can configure about the bus, as plain data, and the one place that says what is wrong with it.
 //!
-//! Two stages: `yaml` turns text into a tree that remembers places, `read` turns the tree into [`Settings`] and
-//! collects every problem it finds. Embedders fill in [`Settings`] directly.
+//! `table` names every option once: its path in a document, its flag, its environment variable. `sources` gathers what
+//! was given, `read` finds for each option the value that counts and where it comes from, `value` knows what kinds of
+//! values there are, and `check` what fits together; `tls_files` looks into the files of TLS. All problems are found
+//! at once. Embedders may fill in [`Settings`] directly.
 
+mod check;
+mod documentation;
+mod explain;
+mod origin;
 mod problem;
 mod read;
+mod sources;
+mod table;
+mod tls_files;
+mod value;
 mod yaml;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use problem::{Place, Problem, Problems, Severity};
+pub use documentation::document;
+pub use origin::{Origin, Origins, Place};
+pub use problem::{Problem, Problems, Severity};
+pub use sources::{DEFAULT_FILE, OptionFacts, PREFIX, Sources, options};
 
 /// Everything an event bus needs to start. `Default` is the `local` transport.
 #[derive(Clone, Debug, Default)]
@@ -138,6 +151,8 @@ pub struct Endpoint {
 pub struct Limits {
     /// Events waiting for one subscriber before its [`crate::Overflow`] policy decides.
     pub subscriber_events_max: usize,
+    /// Payload bytes of those events.
+    pub subscriber_bytes_max: usize,
     /// Events that have arrived and wait to be handed to the subscribers.
     pub inbound_events_max: usize,
     /// Payload bytes of those events.
@@ -156,33 +171,49 @@ pub struct Limits {
 }
 
 impl Settings {
-    /// Reads settings from the text of a YAML document whose `eventBus` section is ours. Other top-level sections are
-    /// ignored. `origin` names the text in messages, usually a path.
+    /// Reads settings from wherever they are given. Of a document the section `eventBus` is ours; other top-level
+    /// sections are ignored.
     ///
     /// # Errors
     /// All problems found, warnings included, if at least one of them is an error.
-    pub fn from_yaml(text: &str, origin: &str) -> Result<Loaded, Problems> {
-        read::read(text, origin)
+    pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+        read::read(sources)
     }
 
-    /// Reads settings from a file, as [`Settings::from_yaml`] does.
+    /// Reads settings from the text of a YAML document alone. `origin` names the text in messages, usually a path.
     ///
     /// # Errors
-    /// As above, or one problem that says why the file could not be read.
+    /// See [`Settings::load`].
+    pub fn from_yaml(text: &str, origin: &str) -> Result<Loaded, Problems> {
+        Self::load(&Sources::new().text(origin, text))
+    }
+
+    /// Reads settings from a file alone.
+    ///
+    /// # Errors
+    /// See [`Settings::load`].
     pub fn from_file(path: &Path) -> Result<Loaded, Problems> {
-        let origin = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => read::read(&text, &origin),
-            Err(error) => Err(Problems::unreadable(&origin, &error)),
-        }
+        Self::load(&Sources::new().file(path))
+    }
+
+    /// What is wrong with settings that were filled in by code, as far as that is about several of them together; the
+    /// files of TLS are read. Loading has done this already.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut findings = problem::Findings::default();
+        check::check(self, &Origins::defaults(), &mut findings);
+        findings.sorted()
     }
 }
 
 /// Settings that may be used, and what the operator should still hear about them.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
+    /// Where each comes from.
+    pub origins: Origins,
     /// Problems that do not prevent a start.
     pub warnings: Vec<Problem>,
 }
@@ -259,6 +290,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             subscriber_events_max: 1024,
+            subscriber_bytes_max: 64 << 20,
             inbound_events_max: 16_384,
             inbound_bytes_max: 64 << 20,
             outbound_events_max: 4096,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Origin;
+
 /// Whether a problem prevents a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -11,65 +13,114 @@ pub enum Severity {
     Warning,
 }
 
-/// Where a setting was written: 1-based line and column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// Line.
-    pub line: u64,
-    /// Column, in characters.
-    pub column: u64,
-}
-
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// How bad it is.
     pub severity: Severity,
-    /// Which document, usually a path.
-    pub origin: String,
-    /// Where in it, if it is about a place.
-    pub place: Option<Place>,
-    /// The option's full path, such as `eventBus.nats.client.port`; empty if it is about the whole document.
+    /// Where the value at fault was given.
+    pub origin: Origin,
+    /// The option's full path, such as `eventBus.nats.client.port`, as it was written; empty if it is about a whole
+    /// document.
     pub option: String,
-    /// What is wrong and what to do about it.
+    /// The value at fault, if it is about one that was given.
+    pub value: Option<String>,
+    /// What is wrong; names the value.
     pub message: String,
+    /// What to do about it.
+    pub remedy: String,
 }
 
-/// Every problem found in one document, in document order; at least one is an error.
+/// Every problem found, in the order of the document, then of variables and flags; at least one is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
-impl Problems {
-    pub(super) fn unreadable(origin: &str, error: &std::io::Error) -> Self {
-        Self(vec![Problem {
-            severity: Severity::Error,
-            origin: origin.into(),
-            place: None,
-            option: String::new(),
-            message: format!("cannot read this file: {error}"),
-        }])
+/// What is found while settings are read and checked.
+#[derive(Debug, Default)]
+pub(super) struct Findings(Vec<Problem>);
+
+/// What is wrong, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) message: String,
+    pub(super) remedy: String,
+}
+
+impl Wrong {
+    pub(super) fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            remedy: remedy.into(),
+        }
     }
 }
 
-impl fmt::Display for Place {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.line, self.column)
+/// What a problem is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) option: &'a str,
+    pub(super) value: Option<&'a str>,
+}
+
+impl Findings {
+    pub(super) fn error(&mut self, about: About<'_>, wrong: Wrong) {
+        self.report(Severity::Error, about, wrong);
+    }
+
+    pub(super) fn warn(&mut self, about: About<'_>, wrong: Wrong) {
+        self.report(Severity::Warning, about, wrong);
+    }
+
+    pub(super) fn report(&mut self, severity: Severity, about: About<'_>, wrong: Wrong) {
+        self.0.push(Problem {
+            severity,
+            origin: about.origin.clone(),
+            option: about.option.into(),
+            value: about.value.map(Into::into),
+            message: wrong.message,
+            remedy: wrong.remedy,
+        });
+    }
+
+    pub(super) fn has_errors(&self) -> bool {
+        self.0.iter().any(Problem::is_error)
+    }
+
+    /// All of them, in order.
+    pub(super) fn sorted(mut self) -> Vec<Problem> {
+        self.0.sort_by(|one, other| one.origin.cmp(&other.origin));
+        self.0
+    }
+}
+
+impl Problem {
+    /// Whether it prevents a start.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+impl Problems {
+    /// Those that prevent a start.
+    pub fn errors(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter().filter(|problem| problem.is_error())
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.origin)?;
-        if let Some(place) = self.place {
-            write!(formatter, ":{place}")?;
+        if self.origin != Origin::Default {
+            write!(formatter, "{}: ", self.origin)?;
         }
         if self.severity == Severity::Warning {
-            formatter.write_str(": warning")?;
+            formatter.write_str("warning: ")?;
         }
         if !self.option.is_empty() {
-            write!(formatter, ": {}", self.option)?;
+            write!(formatter, "{}: ", self.option)?;
         }
-        write!(formatter, ": {}", self.message)
+        write!(formatter, "{}; {}", self.message, self.remedy)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
-use super::problem::Place;
+use super::origin::Place;
 
 /// The name of our section at the top level.
 pub(super) const SECTION: &str = "eventBus";

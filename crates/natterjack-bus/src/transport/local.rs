@@ -5,10 +5,11 @@
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 use super::{Arrival, Channel, Inbound, Link, Notice, Transport};
-use crate::bus::PublishError;
-use crate::envelope::{Attributes, Draft, Envelope};
+use crate::envelope::{Draft, Envelope};
+use crate::error::PublishError;
 use crate::headers;
 
 pub(crate) struct Local {
@@ -16,6 +17,7 @@ pub(crate) struct Local {
     source: String,
     kind: String,
     event_bytes_max: usize,
+    link: watch::Sender<Link>,
     /// Keeps identifiers, which ascend, in the order of delivery.
     publishing: tokio::sync::Mutex<()>,
 }
@@ -32,6 +34,7 @@ impl Local {
             source,
             kind,
             event_bytes_max,
+            link: watch::Sender::new(Link::Connected),
             publishing: tokio::sync::Mutex::new(()),
         }
     }
@@ -41,9 +44,8 @@ impl Transport for Local {
     fn publish(&self, draft: Draft) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(async move {
             let _turn = self.publishing.lock().await;
-            let (attributes, payload) = draft.stamp(&self.source, &self.kind);
-            let (_, header_bytes) = headers::encode(&attributes);
-            let event_bytes = header_bytes + payload.len();
+            let (_, attributes, payload) = draft.stamp(&self.source, &self.kind);
+            let event_bytes = headers::wire_bytes(&attributes) + payload.len();
             if event_bytes > self.event_bytes_max {
                 let event_bytes_max = self.event_bytes_max;
                 return Err(PublishError::TooLarge {
@@ -98,16 +100,24 @@ impl Transport for Local {
     }
 
     fn link(&self) -> Link {
-        Link::Connected
+        *self.link.borrow()
+    }
+
+    fn links(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
     }
 
     fn ready(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 
+    fn flush(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn drain(&self) -> BoxFuture<'_, u64> {
         // Refuses what still waits for room; what is queued is delivered.
-        self.close();
+        self.inbound.queue.close();
         Box::pin(std::future::ready(0))
     }
 
@@ -116,6 +126,7 @@ impl Transport for Local {
     }
 
     fn close(&self) {
+        self.link.send_replace(Link::Closed);
         self.inbound.close();
     }
 }

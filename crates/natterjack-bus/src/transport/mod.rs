@@ -4,20 +4,26 @@
 //! publishers' order. It pushes what arrives into the bus's [`Inbound`] and never waits for subscribers there, except
 //! where the publisher is the one to wait.
 
+pub(crate) mod in_process;
 pub(crate) mod local;
 pub(crate) mod nats;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use uuid::Uuid;
 
-use crate::bus::PublishError;
-use crate::envelope::{Draft, Envelope};
+use crate::envelope::{Attributes, Draft, Envelope};
+use crate::error::PublishError;
 use crate::fault::{DecodeError, Fault, Faults};
-use crate::queue::{Overflow, Queue};
+use crate::ledger::{Ledger, Opened};
+use crate::metrics::Histogram;
+use crate::queue::{Overflow, Pushed, Queue};
 use crate::settings::Limits;
-use crate::stats::Counters;
+use crate::stats::{Counters, count};
 
 /// The connection to where the events go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +62,9 @@ pub(crate) trait Transport: Send + Sync {
 
     fn link(&self) -> Link;
 
+    /// The same, as it changes.
+    fn links(&self) -> watch::Receiver<Link>;
+
     /// Why we were refused last, if we were since the connection was made, or broke.
     fn refusal(&self) -> Option<String> {
         None
@@ -63,6 +72,9 @@ pub(crate) trait Transport: Send + Sync {
 
     /// Waits until this node is connected and subscribed.
     fn ready(&self) -> BoxFuture<'_, ()>;
+
+    /// Waits until what was told and answered so far is on its way. Not for a connection.
+    fn flush(&self) -> BoxFuture<'_, ()>;
 
     /// Stops accepting, and waits until every accepted event has come back or is known to be lost. Answers how many
     /// were lost meanwhile. May be abandoned at any time.
@@ -125,6 +137,8 @@ pub(crate) struct Inbound {
     /// The same for [`Channel::Ask`].
     pub(crate) asks: Arc<Queue<Notice>>,
     pub(crate) counters: Arc<Counters>,
+    /// How long events took from other nodes to here.
+    pub(crate) latency: Arc<Histogram>,
     pub(crate) faults: Arc<Faults>,
 }
 
@@ -140,6 +154,87 @@ pub(crate) enum Arrival {
     },
 }
 
+/// Hands over what arrives without waiting, and reports when an overflow begins and ends.
+#[derive(Default)]
+struct Overflowing {
+    /// Events dropped in the running overflow.
+    events: u64,
+}
+
+impl Overflowing {
+    /// Answers whether there was room.
+    fn deliver(&mut self, inbound: &Inbound, arrival: Arrival, bytes: usize) -> bool {
+        if let Arrival::Event(Envelope {
+            attributes,
+            own: false,
+            ..
+        }) = &arrival
+        {
+            inbound.latency.arrived(attributes);
+        }
+        if let Pushed::Full(_) = inbound.queue.try_push(arrival, bytes) {
+            count(&inbound.counters.overflowed_events);
+            self.events += 1;
+            if self.events == 1 {
+                inbound.report(&Fault::OverflowBegan);
+            }
+            return false;
+        }
+        if self.events > 0 && inbound.queue.is_relaxed() {
+            let events = std::mem::take(&mut self.events);
+            inbound.report(&Fault::OverflowEnded { events });
+        }
+        true
+    }
+}
+
+/// Where the nodes of a bus tell each other something that is no event.
+pub(crate) fn channel_subject(subject: &str, channel: Channel) -> String {
+    format!("{subject}.{}", channel.name())
+}
+
+/// Opens an entry for an event that is about to be sent. Waits for room while events can come back.
+async fn enter<'a>(
+    ledger: &'a Ledger,
+    link: &watch::Sender<Link>,
+    id: Uuid,
+    event_bytes: usize,
+) -> Result<Opened<'a>, PublishError> {
+    if let Some(entry) = ledger.open(id, event_bytes) {
+        return Ok(entry);
+    }
+    loop {
+        let changed = ledger.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let mut link = link.subscribe();
+        if let Some(entry) = ledger.open(id, event_bytes) {
+            return Ok(entry);
+        }
+        match *link.borrow_and_update() {
+            Link::Connected => {}
+            Link::Closed => return Err(PublishError::Closed),
+            Link::Connecting | Link::Disconnected => {
+                let buffered_events = ledger.open_events();
+                return Err(PublishError::Disconnected { buffered_events });
+            }
+        }
+        tokio::select! {
+            () = changed => {}
+            _ = link.changed() => {}
+        }
+    }
+}
+
+/// The identifier of an event that is ours and on its way. Another node may use our name by mistake.
+fn own_id(source: &str, ledger: &Ledger, attributes: &Attributes) -> Option<Uuid> {
+    if attributes.source != source {
+        return None;
+    }
+    let id = Uuid::try_parse(&attributes.id).ok()?;
+    ledger.is_open(id).then_some(id)
+}
+
 impl Inbound {
     pub(crate) fn new(limits: &Limits) -> Self {
         let notices = || Arc::new(Queue::new(NOTICES_MAX, NOTICES_BYTES_MAX));
@@ -151,6 +246,7 @@ impl Inbound {
             health: notices(),
             asks: notices(),
             counters: Arc::default(),
+            latency: Arc::default(),
             faults: Arc::default(),
         }
     }
@@ -163,6 +259,14 @@ impl Inbound {
         };
         let bytes = notice.payload.len();
         queue.push_now(notice, bytes, Overflow::DropNewest);
+    }
+
+    /// Own events will not come back.
+    fn lost(&self, events: u64) {
+        if events > 0 {
+            self.counters.lost_events.fetch_add(events, Relaxed);
+            self.report(&Fault::Lost { events });
+        }
     }
 
     /// Nothing more will arrive.

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use async_nats::{Client, ClientError, ConnectOptions, Event as ClientEvent, Message, Subscriber};
+use async_nats::{
+    Client, ClientError, ConnectOptions, Event as ClientEvent, Message, Subject, Subscriber,
+};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -17,19 +19,24 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use super::{Arrival, Channel, Inbound, Link, Notice, Transport};
-use crate::bus::{PublishError, StartError};
-use crate::envelope::{Attributes, Draft};
+use super::{
+    Arrival, Channel, Inbound, Link, Notice, Overflowing, Transport, channel_subject, enter, own_id,
+};
+use crate::envelope::Draft;
+use crate::error::{PublishError, StartError};
 use crate::fault::Fault;
 use crate::headers;
 use crate::ledger::Ledger;
-use crate::queue::Pushed;
 use crate::settings::Limits;
 use crate::stats::count;
+use crate::tls::ClientTls;
 
 /// A fence that has not come back is sent again after this long. The client library may drop its notice of a new
 /// connection when many come at once, so a fence must not depend on that alone.
 const FENCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the client library may take to write what it holds, when nobody depends on it.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Last token of the subject of fences.
 const FENCE: &str = "fence";
@@ -50,7 +57,7 @@ const COMMANDS_EXTRA: usize = 64;
 
 pub(crate) struct Nats {
     shared: Arc<Shared>,
-    subject: String,
+    subject: Subject,
     source: String,
     kind: String,
     /// Whether publishing goes on. Held while an event is entered and sent, which keeps the ledger in sending order.
@@ -74,6 +81,8 @@ struct LinkState {
     inbound: Inbound,
     /// Where we were told to connect to.
     server: String,
+    /// Knows why certificates were refused.
+    tls: ClientTls,
     /// What was refused since the connection was made, or broke: each attempt is refused with the same words.
     refusals: Mutex<Vec<String>>,
 }
@@ -86,6 +95,8 @@ pub(crate) struct Target {
     pub(crate) kind: String,
     /// Whether to stay with this address even if the server names others. So with the embedded server.
     pub(crate) alone: bool,
+    /// What to encrypt with, and whom to believe.
+    pub(crate) tls: ClientTls,
 }
 
 impl Nats {
@@ -100,6 +111,7 @@ impl Nats {
             connected: Notify::new(),
             inbound: inbound.clone(),
             server: target.address.clone(),
+            tls: target.tls.clone(),
             refusals: Mutex::default(),
         });
         let client = connect(&target, limits, Arc::clone(&link)).await?;
@@ -125,7 +137,7 @@ impl Nats {
         let receiver = Receiver {
             shared: Arc::clone(&shared),
             source: target.source.clone(),
-            overflow_events: 0,
+            overflowing: Overflowing::default(),
         };
         let tasks = vec![
             tokio::spawn(receiver.run(subscriptions)).abort_handle(),
@@ -133,7 +145,7 @@ impl Nats {
         ];
         Ok(Self {
             shared,
-            subject: target.subject,
+            subject: target.subject.into(),
             source: target.source,
             kind: target.kind,
             accepting: tokio::sync::Mutex::new(true),
@@ -146,7 +158,7 @@ impl Nats {
         if !*accepting {
             return Err(PublishError::Closed);
         }
-        let (attributes, payload) = draft.stamp(&self.source, &self.kind);
+        let (id, attributes, payload) = draft.stamp(&self.source, &self.kind);
         let (headers, header_bytes) = headers::encode(&attributes);
         let event_bytes = header_bytes + payload.len();
         let event_bytes_max = self.event_bytes_max();
@@ -156,27 +168,8 @@ impl Nats {
                 event_bytes_max,
             });
         }
-        let entry = loop {
-            let changed = self.shared.ledger.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let mut link = self.shared.link.link.subscribe();
-            if let Some(entry) = self.shared.ledger.open(&attributes.id, event_bytes) {
-                break entry;
-            }
-            match *link.borrow_and_update() {
-                Link::Connected => {}
-                Link::Closed => return Err(PublishError::Closed),
-                Link::Connecting | Link::Disconnected => {
-                    let buffered_events = self.shared.ledger.open_events();
-                    return Err(PublishError::Disconnected { buffered_events });
-                }
-            }
-            tokio::select! {
-                () = changed => {}
-                _ = link.changed() => {}
-            }
-        };
+        let Shared { ledger, link, .. } = &*self.shared;
+        let entry = enter(ledger, &link.link, id, event_bytes).await?;
         self.shared
             .client
             .publish_with_headers(self.subject.clone(), headers, payload)
@@ -226,12 +219,26 @@ impl Transport for Nats {
         *self.shared.link.link.borrow()
     }
 
+    fn links(&self) -> watch::Receiver<Link> {
+        self.shared.link.link.subscribe()
+    }
+
     fn refusal(&self) -> Option<String> {
         self.shared.link.refusals.lock().last().cloned()
     }
 
     fn ready(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.shared.fence_until(|ledger| ledger.fences() > 0))
+    }
+
+    fn flush(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if self.link() == Link::Connected {
+                // What cannot be written now is nobody's any more.
+                let flushed = self.shared.client.flush();
+                let _ = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await;
+            }
+        })
     }
 
     fn drain(&self) -> BoxFuture<'_, u64> {
@@ -326,20 +333,8 @@ impl Shared {
             return;
         };
         let lost = self.ledger.fenced(sent_before);
-        self.lost(lost);
+        self.inbound.lost(lost);
     }
-
-    fn lost(&self, events: u64) {
-        if events > 0 {
-            self.inbound.counters.lost_events.fetch_add(events, Relaxed);
-            self.inbound.report(&Fault::Lost { events });
-        }
-    }
-}
-
-/// Where the nodes of a bus tell each other something that is no event.
-fn channel_subject(subject: &str, channel: Channel) -> String {
-    format!("{subject}.{}", channel.name())
 }
 
 /// What the client library hands over.
@@ -362,8 +357,7 @@ async fn fence_each_connection(shared: Arc<Shared>) {
 struct Receiver {
     shared: Arc<Shared>,
     source: String,
-    /// Events dropped in the running overflow.
-    overflow_events: u64,
+    overflowing: Overflowing,
 }
 
 impl Receiver {
@@ -417,53 +411,38 @@ impl Receiver {
             ..
         } = message;
         let bytes = payload.len();
-        let mut envelope = match headers::decode(headers.as_ref(), payload.clone(), &subject) {
-            Ok(envelope) => envelope,
-            Err(unreadable) => {
-                let headers::Unreadable { id, origin, reason } = *unreadable;
-                let arrival = Arrival::Unreadable {
-                    id,
-                    origin,
-                    reason,
-                    payload,
-                };
-                self.deliver(arrival, bytes);
-                return;
-            }
-        };
-        let Attributes { id, source, .. } = &envelope.attributes;
-        if *source != self.source || !self.shared.ledger.is_open(id) {
-            self.deliver(Arrival::Event(envelope), bytes);
+        let mut envelope =
+            match headers::decode(headers::of_map(headers.as_ref()), payload.clone(), &subject) {
+                Ok(envelope) => envelope,
+                Err(unreadable) => {
+                    let headers::Unreadable { id, origin, reason } = *unreadable;
+                    let arrival = Arrival::Unreadable {
+                        id,
+                        origin,
+                        reason,
+                        payload,
+                    };
+                    self.overflowing
+                        .deliver(&self.shared.inbound, arrival, bytes);
+                    return;
+                }
+            };
+        let Some(id) = own_id(&self.source, &self.shared.ledger, &envelope.attributes) else {
+            self.overflowing
+                .deliver(&self.shared.inbound, Arrival::Event(envelope), bytes);
             return;
-        }
-        let id = id.clone();
+        };
         envelope.own = true;
-        let delivered = self.deliver(Arrival::Event(envelope), bytes);
+        let delivered =
+            self.overflowing
+                .deliver(&self.shared.inbound, Arrival::Event(envelope), bytes);
         // Only now: a drain ends delivery as soon as the ledger is empty.
-        let lost = self.shared.ledger.returned(&id);
-        self.shared.lost(lost);
+        let lost = self.shared.ledger.returned(id);
+        self.shared.inbound.lost(lost);
         if !delivered {
             // The overflow is reported as such; a report for each event would push that one out.
             count(&self.shared.inbound.counters.lost_events);
         }
-    }
-
-    /// Answers whether there was room.
-    fn deliver(&mut self, arrival: Arrival, bytes: usize) -> bool {
-        let inbound = &self.shared.inbound;
-        if let Pushed::Full(_) = inbound.queue.try_push(arrival, bytes) {
-            count(&inbound.counters.overflowed_events);
-            self.overflow_events += 1;
-            if self.overflow_events == 1 {
-                inbound.report(&Fault::OverflowBegan);
-            }
-            return false;
-        }
-        if self.overflow_events > 0 && inbound.queue.is_relaxed() {
-            let events = std::mem::take(&mut self.overflow_events);
-            inbound.report(&Fault::OverflowEnded { events });
-        }
-        true
     }
 }
 
@@ -472,11 +451,20 @@ async fn connect(
     limits: &Limits,
     link: Arc<LinkState>,
 ) -> Result<Client, StartError> {
+    let failed = Arc::clone(&link);
     let options = ConnectOptions::new()
         .name(&target.source)
+        // Also without TLS: a server may demand it all the same, and then it is told what is missing.
+        .tls_client_config(target.tls.config())
+        .require_tls(target.tls.is_required())
         .retry_on_initial_connect()
         .max_reconnects(None)
         .reconnect_delay_callback(reconnect_pause)
+        // Before each attempt. It is not to choose, but only here is told why the last one failed.
+        .reconnect_to_server_callback(move |servers, _| {
+            failed.explain(&servers);
+            std::future::ready(None)
+        })
         .client_capacity(limits.outbound_events_max.saturating_add(COMMANDS_EXTRA))
         .event_callback(move |event| {
             link.observe(event);
@@ -533,6 +521,14 @@ impl LinkState {
             message: message.clone(),
         });
         known.push(message);
+    }
+
+    /// Says what is wrong with certificates, and nothing of the rest.
+    fn explain(&self, servers: &[async_nats::Server]) {
+        let errors = servers.iter().filter_map(|server| server.last_error.as_deref());
+        for explained in errors.filter_map(|error| self.tls.explain(error)) {
+            self.refused(explained);
+        }
     }
 
     fn observe(&self, event: ClientEvent) {

@@ -1,7 +1,6 @@
 //! What every transport promises.
 
 use futures_util::StreamExt;
-use natterjack_bus::settings::TransportKind;
 use natterjack_bus::{Overflow, PublishError};
 
 use crate::world::{Note, World, note, numbers, rest, start, take, within};
@@ -11,13 +10,19 @@ macro_rules! over_every_transport {
         mod local {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(super::World::new(super::TransportKind::Local).await).await;
+                super::$test(crate::world::World::new(natterjack_bus::settings::TransportKind::Local).await).await;
             })*
         }
         mod nats {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(super::World::new(super::TransportKind::Nats).await).await;
+                super::$test(crate::world::World::new(natterjack_bus::settings::TransportKind::Nats).await).await;
+            })*
+        }
+        mod in_process {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(crate::world::World::in_process().await).await;
             })*
         }
     };
@@ -49,7 +54,7 @@ async fn own_events_arrive_exactly_once_and_in_order(world: World) {
     assert!(
         received
             .iter()
-            .all(|event| event.own && event.source == "a")
+            .all(|event| event.is_own() && event.source == "a")
     );
     bus.drain().await.unwrap();
     assert!(rest(&mut events).await.is_empty(), "nothing arrives twice");

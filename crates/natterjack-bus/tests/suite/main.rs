@@ -4,7 +4,16 @@
 //! The server is the embedded one. To run the same tests against another server, name it:
 //! `NATTERJACK_TEST_URL=nats://127.0.0.1:4222 cargo test -p natterjack-bus`.
 
+#[macro_use]
 mod contract;
+mod asking;
+mod merging;
+mod subscriptions;
+mod types;
+mod drain;
+mod health;
 mod link;
+mod tls;
+mod topology;
 mod wire;
 mod world;

@@ -25,9 +25,22 @@ pub(crate) struct World {
     endpoint: Option<Endpoint>,
     /// Keeps the server running.
     _server: Option<EventBus<Note>>,
+    /// Each bus embeds a server and reaches it without a socket.
+    in_process: bool,
 }
 
 impl World {
+    /// One bus is a node of its own there; for several see `topology`.
+    pub(crate) async fn in_process() -> Self {
+        let local = Self::new(TransportKind::Local).await;
+        Self {
+            kind: TransportKind::Nats,
+            endpoint: Some(Endpoint::in_process()),
+            in_process: true,
+            ..local
+        }
+    }
+
     pub(crate) async fn new(kind: TransportKind) -> Self {
         static TESTS: AtomicU64 = AtomicU64::new(0);
         let number = TESTS.fetch_add(1, Ordering::Relaxed);
@@ -37,6 +50,7 @@ impl World {
             subject,
             endpoint: None,
             _server: None,
+            in_process: false,
         };
         if kind == TransportKind::Nats {
             world.find_server().await;
@@ -83,6 +97,10 @@ impl World {
         settings.nats.client.name = name.into();
         settings.nats.client.subject.clone_from(&self.subject);
         settings.nats.client.endpoint.clone_from(&self.endpoint);
+        if self.in_process {
+            settings.nats.server = Server::on_free_ports();
+            settings.nats.server.name = name.into();
+        }
         settings.limits.drain_timeout = DEADLINE;
         settings
     }

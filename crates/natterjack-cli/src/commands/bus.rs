@@ -2,6 +2,7 @@
 
 mod event_line;
 mod input;
+mod status;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use anyhow::Context;
 use futures_util::StreamExt;
 use natterjack_bus::settings::{Loaded, Settings, TransportKind};
 use natterjack_bus::{DrainError, EventBus, EventStream, FaultStream, Link, PublishError};
+use natterjack_cli::service_manager::Notifier;
 use natterjack_cli::{log, open_files};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
@@ -27,6 +29,9 @@ const WINDOW_EVENTS: u64 = 1024;
 
 /// How long to wait for a server before saying that we do.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
+
+/// How long stopping the embedded server and the output may take after the drain.
+const STOP_EXTRA: Duration = Duration::from_secs(10);
 
 /// Run an event bus: publish each line of input, print each event as a line
 #[derive(clap::Args)]
@@ -44,6 +49,13 @@ pub(crate) struct Arguments {
     /// End at the end of input, once everything was published and delivered
     #[arg(long)]
     exit_on_eof: bool,
+    /// Do not run a bus: ask the one that runs with these settings, print how all its nodes are, and end. The exit code is
+    /// 0 if this node is ready and healthy, and otherwise 1
+    #[arg(long, conflicts_with = "exit_on_eof")]
+    status: bool,
+    /// How to print it
+    #[arg(long, requires = "status", value_enum, default_value_t = status::Format::Text, value_name = "FORMAT")]
+    format: status::Format,
     /// CloudEvents type of the published events
     #[arg(
         long = "type",
@@ -71,7 +83,9 @@ type Bus = EventBus<Box<RawValue>>;
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut settings = match Settings::from_file(&arguments.config) {
-        Ok(Loaded { settings, warnings }) => {
+        Ok(Loaded {
+            settings, warnings, ..
+        }) => {
             warnings
                 .iter()
                 .for_each(|warning| note(format_args!("{warning}")));
@@ -85,6 +99,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
+    if arguments.status {
+        return status::run(&settings, arguments.format).await;
+    }
     settings.nats.client.event_type = arguments.event_type;
     let _log = start_log(arguments.log)?;
     open_files::raise_limit();
@@ -96,6 +113,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         () = stop.signalled() => return Ok(ExitCode::SUCCESS),
     };
     let bus = Arc::new(bus);
+    let manager = Arc::new(Notifier::from_environment());
+    let telling = tokio::spawn(tell(Arc::clone(&manager), Arc::clone(&bus)));
     let flow = Arc::new(Flow::default());
     let printer = tokio::spawn(print_events(
         bus.subscribe(),
@@ -133,6 +152,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     }
 
+    telling.abort();
+    manager.stopping("Draining", settings.limits.drain_timeout + STOP_EXTRA);
     // A second signal ends this at once, in the middle of whatever does not want to end.
     let ending = async {
         let drained = drain(&bus, settings.limits.drain_timeout).await;
@@ -185,6 +206,31 @@ async fn drain(bus: &Bus, timeout: Duration) -> Result<(), DrainError> {
     draining.await
 }
 
+/// Tells the service manager when an event that is published reaches the nodes that are up, and then that all is well.
+async fn tell(manager: Arc<Notifier>, bus: Arc<Bus>) {
+    let alive = async {
+        let Some(deadline) = manager.watchdog() else {
+            return std::future::pending().await;
+        };
+        // As sd_watchdog_enabled(3) advises.
+        let mut ticks = tokio::time::interval(deadline / 2);
+        loop {
+            ticks.tick().await;
+            // The numbers do not matter: a bus that holds its locks for ever does not come back with them.
+            let bus = Arc::clone(&bus);
+            if tokio::spawn(async move { bus.metrics() }).await.is_ok() {
+                manager.alive();
+            }
+        }
+    };
+    let ready = async {
+        bus.ready().await;
+        let hosts = bus.health().hosts_answering;
+        manager.ready(&format!("Ready, {hosts} nodes answer"));
+    };
+    tokio::join!(alive, ready);
+}
+
 fn start_log(level: LogLevel) -> anyhow::Result<log::Log> {
     let settings = log::Settings {
         info: level >= LogLevel::Info,
@@ -210,7 +256,7 @@ async fn print_events(
 ) -> Result<(), Failed> {
     while let Some(event) = events.next().await {
         output.write(event_line::render(&event)).await?;
-        if event.own {
+        if event.is_own() {
             flow.own_events_printed
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }

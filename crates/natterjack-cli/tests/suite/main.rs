@@ -2,6 +2,7 @@
 
 mod bench;
 mod bus;
+mod bus_nodes;
 mod check;
 mod daemon;
 mod daemon_files;

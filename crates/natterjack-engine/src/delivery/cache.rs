@@ -42,6 +42,7 @@ impl Entry {
     fn is_current(&self) -> bool {
         self.account.index().is_current(&self.stamp)
             && self.account.remote().is_current(&self.peers_stamp)
+            && self.account.passages.epoch() == self.receivers.epoch()
     }
 }
 
@@ -76,10 +77,12 @@ impl RouteCache {
         let slot = hash as usize & (SLOTS - 1);
         if self.seen[slot] != hash || subject.len() > SUBJECT_BYTES_MAX {
             self.seen[slot] = hash;
+            let epoch = account.passages.epoch();
             let found = account.index().matches(subject);
             let peers = account.remote().matches(subject);
             self.cache_use.missed(fanout(&found) + fanout(&peers));
-            return (!current.are(&found, &peers)).then(|| Receivers::new(found, peers));
+            let is_current = current.are(&found, &peers, epoch);
+            return (!is_current).then(|| Receivers::new(found, peers, epoch));
         }
         if let Some(entry) = &self.entries[slot]
             && entry.subject == subject
@@ -89,13 +92,14 @@ impl RouteCache {
             self.cache_use.hits += 1;
             return (!entry.receivers.same_as(current)).then(|| entry.receivers.clone());
         }
+        let epoch = account.passages.epoch();
         let (stamp, found) = account.index().look_up(subject);
         let (peers_stamp, peers) = account.remote().look_up(subject);
         self.cache_use.missed(fanout(&found) + fanout(&peers));
-        let found = if current.are(&found, &peers) {
+        let found = if current.are(&found, &peers, epoch) {
             current.clone()
         } else {
-            Receivers::new(found, peers)
+            Receivers::new(found, peers, epoch)
         };
         match &mut self.entries[slot] {
             Some(entry) => {

@@ -6,7 +6,7 @@ use natterjack_subject::{MatchSet, QueueGroup};
 
 use super::subscription::Subscriber;
 use crate::mesh::link::RouteLink;
-use crate::mesh::remote::{RemoteInterest, RemoteSubscriber};
+use crate::mesh::remote::{LanesInUse, RemoteInterest, RemoteSubscriber};
 
 /// The subscriptions that match, the peers that want the subject, and what delivery must know about them as a whole.
 #[derive(Clone, Default)]
@@ -14,6 +14,8 @@ pub(crate) struct Receivers {
     set: MatchSet<Subscriber>,
     share_connections: bool,
     peers: Option<Arc<Peers>>,
+    /// Of the account's [passages](crate::mesh::remote::Passages), read before.
+    epoch: u64,
 }
 
 /// The peers that want a subject.
@@ -42,12 +44,24 @@ pub(crate) struct PeerGroup {
 }
 
 impl Receivers {
-    pub(crate) fn new(set: MatchSet<Subscriber>, peers: MatchSet<RemoteSubscriber>) -> Self {
+    pub(crate) fn new(
+        set: MatchSet<Subscriber>,
+        peers: MatchSet<RemoteSubscriber>,
+        epoch: u64,
+    ) -> Self {
+        let peers = (!peers.is_empty()).then(|| Peers::new(peers, set.groups()));
         Self {
             share_connections: share_connections(&set),
-            peers: (!peers.is_empty()).then(|| Arc::new(Peers::new(peers, set.groups()))),
+            peers: peers
+                .filter(|peers| !peers.targets.is_empty())
+                .map(Arc::new),
             set,
+            epoch,
         }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -75,8 +89,10 @@ impl Receivers {
         &self,
         set: &MatchSet<Subscriber>,
         peers: &MatchSet<RemoteSubscriber>,
+        epoch: u64,
     ) -> bool {
-        self.set.same_as(set)
+        self.epoch == epoch
+            && self.set.same_as(set)
             && match &self.peers {
                 None => peers.is_empty(),
                 Some(own) => own.set.same_as(peers),
@@ -84,7 +100,8 @@ impl Receivers {
     }
 
     pub(crate) fn same_as(&self, other: &Self) -> bool {
-        self.set.same_as(&other.set)
+        self.epoch == other.epoch
+            && self.set.same_as(&other.set)
             && match (&self.peers, &other.peers) {
                 (None, None) => true,
                 (Some(own), Some(other)) => Arc::ptr_eq(own, other) || own.set.same_as(&other.set),
@@ -115,7 +132,11 @@ impl Peers {
                 targets.len() - 1
             })
         };
-        let plain: Vec<usize> = set.plain().map(|peer| target(peer.0.link())).collect();
+        let mut in_use = LanesInUse::default();
+        let mut plain: Vec<usize> = Vec::new();
+        for peer in set.plain().filter(|peer| in_use.has(&peer.0)) {
+            plain.push(target(peer.0.link()));
+        }
         let groups = set
             .groups()
             .iter()
@@ -124,9 +145,11 @@ impl Peers {
                 local: local.iter().position(|known| known.name() == group.name()),
                 members: group
                     .members()
+                    .filter(|peer| in_use.has(&peer.0))
                     .map(|peer| (target(peer.0.link()), Arc::clone(&peer.0)))
                     .collect(),
             })
+            .filter(|group: &PeerGroup| !group.members.is_empty())
             .collect();
         for position in plain {
             targets[position].is_plain = true;

@@ -7,6 +7,11 @@
 //! its own. At most one connection of a lane is under way, from the decision to dial until the peer has shown that it
 //! takes part. A lane rests while nothing is missing, also if what there is was dialled by the peer; so if both ends
 //! have the duty, whoever comes first does it, and both of them notice when something is missing again.
+//!
+//! What events do to lanes is a matter of *when*. *That* what is missing gets dialled does not hang on any of them: after
+//! every change [`DialPlan::settle`] compares all duties with who is connected, and by what. Of a server that is
+//! connected nothing is given up, on whichever side it was lost and whatever was tried before, only tried more slowly;
+//! of one that is not, the connections of the pool are tried, or it is searched for, or it is no duty any more.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,7 +52,8 @@ const SEARCHED_MAX: usize = 64;
 /// account is missing there, and everything else works.
 const ACCOUNT_REFUSALS_MAX: u32 = 3;
 
-/// How often a server learnt of from another may let itself be dialled and then not let this one in.
+/// How often a server learnt of from another may let itself be dialled and then not let this one in, before it is
+/// searched for.
 const REFUSALS_MAX: u32 = 5;
 
 /// Of tries to reach a server that never was, every so many one is logged (nats-server: an hour's worth).
@@ -113,6 +119,8 @@ struct Duty {
     is_visitor: bool,
     /// Nobody has been reached for so long that it is tried slowly, until then.
     searched_until: Option<Instant>,
+    /// It is connected by something, as [`DialPlan::settle`] has found.
+    is_connected: bool,
     lanes: Vec<Lane>,
 }
 
@@ -137,15 +145,13 @@ struct Lane {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LaneState {
-    /// Nothing is missing.
+    /// Nothing is missing, or others are tried first.
     Rests,
     /// From the start on.
     AtOnce,
     Due(Instant),
     /// Dialled, or in the handshake, or waiting for the first answer.
     Underway(DialId),
-    /// Nothing more is tried until the peer is lost.
-    Over,
 }
 
 /// Why a connection that was under way is so no more.
@@ -205,6 +211,7 @@ impl DialPlan {
                     is_self: false,
                     is_visitor: false,
                     searched_until: None,
+                    is_connected: false,
                     lanes: lanes
                         .map(|account| Lane::new(account, GossipMode::Default, now))
                         .collect(),
@@ -235,6 +242,15 @@ impl DialPlan {
             self.duties.len() - 1
         });
         let duty = &mut self.duties[position];
+        if duty.searched_until.is_some() && duty.peer.as_ref() == Some(peer) {
+            // Others say so again and again, also of one that lets itself be reached by them alone: what it is tried
+            // for does not begin anew.
+            let unrefused = (duty.lanes.iter_mut())
+                .filter(|lane| lane.refusals == 0 && matches!(lane.state, LaneState::Due(_)));
+            unrefused.for_each(|lane| lane.state = LaneState::Due(now));
+            duty.target = target;
+            return;
+        }
         let is_searched = duty.searched_until.take().is_some();
         if duty.origin == Origin::Gossip {
             (duty.target, duty.login) = (target, login);
@@ -244,7 +260,7 @@ impl DialPlan {
             match duty.lanes.iter_mut().find(|lane| lane.account == account) {
                 None => duty.lanes.push(Lane::new(account, gossip, Some(now))),
                 Some(lane)
-                    if matches!(lane.state, LaneState::Rests | LaneState::Over)
+                    if lane.state == LaneState::Rests
                         || is_searched && matches!(lane.state, LaneState::Due(_)) =>
                 {
                     *lane = Lane::new(account, gossip, Some(now));
@@ -277,8 +293,9 @@ impl DialPlan {
         let mut duty = Duty::implicit(peer, target, login);
         duty.is_visitor = true;
         let lanes = core::iter::once(None).chain(accounts.iter().cloned().map(Some));
+        // Nobody will have told of it: whoever dials it tells of it.
         duty.lanes = lanes
-            .map(|account| Lane::new(account, GossipMode::Default, None))
+            .map(|account| Lane::new(account, GossipMode::Override, None))
             .collect();
         duty.rest();
         self.duties.push(duty);
@@ -317,6 +334,19 @@ impl DialPlan {
                     }
                     duty.lanes.push(lane);
                 }
+            }
+        }
+    }
+
+    /// A peer is to be dialled for an account at this time, whoever else may do so, unless that is under way.
+    pub(super) fn dial_for(&mut self, peer: &str, account: &str, at: Instant) {
+        let of_peer = |duty: &&mut Duty| duty.peer.as_deref() == Some(peer);
+        for duty in self.duties.iter_mut().filter(of_peer) {
+            let of_account = |lane: &&mut Lane| lane.account.as_deref() == Some(account);
+            if let Some(lane) = duty.lanes.iter_mut().find(of_account)
+                && !matches!(lane.state, LaneState::Underway(_))
+            {
+                lane.state = LaneState::Due(at);
             }
         }
     }
@@ -446,14 +476,12 @@ impl DialPlan {
         if let Some(until) = searched_until {
             lane.search_on(until, RETRY_MAX, jitter, now);
         } else if is_explicit || attempts <= retries_max {
-            lane.state = LaneState::Due(now + lane.delay);
-            if backs_off {
-                lane.delay = (lane.delay * 2).min(RETRY_MAX);
-            }
+            lane.try_again(now, backs_off);
+        } else if duty.is_connected {
+            lane.try_again(now + jitter, true);
         } else {
-            lane.state = LaneState::Over;
+            lane.state = LaneState::Rests;
         }
-        self.search_or_forget(now);
         Some((attempts, is_logged))
     }
 
@@ -479,7 +507,7 @@ impl DialPlan {
             let duty = &mut self.duties[duty];
             duty.is_self = true;
             for lane in &mut duty.lanes {
-                lane.state = LaneState::Over;
+                lane.state = LaneState::Rests;
             }
         }
         self.duties
@@ -499,60 +527,41 @@ impl DialPlan {
         let lane = &mut duty.lanes[lane];
         match ended {
             Ended::Confirmed => {
-                *lane = Lane {
-                    attempts: 0,
-                    refusals: 0,
-                    delay: RETRY,
-                    has_connected: true,
-                    account: lane.account.take(),
-                    state: if is_missing {
-                        LaneState::Due(now)
-                    } else {
-                        LaneState::Rests
-                    },
-                    ..*lane
-                };
+                lane.came_about();
+                if is_missing {
+                    lane.state = LaneState::Due(now);
+                }
                 if duty.searched_until.take().is_some() {
                     // It was dialled from here, and so are the others.
                     duty.is_visitor = false;
                     duty.lanes
                         .iter_mut()
-                        .filter(|lane| lane.state == LaneState::Over)
+                        .filter(|lane| lane.state == LaneState::Rests)
                         .for_each(|lane| lane.state = LaneState::Due(now));
                 }
             }
-            Ended::Impossible => lane.state = LaneState::Over,
-            _ if !is_missing => {
-                // Its place is taken by another connection with the same peer: it was reached.
-                *lane = Lane {
-                    attempts: 0,
-                    refusals: 0,
-                    delay: RETRY,
-                    has_connected: true,
-                    account: lane.account.take(),
-                    state: LaneState::Rests,
-                    ..*lane
-                };
-                duty.searched_until = None;
-            }
+            Ended::Impossible => lane.state = LaneState::Rests,
+            // Its place is taken by another connection with the same peer: it was reached.
+            _ if !is_missing => lane.came_about(),
             Ended::Superfluous | Ended::Lost => {
                 lane.refusals = lane.refusals.saturating_add(1);
+                let is_refused_account =
+                    lane.account.is_some() && lane.refusals > ACCOUNT_REFUSALS_MAX;
                 if let Some(until) = searched_until {
                     lane.search_on(until, SEARCH_REFUSED_MAX, jitter, now);
                 } else if is_explicit {
-                    let delay = lane.delay;
-                    if backs_off || lane.account.is_some() && lane.refusals > ACCOUNT_REFUSALS_MAX {
-                        lane.delay = (delay * 2).min(RETRY_MAX);
-                    }
-                    lane.state = LaneState::Due(now + delay + jitter);
+                    lane.try_again(now + jitter, backs_off || is_refused_account);
+                } else if lane.refusals > 1 && duty.is_connected {
+                    // Over there a connection that is long gone may count as the one that is missing here, until nobody
+                    // answers on it.
+                    lane.try_again(now + jitter, true);
                 } else if lane.refusals <= REFUSALS_MAX {
                     lane.state = LaneState::Due(now + jitter);
                 } else {
-                    lane.state = LaneState::Over;
+                    lane.state = LaneState::Rests;
                 }
             }
         }
-        self.search_or_forget(now);
     }
 
     /// A connection with a peer is gone that was there; the `last` of all, or one of several.
@@ -571,13 +580,7 @@ impl DialPlan {
                 let at = now + self.jitter() + delay;
                 let lane = &mut self.duties[position].lanes[lane];
                 let concerns = is_last || lane.account.as_deref() == account;
-                let is_idle = match lane.state {
-                    LaneState::Rests => true,
-                    // What was not possible with that peer may be with the next one.
-                    LaneState::Over => is_last,
-                    LaneState::AtOnce | LaneState::Due(_) | LaneState::Underway(_) => false,
-                };
-                if concerns && is_idle {
+                if concerns && lane.state == LaneState::Rests {
                     lane.state = LaneState::Due(at);
                 }
             }
@@ -601,54 +604,49 @@ impl DialPlan {
             if duty.peer.as_deref() != Some(peer) {
                 continue;
             }
-            let is_left_to_peer = duty.is_visitor;
+            let delay = duty.mending_delay(RETRY);
             for lane in &mut duty.lanes {
-                if lane.account.as_deref() == account
-                    && matches!(
-                        lane.state,
-                        LaneState::AtOnce | LaneState::Due(_) | LaneState::Rests
-                    )
-                {
-                    lane.state = if is_missing && !is_left_to_peer {
-                        LaneState::Due(now + RETRY + jitter)
-                    } else {
-                        LaneState::Rests
-                    };
+                let is_idle = !matches!(lane.state, LaneState::Underway(_));
+                if is_missing && is_idle && lane.account.as_deref() == account {
+                    lane.state = LaneState::Due(now + delay + jitter);
                 }
             }
         }
     }
 
-    /// A peer is connected, but not by these connections: the one for all accounts if it is `None`, or those for one. If
-    /// nobody is about to open them, they are dialled, a while later; the peer may do so before. Whatever was said
-    /// of them may have been lost with another connection, or said to a server that was here before.
-    pub(super) fn mend(&mut self, peer: &str, missing: &[Option<Arc<str>>], now: Instant) {
-        for position in 0..self.duties.len() {
-            let jitter = self.jitter();
-            let duty = &mut self.duties[position];
-            if duty.peer.as_deref() != Some(peer) || duty.is_self || duty.searched_until.is_some() {
-                continue;
-            }
-            let delay = if duty.is_visitor {
-                MENDED_BY_OTHERS
-            } else {
-                2 * RETRY
-            };
-            let due = now + delay + jitter;
-            for account in missing {
-                match duty.lanes.iter_mut().find(|lane| lane.account == *account) {
-                    None => {
-                        let account = account.clone();
-                        let lane = Lane::new(account, GossipMode::Default, Some(due));
-                        duty.lanes.push(lane);
-                    }
-                    Some(lane) if lane.state == LaneState::Rests => {
-                        lane.state = LaneState::Due(due);
-                    }
-                    Some(_) => {}
+    /// Compares what is dialled with what is there, and sets right what does not fit. `is_connected` tells whether a peer
+    /// is so by anything, `is_missing` whether one that is has not the connection for one of `accounts`, or all of those
+    /// that share the others.
+    ///
+    /// What is dialled because of it is so a while later: the peer may do it before.
+    pub(super) fn settle(
+        &mut self,
+        accounts: &[Arc<str>],
+        is_connected: &dyn Fn(&str) -> bool,
+        is_missing: &dyn Fn(&str, Option<&str>) -> bool,
+        now: Instant,
+    ) {
+        for duty in self.duties.iter_mut().filter(|duty| !duty.is_self) {
+            let jitter = JITTER.mul_f64(self.rng.f64());
+            let peer = duty.peer.clone().filter(|peer| is_connected(peer));
+            duty.is_connected = peer.is_some();
+            match peer {
+                Some(peer) => {
+                    duty.searched_until = None;
+                    let due = now + duty.mending_delay(2 * RETRY) + jitter;
+                    let is_missing = |account: Option<&str>| is_missing(&peer, account);
+                    duty.complete(accounts, &is_missing, due);
                 }
+                None if duty.origin != Origin::Gossip => {
+                    let shared = duty.shared();
+                    if shared.state == LaneState::Rests {
+                        shared.state = LaneState::Due(now + RETRY + jitter);
+                    }
+                }
+                None => {}
             }
         }
+        self.search_or_forget(now);
     }
 
     /// A peer is seen to no more, if only others told of it.
@@ -672,22 +670,18 @@ impl DialPlan {
     /// Servers that are no seeds and could not be reached: they are searched for from now on, but not for ever.
     fn search_or_forget(&mut self, now: Instant) {
         self.duties.retain_mut(|duty| {
-            let is_over = duty.lanes.iter().all(|lane| lane.state == LaneState::Over);
-            if duty.origin != Origin::Gossip || !is_over {
+            let mut lanes = duty.lanes.iter();
+            let is_tried = lanes.any(|lane| lane.state != LaneState::Rests);
+            if duty.origin != Origin::Gossip || duty.is_connected || is_tried {
                 return true;
             }
             if duty.searched_until.is_some() {
                 return false;
             }
             duty.searched_until = Some(now + SEARCH_MAX);
-            let shared = (duty.lanes.iter()).position(|lane| lane.account.is_none());
-            let shared = shared.unwrap_or_else(|| {
-                duty.lanes.push(Lane::new(None, GossipMode::Default, None));
-                duty.lanes.len() - 1
-            });
-            let lane = &mut duty.lanes[shared];
-            lane.state = LaneState::Due(now + SEARCH_FIRST);
-            lane.delay = SEARCH_FIRST * 2;
+            let shared = duty.shared();
+            shared.state = LaneState::Due(now + SEARCH_FIRST);
+            shared.delay = SEARCH_FIRST * 2;
             true
         });
         let searched = || {
@@ -713,7 +707,55 @@ impl Duty {
             is_self: false,
             is_visitor: false,
             searched_until: None,
+            is_connected: false,
             lanes: Vec::new(),
+        }
+    }
+
+    /// The lane for the connections of the pool.
+    fn shared(&mut self) -> &mut Lane {
+        let shared = (self.lanes.iter()).position(|lane| lane.account.is_none());
+        let shared = shared.unwrap_or_else(|| {
+            let lane = Lane {
+                state: LaneState::Rests,
+                ..Lane::new(None, GossipMode::Default, None)
+            };
+            self.lanes.push(lane);
+            self.lanes.len() - 1
+        });
+        &mut self.lanes[shared]
+    }
+
+    /// How long the peer is left to open what is missing, if it is for this server to do so after `own`.
+    fn mending_delay(&self, own: Duration) -> Duration {
+        if self.is_visitor {
+            MENDED_BY_OTHERS
+        } else {
+            own
+        }
+    }
+
+    /// The server is connected: what of it is missing is dialled, from `due` on if nobody is about to, and nothing else.
+    fn complete(
+        &mut self,
+        accounts: &[Arc<str>],
+        is_missing: &dyn Fn(Option<&str>) -> bool,
+        due: Instant,
+    ) {
+        for lane in &mut self.lanes {
+            match (is_missing(lane.account.as_deref()), lane.state) {
+                (_, LaneState::Underway(_)) | (false, LaneState::Rests) => {}
+                (true, LaneState::Rests) => lane.state = LaneState::Due(due),
+                (true, LaneState::AtOnce | LaneState::Due(_)) => {}
+                (false, LaneState::AtOnce | LaneState::Due(_)) => lane.came_about(),
+            }
+        }
+        let wanted = core::iter::once(None).chain(accounts.iter().cloned().map(Some));
+        for account in wanted.filter(|account| is_missing(account.as_deref())) {
+            if !self.lanes.iter().any(|lane| lane.account == account) {
+                let lane = Lane::new(account, GossipMode::Default, Some(due));
+                self.lanes.push(lane);
+            }
         }
     }
 
@@ -744,12 +786,28 @@ impl Lane {
         }
     }
 
+    /// What was tried is there, by whoever opened it.
+    fn came_about(&mut self) {
+        self.state = LaneState::Rests;
+        (self.attempts, self.refusals) = (0, 0);
+        self.delay = RETRY;
+        self.has_connected = true;
+    }
+
+    /// Another try, and if it `slows` down, the one after that later still.
+    fn try_again(&mut self, now: Instant, slows: bool) {
+        self.state = LaneState::Due(now + self.delay);
+        if slows {
+            self.delay = (self.delay * 2).min(RETRY_MAX);
+        }
+    }
+
     /// A server that is searched for was not found, or did not let this one in.
     fn search_on(&mut self, until: Instant, delay_max: Duration, jitter: Duration, now: Instant) {
         self.state = if self.account.is_none() && now < until {
             LaneState::Due(now + self.delay.min(delay_max) + jitter)
         } else {
-            LaneState::Over
+            LaneState::Rests
         };
         self.delay = (self.delay * 2).min(delay_max);
     }

@@ -4,9 +4,13 @@
 //! whenever its number of members changes (route protocol, section 4). Changes are written to the links under one
 //! lock, so that every peer hears of them in the order in which they happened.
 //!
-//! A link that is attached later has to hear of everything there is. That is written to it in pieces, between
-//! which the account goes on changing: entries have numbers, and each link a number up to which it has heard of
-//! them. A change below it is written at once, one above it will be found when the pieces come there.
+//! # In pieces
+//! A link that is attached later has to hear of everything there is; one whose filter changes of what has come and gone
+//! by that; one that serves the account no more that there is nothing left. There may be millions of entries, and
+//! the lock holds up subscribers, so each is done in [pieces](LocalInterest::work), between which the account
+//! goes on changing. Entries have numbers. A link has heard of those below `told`; of these a sweep has done those
+//! below `at`. A change is written at once as it is for the part in which its entry is: below `at` as it is to be after the
+//! sweep, from there on as it was before, and above `told` not at all, since the pieces will come there.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -49,6 +53,56 @@ struct Attached {
     link: Arc<RouteLink>,
     /// It has heard of the entries below this number.
     told: usize,
+    /// What it has heard of, or would have.
+    filter: Option<Arc<InterestFilter>>,
+    sweep: Option<Sweep>,
+    /// To be done once the sweep is over.
+    then: Then,
+    /// It has heard that there is nothing left.
+    is_gone: bool,
+}
+
+/// Entries that were told of are looked at again, from the first one on.
+struct Sweep {
+    /// Those below have been.
+    at: usize,
+    aim: Aim,
+}
+
+/// What a sweep is for.
+enum Aim {
+    /// The link hears of what another filter lets through.
+    Filter(Option<Arc<InterestFilter>>),
+    /// It hears of nothing.
+    Nothing,
+}
+
+enum Then {
+    Nothing,
+    /// Another filter has come.
+    Refilter,
+    /// It serves the account no more.
+    Withdraw,
+    /// It serves the account again.
+    Attach,
+}
+
+/// How far the work for a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Worked {
+    /// Entries that were looked at.
+    pub(crate) entries: usize,
+    pub(crate) left: Left,
+}
+
+/// What is left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    More,
+    /// The link has heard of everything.
+    Nothing,
+    /// It has heard that there is nothing left, or was not attached.
+    Detached,
 }
 
 impl LocalInterest {
@@ -76,41 +130,54 @@ impl LocalInterest {
         self.state.lock().numbers.len()
     }
 
-    /// From now on `link` is told what is new; [`replay`](Self::replay) tells it the rest. Attaching it again changes
+    /// From now on `link` is told what is new; [`work`](Self::work) tells it the rest. Attaching it again changes
     /// nothing.
     pub(crate) fn attach(&self, link: &Arc<RouteLink>) {
         let mut state = self.state.lock();
-        if state.find(link).is_none() {
-            state.attached.push(Attached {
-                link: Arc::clone(link),
-                told: 0,
-            });
+        match state.find(link) {
+            Some(position) => {
+                let attached = &mut state.attached[position];
+                if attached.is_leaving() {
+                    attached.then = Then::Attach;
+                } else if matches!(attached.then, Then::Withdraw) {
+                    attached.then = Then::Refilter;
+                }
+            }
+            None => state.attached.push(Attached::new(link)),
         }
     }
 
-    /// `link` stays, and serves the account no more: of what it has been told there is nothing left.
-    pub(crate) fn withdraw(&self, account: &str, link: &Arc<RouteLink>) {
+    /// `link` stays, and serves the account no more: [`work`](Self::work) tells it that there is nothing left.
+    pub(crate) fn withdraw(&self, link: &Arc<RouteLink>) {
         let mut state = self.state.lock();
         let Some(position) = state.find(link) else {
             return;
         };
-        let Attached { told, .. } = state.attached.swap_remove(position);
-        let State { entries, text, .. } = &mut *state;
-        text.clear();
-        for entry in &entries[..told] {
-            if entry.subscribers > 0 && link.may_announce(&entry.subject) {
-                entry.revoke(account, link, text);
-            }
+        let attached = &mut state.attached[position];
+        match attached.sweep {
+            None => attached.begin(Aim::Nothing),
+            Some(_) if attached.is_leaving() => attached.then = Then::Nothing,
+            Some(_) => attached.then = Then::Withdraw,
         }
-        tell(link, text);
     }
 
-    /// Those of these connections that serve the account.
-    pub(crate) fn attached_among(&self, connections: &[u64]) -> Vec<Arc<RouteLink>> {
+    /// Whether `link` serves the account.
+    pub(crate) fn is_attached(&self, link: &Arc<RouteLink>) -> bool {
         let state = self.state.lock();
-        let attached = state.attached.iter().map(|attached| &attached.link);
+        state
+            .find(link)
+            .is_some_and(|position| !state.attached[position].ends())
+    }
+
+    /// Connections with the same peer that serve the account and are of the other kind, its own or shared.
+    pub(crate) fn others(&self, link: &RouteLink) -> Vec<Arc<RouteLink>> {
+        let state = self.state.lock();
+        let attached = state.attached.iter().filter(|attached| !attached.ends());
         attached
-            .filter(|link| connections.contains(&link.outbox().id()))
+            .map(|attached| &attached.link)
+            .filter(|other| {
+                other.peer() == link.peer() && other.is_dedicated() != link.is_dedicated()
+            })
             .cloned()
             .collect()
     }
@@ -123,11 +190,29 @@ impl LocalInterest {
             .retain(|attached| !Arc::ptr_eq(&attached.link, link));
     }
 
-    /// Tells `link` of up to `lines_max` entries that it has not heard of. Returns whether there are more.
-    pub(crate) fn replay(&self, account: &str, link: &Arc<RouteLink>, lines_max: usize) -> bool {
+    /// What `link` hears of has been [decided anew](RouteLink::set_filter): [`work`](Self::work) tells it what it was not
+    /// told before, and that of what it must not know any more there is nothing left.
+    pub(crate) fn refilter(&self, link: &Arc<RouteLink>) {
         let mut state = self.state.lock();
         let Some(position) = state.find(link) else {
-            return false;
+            return;
+        };
+        let attached = &mut state.attached[position];
+        if attached.sweep.is_none() {
+            attached.begin(Aim::Filter(link.filter()));
+        } else if !attached.is_leaving() && !matches!(attached.then, Then::Withdraw) {
+            attached.then = Then::Refilter;
+        }
+    }
+
+    /// Does up to `entries_max` entries of what is to be done for `link`.
+    pub(crate) fn work(&self, account: &str, link: &Arc<RouteLink>, entries_max: usize) -> Worked {
+        let mut state = self.state.lock();
+        let Some(position) = state.find(link) else {
+            return Worked {
+                entries: 0,
+                left: Left::Detached,
+            };
         };
         let State {
             entries,
@@ -135,51 +220,162 @@ impl LocalInterest {
             text,
             ..
         } = &mut *state;
-        let first = attached[position].told;
-        let end = entries.len().min(first + lines_max);
         text.clear();
-        for entry in &entries[first..end] {
-            if entry.subscribers > 0 && link.may_announce(&entry.subject) {
-                entry.announce(account, link, text);
-            }
-        }
-        attached[position].told = end;
-        let has_more = end < entries.len();
+        let one = &mut attached[position];
+        let looked_at = if one.sweep.is_some() {
+            one.sweep_some(entries, account, entries_max, text)
+        } else {
+            one.tell_some(entries, account, entries_max, text)
+        };
+        let left = if one.is_gone {
+            attached.swap_remove(position);
+            Left::Detached
+        } else if one.sweep.is_some() || one.told < entries.len() {
+            Left::More
+        } else {
+            Left::Nothing
+        };
         tell(link, text);
-        has_more
+        Worked {
+            entries: looked_at,
+            left,
+        }
+    }
+}
+
+impl Attached {
+    fn new(link: &Arc<RouteLink>) -> Self {
+        Self {
+            link: Arc::clone(link),
+            told: 0,
+            filter: link.filter(),
+            sweep: None,
+            then: Then::Nothing,
+            is_gone: false,
+        }
     }
 
-    /// What `link` hears of has been [decided anew](RouteLink::set_filter): it is told what it was not told before, and
-    /// that of what it must not know any more there is nothing left. What changed in between may be told twice.
-    pub(crate) fn refilter(
-        &self,
+    /// Whether it is being told that there is nothing left.
+    fn is_leaving(&self) -> bool {
+        matches!(&self.sweep, Some(sweep) if matches!(sweep.aim, Aim::Nothing))
+    }
+
+    /// Whether it serves the account no more once what is under way is done.
+    fn ends(&self) -> bool {
+        let is_again = matches!(self.then, Then::Attach);
+        self.is_leaving() && !is_again || matches!(self.then, Then::Withdraw)
+    }
+
+    fn begin(&mut self, aim: Aim) {
+        self.then = Then::Nothing;
+        self.sweep = Some(Sweep { at: 0, aim });
+    }
+
+    /// What to do about a change of the entry with this number.
+    fn hears(&self, number: usize, subject: &[u8]) -> Hears {
+        let lets = |filter: &Option<Arc<InterestFilter>>| {
+            filter.as_deref().is_none_or(|filter| filter(subject))
+        };
+        let is_known = match &self.sweep {
+            _ if number >= self.told => false,
+            None => lets(&self.filter),
+            Some(Sweep { at, aim }) => match aim {
+                Aim::Filter(next) if number < *at => lets(next),
+                Aim::Nothing if number < *at => false,
+                _ => lets(&self.filter),
+            },
+        };
+        match is_known {
+            false => Hears::Nothing,
+            true if self.is_leaving() => Hears::Ends,
+            true => Hears::All,
+        }
+    }
+
+    /// Tells of entries that it has not heard of.
+    fn tell_some(
+        &mut self,
+        entries: &[Entry],
         account: &str,
-        link: &Arc<RouteLink>,
-        former: Option<&InterestFilter>,
-    ) {
-        let mut state = self.state.lock();
-        let State {
-            entries,
-            attached,
-            text,
-            ..
-        } = &mut *state;
-        let told = attached
+        entries_max: usize,
+        text: &mut Vec<u8>,
+    ) -> usize {
+        let first = self.told;
+        let end = entries.len().min(first + entries_max);
+        let filter = self.filter.as_deref();
+        for entry in &entries[first..end] {
+            if entry.subscribers > 0 && filter.is_none_or(|filter| filter(&entry.subject)) {
+                entry.announce(account, &self.link, text);
+            }
+        }
+        self.told = end;
+        end - first
+    }
+
+    fn sweep_some(
+        &mut self,
+        entries: &[Entry],
+        account: &str,
+        entries_max: usize,
+        text: &mut Vec<u8>,
+    ) -> usize {
+        let Some(Sweep { at, aim }) = &mut self.sweep else {
+            return 0;
+        };
+        let lets = |filter: &Option<Arc<InterestFilter>>, entry: &Entry| {
+            filter
+                .as_deref()
+                .is_none_or(|filter| filter(&entry.subject))
+        };
+        let first = *at;
+        let end = self.told.min(first + entries_max);
+        for entry in entries[first..end]
             .iter()
-            .find(|attached| Arc::ptr_eq(&attached.link, link))
-            .map_or(0, |attached| attached.told);
-        text.clear();
-        for entry in entries[..told].iter().filter(|entry| entry.subscribers > 0) {
-            let could = former.is_none_or(|former| former(&entry.subject));
-            let can = link.may_announce(&entry.subject);
+            .filter(|entry| entry.subscribers > 0)
+        {
+            let could = lets(&self.filter, entry);
+            let can = match aim {
+                Aim::Filter(next) => lets(next, entry),
+                Aim::Nothing => false,
+            };
             match (could, can) {
-                (false, true) => entry.announce(account, link, text),
-                (true, false) => entry.revoke(account, link, text),
+                (false, true) => entry.announce(account, &self.link, text),
+                (true, false) => entry.revoke(account, &self.link, text),
                 _ => {}
             }
         }
-        tell(link, text);
+        *at = end;
+        if end == self.told {
+            self.end_sweep();
+        }
+        end - first
     }
+
+    fn end_sweep(&mut self) {
+        match self.sweep.take().map(|sweep| sweep.aim) {
+            Some(Aim::Filter(filter)) => {
+                self.filter = filter;
+                match self.then {
+                    Then::Refilter => self.begin(Aim::Filter(self.link.filter())),
+                    Then::Withdraw => self.begin(Aim::Nothing),
+                    Then::Nothing | Then::Attach => {}
+                }
+            }
+            Some(Aim::Nothing) if matches!(self.then, Then::Attach) => {
+                *self = Self::new(&self.link);
+            }
+            Some(Aim::Nothing) => self.is_gone = true,
+            None => {}
+        }
+    }
+}
+
+/// What a link hears of a change.
+enum Hears {
+    Nothing,
+    /// If the entry is gone, that.
+    Ends,
+    All,
 }
 
 impl State {
@@ -208,16 +404,17 @@ impl State {
                 ..
             } = self;
             let entry = &entries[number];
-            for Attached { link, told } in attached {
-                if number < *told && link.may_announce(subject) {
-                    text.clear();
-                    if is_gone {
-                        entry.revoke(account, link, text);
-                    } else {
-                        entry.announce(account, link, text);
+            for attached in attached {
+                let hears = attached.hears(number, subject);
+                text.clear();
+                match hears {
+                    Hears::All if !is_gone => entry.announce(account, &attached.link, text),
+                    Hears::All | Hears::Ends if is_gone => {
+                        entry.revoke(account, &attached.link, text);
                     }
-                    tell(link, text);
+                    _ => continue,
                 }
+                tell(&attached.link, text);
             }
         }
         if is_gone {
@@ -259,7 +456,7 @@ impl State {
             entries.push(entry);
             // Who has heard of everything hears of what is new at once.
             for attached in attached {
-                if attached.told == number {
+                if attached.told == number && !attached.is_leaving() {
                     attached.told += 1;
                 }
             }
@@ -287,9 +484,12 @@ impl State {
             self.entries = Vec::new();
             self.free = Vec::new();
             self.numbers = HashTable::new();
-            self.attached
-                .iter_mut()
-                .for_each(|attached| attached.told = 0);
+            for attached in &mut self.attached {
+                attached.told = 0;
+                if let Some(sweep) = &mut attached.sweep {
+                    sweep.at = 0;
+                }
+            }
         }
     }
 }

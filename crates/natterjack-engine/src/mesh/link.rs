@@ -1,8 +1,9 @@
 //! A registered connection to a peer, as delivery and the announcing of interest see it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::delivery::outbox::Outbox;
 
@@ -10,34 +11,75 @@ use crate::delivery::outbox::Outbox;
 /// peer says on it, is its session's business.
 pub(crate) struct RouteLink {
     outbox: Arc<Outbox>,
+    /// Id of the peer.
+    peer: Arc<str>,
     /// The one account it is for; its lines do not name an account then (route protocol, section 4).
     dedicated: Option<Arc<str>>,
-    /// The peer takes messages for queue groups only.
-    takes_strays: bool,
+    /// The peer is of our kind: it takes messages for queue groups only, and accounts move without loss.
+    is_ours: bool,
     /// What of our interest the peer is told; `None`: all.
     filter: RwLock<Option<Arc<InterestFilter>>>,
+    /// What its session is to pass.
+    fences: Mutex<Vec<Arc<Fence>>>,
+    has_fences: AtomicBool,
 }
 
 /// Decides about interest in a subject. Cheap enough to be asked for every subscription.
 pub(crate) type InterestFilter = dyn Fn(&[u8]) -> bool + Send + Sync;
 
+/// Behind it there are no messages of one account on a connection any more, since another connection takes them. It is
+/// passed when the peer has answered a PING that was sent after the last of them: the peer has done them all.
+pub(crate) struct Fence {
+    pub(crate) account: Arc<str>,
+    is_passed: AtomicBool,
+    /// Who waits for it, with messages that come later.
+    waiter: Arc<Outbox>,
+}
+
+impl Fence {
+    pub(crate) fn new(account: &Arc<str>, waiter: &Arc<Outbox>) -> Self {
+        Self {
+            account: Arc::clone(account),
+            is_passed: AtomicBool::new(false),
+            waiter: Arc::clone(waiter),
+        }
+    }
+
+    pub(crate) fn is_passed(&self) -> bool {
+        self.is_passed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn pass(&self) {
+        self.is_passed.store(true, Ordering::Release);
+        self.waiter.wake();
+    }
+}
+
 impl RouteLink {
     pub(crate) fn new(
         outbox: Arc<Outbox>,
+        peer: Arc<str>,
         dedicated: Option<Arc<str>>,
-        takes_strays: bool,
+        is_ours: bool,
         filter: Option<Arc<InterestFilter>>,
     ) -> Self {
         Self {
             outbox,
+            peer,
             dedicated,
-            takes_strays,
+            is_ours,
             filter: RwLock::new(filter),
+            fences: Mutex::default(),
+            has_fences: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
+    }
+
+    pub(crate) fn peer(&self) -> &Arc<str> {
+        &self.peer
     }
 
     /// Whether its lines go without the name of the account.
@@ -46,9 +88,14 @@ impl RouteLink {
         self.dedicated.is_some()
     }
 
+    /// Whether the peer is of our kind.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.is_ours
+    }
+
     /// Whether the peer takes messages that are for queue groups only (`STRAY_ORIGIN` of the route protocol).
     pub(crate) fn takes_strays(&self) -> bool {
-        self.takes_strays
+        self.is_ours
     }
 
     /// The name of an account, as lines of this connection have it.
@@ -57,18 +104,34 @@ impl RouteLink {
         (!self.is_dedicated()).then_some(account.as_bytes())
     }
 
-    /// Whether the peer is told of interest in `subject`.
-    pub(crate) fn may_announce(&self, subject: &[u8]) -> bool {
-        let filter = self.filter.read();
-        filter.as_ref().is_none_or(|filter| filter(subject))
+    /// Which of our interest the peer is told of.
+    pub(crate) fn filter(&self) -> Option<Arc<InterestFilter>> {
+        self.filter.read().clone()
     }
 
-    /// From now on the peer is told of what another filter lets through; returns the one before. It hears of the
-    /// difference by [`LocalInterest::refilter`](super::interest::LocalInterest::refilter) for each account.
-    pub(crate) fn set_filter(
-        &self,
-        filter: Option<Arc<InterestFilter>>,
-    ) -> Option<Arc<InterestFilter>> {
-        std::mem::replace(&mut *self.filter.write(), filter)
+    /// From now on the peer is told of what another filter lets through. It hears of the difference by
+    /// [`LocalInterest::refilter`](super::interest::LocalInterest::refilter) for each account.
+    pub(crate) fn set_filter(&self, filter: Option<Arc<InterestFilter>>) {
+        *self.filter.write() = filter;
+    }
+
+    /// Has the connection's session pass a fence. If it has ended, the fence is passed already.
+    pub(crate) fn put_fence(&self, fence: &Arc<Fence>) {
+        self.fences.lock().push(Arc::clone(fence));
+        self.has_fences.store(true, Ordering::Release);
+        self.outbox.wake();
+        if self.outbox.is_closed() {
+            self.take_fences().iter().for_each(|fence| fence.pass());
+        }
+    }
+
+    /// Fences that have been put up since the last call.
+    pub(crate) fn take_fences(&self) -> Vec<Arc<Fence>> {
+        if self.has_fences.load(Ordering::Acquire) {
+            self.has_fences.store(false, Ordering::Release);
+            std::mem::take(&mut *self.fences.lock())
+        } else {
+            Vec::new()
+        }
     }
 }

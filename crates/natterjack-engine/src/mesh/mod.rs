@@ -28,6 +28,11 @@
 //! Whoever lets a peer in tells all others of it (gossip), and they dial it. An INFO says by its `gossip_mode` whether
 //! the one who dials because of it makes that happen again (route protocol, section 7).
 //!
+//! That is said once, and may be lost with the connection it was said on, or because whoever was to say it dies. So a
+//! peer is reminded of another one now and then as well ([`Mesh::reminder`]), whom it does not know at worst for a few
+//! PING intervals. Of those it knows it takes no notice, as nats-server does. This goes beyond nats-server, where two
+//! servers that missed each other stay strangers.
+//!
 //! # Interest
 //! An account has an index of what its own subscribers want and one of what peers want ([`remote`]). Peers are told of
 //! changes in the first ([`interest`]) on the [`link`] that serves the account, and tell of theirs, which the session
@@ -44,20 +49,21 @@ pub(crate) mod remote;
 pub(crate) mod roster;
 pub(crate) mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use natterjack_wire::route::{GossipMode, RouteInfo};
+use natterjack_wire::route::{GossipMode, RouteInfo, pool_index};
 use parking_lot::Mutex;
 
 use self::dial::{Dial, DialId, DialPlan, Ended, Purpose, Target};
 use self::roster::{Member, Roster, RouteConnection};
 use self::settings::ClusterSettings;
 use crate::close_reason::CloseReason;
+use crate::session::route::complaints::Complaints;
 
 /// What a server knows of its cluster, and wants of it.
 pub struct Mesh {
@@ -65,6 +71,8 @@ pub struct Mesh {
     state: Mutex<State>,
     /// What clients are told has changed.
     has_news: AtomicBool,
+    /// What the log was told of peers lately.
+    pub(crate) complaints: Mutex<Complaints>,
 }
 
 struct State {
@@ -78,8 +86,14 @@ struct State {
     connections: BTreeMap<u64, Arc<RouteConnection>>,
     roster: Roster,
     plan: DialPlan,
+    /// Peers that were behind seeds until these were taken out of the configuration; what others tell of them does not
+    /// count.
+    dismissed: BTreeSet<Arc<str>>,
     is_closing: bool,
     waker: Option<Waker>,
+    /// Accounts that are to leave the connections that are shared, by what peers were asked with.
+    asked: Vec<(String, Arc<str>)>,
+    questions: u64,
 }
 
 /// What a session asks for when it has read its peer's INFO.
@@ -160,6 +174,18 @@ const POOL_SIZE_MAX: u32 = 128;
 /// Connections in the handshake. A cluster that starts has a few for each of its servers.
 const NEWCOMERS_MAX: usize = 1024;
 
+/// Servers that are remembered as taken out of the configuration. They are few, and new at every start.
+const DISMISSED_MAX: usize = 256;
+
+/// How long peers may take to agree to an account's own connection before it is dialled all the same; as nats-server.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// How long a nats-server that begins is left to dial, which it does only if it is told to be connected with this one.
+const BEGINNERS_DIAL: Duration = Duration::from_millis(50);
+
+/// Answers of peers that are known as such.
+const QUESTIONS_MAX: usize = 1024;
+
 /// As long as nats-server's.
 const MADE_UP_NAME_LEN: usize = 22;
 
@@ -177,10 +203,6 @@ impl Mesh {
         } else {
             settings.name.clone()
         };
-        tracing::info!("Cluster name is {name}");
-        if is_dynamic {
-            tracing::warn!("Cluster name was dynamically generated, consider setting one");
-        }
         let mut state = State {
             settings: Arc::clone(settings),
             name: name.into(),
@@ -189,14 +211,18 @@ impl Mesh {
             connections: BTreeMap::new(),
             roster: Roster::default(),
             plan: DialPlan::new(rng.u64(..)),
+            dismissed: BTreeSet::new(),
             is_closing: false,
             waker: None,
+            asked: Vec::new(),
+            questions: 0,
         };
         state.adapt(settings, system_account, None);
         Self {
             own_id: own_id.into(),
             state: Mutex::new(state),
             has_news: AtomicBool::new(true),
+            complaints: Mutex::default(),
         }
     }
 
@@ -227,7 +253,7 @@ impl Mesh {
     pub fn dial_failed(&self, id: DialId, error: &dyn Display, now: Instant) {
         let mut state = self.state.lock();
         let failed = state.plan.failed(id, now);
-        state.wake();
+        state.settle(now);
         drop(state);
         match failed {
             Some((attempts, true)) => {
@@ -253,7 +279,7 @@ impl Mesh {
         if let Some(seed) = settings.seeds.get(seed) {
             plan.set_targets(seed, targets, accounts, Some(now));
         }
-        state.wake();
+        state.settle(now);
     }
 
     /// How this server is connected.
@@ -299,35 +325,90 @@ impl Mesh {
         self.state.lock().accounts.clone()
     }
 
-    /// A peer will have a connection for one account: so has this server from now on.
-    pub(crate) fn dedicate(&self, account: &str, now: Instant) {
+    /// A peer will have a connection for one account: so has this server from now on. The peer is left time to dial.
+    pub(crate) fn dedicate(&self, account: &str, peer: &str, now: Instant) {
         let mut state = self.state.lock();
+        if state.settings.pool_size == 0 {
+            return;
+        }
+        if let Some(peer) = state.roster.peer_mut(peer) {
+            peer.sharing.remove(account);
+        }
         let is_known = state.accounts.iter().any(|known| **known == *account);
-        if !is_known && state.settings.pool_size > 0 {
+        if !is_known {
             state.accounts.push(account.into());
             let State { plan, accounts, .. } = &mut *state;
             plan.set_accounts(accounts, Some(now));
+        }
+        let is_ours = (state.roster.peer(peer))
+            .is_some_and(|peer| peer.members().any(|member| member.is_ours));
+        let patience = if is_ours { dial::RETRY } else { BEGINNERS_DIAL };
+        state.plan.dial_for(peer, account, now + patience);
+        state.wake();
+        // Other sessions find out that they serve the account no more.
+        self.has_news.store(true, Ordering::Relaxed);
+    }
+
+    /// A peer has answered that an account may leave the connections that are shared.
+    pub(crate) fn account_may_leave(&self, question: &str, peer: &str, now: Instant) {
+        let mut state = self.state.lock();
+        let mut asked = state.asked.iter();
+        let Some(account) = asked
+            .find(|(known, _)| known == question)
+            .map(|(_, account)| Arc::clone(account))
+        else {
+            return;
+        };
+        if state.roster.is_missing(peer, Some(&account)) {
+            state.plan.dial_for(peer, &account, now);
             state.wake();
-            // Other sessions find out that they serve the account no more.
-            self.has_news.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Accounts that have a connection to themselves with this peer, which wants it, too.
-    pub(crate) fn dedicated_with(&self, peer: &str) -> Vec<Arc<str>> {
-        let state = self.state.lock();
-        let peer = state.roster.peer(peer);
-        let dedicated = peer.into_iter().flat_map(|peer| &peer.dedicated);
-        let agreed = dedicated.filter(|(_, member)| member.dial.is_none() || member.is_confirmed);
-        agreed.map(|(account, _)| Arc::clone(account)).collect()
+    /// A peer wants an account to share the connections, although it has one of its own here. Returns whether that is new.
+    pub(crate) fn share_account(&self, peer: &str, account: &str) -> bool {
+        self.note_sharing(peer, account, true)
     }
 
-    /// Connections with this peer that share the accounts.
-    pub(crate) fn shared_with(&self, peer: &str) -> Vec<u64> {
+    /// A peer has refused a connection for an account, which shares the others for the time being. Returns whether that is
+    /// new.
+    pub(crate) fn own_connection_refused(&self, peer: &str, account: &str) -> bool {
+        self.note_sharing(peer, account, false)
+    }
+
+    fn note_sharing(&self, peer: &str, account: &str, is_settled: bool) -> bool {
+        let mut state = self.state.lock();
+        if !state.accounts.iter().any(|known| **known == *account) {
+            return false;
+        }
+        let Some(peer) = state.roster.peer_mut(peer) else {
+            return false;
+        };
+        let before = peer.sharing.insert(account.into(), is_settled);
+        let is_new = before.is_none();
+        if is_new {
+            self.has_news.store(true, Ordering::Relaxed);
+        }
+        is_new
+    }
+
+    /// An account has a connection to itself with a peer, and both know. Returns whether it shared until now.
+    pub(crate) fn has_own_connection(&self, peer: &str, account: &str) -> bool {
+        let mut state = self.state.lock();
+        let peer = state.roster.peer_mut(peer);
+        let is_new = peer.is_some_and(|peer| peer.sharing.remove(account).is_some());
+        if is_new {
+            self.has_news.store(true, Ordering::Relaxed);
+        }
+        is_new
+    }
+
+    /// Accounts that are to have connections to themselves, and share with this peer.
+    pub(crate) fn shared_accounts(&self, peer: &str) -> Vec<Arc<str>> {
         let state = self.state.lock();
         let peer = state.roster.peer(peer);
-        let shared = peer.into_iter().flat_map(|peer| peer.shared());
-        shared.map(|member| member.connection.id()).collect()
+        let sharing = peer.into_iter().flat_map(|peer| peer.sharing.keys());
+        sharing.cloned().collect()
     }
 
     /// Whether a connection is with this peer.
@@ -337,6 +418,14 @@ impl Mesh {
             .roster
             .member_mut(peer, connection)
             .is_some()
+    }
+
+    /// Whether a peer is connected by others than this connection.
+    pub(crate) fn has_others(&self, peer: &str, connection: u64) -> bool {
+        let state = self.state.lock();
+        let peer = state.roster.peer(peer);
+        let mut members = peer.into_iter().flat_map(|peer| peer.members());
+        members.any(|member| member.connection.id() != connection)
     }
 
     /// Whether what clients are told has changed since the last call.
@@ -446,7 +535,7 @@ impl Mesh {
         let place = state.place(&self.own_id, &id, claim)?;
         greet(place);
         self.admit(&mut state, &id, claim, place, now);
-        state.wake();
+        state.settle(now);
         Ok(place)
     }
 
@@ -464,11 +553,22 @@ impl Mesh {
         let has_others = others.count() > 0;
         let own_size = state.settings.pool_size;
         let no_advertise = state.settings.no_advertise;
+        if claim.dialled.is_none() {
+            state.dismissed.remove(id);
+        }
         let peer = state.roster.enter(id, &info.server_name, place.has_pool);
+        peer.info = RouteInfo {
+            nonce: String::new(),
+            route_account: String::new(),
+            route_pool_idx: 0,
+            ..info.clone()
+        };
+        peer.is_leaving |= info.ldm;
         let member = Member {
             connection: Arc::clone(claim.connection),
             dial: claim.dialled.map(|(dial, _)| dial),
             is_confirmed: false,
+            is_ours: info.strays,
         };
         let is_first = match claim.account {
             Some(account) => {
@@ -503,7 +603,6 @@ impl Mesh {
             state.remember(id, info);
         }
         state.plan.postpone(id, account, is_missing, now);
-        state.mend(id, now);
         if is_first && has_others {
             state.pass_on(id, claim);
         }
@@ -524,8 +623,7 @@ impl Mesh {
         let account = state.plan.purpose(dial).and_then(|purpose| purpose.account);
         let is_missing = state.roster.is_missing(peer, account.as_deref());
         state.plan.ended(dial, Ended::Confirmed, is_missing, now);
-        state.mend(peer, now);
-        state.wake();
+        state.settle(now);
     }
 
     /// A connection has ended, whether it was let in or not. `peer` is who it was with, as far as known.
@@ -561,10 +659,7 @@ impl Mesh {
         if let (Some(removed), Some(peer)) = (removed, peer) {
             state.plan.lost(peer, account, removed.is_last, now);
         }
-        if let Some(peer) = peer {
-            state.mend(peer, now);
-        }
-        state.wake();
+        state.settle(now);
     }
 
     /// A peer told of another server.
@@ -575,9 +670,11 @@ impl Mesh {
             accounts,
             roster,
             plan,
+            dismissed,
             ..
         } = &mut *state;
         if *info.server_id == *self.own_id
+            || dismissed.contains(&*info.server_id)
             || settings.pool_size == 0 && !info.route_account.is_empty()
         {
             return;
@@ -615,17 +712,30 @@ impl Mesh {
         }
         let id: Arc<str> = info.server_id.as_str().into();
         plan.learn(&id, target, login, lanes, info.gossip_mode, now);
-        state.wake();
+        state.settle(now);
     }
 
     /// A peer is about to let its clients go: nobody is to be sent there.
     pub(crate) fn hear_of_lame_duck(&self, peer: &str) {
         let mut state = self.state.lock();
-        if let Some(peer) = state.roster.peer_mut(peer)
-            && !std::mem::take(&mut peer.client_urls).is_empty()
-        {
+        let Some(peer) = state.roster.peer_mut(peer) else {
+            return;
+        };
+        peer.is_leaving = true;
+        if !std::mem::take(&mut peer.client_urls).is_empty() {
             self.has_news.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// What to tell a peer of another one on this connection, whether it was told before or not.
+    pub(crate) fn reminder(&self, peer: &str, connection: &RouteConnection) -> Option<RouteInfo> {
+        let info = (self.state.lock().roster).reminder(peer, connection.id())?;
+        // If that makes it dial, nobody else needs to hear of it for that.
+        let gossip_mode = GossipMode::Disabled;
+        Some(RouteInfo {
+            gossip_mode,
+            ..info
+        })
     }
 
     /// Tells every peer something, once.
@@ -657,7 +767,7 @@ impl Mesh {
             self.has_news.store(true, Ordering::Relaxed);
         }
         state.adapt(settings, system_account, Some(now));
-        state.wake();
+        state.settle(now);
     }
 }
 
@@ -701,16 +811,21 @@ impl State {
         self.plan.remember(id, target, login, &self.accounts);
     }
 
-    /// Sees to it that a peer that is connected is so by all connections that there should be.
-    fn mend(&mut self, peer: &str, now: Instant) {
-        let Some(connected) = self.roster.peer(peer) else {
-            return;
-        };
-        let lanes = core::iter::once(None).chain(self.accounts.iter().cloned().map(Some));
-        let missing: Vec<_> = lanes
-            .filter(|account| connected.is_missing(account.as_deref()))
-            .collect();
-        self.plan.mend(peer, &missing, now);
+    /// Sees to it that what should be there and is not gets dialled; to be called after every change.
+    fn settle(&mut self, now: Instant) {
+        let Self {
+            accounts,
+            roster,
+            plan,
+            ..
+        } = self;
+        plan.settle(
+            accounts,
+            &|peer| roster.peer(peer).is_some(),
+            &|peer, account| roster.is_missing(peer, account),
+            now,
+        );
+        self.wake();
     }
 
     /// Finds out which place a connection takes, and makes room there if it is to be preferred to what is there.
@@ -829,22 +944,28 @@ impl State {
         let mut accounts = Vec::new();
         if settings.pool_size > 0 {
             accounts.push(Arc::clone(system_account));
-            let listed = settings.accounts.iter();
-            for name in listed.filter(|name| ***name != **system_account) {
-                accounts.push(name.as_str().into());
+            let listed = settings.accounts.iter().map(String::as_str);
+            // Those that peers have told of, and that were not in the configuration before either.
+            let is_told = |known: &&Arc<str>| !former.accounts.iter().any(|it| **it == ***known);
+            let told = self.accounts.iter().filter(is_told).map(|known| &**known);
+            for name in listed.chain(told) {
+                if accounts.iter().all(|known| **known != *name) {
+                    accounts.push(name.into());
+                }
             }
         }
-        for account in self
-            .accounts
-            .iter()
-            .filter(|known| !accounts.contains(known))
-        {
-            let peers = self.roster.peers();
-            let members = peers.filter_map(|(_, peer)| peer.dedicated.get(account));
-            members.for_each(|member| member.connection.outbox().close(CloseReason::RouteRemoved));
+        let has_same_pool = former.pool_size == settings.pool_size;
+        let known = std::mem::replace(&mut self.accounts, accounts);
+        for account in known.iter().filter(|known| !self.accounts.contains(known)) {
+            for (_, peer) in self.roster.peers() {
+                let member = peer.dedicated.get(account);
+                // One of our kind has nothing in it any more once it is closed.
+                if let Some(member) = member.filter(|member| !member.is_ours || !has_same_pool) {
+                    member.connection.outbox().close(CloseReason::RouteRemoved);
+                }
+            }
         }
-        self.accounts = accounts;
-        if former.pool_size != settings.pool_size {
+        if !has_same_pool {
             let peers = self.roster.peers();
             for member in peers.flat_map(|(_, peer)| peer.members()) {
                 member.connection.outbox().close(CloseReason::RouteRemoved);
@@ -852,6 +973,10 @@ impl State {
         }
         for id in self.plan.keep_seeds(&settings.seeds) {
             self.plan.forget(&id);
+            if self.dismissed.len() >= DISMISSED_MAX {
+                self.dismissed.clear();
+            }
+            self.dismissed.insert(Arc::clone(&id));
             if let Some(peer) = self.roster.peer(&id) {
                 for member in peer.members() {
                     member.connection.outbox().close(CloseReason::RouteRemoved);
@@ -859,6 +984,12 @@ impl State {
             }
         }
         self.plan.set_accounts(&self.accounts, now);
+        if let Some(now) = now.filter(|_| has_same_pool) {
+            let own = self.accounts.iter().filter(|own| !known.contains(own));
+            for account in own.cloned().collect::<Vec<_>>() {
+                self.ask_to_leave(&account, now);
+            }
+        }
         for seed in settings.seeds.iter().filter(|seed| !seed.is_resolved) {
             let target = Target {
                 host: seed.host.clone(),
@@ -869,6 +1000,44 @@ impl State {
                 self.plan.set_targets(seed, &[target], &self.accounts, now);
             }
         }
+    }
+}
+
+impl State {
+    /// An account is to have a connection to itself with each peer: they are asked on the one that it shares, and dialled
+    /// when they have answered (route protocol, section 6).
+    fn ask_to_leave(&mut self, account: &Arc<str>, now: Instant) {
+        self.questions += 1;
+        let question = self.questions.to_string();
+        let mut line = b"INFO ".to_vec();
+        RouteInfo {
+            route_pool_size: i64::from(self.settings.pool_size),
+            route_account: account.to_string(),
+            route_acc_add_reqid: question.clone(),
+            ..RouteInfo::default()
+        }
+        .write_json(&mut line);
+        line.extend_from_slice(b"\r\n");
+        let index = pool_index(account.as_bytes(), self.settings.pool_size) as usize;
+        let mut asked = Vec::new();
+        for (id, peer) in self.roster.peers_mut() {
+            peer.sharing.remove(account);
+            if !peer.has_pool || peer.dedicated.contains_key(account) {
+                continue;
+            }
+            let member = peer.slots.get(index).and_then(Option::as_ref);
+            if let Some(member) = member.or_else(|| peer.spokesman()) {
+                member.connection.tell(&line);
+                asked.push(Arc::clone(id));
+            }
+        }
+        for peer in asked {
+            self.plan.dial_for(&peer, account, now + ANSWER_MAX);
+        }
+        if self.asked.len() == QUESTIONS_MAX {
+            self.asked.remove(0);
+        }
+        self.asked.push((question, Arc::clone(account)));
     }
 }
 

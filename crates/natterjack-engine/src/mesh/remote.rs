@@ -1,22 +1,39 @@
-//! Interest of peers: who of them wants the messages of a subject.
+//! Interest of peers: who of them wants the messages of a subject, and on which connection.
+//!
+//! A peer announces its interest in an account on one connection. When the account goes from one of its connections to
+//! another, there is a time when both have it. No message may go by both, and none by the old one after the first has gone
+//! by the new one: a [`Lane`] is an account's part of a connection, and a [`Passage`] says, for all lanes to one
+//! peer at once, which of them is in use.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::link::RouteLink;
 use crate::account::Account;
 
 /// One interest that a peer announced on one of its connections, from `RS+` (`LS+`) to `RS-` (`LS-`) or the
 /// connection's end. The session that read it holds it, and it is in [`Account::remote`].
+///
+/// There may be millions, so it is kept small: 64 bytes and its names.
 pub(crate) struct RemoteInterest {
-    link: Arc<RouteLink>,
-    account: Arc<Account>,
-    subject: Box<[u8]>,
-    queue: Option<Box<[u8]>>,
+    lane: Arc<Lane>,
+    /// Subject, queue group and origin, one behind the other.
+    names: Box<[u8]>,
+    subject_end: u32,
+    /// As `subject_end` if there is no queue group.
+    queue_end: u32,
     /// Members of the queue group over there.
     weight: AtomicU32,
-    /// It is that of leaf nodes behind the peer.
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    has_queue: bool,
     is_of_leaf: bool,
 }
 
@@ -28,62 +45,78 @@ pub(crate) struct Announced<'a> {
     pub(crate) queue: Option<(&'a [u8], u32)>,
     /// It is that of leaf nodes behind the peer.
     pub(crate) is_of_leaf: bool,
+    /// Which of them, if that is part of how it is known; else empty.
+    pub(crate) origin: &'a [u8],
 }
 
 impl RemoteInterest {
     /// Puts the interest into the account's index. Returns `None` if the subject is not one.
-    pub(crate) fn insert(
-        link: &Arc<RouteLink>,
-        account: &Arc<Account>,
-        announced: Announced<'_>,
-    ) -> Option<Arc<Self>> {
+    pub(crate) fn insert(lane: &Arc<Lane>, announced: Announced<'_>) -> Option<Arc<Self>> {
         let Announced {
             subject,
             queue,
             is_of_leaf,
+            origin,
         } = announced;
+        let name = queue.map_or(&b""[..], |(name, _)| name);
+        let subject_end = u32::try_from(subject.len()).ok()?;
         let interest = Arc::new(Self {
-            link: Arc::clone(link),
-            account: Arc::clone(account),
-            subject: subject.into(),
-            queue: queue.map(|(name, _)| name.into()),
+            lane: Arc::clone(lane),
+            names: [subject, name, origin].concat().into(),
+            subject_end,
+            queue_end: subject_end + u32::try_from(name.len()).ok()?,
             weight: AtomicU32::new(queue.map_or(1, |(_, weight)| weight)),
-            is_of_leaf,
+            kind: Kind {
+                has_queue: queue.is_some(),
+                is_of_leaf,
+            },
         });
         let subscriber = RemoteSubscriber(Arc::clone(&interest));
-        account
-            .remote()
-            .insert(subject, interest.queue(), subscriber)
-            .ok()?;
+        let index = lane.account.remote();
+        index.insert(subject, interest.queue(), subscriber).ok()?;
         Some(interest)
     }
 
     /// Takes it out of the index.
     pub(crate) fn remove(self: &Arc<Self>) {
         let subscriber = RemoteSubscriber(Arc::clone(self));
-        self.account
-            .remote()
-            .remove(&self.subject, self.queue(), &subscriber);
+        let index = self.lane.account.remote();
+        index.remove(self.subject(), self.queue(), &subscriber);
+    }
+
+    pub(crate) fn lane(&self) -> &Arc<Lane> {
+        &self.lane
     }
 
     pub(crate) fn link(&self) -> &Arc<RouteLink> {
-        &self.link
+        &self.lane.link
     }
 
     pub(crate) fn account(&self) -> &Arc<Account> {
-        &self.account
+        &self.lane.account
     }
 
     pub(crate) fn subject(&self) -> &[u8] {
-        &self.subject
+        &self.names[..self.subject_end as usize]
     }
 
     pub(crate) fn queue(&self) -> Option<&[u8]> {
-        self.queue.as_deref()
+        let name = &self.names[self.subject_end as usize..self.queue_end as usize];
+        self.kind.has_queue.then_some(name)
+    }
+
+    /// As in [`Announced::origin`].
+    pub(crate) fn origin(&self) -> &[u8] {
+        &self.names[self.queue_end as usize..]
+    }
+
+    /// Bytes of its names.
+    pub(crate) fn names_len(&self) -> usize {
+        self.names.len()
     }
 
     pub(crate) fn is_of_leaf(&self) -> bool {
-        self.is_of_leaf
+        self.kind.is_of_leaf
     }
 
     /// Members of the queue group over there; 1 for a plain interest.
@@ -94,6 +127,185 @@ impl RemoteInterest {
     /// The queue group has another number of members now.
     pub(crate) fn set_weight(&self, weight: u32) {
         self.weight.store(weight, Ordering::Relaxed);
+    }
+}
+
+/// An account's part of one connection with a peer, from the first interest in it to the connection's end, or until the
+/// account has moved to another.
+pub(crate) struct Lane {
+    link: Arc<RouteLink>,
+    account: Arc<Account>,
+    passage: Arc<Passage>,
+}
+
+/// An account's way to one peer.
+pub(crate) struct Passage {
+    /// Connections with the peer that have the account.
+    links: Mutex<SmallVec<[Arc<RouteLink>; 2]>>,
+    rule: AtomicU8,
+}
+
+/// Which of an account's connections with a peer are in use. Of one kind there may be two for a moment, until both sides
+/// know which of them stays.
+mod rule {
+    /// All of them.
+    pub(super) const ALL: u8 = 0;
+    /// Those that the account shares with others.
+    pub(super) const SHARED: u8 = 1;
+    /// Those that are its own.
+    pub(super) const OWN: u8 = 2;
+}
+
+/// An account's ways to all peers.
+#[derive(Default)]
+pub(crate) struct Passages {
+    by_peer: Mutex<Vec<(Arc<str>, Arc<Passage>)>>,
+    /// Counts changes of rules.
+    epoch: AtomicU64,
+}
+
+impl Passages {
+    /// Changes whenever another lane is in use; read before who receives a message is found out.
+    #[inline]
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether a connection with a peer is one by which messages of the account go, or would go.
+    pub(crate) fn is_in_use(&self, link: &RouteLink) -> bool {
+        let by_peer = self.by_peer.lock();
+        let mut known = by_peer.iter().filter(|(peer, _)| peer == link.peer());
+        known.all(|(_, passage)| allows(passage.rule.load(Ordering::Relaxed), link))
+    }
+
+    /// From now on messages go by connections of this one's kind alone. Returns the others that have had the account.
+    pub(crate) fn switch_to(&self, link: &RouteLink) -> Vec<Arc<RouteLink>> {
+        let by_peer = self.by_peer.lock();
+        let Some((_, passage)) = by_peer.iter().find(|(peer, _)| peer == link.peer()) else {
+            return Vec::new();
+        };
+        let links = passage.links.lock();
+        let others = links.iter().filter(|other| !is_same_kind(other, link));
+        let others: Vec<_> = others.cloned().collect();
+        let only = only(link);
+        if others.is_empty() || passage.rule.load(Ordering::Relaxed) == only {
+            return Vec::new();
+        }
+        passage.set_rule(only, &self.epoch);
+        others
+    }
+
+    fn enter(&self, link: &Arc<RouteLink>) -> Arc<Passage> {
+        let mut by_peer = self.by_peer.lock();
+        let known = by_peer.iter().find(|(peer, _)| peer == link.peer());
+        let passage = known.map(|(_, passage)| Arc::clone(passage));
+        let passage = passage.unwrap_or_else(|| {
+            let passage = Arc::new(Passage {
+                links: Mutex::default(),
+                rule: AtomicU8::new(rule::ALL),
+            });
+            by_peer.push((Arc::clone(link.peer()), Arc::clone(&passage)));
+            passage
+        });
+        let mut links = passage.links.lock();
+        // Until all of the peer's interest has been told there.
+        let is_told_of = link.is_ours() || link.is_dedicated();
+        let is_first = !links.iter().any(|known| is_same_kind(known, link));
+        if is_told_of
+            && is_first
+            && passage.rule.load(Ordering::Relaxed) == rule::ALL
+            && let Some(other) = links.first()
+        {
+            passage.set_rule(only(other), &self.epoch);
+        }
+        links.push(Arc::clone(link));
+        drop(links);
+        passage
+    }
+
+    fn leave(&self, link: &Arc<RouteLink>) {
+        let mut by_peer = self.by_peer.lock();
+        let is_peer = |(peer, _): &(Arc<str>, _)| peer == link.peer();
+        let Some(position) = by_peer.iter().position(is_peer) else {
+            return;
+        };
+        let passage = &by_peer[position].1;
+        let mut links = passage.links.lock();
+        if let Some(position) = links.iter().position(|known| Arc::ptr_eq(known, link)) {
+            links.swap_remove(position);
+        }
+        let mut links_left = links.iter();
+        let is_of_one_kind = (links_left.next())
+            .is_none_or(|first| links_left.all(|other| is_same_kind(first, other)));
+        if is_of_one_kind && passage.rule.load(Ordering::Relaxed) != rule::ALL {
+            passage.set_rule(rule::ALL, &self.epoch);
+        }
+        let is_empty = links.is_empty();
+        drop(links);
+        if is_empty {
+            by_peer.swap_remove(position);
+        }
+    }
+}
+
+impl Passage {
+    fn set_rule(&self, rule: u8, epoch: &AtomicU64) {
+        self.rule.store(rule, Ordering::Release);
+        // Behind it, so that who reads the new epoch reads the new rule.
+        epoch.fetch_add(1, Ordering::Release);
+    }
+}
+
+fn only(link: &RouteLink) -> u8 {
+    if link.is_dedicated() {
+        rule::OWN
+    } else {
+        rule::SHARED
+    }
+}
+
+fn allows(rule: u8, link: &RouteLink) -> bool {
+    rule == rule::ALL || rule == only(link)
+}
+
+fn is_same_kind(one: &RouteLink, other: &RouteLink) -> bool {
+    one.is_dedicated() == other.is_dedicated()
+}
+
+impl Lane {
+    pub(crate) fn enter(account: &Arc<Account>, link: &Arc<RouteLink>) -> Arc<Self> {
+        Arc::new(Self {
+            passage: account.passages.enter(link),
+            link: Arc::clone(link),
+            account: Arc::clone(account),
+        })
+    }
+
+    /// The connection has ended, or another one has the account.
+    pub(crate) fn leave(&self) {
+        self.account.passages.leave(&self.link);
+    }
+
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+}
+
+/// What is in use while the receivers of one message are found out: each passage is looked at once, so that of two lanes to
+/// a peer one is in use and not both or none.
+#[derive(Default)]
+pub(crate) struct LanesInUse(SmallVec<[(*const Passage, u8); 4]>);
+
+impl LanesInUse {
+    pub(crate) fn has(&mut self, interest: &RemoteInterest) -> bool {
+        let passage = Arc::as_ptr(&interest.lane.passage);
+        let known = self.0.iter().find(|(known, _)| *known == passage);
+        let rule = known.map(|(_, rule)| *rule).unwrap_or_else(|| {
+            let rule = interest.lane.passage.rule.load(Ordering::Acquire);
+            self.0.push((passage, rule));
+            rule
+        });
+        allows(rule, interest.link())
     }
 }
 
@@ -128,6 +340,7 @@ mod tests {
 
     use super::*;
     use crate::delivery::outbox::{Outbox, OutboxLimits};
+    use crate::mesh::interest::Left;
     use crate::{Access, ClientSession, Engine, Limits, Peer, ServerInfo, Settings, Transport};
 
     #[derive(Default)]
@@ -199,13 +412,13 @@ mod tests {
                 drop_bytes: usize::MAX,
                 must_finish: false,
             };
-            let outbox = Outbox::new(9, limits, Arc::clone(&sent) as Arc<dyn Transport>);
+            let id = self.engine.seed() >> 4;
+            let outbox = Outbox::new(id, limits, Arc::clone(&sent) as Arc<dyn Transport>);
             outbox.set_headers(true);
             let dedicated = dedicated.then(|| "$G".into());
-            (
-                Arc::new(RouteLink::new(Arc::new(outbox), dedicated, false, None)),
-                sent,
-            )
+            let name = format!("N{id}").into();
+            let link = RouteLink::new(Arc::new(outbox), name, dedicated, false, None);
+            (Arc::new(link), sent)
         }
 
         fn wants(&self, link: &Arc<RouteLink>, subject: &str, queue: Option<(&str, u32)>) {
@@ -213,9 +426,10 @@ mod tests {
                 subject: subject.as_bytes(),
                 queue: queue.map(|(name, weight)| (name.as_bytes(), weight)),
                 is_of_leaf: false,
+                origin: b"",
             };
-            let account = self.engine.global_account();
-            RemoteInterest::insert(link, account, announced).expect("a subject");
+            let lane = Lane::enter(self.engine.global_account(), link);
+            RemoteInterest::insert(&lane, announced).expect("a subject");
         }
     }
 
@@ -300,9 +514,10 @@ mod tests {
             subject: b"foo",
             queue: None,
             is_of_leaf: false,
+            origin: b"",
         };
-        let account = Arc::clone(node.engine.global_account());
-        let interest = RemoteInterest::insert(&peer, &account, announced).expect("a subject");
+        let lane = Lane::enter(node.engine.global_account(), &peer);
+        let interest = RemoteInterest::insert(&lane, announced).expect("a subject");
         node.says("SUB inbox 1\r\nPUB foo inbox 0\r\n\r\n");
         assert_eq!(sent.take(), "RMSG $G foo inbox 0\r\n\r\n");
         interest.remove();
@@ -324,12 +539,13 @@ mod tests {
         node.says("SUB early 1\r\nSUB early 2\r\nSUB work q 3\r\nSUB other 4\r\n");
         account.interest.attach(&peer);
         assert_eq!(told(), "");
-        assert!(account.interest.replay("$G", &peer, 1));
+        assert_eq!(account.interest.work("$G", &peer, 1).left, Left::More);
         assert_eq!(told(), "RS+ $G early\r\n");
         // What was not told yet is told as it is when its turn comes.
         node.says("SUB late 5\r\nSUB work q 6\r\nUNSUB 1\r\nUNSUB 4\r\n");
         assert_eq!(told(), "");
-        assert!(!account.interest.replay("$G", &peer, 100));
+        let worked = account.interest.work("$G", &peer, 100);
+        assert_eq!(worked.left, Left::Nothing);
         assert_eq!(told(), "RS+ $G work q 2\r\nRS+ $G late\r\n");
         node.says("SUB later 7\r\nSUB later 8\r\nUNSUB 7\r\nUNSUB 2\r\nUNSUB 3\r\nUNSUB 6\r\n");
         assert_eq!(
@@ -354,19 +570,21 @@ mod tests {
             sent.take()
         };
         account.interest.attach(&peer);
-        account.interest.replay("$G", &peer, 100);
+        account.interest.work("$G", &peer, 100);
         node.says("SUB a.1 1\r\nSUB b.1 2\r\n");
         told();
         let only = |letter: u8| -> Option<Arc<crate::mesh::link::InterestFilter>> {
             Some(Arc::new(move |subject: &[u8]| subject[0] == letter))
         };
-        let former = peer.set_filter(only(b'a'));
-        account.interest.refilter("$G", &peer, former.as_deref());
+        peer.set_filter(only(b'a'));
+        account.interest.refilter(&peer);
+        account.interest.work("$G", &peer, 100);
         assert_eq!(told(), "RS- $G b.1\r\n");
         node.says("SUB b.2 3\r\nSUB a.2 4\r\n");
         assert_eq!(told(), "RS+ $G a.2\r\n");
-        let former = peer.set_filter(None);
-        account.interest.refilter("$G", &peer, former.as_deref());
+        peer.set_filter(None);
+        account.interest.refilter(&peer);
+        account.interest.work("$G", &peer, 100);
         assert_eq!(told(), "RS+ $G b.1\r\nRS+ $G b.2\r\n");
     }
 }

@@ -2,8 +2,11 @@
 
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use natterjack_wire::route::RouteInfo;
 
 use super::dial::DialId;
 use crate::delivery::outbox::Outbox;
@@ -71,11 +74,19 @@ pub(super) struct Roster {
 /// A server that is connected.
 pub(super) struct Peer {
     pub(super) name: String,
+    /// What it last said of itself on a connection that was let in, for others.
+    pub(super) info: RouteInfo,
+    /// It is about to go: nobody needs to hear of it.
+    pub(super) is_leaving: bool,
+    /// Of whom it was reminded last.
+    reminded: Option<Arc<str>>,
     /// Whether accounts are shared out among connections.
     pub(super) has_pool: bool,
     /// The connections that share the accounts, by their place; only the first place without a pool.
     pub(super) slots: Vec<Option<Member>>,
     pub(super) dedicated: BTreeMap<Arc<str>, Member>,
+    /// Accounts that are to have connections of their own here, and share with this peer. `true`: it has said so.
+    pub(super) sharing: BTreeMap<Arc<str>, bool>,
     /// Where its clients may go.
     pub(super) client_urls: Vec<String>,
 }
@@ -86,15 +97,21 @@ pub(super) struct Member {
     pub(super) dial: Option<DialId>,
     /// The peer has answered on it since it was let in here.
     pub(super) is_confirmed: bool,
+    /// The peer is of our kind.
+    pub(super) is_ours: bool,
 }
 
 impl Peer {
     pub(super) fn new(name: &str, has_pool: bool) -> Self {
         Self {
             name: name.to_owned(),
+            info: RouteInfo::default(),
+            is_leaving: false,
+            reminded: None,
             has_pool,
             slots: Vec::new(),
             dedicated: BTreeMap::new(),
+            sharing: BTreeMap::new(),
             client_urls: Vec::new(),
         }
     }
@@ -116,7 +133,10 @@ impl Peer {
     /// Whether there should be one more connection: for an account, or for those that share.
     pub(super) fn is_missing(&self, account: Option<&str>) -> bool {
         match account {
-            Some(account) => self.has_pool && !self.dedicated.contains_key(account),
+            Some(account) => {
+                let has_settled = self.sharing.get(account) == Some(&true);
+                self.has_pool && !has_settled && !self.dedicated.contains_key(account)
+            }
             None => self.slots.is_empty() || self.slots.iter().any(Option::is_none),
         }
     }
@@ -136,6 +156,10 @@ impl Roster {
         self.peers.iter()
     }
 
+    pub(super) fn peers_mut(&mut self) -> impl Iterator<Item = (&Arc<str>, &mut Peer)> {
+        self.peers.iter_mut()
+    }
+
     pub(super) fn enter(&mut self, id: &Arc<str>, name: &str, has_pool: bool) -> &mut Peer {
         let peer = self.peers.entry(Arc::clone(id));
         let peer = peer.or_insert_with(|| Peer::new(name, has_pool));
@@ -143,6 +167,27 @@ impl Roster {
             peer.has_pool = has_pool;
         }
         peer
+    }
+
+    /// What to tell a peer of another one, if this is the connection on which it is told such things: of a different one
+    /// each time, in turn.
+    pub(super) fn reminder(&mut self, id: &str, connection: u64) -> Option<RouteInfo> {
+        let peer = self.peers.get(id)?;
+        if peer.spokesman()?.connection.id() != connection {
+            return None;
+        }
+        let behind = match &peer.reminded {
+            Some(last) => (Bound::Excluded(&**last), Bound::Unbounded),
+            None => (Bound::Unbounded, Bound::Unbounded),
+        };
+        let is_fit = |(other, peer): &(&Arc<str>, &Peer)| {
+            ***other != *id && !peer.is_leaving && peer.shared().next().is_some()
+        };
+        let mut in_turn = (self.peers.range::<str, _>(behind)).chain(&self.peers);
+        let (other, peer) = in_turn.find(is_fit)?;
+        let (other, info) = (Arc::clone(other), peer.info.clone());
+        self.peers.get_mut(id)?.reminded = Some(other);
+        Some(info)
     }
 
     pub(super) fn peer_mut(&mut self, id: &str) -> Option<&mut Peer> {

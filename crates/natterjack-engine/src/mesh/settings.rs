@@ -86,6 +86,8 @@ pub struct ClusterLimits {
     pub pending_bytes_max: usize,
     /// What becomes of a connection whose socket is slow.
     pub write_timeout: WriteTimeout,
+    /// Memory that a peer's interest may take, in bytes, for each connection with it.
+    pub interest_bytes_max: usize,
     /// How long a peer that has to log in may take.
     pub auth_timeout: Duration,
 }
@@ -139,6 +141,7 @@ impl Default for ClusterLimits {
             write_deadline: Duration::from_secs(10),
             pending_bytes_max: 64 * 1024 * 1024,
             write_timeout: WriteTimeout::Default,
+            interest_bytes_max: 1024 * 1024 * 1024,
             auth_timeout: Duration::from_secs(2),
         }
     }

@@ -19,6 +19,8 @@ pub(super) enum Partial {
     /// A few bytes, to be read on with the next ones in the worker's buffer. More only while a password is checked and
     /// nothing is read.
     Small(Vec<u8>),
+    /// A control line that is too long for that: what comes is added to it.
+    Long(Vec<u8>),
     /// A large message, with a buffer of its own that is read into directly.
     Large(LargeFrame),
 }
@@ -60,8 +62,8 @@ pub(super) trait Reader {
 /// A message of which this much, but not all, came in more than one read gets a buffer of its own.
 const DRIPPING_BYTES: usize = 2 * 1024;
 
-/// A control line that arrives in pieces may have so many bytes: half of what a worker's buffer has room for.
-pub(super) const LINE_BYTES_MAX: usize = 128 * 1024;
+/// So many bytes of a control line are read on with in a worker's buffer: half of what it has room for.
+const LINE_BYTES_MAX: usize = 128 * 1024;
 
 impl Partial {
     pub(super) fn is_none(&self) -> bool {
@@ -75,7 +77,7 @@ impl Partial {
         bytes_max: usize,
     ) -> [IoSliceMut<'a>; 2] {
         match self {
-            Self::None => [
+            Self::None | Self::Long(_) => [
                 IoSliceMut::new(&mut []),
                 IoSliceMut::new(&mut buffer[..bytes_max]),
             ],
@@ -97,6 +99,10 @@ impl Partial {
         *self = match std::mem::take(self) {
             Self::None => Self::Small(buffer[..count].to_vec()),
             Self::Small(start) => Self::Small(buffer[..start.len() + count].to_vec()),
+            Self::Long(mut start) => {
+                start.extend_from_slice(&buffer[..count]);
+                Self::Small(start)
+            }
             Self::Large(mut large) => {
                 let taken = count.min(large.needed - large.filled);
                 large.filled += taken;
@@ -120,7 +126,10 @@ impl Partial {
         // A message that comes in dribs and drabs must not be copied with each of them.
         let is_dripping = is_continued && needed > rest.len() + 1 && rest.len() > DRIPPING_BYTES;
         // Of a control line it is not known how long it will be, so that a buffer of its own could not be filled.
-        let is_line = needed == rest.len() + 1 && rest.len() <= LINE_BYTES_MAX;
+        let is_line = needed == rest.len() + 1;
+        if is_line && rest.len() > LINE_BYTES_MAX {
+            return Self::Long(rest.to_vec());
+        }
         if needed <= LARGE_FRAME_BYTES && !is_dripping || is_line {
             return Self::Small(rest.to_vec());
         }
@@ -151,6 +160,7 @@ pub(super) fn read_operations<R: Reader>(
     let start = match std::mem::take(reader.partial()) {
         Partial::None => 0,
         Partial::Small(start) => start.len(),
+        Partial::Long(start) => return read_on(reader, start, &buffer[..count], worker, now),
         Partial::Large(mut large) => {
             let taken = count.min(large.needed - large.filled);
             large.filled += taken;
@@ -172,6 +182,33 @@ pub(super) fn read_operations<R: Reader>(
     let carried = reader.carry_out(source, worker, now)?;
     let is_continued = start > 0 && carried.end == 0;
     *reader.partial() = Partial::keep(&input[carried.end..], carried.needed, is_continued, worker);
+    if !is_continued {
+        reader.finished_partial();
+    }
+    Ok(())
+}
+
+/// More has come of a line that is too long for a worker's buffer.
+#[cold]
+fn read_on<R: Reader>(
+    reader: &mut R,
+    mut line: Vec<u8>,
+    more: &[u8],
+    worker: &mut Worker,
+    now: Instant,
+) -> Result<(), R::Halt> {
+    line.extend_from_slice(more);
+    let source = Source {
+        input: &line,
+        shared: None,
+    };
+    let carried = reader.carry_out(source, worker, now)?;
+    if carried.end == 0 && carried.needed == line.len() + 1 {
+        *reader.partial() = Partial::Long(line);
+        return Ok(());
+    }
+    let is_continued = carried.end == 0;
+    *reader.partial() = Partial::keep(&line[carried.end..], carried.needed, is_continued, worker);
     if !is_continued {
         reader.finished_partial();
     }

@@ -214,8 +214,10 @@ impl SystemConnection {
         else {
             return false;
         };
+        let epoch = account.passages.epoch();
         let peers = account.remote().matches(publish.subject);
-        let receivers = Receivers::new(account.index().matches(publish.subject), peers);
+        let found = account.index().matches(publish.subject);
+        let receivers = Receivers::new(found, peers, epoch);
         let is_answer = publish.subject.starts_with(ANSWER_PREFIX);
         if receivers.is_empty() && !is_answer {
             return false;

@@ -223,7 +223,9 @@ mod tests {
     const PACE: Pace = Pace {
         answer_age_min: Duration::from_millis(40),
         answer_age_max: Duration::from_millis(80),
+        answer_age_unsaid: Duration::from_millis(40),
         retry_pause_min: Duration::from_millis(10),
+        retry_pause_max: Duration::from_millis(40),
     };
 
     /// A discovery that runs, and what it says.

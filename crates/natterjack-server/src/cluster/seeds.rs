@@ -16,16 +16,23 @@ pub(super) struct Pace {
     pub(super) answer_age_min: Duration,
     /// And no later, however long-lived: operators change names without thinking of when answers expire.
     pub(super) answer_age_max: Duration,
-    /// The pause after a lookup that failed; it doubles each time, up to `answer_age_min`.
+    /// How long an answer is good of which nobody says it.
+    pub(super) answer_age_unsaid: Duration,
+    /// The pause after a lookup that failed; it doubles each time.
     pub(super) retry_pause_min: Duration,
+    /// Up to this.
+    pub(super) retry_pause_max: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            answer_age_min: Duration::from_secs(30),
+            // There are zones whose answers are good for no time at all, and name some of many hosts each time.
+            answer_age_min: Duration::from_secs(5),
             answer_age_max: Duration::from_secs(3600),
+            answer_age_unsaid: Duration::from_secs(30),
             retry_pause_min: Duration::from_secs(1),
+            retry_pause_max: Duration::from_secs(15),
         }
     }
 }
@@ -223,8 +230,7 @@ impl Seed {
         pace: &Pace,
         now: Instant,
     ) -> (Option<Vec<Target>>, Option<News>) {
-        // Who does not say how long an answer is good, such as a file, is cheap to ask.
-        let age = valid_for.unwrap_or_default();
+        let age = valid_for.unwrap_or(pace.answer_age_unsaid);
         self.due = Some(now + age.clamp(pace.answer_age_min, pace.answer_age_max));
         self.failures = 0;
         let failed = self.complaint.take().is_some();
@@ -246,7 +252,7 @@ impl Seed {
         let doubled = pace
             .retry_pause_min
             .saturating_mul(1 << self.failures.min(16));
-        let pause = doubled.min(pace.answer_age_min);
+        let pause = doubled.min(pace.retry_pause_max);
         // Up to a quarter sooner: servers of a cluster that lost their resolver together do not come back in step.
         let sooner = pause.mul_f64(random.f64() / 4.0);
         self.due = Some(now + pause - sooner);
@@ -343,9 +349,10 @@ fn without_dot(name: &str) -> &str {
 mod tests {
     use super::*;
 
-    const ANSWER_AGE_MIN: Duration = Duration::from_secs(30);
+    const ANSWER_AGE_MIN: Duration = Duration::from_secs(5);
     const ANSWER_AGE_MAX: Duration = Duration::from_secs(3600);
     const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
+    const RETRY_PAUSE_MAX: Duration = Duration::from_secs(15);
 
     const ROUTE: &str = "_nats-route._tcp.a.test";
 
@@ -434,7 +441,10 @@ mod tests {
                 .iter()
                 .all(|target| target.tls_name.as_deref() == Some("A.test"))
         );
-        assert_eq!(seeds.next_due(), Some(now + ANSWER_AGE_MIN));
+        assert_eq!(
+            seeds.next_due(),
+            Some(now + Pace::default().answer_age_unsaid)
+        );
     }
 
     #[test]
@@ -578,7 +588,7 @@ mod tests {
                     last_problem = None;
                 } else {
                     assert_eq!(outcome.targets, None, "seed {seed}");
-                    let pause = ANSWER_AGE_MIN.min(RETRY_PAUSE_MIN * (1 << failures));
+                    let pause = RETRY_PAUSE_MAX.min(RETRY_PAUSE_MIN * (1 << failures));
                     assert!(
                         wait <= pause && wait >= pause * 3 / 4,
                         "seed {seed}: {wait:?}"

@@ -62,6 +62,7 @@ fn limits(cluster: &Cluster, options: &Options) -> ClusterLimits {
         write_deadline: cluster.write_deadline,
         write_timeout: write_timeout(cluster.write_timeout),
         pending_bytes_max: options.max_pending,
+        interest_bytes_max: cluster.max_interest,
         auth_timeout: cluster.auth_timeout,
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use natterjack_engine::ClusterLimits;
 use natterjack_engine::access::{Permissions, Secret};
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +109,9 @@ pub struct Cluster {
     pub write_deadline: Duration,
     /// What becomes of a route whose socket took nothing for `write_deadline`.
     pub write_timeout: WriteTimeout,
+    /// Memory, in bytes, that what a peer subscribes to may take for each connection with it. A peer that announces more
+    /// is disconnected.
+    pub max_interest: usize,
 }
 
 /// Where peers listen for routes, and how to log in there.
@@ -169,6 +173,7 @@ impl Default for Cluster {
             ping_max: 2,
             write_deadline: Duration::from_secs(10),
             write_timeout: WriteTimeout::Default,
+            max_interest: ClusterLimits::default().interest_bytes_max,
         }
     }
 }

@@ -254,7 +254,7 @@ async fn listeners_are_called_in_the_order_of_sending_whatever_the_size() {
     }
     drop(seen);
     // More than the server holds for this client, so that there is no room now and then.
-    let large = vec![b'x'; 100_000];
+    let large = vec![b'x'; 1_000_000];
     for number in 0..100 {
         let (subject, reply) = if number % 2 == 1 {
             ("odd", None)
@@ -266,7 +266,7 @@ async fn listeners_are_called_in_the_order_of_sending_whatever_the_size() {
         } else {
             &[]
         };
-        let payload = &large[..number * 1000];
+        let payload = &large[..number * 10_000];
         while !client
             .try_publish(subject, reply, headers, payload)
             .expect("it may be published")
@@ -274,6 +274,9 @@ async fn listeners_are_called_in_the_order_of_sending_whatever_the_size() {
             timeout(PATIENCE, client.writable()).await.expect("room");
         }
     }
+    timeout(PATIENCE, client.writable())
+        .await
+        .expect("all is written");
     for number in 0..100_usize {
         let (subject, reply, headers, length) = timeout(PATIENCE, calls.recv())
             .await
@@ -289,7 +292,7 @@ async fn listeners_are_called_in_the_order_of_sending_whatever_the_size() {
         );
         assert_eq!(reply.is_some(), number % 2 == 0);
         assert_eq!(headers.len(), usize::from(number % 4 == 0));
-        assert_eq!(length, number * 1000);
+        assert_eq!(length, number * 10_000);
     }
     let refused = client.try_publish("odd", None, &[("a b", "c")], b"");
     assert!(matches!(refused, Err(ClientError::InvalidHeader(_))));

@@ -110,6 +110,10 @@ pub struct RouteInfo {
     /// Asks to leave an account to a new connection of its own; the answer carries the same text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub route_acc_add_reqid: String,
+    /// What becomes of [`route_account`](Self::route_account), which goes from one connection to another. Ours;
+    /// nats-server knows nothing of it and is not told.
+    #[serde(skip_serializing_if = "is_default")]
+    pub account_move: AccountMove,
     /// Whether who dials because of this `INFO` makes the server he reaches tell others.
     #[serde(skip_serializing_if = "is_default")]
     pub gossip_mode: GossipMode,
@@ -131,6 +135,47 @@ pub struct SubjectPermission {
     /// Patterns.
     #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_none")]
     pub deny: Vec<String>,
+}
+
+/// How far an account is that goes from one connection to another, between servers that both say
+/// [`strays`](RouteInfo::strays). nats-server forgets the interest on the old connection before it is told on the new
+/// one, and loses the messages between; these lines make that unnecessary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
+pub enum AccountMove {
+    /// It does not.
+    #[default]
+    None,
+    /// All interest of this side has been told on this connection, and what changes is told on no other one: send
+    /// messages on this one from now on.
+    Told,
+    /// What changes in the interest of this side is not told on this connection any more.
+    Elsewhere,
+    /// No message of this side comes on this connection any more.
+    Left,
+}
+
+impl From<u8> for AccountMove {
+    /// Numbers of the future mean nothing.
+    fn from(number: u8) -> Self {
+        match number {
+            1 => Self::Told,
+            2 => Self::Elsewhere,
+            3 => Self::Left,
+            _ => Self::None,
+        }
+    }
+}
+
+impl From<AccountMove> for u8 {
+    fn from(step: AccountMove) -> Self {
+        match step {
+            AccountMove::None => 0,
+            AccountMove::Told => 1,
+            AccountMove::Elsewhere => 2,
+            AccountMove::Left => 3,
+        }
+    }
 }
 
 /// Whether a new connection is told to the other servers (route protocol, section 7).

@@ -3,8 +3,9 @@
 
 use natterjack_wire::fuzzing;
 use natterjack_wire::route::{
-    self, Decoded, GossipMode, MessageHead, QueueInterest, RemoteSubscribe, RemoteUnsubscribe,
-    RouteConnect, RouteInfo, RouteLimits, RouteOp, SubjectPermission, decimal, decode_route,
+    self, AccountMove, Decoded, GossipMode, MessageHead, QueueInterest, RemoteSubscribe,
+    RemoteUnsubscribe, RouteConnect, RouteInfo, RouteLimits, RouteOp, SubjectPermission, decimal,
+    decode_route,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -280,6 +281,7 @@ fn info() -> impl Strategy<Value = RouteInfo> {
             route_pool_idx,
             route_account: text(),
             route_acc_add_reqid: String::new(),
+            account_move: AccountMove::from(gossip_mode),
             gossip_mode: GossipMode::from(gossip_mode),
             gateway_url: String::new(),
             leafnode_urls: list(),

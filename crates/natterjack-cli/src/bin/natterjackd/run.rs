@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use natterjack_cli::log::{self, Log};
 use natterjack_cli::open_files;
+use natterjack_cli::service_manager::Notifier;
 use natterjack_server::configuration::flags::CommandLine;
 use natterjack_server::{Server, StartError};
 
@@ -14,7 +15,7 @@ use crate::files::Files;
 use crate::pid_file::PidFileError;
 use crate::settings::Settings;
 use crate::signals::{Request, Signals};
-use crate::systemd::{self, ActivationError, Notifier};
+use crate::systemd::{self, ActivationError};
 use crate::{check, complain, reload, settings, state, watchdog};
 
 /// What nats-server's process ends with after SIGQUIT.

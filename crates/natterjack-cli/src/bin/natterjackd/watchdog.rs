@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use natterjack_cli::service_manager::Notifier;
 use natterjack_server::Server;
 use tokio::time::{MissedTickBehavior, interval};
-
-use crate::systemd::Notifier;
 
 /// Starts to tell, on the server's own runtime, if the manager wants to know.
 pub(crate) fn start(notifier: Arc<Notifier>, server: Arc<Server>) {

@@ -66,16 +66,12 @@ mod tests {
     #[test]
     fn one_event_is_one_line() {
         let data = "{\n  \"a b\": \"c \\\" d\",\n\t\"e\": [1, 2.50]\r\n}";
-        let event = Event {
-            id: "1".into(),
-            source: "s\"\n".into(),
-            kind: "t".into(),
-            time: Some("2026-11-21T00:00:00Z".into()),
-            content_type: None,
-            others: [("subject".to_string(), "x".to_string())].into(),
-            own: true,
-            data: RawValue::from_string(data.into()).unwrap(),
-        };
+        let mut event = Event::new(RawValue::from_string(data.into()).unwrap());
+        event.id = "1".into();
+        event.source = "s\"\n".into();
+        event.kind = "t".into();
+        event.time = Some("2026-11-21T00:00:00Z".into());
+        event.others = [("subject".to_string(), "x".to_string())].into();
         let line = String::from_utf8(render(&event)).unwrap();
         assert_eq!(
             line,

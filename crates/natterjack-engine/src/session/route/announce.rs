@@ -1,5 +1,5 @@
 //! What the peer is told that this server's subscribers want: which accounts this connection serves, and in pieces what
-//! was there before it.
+//! was there before it. How an account goes from one connection to another is the business of [`handover`](super::handover).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,17 +9,19 @@ use natterjack_wire::route::pool_index;
 use super::RouteSession;
 use crate::account::Account;
 use crate::mesh::Place;
+use crate::mesh::interest::Left;
 use crate::session::Step;
 
-/// Lines of what was there before that are written at a time.
-const LINES_PER_STEP: usize = 1024;
+/// Entries that are looked at at a time: lines of what was there before, or of what has to be taken back. Whoever
+/// subscribes in the account meanwhile waits for about a tenth of a millisecond.
+const ENTRIES_PER_STEP: usize = 1024;
 
 #[derive(Default)]
 pub(super) struct Announcer {
     pub(super) place: Option<Place>,
     /// Accounts of whose interest the peer is told.
     attached: Vec<Arc<Account>>,
-    /// Those of which it has not heard everything.
+    /// Those of which it has not heard everything, and those of which it has not heard that there is nothing left.
     behind: Vec<Arc<Account>>,
     /// Another connection serves the account until the peer has agreed to this one.
     pub(super) is_waiting: bool,
@@ -29,109 +31,104 @@ fn is_listed(names: &[Arc<str>], account: &Account) -> bool {
     names.iter().any(|name| **name == *account.name())
 }
 
+fn is_among(accounts: &[Arc<Account>], account: &Arc<Account>) -> bool {
+    accounts.iter().any(|known| Arc::ptr_eq(known, account))
+}
+
 impl RouteSession {
     /// Goes by the accounts there are now: attaches the connection to those it serves, and detaches it from others.
     pub(super) fn adapt_announcing(&mut self) {
-        let (Some(link), Some(place)) = (&self.link, self.announcer.place) else {
+        let (Some(link), Some(place), Some(peer)) = (&self.link, self.announcer.place, &self.peer)
+        else {
             return;
         };
         let dedicated = self.mesh.dedicated_accounts();
-        let there =
-            (self.peer.as_ref()).map_or_else(Vec::new, |peer| self.mesh.dedicated_with(&peer.id));
+        let shared = self.mesh.shared_accounts(&peer.id);
         let pool_size = self.cluster.pool_size;
-        let serves = |account: &Account| match &self.account {
-            Some(own) => **own == *account.name() && !self.announcer.is_waiting,
-            None if !place.has_pool => true,
-            // An account that is to have a connection to itself stays here until that is there: the peer may not want one.
-            None if is_listed(&dedicated, account) => {
-                let served = account.interest.attached_among(&[link.outbox().id()]);
-                !served.is_empty() && !is_listed(&there, account)
+        // An account that goes elsewhere is served here until the other connection has told everything.
+        let is_kept = |account: &Account| link.is_ours() && account.interest.is_attached(link);
+        let serves = |account: &Account| {
+            let has_own = is_listed(&dedicated, account) && !is_listed(&shared, account);
+            match &self.account {
+                Some(own) if **own != *account.name() || self.announcer.is_waiting => false,
+                Some(_) => has_own || is_kept(account),
+                None if !place.has_pool => true,
+                // nats-server forgets what it was told here as soon as the account is to have a connection to itself.
+                None if has_own => is_kept(account),
+                None => pool_index(account.name().as_bytes(), pool_size) == place.index,
             }
-            None => pool_index(account.name().as_bytes(), pool_size) == place.index,
         };
         let wanted: Vec<_> = (self.config.accounts.iter())
             .filter(|account| serves(account))
             .cloned()
             .collect();
-        let is_among = |accounts: &[Arc<Account>], account: &Arc<Account>| {
-            accounts.iter().any(|known| Arc::ptr_eq(known, account))
-        };
         let Announcer {
             attached, behind, ..
         } = &mut self.announcer;
         // Another connection may have taken one over.
-        attached.retain(|held| {
-            !held
-                .interest
-                .attached_among(&[link.outbox().id()])
-                .is_empty()
-        });
+        attached.retain(|held| held.interest.is_attached(link));
         for account in attached.iter().filter(|held| !is_among(&wanted, held)) {
-            // Another connection serves it, on which the peer hears of it again; it must not have it twice.
-            account.interest.withdraw(account.name(), link);
+            if is_among(&self.config.accounts, account) {
+                // The peer has forgotten it, or forgets it now.
+                account.interest.detach(link);
+                behind.retain(|known| !Arc::ptr_eq(known, account));
+            } else {
+                account.interest.withdraw(link);
+                if !is_among(behind, account) {
+                    behind.push(Arc::clone(account));
+                }
+            }
         }
-        behind.retain(|account| is_among(&wanted, account));
         for account in wanted.iter().filter(|wanted| !is_among(attached, wanted)) {
             account.interest.attach(link);
-            behind.push(Arc::clone(account));
+            if !is_among(behind, account) {
+                behind.push(Arc::clone(account));
+            }
         }
         *attached = wanted;
     }
 
-    /// The connection is for one account, of which the peer was told on another one until now. There it ends first, so that
-    /// nothing comes twice; and only when it is certain that the peer wants this connection, too.
-    pub(super) fn take_account_over(&mut self, is_certain: bool) {
-        let name = self.account.as_deref();
-        let account = name.and_then(|name| self.config.account(name));
-        let (Some((account, _)), Some(peer)) = (account, &self.peer) else {
-            return;
-        };
-        let served_by = (account.interest).attached_among(&self.mesh.shared_with(&peer.id));
-        self.announcer.is_waiting = !is_certain && !served_by.is_empty();
-        if is_certain {
-            for link in &served_by {
-                account.interest.withdraw(account.name(), link);
-            }
-        }
-    }
-
     /// The peer is told of what another filter lets through.
-    pub(super) fn refilter(&self) {
+    pub(super) fn refilter(&mut self) {
         let Some(link) = &self.link else {
             return;
         };
-        let former = link.set_filter(self.filter());
+        link.set_filter(self.filter());
         for account in &self.announcer.attached {
-            let interest = &account.interest;
-            interest.refilter(account.name(), link, former.as_deref());
+            account.interest.refilter(link);
+            if !is_among(&self.announcer.behind, account) {
+                self.announcer.behind.push(Arc::clone(account));
+            }
         }
+        self.outbox.wake();
     }
 
     /// Tells some of what there was before. While the socket is full nothing is added; the connection's task comes back
     /// here once it takes more.
     pub(super) fn announce_step(&mut self, now: Instant) -> Step {
-        let Some(link) = &self.link else {
+        let Some(link) = self.link.clone() else {
             return Step::Done;
         };
-        let behind = &mut self.announcer.behind;
-        if behind.is_empty() || self.outbox.status().is_blocked {
+        if self.announcer.behind.is_empty() || self.outbox.status().is_blocked {
             return Step::Done;
         }
-        let mut lines = LINES_PER_STEP;
-        while let Some(account) = behind.last()
-            && lines > 0
+        let mut entries = ENTRIES_PER_STEP;
+        while let Some(account) = self.announcer.behind.last().cloned()
+            && entries > 0
         {
-            let interest = &account.interest;
-            let has_more = interest.replay(account.name(), link, lines);
-            if has_more {
+            let worked = account.interest.work(account.name(), &link, entries);
+            // An account without any costs something too.
+            entries = entries.saturating_sub(worked.entries + 1);
+            if worked.left == Left::More {
                 break;
             }
-            // An account without any costs something too.
-            lines = lines.saturating_sub(interest.len() + 1);
-            behind.pop();
+            self.announcer.behind.pop();
+            if worked.left == Left::Nothing {
+                self.all_is_told(&account, now);
+            }
         }
         self.outbox.flush(now);
-        if behind.is_empty() || self.outbox.status().is_blocked {
+        if self.announcer.behind.is_empty() || self.outbox.status().is_blocked {
             Step::Done
         } else {
             Step::More
@@ -141,7 +138,10 @@ impl RouteSession {
     /// The connection has ended.
     pub(super) fn stop_announcing(&mut self) {
         if let Some(link) = &self.link {
-            for account in &self.announcer.attached {
+            let Announcer {
+                attached, behind, ..
+            } = &self.announcer;
+            for account in attached.iter().chain(behind) {
                 account.interest.detach(link);
             }
         }

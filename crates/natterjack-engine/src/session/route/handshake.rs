@@ -8,6 +8,7 @@ use natterjack_wire::error::ErrorReply;
 use natterjack_wire::route::{self, Compression, RouteConnect, RouteInfo, SubjectPermission};
 
 use super::RouteSession;
+use super::complaints::{Shown, Start};
 use super::input::Halt;
 use crate::access::{Compared, PasswordCheck, compare};
 use crate::close_reason::CloseReason;
@@ -57,19 +58,21 @@ impl RouteSession {
             return Ok(());
         }
         let connect = RouteConnect::parse(json).map_err(|error| {
-            tracing::error!("{} - CONNECT refused: {error}", self.label());
+            self.complain("CONNECT", &format_args!("CONNECT refused: {error}"));
             Halt::Silent(CloseReason::ProtocolViolation)
         })?;
+        // The id, until INFO says the name.
+        connect.name.clone_into(&mut self.remote);
         let login = self.cluster.login.as_ref();
         let Some(login) = login.filter(|_| !self.cluster.is_known_by_certificate) else {
             return self.accept_connect(&connect);
         };
         if login.user != connect.user {
-            return Err(self.wrong_login());
+            return Err(self.wrong_login(&connect));
         }
         match compare(&login.password, &connect.pass) {
             Compared::Same => self.accept_connect(&connect),
-            Compared::Different => Err(self.wrong_login()),
+            Compared::Different => Err(self.wrong_login(&connect)),
             Compared::Later(check) => {
                 self.checking = Some(Box::new(Checking {
                     check: Some(check),
@@ -94,20 +97,40 @@ impl RouteSession {
             return Ok(());
         }
         if !is_right {
-            return Err(self.wrong_login());
+            return Err(self.wrong_login(&checking.connect));
         }
         self.accept_connect(&checking.connect)?;
         carry_out_kept(self, worker, now)
     }
 
-    pub(super) fn wrong_login(&self) -> Halt {
-        if self.engine.may_log_refusal(self.now).is_some() {
-            tracing::error!("{} - authentication error", self.label());
+    fn wrong_login(&self, connect: &RouteConnect) -> Halt {
+        let user = Shown(&connect.user);
+        if !connect.lang.is_empty() {
+            let what = format_args!("authentication error - User \"{user}\": {CLIENT_HERE}");
+            self.complain("client", &what);
+        } else if connect.user.is_empty() {
+            let what = format_args!("authentication error: no user was given; {LOGIN_OF_ROUTES}");
+            self.complain("login", &what);
+        } else {
+            let what = format_args!("authentication error - User \"{user}\": {LOGIN_OF_ROUTES}");
+            self.complain("login", &what);
         }
-        Halt::tell(
-            &ErrorReply::AuthorizationViolation,
-            CloseReason::AuthenticationViolation,
-        )
+        not_authorized()
+    }
+
+    /// Whoever came says something else than CONNECT.
+    pub(super) fn no_connect(&self, input: &[u8]) -> Halt {
+        let who = if speaks_http(input) {
+            "it speaks HTTP, and this is the port for routes"
+        } else {
+            "it is no server, and this is the port for routes"
+        };
+        let start = Start(input);
+        self.complain(
+            "no CONNECT",
+            &format_args!("authentication error: in place of CONNECT it said {start}: {who}"),
+        );
+        not_authorized()
     }
 
     /// Whoever says CONNECT may come in; looks whether it is at the right door.
@@ -115,12 +138,14 @@ impl RouteSession {
         self.auth_deadline = None;
         self.is_verbose = connect.verbose;
         if !connect.lang.is_empty() {
-            return Err(self.refuse(&ErrorReply::ClientOnRoutePort, CloseReason::WrongPort));
+            let reply = ErrorReply::ClientOnRoutePort;
+            return Err(self.refuse(&reply, CloseReason::WrongPort, CLIENT_HERE));
         }
         if !connect.gateway.is_empty() {
             let gateway = connect.gateway.as_bytes();
             let reply = ErrorReply::GatewayOnRoutePort { gateway };
-            return Err(self.refuse(&reply, CloseReason::WrongGateway));
+            let remedy = "there are no gateways here";
+            return Err(self.refuse(&reply, CloseReason::WrongGateway, remedy));
         }
         let verdict =
             (self.mesh).negotiate_name(&connect.cluster, connect.cluster_dynamic, &connect.name);
@@ -132,7 +157,7 @@ impl RouteSession {
                     theirs: connect.cluster.as_bytes(),
                     ours: ours.as_bytes(),
                 };
-                return Err(self.refuse(&reply, CloseReason::ClusterNameConflict));
+                return Err(self.refuse(&reply, CloseReason::ClusterNameConflict, SAME_NAME));
             }
         }
         self.stage = Stage::Info;
@@ -141,11 +166,11 @@ impl RouteSession {
 
     pub(super) fn handle_info(&mut self, json: &[u8], now: Instant) -> Result<(), Halt> {
         let info = RouteInfo::parse(json).map_err(|error| {
-            tracing::error!("{} - INFO refused: {error}", self.label());
+            self.complain("INFO", &format_args!("INFO refused: {error}"));
             Halt::Silent(CloseReason::ProtocolViolation)
         })?;
         match self.stage {
-            Stage::Connect => Err(self.wrong_login()),
+            Stage::Connect => Err(self.no_connect(b"INFO")),
             Stage::Info if is_for_clients(json) => Err(self.client_port(&info)),
             Stage::Info => self.handle_first_info(info, now),
             Stage::InfoAgain => self.register(info, now),
@@ -155,42 +180,53 @@ impl RouteSession {
 
     /// What was dialled is where clients come in. A server is not known by it, even if it is one of this cluster.
     fn client_port(&self, info: &RouteInfo) -> Halt {
-        if self.engine.may_log_refusal(self.now).is_some() {
-            tracing::error!(
-                "{} - Attempted to connect to the client port of {:?}: a route has to name its cluster port",
-                self.label(),
-                info.server_name
-            );
-        }
+        let name = Shown(&info.server_name);
+        self.complain(
+            "client port",
+            &format_args!(
+                "Attempted to connect to the client port of \"{name}\": a route has to name its cluster port"
+            ),
+        );
         Halt::Silent(CloseReason::WrongPort)
     }
 
     fn handle_first_info(&mut self, info: RouteInfo, now: Instant) -> Result<(), Halt> {
         if info.server_id.is_empty() {
-            tracing::error!("{} - INFO refused: it names no server", self.label());
+            self.complain("INFO", &"INFO refused: it names no server");
             return Err(Halt::Silent(CloseReason::ProtocolViolation));
         }
         if *info.server_id == *self.mesh.own_id() {
             if let Some((dial, _)) = &self.dialled {
                 self.mesh.met_self(*dial);
+                let label = self.label();
+                tracing::info!("{label} - Is this server itself, and will not be dialled again");
             }
             return Err(Halt::Silent(CloseReason::DuplicateRoute));
         }
+        info.server_name.clone_into(&mut self.remote);
         self.negotiate_name(&info)?;
-        if self.dialled.is_none() && info.server_name == self.config.info.server_name {
-            let name = &info.server_name;
-            tracing::error!(
-                "{} - Remote server has a duplicate name: {name:?}",
-                self.label()
+        if info.server_name == self.config.info.server_name {
+            let name = Shown(&info.server_name);
+            self.complain(
+                "own name",
+                &format_args!(
+                    "Remote server has a duplicate name: \"{name}\", id {}: give each server of a cluster a \
+                     `server_name` of its own",
+                    Shown(&info.server_id)
+                ),
             );
-            return Err(Halt::Silent(CloseReason::DuplicateServerName));
+            if self.dialled.is_none() {
+                return Err(Halt::Silent(CloseReason::DuplicateServerName));
+            }
+            // Whoever was dialled refuses, unless it is too old for that.
         }
         let own = self.cluster.compression;
         if own.is_compressed() || own == Compression::Accept {
             let theirs = Compression::from_name(&info.compression).map_err(|_| {
                 let mode = info.compression.as_bytes();
                 let reply = ErrorReply::UnsupportedCompression { mode };
-                self.refuse(&reply, CloseReason::ProtocolViolation)
+                let remedy = "set the same `compression` on all servers of the cluster";
+                self.refuse(&reply, CloseReason::ProtocolViolation, remedy)
             })?;
             self.compression = match own.agreed(theirs) {
                 Compression::S2Auto => {
@@ -233,13 +269,14 @@ impl RouteSession {
         if let Some(account) = &self.account
             && self.config.account(account).is_none()
         {
-            // Who has the account comes again and again.
-            if self.engine.may_log_refusal(now).is_some() {
-                tracing::error!(
-                    "{} - Unable to lookup account {account:?}: account missing",
-                    self.label()
-                );
-            }
+            let name = Shown(account);
+            self.complain(
+                "account missing",
+                &format_args!(
+                    "Unable to lookup account \"{name}\": account missing: the other server has it in its \
+                     cluster's `accounts`, so it has to be among the accounts here, too"
+                ),
+            );
             let account = account.as_bytes();
             let reply = ErrorReply::RouteAccountMissing { account };
             return Err(Halt::tell(&reply, CloseReason::MissingAccount));
@@ -284,19 +321,26 @@ impl RouteSession {
             ),
         }
         self.stage = Stage::Registered;
+        if self.dialled.is_none() {
+            self.came_about();
+        }
         self.announcer.place = Some(place);
         let jitter = fastrand::Rng::with_seed(self.engine.seed()).f64();
         self.heartbeat.start(&self.cluster.limits, jitter, now);
         if self.dialled.is_some() {
             self.heartbeat.pinged(now);
+            self.handover.pinged();
         }
         let outbox = Arc::clone(&self.outbox);
         outbox.set_headers(self.config.info.headers && info.headers);
-        let link = RouteLink::new(outbox, self.account.clone(), info.strays, self.filter());
+        let own_account = self.account.clone();
+        let peer_id = Arc::from(info.server_id.as_str());
+        let link = RouteLink::new(outbox, peer_id, own_account, info.strays, self.filter());
         self.link = Some(Arc::new(link));
+        self.interest.set_names_origins(info.lnocu);
         self.describe();
         self.engine.announce_mesh(now);
-        self.take_account_over(self.dialled.is_none());
+        self.begin_handover(now);
         self.adapt_announcing();
         self.outbox.flush(now);
         Ok(())
@@ -306,29 +350,68 @@ impl RouteSession {
         let account = self.account.clone().unwrap_or_else(|| "".into());
         let account = account.as_bytes();
         let number = |number: i64| number.to_string().into_bytes();
-        let reply_to = |reply: &ErrorReply<'_>| self.refuse(reply, CloseReason::ProtocolViolation);
+        let reply_to = |reply: &ErrorReply<'_>, remedy: &'static str| {
+            self.refuse(reply, CloseReason::ProtocolViolation, remedy)
+        };
         match refusal {
             Refusal::Duplicate => {
                 tracing::debug!("{} - Detected duplicate remote route {id:?}", self.label());
                 Halt::Silent(CloseReason::DuplicateRoute)
             }
             Refusal::DedicatedImpossible => {
-                let halt = reply_to(&ErrorReply::DedicatedRouteImpossible { account });
+                let remedy = "one of them has no pool, so the account shares the one connection that there is";
+                let halt = reply_to(&ErrorReply::DedicatedRouteImpossible { account }, remedy);
                 self.fate = Fate::Impossible;
                 halt
             }
-            Refusal::UnexpectedPoolIndex { index } => reply_to(&ErrorReply::UnexpectedPoolIndex {
-                index: &number(index),
-            }),
-            Refusal::InvalidPoolIndex { index, pool_size } => {
-                reply_to(&ErrorReply::InvalidPoolIndex {
-                    index: &number(index),
-                    pool_size: &number(pool_size),
-                })
+            Refusal::UnexpectedPoolIndex { index } => {
+                let index = &number(index);
+                reply_to(&ErrorReply::UnexpectedPoolIndex { index }, SAME_POOL)
             }
-            Refusal::NoRouteForAccount => reply_to(&ErrorReply::NoRouteForAccount { account }),
+            Refusal::InvalidPoolIndex { index, pool_size } => {
+                let (index, pool_size) = (&number(index), &number(pool_size));
+                let reply = ErrorReply::InvalidPoolIndex { index, pool_size };
+                reply_to(&reply, SAME_POOL)
+            }
+            Refusal::NoRouteForAccount => {
+                let remedy = "let `accounts` of the cluster be the same on all servers";
+                reply_to(&ErrorReply::NoRouteForAccount { account }, remedy)
+            }
         }
     }
+}
+
+/// Remedies.
+const CLIENT_HERE: &str =
+    "it is a client, and this is the port for routes: give it the address of `listen`";
+const LOGIN_OF_ROUTES: &str =
+    "the login in `routes` of a server must be that of `authorization` in the cluster of the other";
+pub(super) const SAME_NAME: &str =
+    "all servers of a cluster have the same `name` in their block `cluster`";
+const SAME_POOL: &str = "let `pool_size` be the same on all servers of the cluster";
+
+/// The methods that requests of HTTP begin with (RFC 9110, section 9).
+const HTTP_METHODS: [&[u8]; 9] = [
+    b"GET ",
+    b"HEAD ",
+    b"POST ",
+    b"PUT ",
+    b"DELETE ",
+    b"OPTIONS ",
+    b"CONNECT ",
+    b"TRACE ",
+    b"PATCH ",
+];
+
+fn speaks_http(input: &[u8]) -> bool {
+    HTTP_METHODS.iter().any(|method| input.starts_with(method))
+}
+
+fn not_authorized() -> Halt {
+    Halt::tell(
+        &ErrorReply::AuthorizationViolation,
+        CloseReason::AuthenticationViolation,
+    )
 }
 
 /// Whether an INFO is what servers say to clients: they are told their number. No text in JSON has an unescaped quote.

@@ -8,6 +8,10 @@ use crate::mesh::settings::ClusterLimits;
 /// The first PING comes this late after the handshake at most, before jitter of 20%.
 const FIRST_PING: Duration = Duration::from_secs(1);
 
+/// How long a peer has from the first byte until it is let in, if nothing else is configured. Servers take milliseconds,
+/// and a second or two on a busy machine.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
 /// How long a peer that is doubted has to answer.
 const DOUBT: Duration = Duration::from_secs(5);
 
@@ -34,11 +38,14 @@ pub(super) struct RouteHeartbeat {
 }
 
 impl RouteHeartbeat {
-    /// A peer has as long for the handshake as it has for answers later.
+    /// A peer has [`HANDSHAKE_MAX`] for the handshake, but no longer than it has for answers later, and at any rate as
+    /// long as it has to log in. nats-server leaves it the time for answers, which are 90 seconds by default.
     pub(super) fn new(limits: &ClusterLimits, now: Instant) -> Self {
+        let answers = limits.ping_interval() * limits.pings_outstanding_max.saturating_add(1);
+        let handshake = HANDSHAKE_MAX.min(answers).max(limits.auth_timeout);
         Self {
             started: now,
-            due: now + limits.ping_interval() * limits.pings_outstanding_max.saturating_add(1),
+            due: now + handshake,
             is_beating: false,
             pinged: None,
             pings_outstanding: 0,

@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use natterjack_wire::error::ErrorReply;
-use natterjack_wire::route::{self, Compression, RouteConnect, RouteInfo, SubjectPermission};
+use natterjack_wire::route::{
+    self, AccountMove, Compression, RouteConnect, RouteInfo, SubjectPermission,
+};
 
 use super::RouteSession;
-use super::handshake::Stage;
+use super::complaints::{Cut, Shown};
+use super::handshake::{SAME_NAME, Stage};
 use super::input::Halt;
 use crate::access::{CompiledPermissions, Permissions, SubjectRules};
 use crate::close_reason::CloseReason;
@@ -73,6 +76,18 @@ impl RouteSession {
         self.say(&text, now);
     }
 
+    /// Tells of another peer once more: what was said before may have been lost.
+    pub(super) fn remind(&self, now: Instant) {
+        let Some(peer) = &self.peer else {
+            return;
+        };
+        if let Some(info) = self.mesh.reminder(&peer.id, &self.connection) {
+            let mut text = Vec::new();
+            route::info(&mut text, &info);
+            self.say(&text, now);
+        }
+    }
+
     /// An INFO on a connection that takes part.
     pub(super) fn handle_later_info(&mut self, info: RouteInfo, now: Instant) -> Result<(), Halt> {
         if *info.server_id == *self.mesh.own_id() {
@@ -80,6 +95,10 @@ impl RouteSession {
         }
         if !info.route_acc_add_reqid.is_empty() {
             self.give_account_away(info, now);
+            return Ok(());
+        }
+        if info.account_move != AccountMove::None {
+            self.handle_move(&info, now);
             return Ok(());
         }
         self.negotiate_name(&info)?;
@@ -108,21 +127,25 @@ impl RouteSession {
     }
 
     /// The peer is being reloaded and will have a connection for one account (route protocol, section 6): what it
-    /// wanted in it on this connection it says again there. An answer without an account needs no answer.
+    /// wants in it it says again there. Until then it takes messages here. Without an account this is its answer.
     fn give_account_away(&mut self, info: RouteInfo, now: Instant) {
+        let Some(peer) = &self.peer else {
+            return;
+        };
         if info.route_account.is_empty() {
+            let question = &info.route_acc_add_reqid;
+            self.mesh.account_may_leave(question, &peer.id, now);
             return;
         }
         if self.config.account(&info.route_account).is_none() {
-            let account = &info.route_account;
-            tracing::error!(
-                "{} - Error looking up account {account:?}: account missing",
-                self.label()
+            let account = Shown(&info.route_account);
+            self.complain(
+                "account missing",
+                &format_args!("Error looking up account \"{account}\": account missing"),
             );
             return;
         }
-        self.interest.drop_account(&info.route_account);
-        self.mesh.dedicate(&info.route_account, now);
+        self.mesh.dedicate(&info.route_account, &peer.id, now);
         self.engine.announce_mesh(now);
         self.adapt_announcing();
         let mut text = Vec::new();
@@ -147,7 +170,16 @@ impl RouteSession {
                 self.engine.announce_mesh(self.now);
                 Ok(())
             }
-            NameVerdict::Conflict(_) => Err(Halt::Silent(CloseReason::ClusterNameConflict)),
+            NameVerdict::Conflict(ours) => {
+                let theirs = Shown(&info.cluster);
+                self.complain(
+                    "cluster name",
+                    &format_args!(
+                        "Cluster name \"{theirs}\" of the other server does not match \"{ours}\": {SAME_NAME}"
+                    ),
+                );
+                Err(Halt::Silent(CloseReason::ClusterNameConflict))
+            }
         }
     }
 
@@ -196,19 +228,31 @@ impl RouteSession {
             self.say(&text, now);
             self.refilter();
         }
-        if let Some(link) = &self.link {
-            let permissions = self.permissions.as_deref();
-            if !self.interest.adapt(&self.config, permissions, link) {
-                // The peer comes back and says everything again.
-                tracing::warn!(
-                    "{} - interest in accounts that were not here was lost, connecting anew",
-                    self.label()
-                );
-                self.outbox.close(CloseReason::ClientClosed);
-            }
+        // What comes of it for the peer's interest is found out in pieces.
+        let is_export_other = old.is_some_and(|old| old.export != self.cluster.export);
+        let is_access_other = former.access_generation != self.config.access_generation;
+        if is_export_other || is_access_other {
+            self.interest.look_again();
+        }
+        if !self.interest.is_complete() && is_access_other {
+            // The peer comes back and says everything again.
+            tracing::warn!(
+                "{} - interest in accounts that were not here was lost, connecting anew",
+                self.label()
+            );
+            self.outbox.close(CloseReason::ClientClosed);
         }
         self.adapt_announcing();
-        // Last, because somebody may wait for it.
+        self.adapt_handover(now);
+        if self.interest.has_work() {
+            self.outbox.wake();
+        } else {
+            self.note_adapted();
+        }
+    }
+
+    /// The session goes by the configuration in every respect. Last, because somebody may wait for it.
+    pub(super) fn note_adapted(&self) {
         let limits = self.cluster.outbox_limits();
         self.outbox.adapt(self.config.generation, limits);
     }
@@ -243,11 +287,17 @@ impl RouteSession {
         }
     }
 
-    /// Refuses the connection in words that the operator reads too.
-    pub(super) fn refuse(&self, reply: &ErrorReply<'_>, reason: CloseReason) -> Halt {
+    /// Refuses the connection in words that the operator reads too, with what is to be done.
+    pub(super) fn refuse(
+        &self,
+        reply: &ErrorReply<'_>,
+        reason: CloseReason,
+        remedy: &'static str,
+    ) -> Halt {
         let mut text = Vec::new();
         reply.write_text(&mut text);
-        tracing::error!("{} - {}", self.label(), String::from_utf8_lossy(&text));
+        let text = String::from_utf8_lossy(&text);
+        self.complain(remedy, &format_args!("{}: {remedy}", Cut(&text)));
         Halt::tell(reply, reason)
     }
 }

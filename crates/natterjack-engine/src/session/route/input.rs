@@ -10,13 +10,14 @@ use natterjack_wire::route::{
 };
 
 use super::RouteSession;
+use super::complaints::{Shown, Start};
 use super::handshake::Stage;
 use super::interest::Taken;
 use crate::close_reason::CloseReason;
 use crate::delivery::rendering::Source;
 use crate::delivery::worker::Worker;
 use crate::session::Session;
-use crate::session::intake::{Carried, LINE_BYTES_MAX, Partial, Reader};
+use crate::session::intake::{Carried, Partial, Reader};
 
 /// Control lines of peers may be so many times longer than clients' (route protocol, section 4).
 const CONTROL_LINE_FACTOR: usize = 16;
@@ -24,9 +25,6 @@ const CONTROL_LINE_FACTOR: usize = 16;
 /// First bytes of records of TLS, none of which begins an operation.
 const TLS_ALERT: u8 = 0x15;
 const TLS_HANDSHAKE: u8 = 0x16;
-
-/// Carriage return and line feed.
-const LINE_END: usize = 2;
 
 /// Why a session stops in the middle of its input.
 pub(in crate::session) enum Halt {
@@ -101,7 +99,7 @@ impl RouteSession {
                 && !input[end].eq_ignore_ascii_case(&b'C')
                 && input[end] != TLS_HANDSHAKE
             {
-                return Err(self.wrong_login());
+                return Err(self.no_connect(&input[end..]));
             }
             if (self.stage == Stage::Info || self.stage == Stage::Connect)
                 && matches!(input[end], TLS_ALERT | TLS_HANDSHAKE)
@@ -113,8 +111,8 @@ impl RouteSession {
                 end += consumed;
                 continue;
             }
-            let decoded =
-                decode_route(&input[end..], &limits).map_err(|error| self.fault(error))?;
+            let decoded = decode_route(&input[end..], &limits)
+                .map_err(|error| self.fault(error, &input[end..]))?;
             match decoded {
                 Decoded::Op {
                     op: RouteOp::Message(message),
@@ -156,8 +154,7 @@ impl RouteSession {
     fn input_limits(&self) -> RouteLimits {
         let line_bytes_max = self.config.limits.control_line_bytes_max;
         RouteLimits {
-            control_line_bytes_max: (line_bytes_max.saturating_mul(CONTROL_LINE_FACTOR))
-                .min(LINE_BYTES_MAX - LINE_END),
+            control_line_bytes_max: line_bytes_max.saturating_mul(CONTROL_LINE_FACTOR),
             dedicated: self.account.is_some() && self.link.is_some(),
             unsubscribe_origin: self.names_origins(),
             ..RouteLimits::default()
@@ -185,8 +182,8 @@ impl RouteSession {
                 Ok(())
             }
             RouteOp::Err(text) => {
-                let text = String::from_utf8_lossy(error_text(text)).into_owned();
-                tracing::error!("{} - Route Error '{text}'", self.label());
+                self.was_refused(error_text(text));
+                self.own_connection_refused(now);
                 Err(Halt::Silent(CloseReason::ParseError))
             }
             RouteOp::AccountSubscribe(_) | RouteOp::AccountUnsubscribe(_) | RouteOp::Ok => Ok(()),
@@ -198,10 +195,8 @@ impl RouteSession {
         self.heartbeat.answered(now);
         if let (Some(_), Some(peer)) = (&self.link, &self.peer) {
             self.mesh.confirm(&peer.id, &self.connection, now);
-            if self.announcer.is_waiting {
-                self.take_account_over(true);
-                self.adapt_announcing();
-            }
+            self.came_about();
+            self.note_pong(now);
             self.compress_by_round_trip();
         }
     }
@@ -212,7 +207,7 @@ impl RouteSession {
         now: Instant,
     ) -> Result<(), Halt> {
         self.heartbeat.active(now);
-        let names_origins = self.names_origins();
+        let bytes_max = self.cluster.limits.interest_bytes_max;
         let Some(link) = &self.link else {
             return Err(self.too_early());
         };
@@ -231,18 +226,17 @@ impl RouteSession {
         let account = core::str::from_utf8(name).ok();
         let account = account.and_then(|name| self.config.account(name));
         let account = account.map(|(account, _)| Arc::clone(account));
-        let taken =
-            (self.interest).subscribe(subscribe, name, account.as_ref(), link, names_origins);
+        let taken = (self.interest).subscribe(subscribe, name, account.as_ref(), link, bytes_max);
         match taken {
             Taken::Yes => {
                 self.confirm(now);
                 Ok(())
             }
             Taken::Invalid => {
-                tracing::error!(
-                    "{} - Could not insert subscription: \"{}\" is no subject",
-                    self.label(),
-                    subscribe.subject.escape_ascii()
+                let subject = Start(subscribe.subject);
+                self.complain(
+                    "subject",
+                    &format_args!("Could not insert subscription: {subject} is no subject"),
                 );
                 let mut text = Vec::new();
                 route::error(&mut text, &ErrorReply::InvalidSubscription);
@@ -252,19 +246,22 @@ impl RouteSession {
             Taken::UnknownAccount => {
                 if self.engine.may_log_refusal(now).is_some() {
                     tracing::error!(
-                        "{} - Unknown account \"{}\" for remote subject \"{}\"",
+                        "{} - Unknown account {} for remote subject {}",
                         self.label(),
-                        name.escape_ascii(),
-                        subscribe.subject.escape_ascii()
+                        Start(name),
+                        Start(subscribe.subject)
                     );
                 }
                 Ok(())
             }
             Taken::TooMuch => {
-                tracing::error!(
-                    "{} - the peer announced more interest than is kept of one connection: {} subjects",
-                    self.label(),
-                    self.interest.len()
+                let (subjects, bytes) = (self.interest.len(), self.interest.bytes());
+                self.complain(
+                    "interest",
+                    &format_args!(
+                        "The other server announced more interest than is kept of one connection: {subjects} \
+                         subjects, {bytes} bytes; if its clients need them, raise `max_interest` of the cluster"
+                    ),
                 );
                 Err(Halt::tell(
                     &ErrorReply::SubscriptionsExceeded,
@@ -283,8 +280,9 @@ impl RouteSession {
         if self.link.is_none() {
             return Err(self.too_early());
         }
-        let names_origins = self.names_origins();
-        self.interest.unsubscribe(end, names_origins);
+        let own = self.account.as_deref().map(str::as_bytes);
+        let account = end.account.or(own).unwrap_or_default();
+        self.interest.unsubscribe(end, account);
         self.confirm(now);
         Ok(())
     }
@@ -295,6 +293,7 @@ impl RouteSession {
         route::ping(&mut text);
         self.say(&text, now);
         self.heartbeat.pinged(now);
+        self.handover.pinged();
     }
 
     /// Says that all is well to a peer that wants to hear it.
@@ -306,12 +305,10 @@ impl RouteSession {
 
     /// Somebody encrypts who is not to.
     fn wrong_language(&self) -> Halt {
-        if self.engine.may_log_refusal(self.now).is_some() {
-            tracing::error!(
-                "{} - The other side uses TLS, and routes of this server are in clear text: the block `cluster` has no `tls`",
-                self.label()
-            );
-        }
+        self.complain(
+            "TLS",
+            &"The other side uses TLS, and routes of this server are in clear text: the block `cluster` has no `tls`",
+        );
         Halt::tell(
             &ErrorReply::AuthorizationViolation,
             CloseReason::AuthenticationViolation,
@@ -320,13 +317,50 @@ impl RouteSession {
 
     /// Messages or interest from somebody who has not been let in.
     fn too_early(&self) -> Halt {
-        tracing::error!("{} - the peer did not say INFO first", self.label());
+        self.complain("no INFO", &"The other side did not say INFO first");
         Halt::Silent(CloseReason::ProtocolViolation)
     }
 
-    /// What a fault of the peer's comes to.
-    fn fault(&self, error: ProtocolError) -> Halt {
-        tracing::error!("{} - {error}", self.label());
+    /// The peer has closed the connection, and says why.
+    fn was_refused(&self, text: &[u8]) {
+        let text = String::from_utf8_lossy(text);
+        let remedies: &[(&str, &str)] = &[
+            (
+                "Authorization Violation",
+                ": the login of this server's `routes` is not the one that the other server asks for",
+            ),
+            (
+                "Unknown Protocol Operation",
+                ": this may be no port for routes",
+            ),
+            (
+                "Rejecting connection, cluster name",
+                ": all servers of a cluster have the same `name`",
+            ),
+            (
+                "No route for account",
+                ": let `accounts` of the cluster be the same on all servers",
+            ),
+            (
+                "Unable to lookup account",
+                ": the account is in `accounts` of this server's cluster, and the other server does not have it",
+            ),
+        ];
+        let found = remedies.iter().find(|(start, _)| text.starts_with(start));
+        let (thing, remedy) = found.copied().unwrap_or(("error", ""));
+        let text = Shown(&text);
+        self.complain(thing, &format_args!("Route Error '{text}'{remedy}"));
+    }
+
+    /// What a fault of the peer's comes to, in what it said.
+    fn fault(&self, error: ProtocolError, input: &[u8]) -> Halt {
+        if input[0].eq_ignore_ascii_case(&b'C') {
+            // A password may be in it.
+            self.complain("fault", &error);
+        } else {
+            let start = Start(input);
+            self.complain("fault", &format_args!("{error}: {start}"));
+        }
         match error.reply() {
             Some(reply) => Halt::tell(&reply, error.into()),
             None => Halt::Silent(error.into()),

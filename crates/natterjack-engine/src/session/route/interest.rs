@@ -2,35 +2,48 @@
 //!
 //! It is kept by what its line says, since that is how the peer ends it. What it wants in an account that is not here is
 //! kept too, so that it is there when a reload brings the account; nobody would say it again.
+//!
+//! A peer may want millions of things, so everything that concerns all of them is done in pieces, beside reading: by
+//! [`PeerInterest::work`] and [`PeerInterest::remove_some`]. While there is work, what was not looked at yet is in a
+//! table of its own, where it is found and ended like everything else.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use natterjack_wire::route::{RemoteSubscribe, RemoteUnsubscribe};
 
 use crate::access::CompiledPermissions;
 use crate::account::Account;
 use crate::config::Config;
 use crate::mesh::link::RouteLink;
-use crate::mesh::remote::{Announced, RemoteInterest};
-
-/// Entries that a peer may have on one connection. Ten times what a large server has clients' subscriptions for.
-const ENTRIES_MAX: usize = 10_000_000;
-
-/// Bytes of their names.
-const BYTES_MAX: usize = 1024 * 1024 * 1024;
+use crate::mesh::remote::{Announced, Lane, RemoteInterest};
 
 /// Entries of accounts that are not here.
 const WAITING_MAX: usize = 100_000;
 
+/// What an entry takes beside its names: itself, its place among its connection's, its place in the account's index.
+/// Measured, see `interest_takes_what_is_reckoned_with`.
+const ENTRY_BYTES: usize = 200;
+
+/// How often its names are kept.
+const NAME_COPIES: usize = 2;
+
 pub(super) struct PeerInterest {
-    held: HashMap<Box<[u8]>, Held, FixedState>,
+    hasher: FixedState,
+    held: HashTable<Held>,
+    /// What has to be looked at because of other accounts or permissions, or because an account has gone elsewhere.
+    unseen: HashTable<Held>,
+    lanes: Vec<Arc<Lane>>,
+    /// Those of accounts that have gone elsewhere. What is left of them is not in use, and is being ended.
+    left_lanes: Vec<Arc<Lane>>,
     bytes: usize,
     waiting: usize,
     /// Some of an account that is not here could not be kept.
     is_incomplete: bool,
-    key: Vec<u8>,
+    /// The peer says of which leaf nodes an interest was when it ends.
+    names_origins: bool,
 }
 
 enum Held {
@@ -43,6 +56,18 @@ struct Waiting {
     account: Box<[u8]>,
     subject: Box<[u8]>,
     queue: Option<(Box<[u8]>, u32)>,
+    origin: Box<[u8]>,
+    is_of_leaf: bool,
+}
+
+/// By what an interest is known: all of its line but the weight. A peer that names no origin when it ends an interest of
+/// leaf nodes cannot mean one of several, so that all of a subject are one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key<'a> {
+    account: &'a [u8],
+    subject: &'a [u8],
+    queue: Option<&'a [u8]>,
+    origin: &'a [u8],
     is_of_leaf: bool,
 }
 
@@ -54,24 +79,55 @@ pub(super) enum Taken {
     Invalid,
     /// There is no such account.
     UnknownAccount,
-    /// There are more than anybody needs.
+    /// It is more than may be kept.
     TooMuch,
+}
+
+/// What all interest goes by.
+pub(super) struct Terms<'a> {
+    pub(super) config: &'a Config,
+    pub(super) permissions: Option<&'a CompiledPermissions>,
+    pub(super) link: &'a Arc<RouteLink>,
 }
 
 impl PeerInterest {
     /// In which order interest ends with the connection comes from `seed`, as all chance does.
     pub(super) fn new(seed: u64) -> Self {
         Self {
-            held: HashMap::with_hasher(FixedState::with_seed(seed)),
+            hasher: FixedState::with_seed(seed),
+            held: HashTable::new(),
+            unseen: HashTable::new(),
+            lanes: Vec::new(),
+            left_lanes: Vec::new(),
             bytes: 0,
             waiting: 0,
             is_incomplete: false,
-            key: Vec::new(),
+            names_origins: true,
         }
     }
 
+    /// Before anything is announced.
+    pub(super) fn set_names_origins(&mut self, names_origins: bool) {
+        self.names_origins = names_origins;
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.held.len()
+        self.held.len() + self.unseen.len()
+    }
+
+    /// What it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// An account's part of the connection, from now on if it has none yet.
+    pub(super) fn lane(&mut self, account: &Arc<Account>, link: &Arc<RouteLink>) -> Arc<Lane> {
+        let known = (self.lanes.iter()).find(|lane| Arc::ptr_eq(lane.account(), account));
+        known.map(Arc::clone).unwrap_or_else(|| {
+            let lane = Lane::enter(account, link);
+            self.lanes.push(Arc::clone(&lane));
+            lane
+        })
     }
 
     /// Takes an interest, or its new weight. `account` is the one of the line, if it is here.
@@ -81,18 +137,25 @@ impl PeerInterest {
         account_name: &[u8],
         account: Option<&Arc<Account>>,
         link: &Arc<RouteLink>,
-        names_origins: bool,
+        bytes_max: usize,
     ) -> Taken {
+        let names_origins = self.names_origins;
         let queue = subscribe.queue.map(|queue| (queue.name, queue.weight));
-        write_key(
-            &mut self.key,
-            subscribe.origin.filter(|_| names_origins),
-            names_origins.then_some(subscribe.origin.is_some()),
-            subscribe.account,
-            subscribe.subject,
-            queue.map(|(name, _)| name),
-        );
-        match (self.held.get_mut(&*self.key), queue) {
+        let origin = subscribe.origin.filter(|_| names_origins);
+        let key = Key {
+            account: account_name,
+            subject: subscribe.subject,
+            queue: queue.map(|(name, _)| name),
+            origin: origin.unwrap_or_default(),
+            is_of_leaf: names_origins && subscribe.origin.is_some(),
+        };
+        let hash = self.hasher.hash_one(key);
+        let is_it = |held: &Held| held.key(names_origins) == key;
+        let known = match self.held.find_mut(hash, is_it) {
+            None => self.unseen.find_mut(hash, is_it),
+            known => known,
+        };
+        match (known, queue) {
             (Some(Held::There(interest)), Some((_, weight))) => {
                 interest.set_weight(weight);
                 return Taken::Yes;
@@ -106,16 +169,17 @@ impl PeerInterest {
             (Some(_), None) => return Taken::Yes,
             (None, _) => {}
         }
-        if self.held.len() >= ENTRIES_MAX || self.bytes + self.key.len() > BYTES_MAX {
+        if self.bytes >= bytes_max {
             return Taken::TooMuch;
         }
         let announced = Announced {
             subject: subscribe.subject,
             queue,
             is_of_leaf: subscribe.origin.is_some(),
+            origin: key.origin,
         };
         let (held, taken) = match account {
-            Some(account) => match RemoteInterest::insert(link, account, announced) {
+            Some(account) => match RemoteInterest::insert(&self.lane(account, link), announced) {
                 Some(interest) => (Held::There(interest), Taken::Yes),
                 None => return Taken::Invalid,
             },
@@ -129,125 +193,192 @@ impl PeerInterest {
                     account: account_name.into(),
                     subject: announced.subject.into(),
                     queue: queue.map(|(name, weight)| (name.into(), weight)),
+                    origin: announced.origin.into(),
                     is_of_leaf: announced.is_of_leaf,
                 };
                 (Held::Waiting(Box::new(waiting)), Taken::UnknownAccount)
             }
         };
-        self.bytes += self.key.len();
-        self.held.insert(self.key.as_slice().into(), held);
+        self.bytes += held.bytes();
+        let hasher = &self.hasher;
+        let rehash = |held: &Held| hasher.hash_one(held.key(names_origins));
+        self.held.insert_unique(hash, held, rehash);
         taken
     }
 
     /// Ends an interest; what was never announced is nothing to end.
-    pub(super) fn unsubscribe(&mut self, end: &RemoteUnsubscribe<'_>, names_origins: bool) {
-        write_key(
-            &mut self.key,
-            end.origin.filter(|_| names_origins),
-            names_origins.then_some(end.leaf),
-            end.account,
-            end.subject,
-            end.queue,
-        );
-        if let Some(held) = self.held.remove(&*self.key) {
-            self.bytes -= self.key.len();
-            match held {
-                Held::There(interest) => interest.remove(),
-                Held::Waiting(_) => self.waiting -= 1,
+    pub(super) fn unsubscribe(&mut self, end: &RemoteUnsubscribe<'_>, account_name: &[u8]) {
+        let names_origins = self.names_origins;
+        let key = Key {
+            account: account_name,
+            subject: end.subject,
+            queue: end.queue,
+            origin: end.origin.filter(|_| names_origins).unwrap_or_default(),
+            is_of_leaf: names_origins && end.leaf,
+        };
+        let hash = self.hasher.hash_one(key);
+        let is_it = |held: &Held| held.key(names_origins) == key;
+        for table in [&mut self.held, &mut self.unseen] {
+            if let Ok(found) = table.find_entry(hash, is_it) {
+                let (held, _) = found.remove();
+                self.bytes -= held.bytes();
+                match held {
+                    Held::There(interest) => interest.remove(),
+                    Held::Waiting(_) => self.waiting -= 1,
+                }
+                return;
             }
         }
     }
 
-    /// Ends all interest in an account on this connection.
-    pub(super) fn drop_account(&mut self, name: &str) {
-        self.held.retain(|key, held| {
-            let of = match held {
-                Held::There(interest) => interest.account().name().as_bytes(),
-                Held::Waiting(waiting) => &waiting.account,
-            };
-            if of != name.as_bytes() {
-                return true;
-            }
-            self.bytes -= key.len();
-            match held {
-                Held::There(interest) => interest.remove(),
-                Held::Waiting(_) => self.waiting -= 1,
-            }
-            false
-        });
+    /// Another connection has the account: all interest in it on this one [is to end](Self::work).
+    pub(super) fn leave_account(&mut self, account: &Account) {
+        let of_account = |lane: &Arc<Lane>| std::ptr::eq(&**lane.account(), account);
+        if let Some(position) = self.lanes.iter().position(of_account) {
+            self.left_lanes.push(self.lanes.swap_remove(position));
+            self.look_again();
+        }
     }
 
-    /// Goes by other accounts and permissions. Returns `false` if what came is not known any more, and the peer has to
-    /// announce all of it again.
-    pub(super) fn adapt(
-        &mut self,
-        config: &Config,
-        permissions: Option<&CompiledPermissions>,
-        link: &Arc<RouteLink>,
-    ) -> bool {
+    /// All of it has to be looked at by [`work`](Self::work).
+    pub(super) fn look_again(&mut self) {
+        if self.unseen.is_empty() {
+            std::mem::swap(&mut self.held, &mut self.unseen);
+            return;
+        }
+        let (hasher, names_origins) = (&self.hasher, self.names_origins);
+        let rehash = |held: &Held| hasher.hash_one(held.key(names_origins));
+        for held in self.held.drain() {
+            self.unseen.insert_unique(rehash(&held), held, rehash);
+        }
+    }
+
+    /// Whether there is something to look at.
+    pub(super) fn has_work(&self) -> bool {
+        !self.unseen.is_empty() || !self.left_lanes.is_empty()
+    }
+
+    /// Whether all that came of accounts that were not here could be kept. If not, the peer has to announce everything
+    /// again.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.is_incomplete
+    }
+
+    /// Looks at up to `count` entries whether they are still there: goes by other accounts and permissions. Returns
+    /// whether there are more.
+    pub(super) fn work(&mut self, terms: &Terms<'_>, count: usize) -> bool {
+        let mut unseen = std::mem::take(&mut self.unseen);
+        for held in unseen.extract_if(|_| true).take(count) {
+            self.bytes -= held.bytes();
+            if matches!(held, Held::Waiting(_)) {
+                self.waiting -= 1;
+            }
+            let Some(held) = self.judge(held, terms) else {
+                continue;
+            };
+            self.bytes += held.bytes();
+            if matches!(held, Held::Waiting(_)) {
+                self.waiting += 1;
+            }
+            let (hasher, names_origins) = (&self.hasher, self.names_origins);
+            let rehash = |held: &Held| hasher.hash_one(held.key(names_origins));
+            self.held.insert_unique(rehash(&held), held, rehash);
+        }
+        if unseen.is_empty() {
+            self.left_lanes.drain(..).for_each(|lane| lane.leave());
+        } else {
+            self.unseen = unseen;
+        }
+        self.has_work()
+    }
+
+    /// What an entry is by other terms; `None` if it is nothing.
+    fn judge(&mut self, held: Held, terms: &Terms<'_>) -> Option<Held> {
         let find = |name: &[u8]| {
             let name = core::str::from_utf8(name).ok()?;
-            config.account(name).map(|(account, _)| account)
+            terms.config.account(name).map(|(account, _)| account)
         };
         let may_accept = |subject: &[u8]| {
+            let permissions = terms.permissions;
             permissions.is_none_or(|permissions| permissions.may_subscribe(subject, None))
         };
-        if self.is_incomplete {
-            return false;
-        }
-        let (waiting, bytes) = (&mut self.waiting, &mut self.bytes);
-        self.held.retain(|key, held| {
-            let is_kept = match held {
-                Held::There(interest) if !may_accept(interest.subject()) => {
+        let held = match held {
+            Held::There(interest) => {
+                let is_it = |lane: &Arc<Lane>| Arc::ptr_eq(lane, interest.lane());
+                if self.left_lanes.iter().any(is_it) || !may_accept(interest.subject()) {
                     interest.remove();
-                    false
+                    return None;
                 }
-                Held::There(interest) => {
-                    let account = find(interest.account().name().as_bytes());
-                    if account.is_none_or(|account| !Arc::ptr_eq(account, interest.account())) {
-                        interest.remove();
-                        *waiting += 1;
-                        *held = Held::Waiting(Box::new(Waiting::of(interest)));
-                    }
-                    true
+                let account = find(interest.account().name().as_bytes());
+                if account.is_some_and(|account| Arc::ptr_eq(account, interest.account())) {
+                    return Some(Held::There(interest));
                 }
-                Held::Waiting(_) => true,
-            };
-            if let Held::Waiting(waits) = held
-                && let Some(account) = find(&waits.account)
-            {
-                *waiting -= 1;
-                let inserted = may_accept(&waits.subject)
-                    .then(|| RemoteInterest::insert(link, account, waits.announced()))
-                    .flatten();
-                match inserted {
-                    Some(interest) => *held = Held::There(interest),
-                    None => {
-                        *bytes -= key.len();
-                        return false;
-                    }
-                }
+                interest.remove();
+                Box::new(Waiting::of(&interest))
             }
-            if !is_kept {
-                *bytes -= key.len();
+            Held::Waiting(waiting) => waiting,
+        };
+        match find(&held.account) {
+            None => Some(Held::Waiting(held)),
+            Some(account) if may_accept(&held.subject) => {
+                let lane = self.lane(account, terms.link);
+                RemoteInterest::insert(&lane, held.announced()).map(Held::There)
             }
-            is_kept
-        });
-        true
+            Some(_) => None,
+        }
     }
 
     /// Ends up to `count` of them. Returns whether none is left.
     pub(super) fn remove_some(&mut self, count: usize) -> bool {
-        for (_, held) in self.held.extract_if(|_, _| true).take(count) {
+        let Self { held, unseen, .. } = self;
+        let held = held.extract_if(|_| true);
+        for held in held.chain(unseen.extract_if(|_| true)).take(count) {
             if let Held::There(interest) = held {
                 interest.remove();
             }
         }
-        if self.held.is_empty() {
-            self.held = HashMap::with_hasher(self.held.hasher().clone());
+        let is_empty = self.held.is_empty() && self.unseen.is_empty();
+        if is_empty {
+            (self.held, self.unseen) = (HashTable::new(), HashTable::new());
             (self.bytes, self.waiting) = (0, 0);
+            let lanes = self.lanes.drain(..).chain(self.left_lanes.drain(..));
+            lanes.for_each(|lane| lane.leave());
         }
-        self.held.is_empty()
+        is_empty
+    }
+}
+
+impl Held {
+    /// The kind that the line says is part of it only if the peer names origins.
+    fn key(&self, names_origins: bool) -> Key<'_> {
+        match self {
+            Self::There(interest) => Key {
+                account: interest.account().name().as_bytes(),
+                subject: interest.subject(),
+                queue: interest.queue(),
+                origin: interest.origin(),
+                is_of_leaf: names_origins && interest.is_of_leaf(),
+            },
+            Self::Waiting(waiting) => Key {
+                account: &waiting.account,
+                subject: &waiting.subject,
+                queue: waiting.queue.as_ref().map(|(name, _)| &**name),
+                origin: &waiting.origin,
+                is_of_leaf: names_origins && waiting.is_of_leaf,
+            },
+        }
+    }
+
+    /// What it takes, about.
+    fn bytes(&self) -> usize {
+        let names = match self {
+            Self::There(interest) => interest.names_len(),
+            Self::Waiting(waiting) => {
+                let queue = waiting.queue.as_ref().map_or(0, |(name, _)| name.len());
+                waiting.account.len() + waiting.subject.len() + queue + waiting.origin.len()
+            }
+        };
+        ENTRY_BYTES + names * NAME_COPIES
     }
 }
 
@@ -257,6 +388,7 @@ impl Waiting {
             account: interest.account().name().as_bytes().into(),
             subject: interest.subject().into(),
             queue: (interest.queue()).map(|queue| (queue.into(), interest.weight())),
+            origin: interest.origin().into(),
             is_of_leaf: interest.is_of_leaf(),
         }
     }
@@ -266,27 +398,7 @@ impl Waiting {
             subject: &self.subject,
             queue: (self.queue.as_ref()).map(|(name, weight)| (&**name, *weight)),
             is_of_leaf: self.is_of_leaf,
+            origin: &self.origin,
         }
-    }
-}
-
-/// By what an interest is known: all of its line but the weight. A peer that names no origin when it ends an interest of
-/// leaf nodes (`is_of_leaf` is `None`) cannot mean one of several, so that all of a subject are one.
-fn write_key(
-    key: &mut Vec<u8>,
-    origin: Option<&[u8]>,
-    is_of_leaf: Option<bool>,
-    account: Option<&[u8]>,
-    subject: &[u8],
-    queue: Option<&[u8]>,
-) {
-    key.clear();
-    key.extend(is_of_leaf.map(|is_of_leaf| if is_of_leaf { b'L' } else { b'R' }));
-    for word in [origin, account, Some(subject), queue]
-        .into_iter()
-        .flatten()
-    {
-        key.push(b' ');
-        key.extend_from_slice(word);
     }
 }

@@ -3,9 +3,11 @@
 //! Its life: whoever dialled says CONNECT, both say INFO ([`handshake`]), it is let in by the
 //! [mesh](crate::mesh::Mesh) or not; from then on it tells the peer what this server's subscribers want ([`announce`]),
 //! keeps what the peer wants ([`interest`]), and hands its messages on ([`publish`]). Either side may say INFO again
-//! ([`info`]). What comes in is taken apart in [`input`].
+//! ([`info`]). What comes in is taken apart in [`input`]; what is wrong with a peer is said through [`complaints`].
 
 mod announce;
+pub(crate) mod complaints;
+mod handover;
 mod handshake;
 mod heartbeat;
 mod info;
@@ -13,6 +15,8 @@ mod input;
 mod interest;
 mod publish;
 
+use core::cell::Cell;
+use core::fmt::Display;
 use core::net::SocketAddr;
 use std::io::IoSliceMut;
 use std::sync::Arc;
@@ -23,6 +27,8 @@ use natterjack_wire::error::ErrorReply;
 use natterjack_wire::route::{self, Compression};
 
 use self::announce::Announcer;
+use self::complaints::{Place, Shown, Unsaid};
+use self::handover::Handover;
 use self::handshake::{Peer, Stage};
 use self::heartbeat::{Beat, RouteHeartbeat};
 pub(crate) use self::info::public_info;
@@ -61,12 +67,20 @@ pub struct RouteSession {
     stage: Stage,
     /// Who is there, once it has said so.
     peer: Option<Peer>,
+    /// What the other side calls itself, as soon as it says so; for the log.
+    remote: String,
+    /// The log knows that the connection came about.
+    is_told: bool,
+    /// Whether the log was told what is wrong with the peer; `None` if nothing is.
+    complained: Cell<Option<bool>>,
     /// The account it is for.
     account: Option<Arc<str>>,
     /// Once it was let in.
     link: Option<Arc<RouteLink>>,
     announcer: Announcer,
     interest: PeerInterest,
+    /// Accounts that come from other connections with the peer, or go there.
+    handover: Handover,
     /// What is announced and accepted.
     permissions: Option<Arc<CompiledPermissions>>,
     passing: Passing,
@@ -137,8 +151,12 @@ impl RouteSession {
             nonce: peer.nonce,
             dialled,
             peer: None,
+            remote: String::new(),
+            is_told: false,
+            complained: Cell::new(None),
             link: None,
             announcer: Announcer::default(),
+            handover: Handover::default(),
             passing: Passing::default(),
             partial: Partial::default(),
             is_verbose: false,
@@ -168,7 +186,8 @@ impl RouteSession {
         }
         self.outbox.append(&text);
         self.outbox.flush(now);
-        tracing::info!("{} - Route connection created", Session::label(self));
+        // What the log tells are connections that come about.
+        tracing::debug!("{} - Route connection opened", Session::label(self));
     }
 
     /// How the connection is encrypted has been settled: the peer's time to log in begins now.
@@ -277,6 +296,56 @@ impl RouteSession {
         });
     }
 
+    /// Both sides take part, as far as is known.
+    fn came_about(&mut self) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            tracing::info!(
+                "{} - Route connection created - Remote: {}",
+                Session::label(self),
+                Shown(&self.remote)
+            );
+        }
+    }
+
+    /// Says what is wrong with the other side, of which `thing` is a name, and who that is as far as known.
+    fn complain(&self, thing: &'static str, what: &dyn Display) {
+        let label = Session::label(self);
+        let before = if self.remote.is_empty() {
+            ""
+        } else {
+            " - Remote: "
+        };
+        let remote = Shown(&self.remote);
+        let unsaid = self.may_say(thing);
+        match unsaid {
+            Some(unsaid) => tracing::error!("{label} - {what}{before}{remote}{}", Unsaid(unsaid)),
+            None => tracing::debug!("{label} - {what}{before}{remote}"),
+        }
+        self.complained.set(Some(unsaid.is_some()));
+    }
+
+    /// The other side did not finish the handshake in time.
+    fn complain_of_silence(&self) {
+        let age = self.heartbeat.age(self.now);
+        let missing = match self.stage {
+            Stage::Connect => "CONNECT",
+            Stage::Info | Stage::InfoAgain | Stage::Registered => "INFO",
+        };
+        self.complain(
+            "silence",
+            &format_args!(
+                "The other side has not said {missing} within {}s, as a server of a cluster would",
+                age.as_secs()
+            ),
+        );
+    }
+
+    /// Whether something is to be said of the other side, and then how often it was not.
+    fn may_say(&self, thing: &'static str) -> Option<u64> {
+        let place = Place::new(self.connection.address(), self.dialled.is_some());
+        self.mesh.complaints.lock().note(place, thing, self.now)
+    }
+
     /// Says, once, how the connection ended.
     fn note_end(&mut self, reason: CloseReason) {
         let label = Session::label(self);
@@ -301,15 +370,44 @@ impl RouteSession {
             CloseReason::DuplicateRoute => self.fate = Fate::Superfluous,
             _ => {}
         }
-        let remote = self.peer.as_ref().map_or("", |peer| &peer.name);
-        let reason = reason.text();
-        if remote.is_empty() {
-            tracing::info!("{label} - Router connection closed: {reason}");
+        let before = if self.remote.is_empty() {
+            ""
         } else {
-            tracing::info!(
-                "{label} - Router connection closed: {reason} - Remote: {}",
-                remote.escape_debug()
+            " - Remote: "
+        };
+        let remote = Shown(&self.remote);
+        let is_of_interest = self.is_told || self.is_refusal(reason);
+        let reason = reason.text();
+        if is_of_interest {
+            tracing::info!("{label} - Router connection closed: {reason}{before}{remote}");
+        } else {
+            tracing::debug!("{label} - Router connection closed: {reason}{before}{remote}");
+        }
+    }
+
+    /// Whether the end of a connection that did not come about is worth a line. That one of two which were opened at the
+    /// same time ends is not, nor what was said of others just now.
+    fn is_refusal(&self, reason: CloseReason) -> bool {
+        let peer = self.peer.as_ref();
+        let is_superfluous = reason == CloseReason::DuplicateRoute
+            || peer.is_some_and(|peer| self.mesh.has_others(&peer.id, self.outbox.id()));
+        if is_superfluous && self.complained.get().is_none() {
+            return false;
+        }
+        let is_by_other_side = matches!(
+            reason,
+            CloseReason::ClientClosed | CloseReason::ReadError | CloseReason::WriteError
+        );
+        if is_by_other_side && self.dialled.is_some() && self.complained.get().is_none() {
+            self.complain(
+                "closed",
+                &"The other side closed the connection without a word: its log says why. Another `server_name`, another \
+                  `name` of the cluster, or TLS on both sides or none may help",
             );
+        }
+        match self.complained.get() {
+            Some(was_said) => was_said,
+            None => self.may_say(reason.text()).is_some(),
         }
     }
 }
@@ -366,10 +464,16 @@ impl Session for RouteSession {
     fn next_timeout(&self) -> Instant {
         let blocked_since = self.outbox.status().blocked_since;
         let write_deadline = blocked_since.map(|since| since + self.cluster.limits.write_deadline);
-        [self.auth_deadline, self.stall.ends_at(), write_deadline]
-            .into_iter()
-            .flatten()
-            .fold(self.heartbeat.due(), Instant::min)
+        let handover = self.handover.next_timeout();
+        [
+            self.auth_deadline,
+            self.stall.ends_at(),
+            write_deadline,
+            handover,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.heartbeat.due(), Instant::min)
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -386,14 +490,22 @@ impl Session for RouteSession {
         }
         if self.auth_deadline.is_some_and(|deadline| now >= deadline) {
             self.auth_deadline = None;
+            self.complain_of_silence();
             let reason = CloseReason::AuthenticationTimeout;
             self.send_last(&ErrorReply::AuthenticationTimeout, reason, now);
             return;
         }
+        self.handle_handover_timeout(now);
         if now >= self.heartbeat.due() {
             match self.heartbeat.beat(&self.cluster.limits, now) {
-                Beat::Ping => self.ping(now),
+                Beat::Ping => {
+                    self.remind(now);
+                    self.ping(now);
+                }
                 Beat::Stale => {
+                    if self.link.is_none() {
+                        self.complain_of_silence();
+                    }
                     tracing::debug!(
                         "{} - Stale Client Connection - Closing",
                         Session::label(self)
@@ -416,7 +528,13 @@ impl Session for RouteSession {
             // What others queued in passing, and woke this task for.
             self.outbox.flush(now);
         }
-        self.announce_step(now)
+        let announced = self.announce_step(now);
+        let handed_over = self.handover_step(now);
+        if announced == Step::Done {
+            handed_over
+        } else {
+            announced
+        }
     }
 
     fn is_stalled(&mut self, waker: &Waker, now: Instant) -> bool {
@@ -463,6 +581,7 @@ impl Session for RouteSession {
             self.note_end(reason);
             self.connection.record().end();
             self.stop_announcing();
+            self.end_handover();
         }
         self.stall.clear();
         if !self.interest.remove_some(CLOSE_STEP_SUBSCRIPTIONS) {

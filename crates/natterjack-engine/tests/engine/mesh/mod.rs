@@ -2,6 +2,7 @@
 
 mod faults;
 mod forming;
+mod keeping;
 mod passing;
 mod reloading;
 mod script;

@@ -125,6 +125,12 @@ impl Server {
         script.sent.text()
     }
 
+    /// Has a session go by the configuration in force, in every respect.
+    fn adapt(&self, script: &mut Script) {
+        script.session.adapt(self.now);
+        while script.session.step(self.now) != natterjack_engine::Step::Done {}
+    }
+
     /// The peer's connection that everything is on.
     fn registered(&mut self, more: &str) -> Script {
         let mut script = self.accept();
@@ -380,14 +386,14 @@ fn what_an_account_wanted_that_was_not_there_is_there_when_it_comes() {
     let mut configuration = server.engine.configuration();
     configuration.access.accounts[0].name = "LATER".to_owned();
     drop(server.engine.reconfigure(configuration, server.now));
-    script.session.adapt(server.now);
+    server.adapt(&mut script);
     assert_eq!(script.session.peer_interest(), 2);
     let later = server.engine.account("LATER").expect("it has come");
     assert_eq!(later.peer_interest(), 1);
     let mut configuration = server.engine.configuration();
     configuration.access.accounts[0].name = "A".to_owned();
     drop(server.engine.reconfigure(configuration, server.now));
-    script.session.adapt(server.now);
+    server.adapt(&mut script);
     assert_eq!(later.peer_interest(), 0);
     assert_eq!(
         server
@@ -435,7 +441,7 @@ fn permissions_filter_interest_both_ways_and_may_change() {
     let settings = configuration.cluster.as_mut().expect("a cluster");
     (settings.import, settings.export) = (only("x"), only("elsewhere"));
     drop(server.engine.reconfigure(configuration, server.now));
-    script.session.adapt(server.now);
+    server.adapt(&mut script);
     script.session.outbox().flush(server.now);
     let said = script.sent.text();
     assert!(
@@ -537,6 +543,51 @@ fn reloads_dial_new_seeds_and_drop_old_ones() {
         dials.iter().all(|dial| dial.port == 6001) && dials.len() == 2,
         "{dials:?}"
     );
+}
+
+#[test]
+fn one_that_is_no_seed_any_more_is_not_dialled_for_what_others_tell_of_it() {
+    for is_dropped in [false, true] {
+        let mut server = Server::new(cluster(&[0]));
+        let mut script = server.dial().expect("a seed");
+        server.send(&mut script, &info(""));
+        server.send(&mut script, "PONG\r\n");
+        let mut third = server.accept();
+        let of_third = |text: &str| text.replace("PEER", "THIRD").replace("24352", "24353");
+        server.send(&mut third, &of_third(&format!("{CONNECT}\r\n{}", info(""))));
+        let mut configuration = server.engine.configuration();
+        let settings = configuration.cluster.as_mut().expect("a cluster");
+        if is_dropped {
+            settings.seeds.clear();
+        }
+        drop(server.engine.reconfigure(configuration, server.now));
+        script.session.outbox().close(CloseReason::ClientClosed);
+        while !script.session.close_step(CloseReason::ClientClosed) {}
+        let dials = || {
+            let mut dials = Vec::new();
+            let mesh = server.engine.mesh().expect("a cluster");
+            let later = server.now + Duration::from_secs(9);
+            mesh.poll_dials(later, Waker::noop(), &mut dials);
+            dials.iter().filter(|dial| dial.port != 24353).count()
+        };
+        let before = dials();
+        server.send(
+            &mut third,
+            &info("\"ip\":\"nats-route://127.0.0.1:24352/\""),
+        );
+        server.send(
+            &mut third,
+            &info("\"ip\":\"nats-route://127.0.0.1:24354/\"").replace("PEER", "FOURTH"),
+        );
+        let mut after = Vec::new();
+        let mesh = server.engine.mesh().expect("a cluster");
+        let later = server.now + Duration::from_secs(9);
+        mesh.poll_dials(later, Waker::noop(), &mut after);
+        let is_to = |port| after.iter().any(|dial| dial.port == port);
+        assert_eq!(before > 0, !is_dropped);
+        assert!(is_to(24354), "{after:?}");
+        assert_eq!(is_to(24352), !is_dropped, "{after:?}");
+    }
 }
 
 #[test]

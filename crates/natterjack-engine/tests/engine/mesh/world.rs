@@ -257,6 +257,11 @@ impl World {
         }
     }
 
+    /// They cannot dial each other; what connections they have stay as they are.
+    pub(crate) fn bar(&mut self, one: usize, other: usize) {
+        self.cut.push((one.min(other), one.max(other)));
+    }
+
     /// They can again; connections of before stay as they are.
     pub(crate) fn join(&mut self, one: usize, other: usize) {
         self.cut

@@ -6,7 +6,9 @@ use natterjack_conf::Data;
 use natterjack_engine::access::Permissions;
 
 use crate::configuration::Configuration;
-use crate::configuration::codec::{self, COUNT_U32, DURATION, SECONDS, SWITCH, TEXT, TEXTS};
+use crate::configuration::codec::{
+    self, BIG_SIZE, COUNT_U32, DURATION, SECONDS, SWITCH, TEXT, TEXTS,
+};
 use crate::configuration::reader::{Advise, Reader};
 use crate::configuration::route_url;
 use crate::configuration::row::{Group, Row, Section, settled};
@@ -271,6 +273,15 @@ static CLUSTER_ROWS: &[Row<Cluster>] = &[
         "What becomes of a route whose socket took nothing for write_deadline; by default \
          it is tried again.",
     ),
+    plain_or_default!(
+        Cluster,
+        "max_interest",
+        max_interest,
+        BIG_SIZE,
+        "Memory that what a peer's clients subscribe to may take for each connection with it; \
+         a peer that announces more is disconnected.",
+    )
+    .ours(),
 ];
 
 static AUTHORIZATION: Section<Cluster> = Section {

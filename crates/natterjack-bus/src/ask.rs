@@ -1,0 +1,456 @@
+//! Questions of one node to one or all others, and their answers.
+//!
+//! A question travels to all nodes beside the events, and so overtakes those that wait for a slow subscriber. Its answers
+//! go to who asked, alone. Both are CloudEvents in structured mode: the extension attribute `askto` names the node that
+//! is asked, if it is not all, and `answer` tells what an answer is. Whoever answers with plain JSON is understood, too.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, Stream};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::envelope::{Attributes, Draft, Envelope, KIND_UNKNOWN};
+use crate::error::{AskError, PublishError};
+use crate::event::Event;
+use crate::fault::{Fault, Faults};
+use crate::feed::panic_message;
+use crate::headers;
+use crate::queue::{Overflow, Queue};
+use crate::stats::{Counters, count};
+use crate::transport::{Channel, Inbound, Link, Notice, Transport};
+
+/// Questions this node works on at the same time; who asks beyond that is told so.
+const QUESTIONS_MAX: u32 = 256;
+
+/// Answers to one question that wait to be read; more are dropped.
+const ANSWERS_MAX: usize = 4096;
+
+/// Bytes of those.
+const ANSWERS_BYTES_MAX: usize = 64 << 20;
+
+/// Names the node that is asked.
+const ASK_TO: &str = "askto";
+
+/// Tells what an answer is: one of the following.
+const ANSWER: &str = "answer";
+const ANSWER_OK: &str = "ok";
+/// The data says why there is no answer.
+const ANSWER_FAILED: &str = "failed";
+/// This node answers no such questions.
+const ANSWER_NONE: &str = "none";
+
+/// One node's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answer<A> {
+    /// The node's client name.
+    pub source: String,
+    /// The value.
+    pub data: A,
+}
+
+/// Answers to one question as they come, or why a node has none. Ends when time is up, or the bus has ended. Dropping it
+/// is not caring for the rest.
+pub struct Answers<A> {
+    replies: Replies,
+    deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// How many more nodes there are to answer, where that is known.
+    nodes_left: Option<usize>,
+    read: fn(Envelope) -> Option<Result<Answer<A>, AskError>>,
+}
+
+/// What answers one type of question. It stops when this is dropped.
+#[must_use = "dropping it stops the answering"]
+pub struct Answering {
+    asks: Weak<Asks>,
+    kind: Arc<str>,
+}
+
+/// Somebody in this process answers this type of question already.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("questions of type `{kind}` are answered already")]
+pub struct AlreadyAnswering {
+    /// CloudEvents `type`.
+    pub kind: String,
+}
+
+/// A node's questions and answers.
+pub(crate) struct Asks {
+    node: String,
+    main_kind: String,
+    handlers: Mutex<HashMap<Arc<str>, Handler>>,
+    /// Where answers go, by the question's token.
+    open: Mutex<HashMap<String, Arc<Queue<Envelope>>>>,
+    /// Questions being worked on.
+    places: Semaphore,
+    counters: Arc<Counters>,
+    faults: Arc<Faults>,
+}
+
+/// Makes an answer, or the reason why there is none.
+type Handler =
+    Arc<dyn Fn(Envelope) -> BoxFuture<'static, Result<Box<RawValue>, String>> + Send + Sync>;
+
+impl Asks {
+    pub(crate) fn new(node: String, main_kind: String, inbound: &Inbound) -> Self {
+        Self {
+            node,
+            main_kind,
+            handlers: Mutex::default(),
+            open: Mutex::default(),
+            places: Semaphore::new(QUESTIONS_MAX as usize),
+            counters: Arc::clone(&inbound.counters),
+            faults: Arc::clone(&inbound.faults),
+        }
+    }
+
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Sends a question. The answers' queue has `ANSWERS_MAX` places.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        transport: &dyn Transport,
+        kind: &str,
+        to: Option<&str>,
+        question: Box<RawValue>,
+    ) -> Result<Replies, AskError> {
+        match transport.link() {
+            Link::Connected => {}
+            Link::Closed => return Err(PublishError::Closed.into()),
+            Link::Connecting | Link::Disconnected => return Err(AskError::Disconnected),
+        }
+        let mut draft = Draft::default();
+        if let Some(node) = to {
+            draft.others.insert(ASK_TO.into(), node.into());
+        }
+        let (_, attributes, _) = draft.stamp(&self.node, kind);
+        let payload =
+            headers::encode_structured(&attributes, &question).map_err(PublishError::Encode)?;
+        check_size(&payload, transport)?;
+        let queue = Arc::new(Queue::new(ANSWERS_MAX, ANSWERS_BYTES_MAX));
+        // A UUID has no blanks and dots, so it is one word of a subject.
+        let token = attributes.id;
+        self.open.lock().insert(token.clone(), Arc::clone(&queue));
+        let replies = Replies {
+            asks: Arc::downgrade(self),
+            token,
+            queue,
+        };
+        transport
+            .tell(Channel::Ask, &replies.token, payload.into())
+            .await?;
+        Ok(replies)
+    }
+
+    /// Has one type of questions answered.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        kind: Arc<str>,
+        handler: Handler,
+    ) -> Result<Answering, AlreadyAnswering> {
+        let mut handlers = self.handlers.lock();
+        if handlers.contains_key(&kind) {
+            let kind = kind.to_string();
+            return Err(AlreadyAnswering { kind });
+        }
+        handlers.insert(Arc::clone(&kind), handler);
+        let asks = Arc::downgrade(self);
+        Ok(Answering { asks, kind })
+    }
+
+    /// Takes what arrives, until there is no more. Whoever stops this stops all answers being made.
+    pub(crate) async fn run(self: Arc<Self>, inbound: Inbound, transport: Weak<dyn Transport>) {
+        let mut working = JoinSet::new();
+        loop {
+            let notice = tokio::select! {
+                notice = inbound.asks.pop() => notice,
+                Some(_) = working.join_next() => continue,
+            };
+            let Some(notice) = notice else { break };
+            self.take(notice, &transport, &mut working);
+        }
+        while working.join_next().await.is_some() {}
+        // Whoever still waits for answers waits in vain.
+        for (_, queue) in self.open.lock().drain() {
+            queue.close();
+        }
+    }
+
+    /// Waits until no question is being worked on, and takes no more.
+    pub(crate) async fn finish(&self) {
+        if let Ok(places) = self.places.acquire_many(QUESTIONS_MAX).await {
+            places.forget();
+        }
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        notice: Notice,
+        transport: &Weak<dyn Transport>,
+        working: &mut JoinSet<()>,
+    ) {
+        let Notice {
+            reply,
+            token,
+            payload,
+        } = notice;
+        let bytes = payload.len();
+        let envelope =
+            match headers::decode(std::iter::empty(), payload.clone(), Channel::Ask.name()) {
+                Ok(envelope) => envelope,
+                Err(unreadable) => {
+                    let headers::Unreadable { id, origin, reason } = *unreadable;
+                    count(&self.counters.undecodable_messages);
+                    return self.faults.report(&Fault::Undecodable {
+                        id,
+                        origin,
+                        kind: String::new(),
+                        reason: Arc::new(reason),
+                        payload,
+                    });
+                }
+            };
+        if let Some(token) = token {
+            let queue = self.open.lock().get(&token).cloned();
+            if let Some(queue) = queue {
+                queue.push_now(envelope, bytes, Overflow::DropNewest);
+            }
+            return;
+        }
+        let to = envelope.attributes.others.get(ASK_TO);
+        let is_for_us = to.is_none_or(|node| *node == self.node);
+        if let (Some(reply), Some(transport), true) = (reply, transport.upgrade(), is_for_us) {
+            working.spawn(Arc::clone(self).respond(envelope, reply, transport));
+        }
+    }
+
+    async fn respond(
+        self: Arc<Self>,
+        mut question: Envelope,
+        reply: String,
+        transport: Arc<dyn Transport>,
+    ) {
+        question.own = self.open.lock().contains_key(&question.attributes.id);
+        let kind = match question.attributes.kind.as_str() {
+            KIND_UNKNOWN => self.main_kind.clone(),
+            kind => kind.into(),
+        };
+        let handler = self.handlers.lock().get(kind.as_str()).cloned();
+        // Held until the answer is on its way: a drain waits for it.
+        let place = self.places.try_acquire();
+        let answer = match (handler, &place) {
+            (None, _) => Ok(None),
+            (Some(handler), Ok(_)) => self.handle(&handler, question).await.map(Some),
+            (Some(_), Err(_)) => {
+                Err("too many questions are being worked on, or it is ending".into())
+            }
+        };
+        let (status, data) = match answer {
+            Ok(None) => (ANSWER_NONE, None),
+            Ok(Some(answer)) => (ANSWER_OK, Some(answer)),
+            Err(reason) => (ANSWER_FAILED, serde_json::value::to_raw_value(&reason).ok()),
+        };
+        let payload = self.encode(&kind, status, data.as_deref());
+        let payload = match check_size(&payload, &*transport) {
+            Ok(()) => payload,
+            Err(error) => {
+                let reason = serde_json::value::to_raw_value(&error.to_string()).ok();
+                self.encode(&kind, ANSWER_FAILED, reason.as_deref())
+            }
+        };
+        // Whoever asked sees that nothing came.
+        let _ = transport.answer(reply, payload.into()).await;
+    }
+
+    async fn handle(&self, handler: &Handler, question: Envelope) -> Result<Box<RawValue>, String> {
+        let handled = std::panic::AssertUnwindSafe(async { handler(question).await });
+        match handled.catch_unwind().await {
+            Ok(answer) => answer,
+            Err(panic) => {
+                count(&self.counters.panics);
+                let message = panic_message(&*panic);
+                let place = "the handler of a question".into();
+                self.faults.report(&Fault::Panicked { place, message });
+                Err("its handler panicked".into())
+            }
+        }
+    }
+
+    fn encode(&self, kind: &str, status: &str, data: Option<&RawValue>) -> Vec<u8> {
+        let mut draft = Draft::default();
+        draft.others.insert(ANSWER.into(), status.into());
+        let (_, attributes, _) = draft.stamp(&self.node, kind);
+        let encoded = headers::encode_structured(&attributes, data.unwrap_or(RawValue::NULL));
+        // Attributes are text, and the data is JSON already.
+        encoded.unwrap_or_default()
+    }
+}
+
+fn check_size(payload: &[u8], transport: &dyn Transport) -> Result<(), PublishError> {
+    let (event_bytes, event_bytes_max) = (payload.len(), transport.event_bytes_max());
+    if event_bytes > event_bytes_max {
+        return Err(PublishError::TooLarge {
+            event_bytes,
+            event_bytes_max,
+        });
+    }
+    Ok(())
+}
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Answering")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<A> fmt::Debug for Answers<A> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Answers").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if let Some(asks) = self.asks.upgrade() {
+            let handler = asks.handlers.lock().remove(&self.kind);
+            // Outside the lock: it is the user's.
+            drop(handler);
+        }
+    }
+}
+
+/// The answers to one question.
+pub(crate) struct Replies {
+    asks: Weak<Asks>,
+    token: String,
+    queue: Arc<Queue<Envelope>>,
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        if let Some(asks) = self.asks.upgrade() {
+            asks.open.lock().remove(&self.token);
+        }
+    }
+}
+
+/// A typed handler as one for all types.
+pub(crate) fn handler<T, A, E, F>(handle: impl Fn(Event<T>) -> F + Send + Sync + 'static) -> Handler
+where
+    T: DeserializeOwned + Send + 'static,
+    A: Serialize,
+    E: fmt::Display,
+    F: Future<Output = Result<A, E>> + Send + 'static,
+{
+    let handle = Arc::new(handle);
+    Arc::new(move |question: Envelope| {
+        let handle = Arc::clone(&handle);
+        Box::pin(async move {
+            let data = serde_json::from_slice(json(&question.payload));
+            let data = data.map_err(|error| format!("the question cannot be read: {error}"))?;
+            let event = Event::from_envelope(question.attributes, question.own, data);
+            let answer = handle(event).await.map_err(|error| error.to_string())?;
+            serde_json::value::to_raw_value(&answer)
+                .map_err(|error| format!("the answer cannot be written as JSON: {error}"))
+        })
+    })
+}
+
+/// A CloudEvent need not have data.
+fn json(payload: &Bytes) -> &[u8] {
+    if payload.is_empty() { b"null" } else { payload }
+}
+
+/// What a node has to say. `None`: that it answers no such questions.
+fn read<A: DeserializeOwned>(envelope: Envelope) -> Option<Result<Answer<A>, AskError>> {
+    let Attributes {
+        source, mut others, ..
+    } = envelope.attributes;
+    match others.remove(ANSWER).as_deref() {
+        Some(ANSWER_NONE) => return None,
+        Some(ANSWER_FAILED) => {
+            let message = serde_json::from_slice(json(&envelope.payload)).unwrap_or_default();
+            return Some(Err(AskError::Failed {
+                node: source,
+                message,
+            }));
+        }
+        // Another program may say nothing about its answer.
+        _ => {}
+    }
+    Some(match serde_json::from_slice(json(&envelope.payload)) {
+        Ok(data) => Ok(Answer { source, data }),
+        Err(error) => Err(AskError::Undecodable {
+            node: source,
+            error,
+        }),
+    })
+}
+
+/// Waits for the one answer of a node.
+pub(crate) async fn one<A: DeserializeOwned>(
+    replies: Replies,
+    node: &str,
+    timeout: Duration,
+) -> Result<A, AskError> {
+    let Ok(reply) = tokio::time::timeout(timeout, replies.queue.pop()).await else {
+        let node = node.into();
+        return Err(AskError::NoAnswer { node, timeout });
+    };
+    let reply = reply.ok_or(PublishError::Closed)?;
+    match read(reply) {
+        Some(answer) => answer.map(|answer| answer.data),
+        None => Err(AskError::NotAnswering { node: node.into() }),
+    }
+}
+
+impl<A: DeserializeOwned> Answers<A> {
+    pub(crate) fn new(replies: Replies, timeout: Duration, nodes: Option<usize>) -> Self {
+        let deadline = tokio::time::timeout(timeout, std::future::pending::<()>());
+        Self {
+            replies,
+            deadline: Box::pin(deadline.map(|_| ())),
+            nodes_left: nodes,
+            read: read::<A>,
+        }
+    }
+}
+
+impl<A> Stream for Answers<A> {
+    type Item = Result<Answer<A>, AskError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if self.nodes_left == Some(0) {
+                return Poll::Ready(None);
+            }
+            match self.replies.queue.poll_pop(context) {
+                Poll::Ready(Some(reply)) => {
+                    self.nodes_left = self.nodes_left.map(|nodes| nodes - 1);
+                    if let Some(answer) = (self.read)(reply) {
+                        return Poll::Ready(Some(answer));
+                    }
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return self.deadline.as_mut().poll(context).map(|()| None),
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What all handles of one bus share, whatever their types: the transport, the task that delivers, the end.
+//!
+//! What arrives goes from the transport into one inbound queue; one task takes it out and has the [`Feeds`] put it into
+//! each subscriber's queue. Nothing else happens between a transport and a subscriber.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
+use tokio::task::AbortHandle;
+
+use crate::ask::Asks;
+use crate::embedded::Embedded;
+use crate::envelope::Draft;
+use crate::error::{DrainError, PublishError, StartError};
+use crate::fault::Fault;
+use crate::feed::Feed;
+use crate::feeds::Feeds;
+use crate::health::Watch;
+use crate::merge::Flush;
+use crate::queue::Queue;
+use crate::settings::{Endpoint, Limits, Problem, Problems, Settings, TransportKind};
+use crate::stats::count;
+use crate::tls::ClientTls;
+use crate::transport::in_process::InProcess;
+use crate::transport::local::Local;
+use crate::transport::nats::{Nats, Target};
+use crate::transport::{Inbound, Transport};
+
+/// How long the embedded server may take to accept our own connection.
+const EMBEDDED_READY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running bus. Dropping it ends it at once.
+pub(crate) struct Core {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) inbound: Inbound,
+    pub(crate) feeds: Arc<Feeds>,
+    pub(crate) asks: Arc<Asks>,
+    pub(crate) limits: Limits,
+    pub(crate) embedded: Option<Arc<Embedded>>,
+    /// Knows who else is there.
+    pub(crate) watch: Arc<Watch>,
+    /// CloudEvents `type` of what is published where nothing else is said.
+    pub(crate) main_kind: Arc<str>,
+    /// Whether there are no other nodes.
+    pub(crate) is_alone: bool,
+    mergings: Mutex<Vec<Weak<dyn Flush>>>,
+    tasks: Vec<AbortHandle>,
+    delivered: Arc<Queue<()>>,
+    drained: OnceCell<Result<(), DrainError>>,
+}
+
+impl Core {
+    /// Starts a bus with one feed; see [`crate::EventBus::start`].
+    pub(crate) async fn start<T>(settings: Settings) -> Result<(Self, Arc<Feed<T>>), StartError>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        let limits = settings.limits.clone();
+        let inbound = Inbound::new(&limits);
+        let main_kind = settings.nats.client.event_type.clone();
+        let node = settings.nats.client.name.clone();
+        let is_alone = settings.transport == TransportKind::Local;
+        let health = settings.health.clone();
+        let (transport, embedded) = match settings.transport {
+            TransportKind::Local => (local(settings, inbound.clone()), None),
+            TransportKind::Nats => nats(settings, inbound.clone()).await?,
+        };
+        let embedded = embedded.map(Arc::new);
+        let watch = Arc::new(Watch::new(
+            node.clone(),
+            health,
+            is_alone,
+            inbound.clone(),
+            &transport,
+            embedded.as_ref(),
+        ));
+        let (counters, faults) = (Arc::clone(&inbound.counters), Arc::clone(&inbound.faults));
+        let (feeds, feed) = Feeds::new(main_kind.clone(), counters, faults);
+        let feeds = Arc::new(feeds);
+        let asks = Arc::new(Asks::new(node, main_kind.clone(), &inbound));
+        let delivered = Arc::new(Queue::new(1, usize::MAX));
+        let delivery = deliver(inbound.clone(), Arc::clone(&feeds), Arc::clone(&delivered));
+        let answering = Arc::clone(&asks).run(inbound.clone(), Arc::downgrade(&transport));
+        let tasks = vec![
+            tokio::spawn(delivery).abort_handle(),
+            tokio::spawn(answering).abort_handle(),
+            tokio::spawn(Arc::clone(&watch).run()).abort_handle(),
+        ];
+        let core = Self {
+            transport,
+            inbound,
+            feeds,
+            asks,
+            limits,
+            embedded,
+            watch,
+            main_kind: main_kind.into(),
+            is_alone,
+            mergings: Mutex::default(),
+            tasks,
+            delivered,
+            drained: OnceCell::new(),
+        };
+        Ok((core, feed))
+    }
+
+    /// Publishes what could be drafted.
+    pub(crate) async fn publish(
+        &self,
+        draft: Result<Draft, PublishError>,
+    ) -> Result<(), PublishError> {
+        let result = match draft {
+            Ok(draft) => self.transport.publish(draft).await,
+            Err(error) => Err(error),
+        };
+        let counters = &self.inbound.counters;
+        count(if result.is_ok() {
+            &counters.published_events
+        } else {
+            &counters.refused_events
+        });
+        result
+    }
+
+    pub(crate) fn report(&self, fault: &Fault) {
+        self.inbound.report(fault);
+    }
+
+    /// Has a merging publisher finished by a drain.
+    pub(crate) fn add_merging(&self, merging: &Arc<dyn Flush>) {
+        let mut mergings = self.mergings.lock();
+        mergings.retain(|merging| merging.strong_count() > 0);
+        mergings.push(Arc::downgrade(merging));
+    }
+
+    /// See [`crate::EventBus::drain`].
+    pub(crate) async fn drain(&self) -> Result<(), DrainError> {
+        self.drained.get_or_init(|| self.drain_once()).await.clone()
+    }
+
+    async fn drain_once(&self) -> Result<(), DrainError> {
+        self.feeds.lift();
+        let timeout = self.limits.drain_timeout;
+        let settled = async {
+            let unpublished = self.finish_mergings().await;
+            self.asks.finish().await;
+            unpublished + self.transport.drain().await
+        };
+        let result = match tokio::time::timeout(timeout, settled).await {
+            Ok(0) => self.leave(timeout).await,
+            Ok(events) => Err(DrainError::Lost { events }),
+            Err(_) => {
+                let events = self.transport.outstanding_events();
+                Err(DrainError::Unconfirmed { events, timeout })
+            }
+        };
+        self.transport.close();
+        // Nothing can hold it up: all subscribers' queues are without bounds now.
+        self.delivered.pop().await;
+        if let Some(embedded) = &self.embedded {
+            embedded.shutdown().await;
+        }
+        self.inbound.faults.close();
+        result
+    }
+
+    /// Waits until what is back from the server is at the other nodes as well.
+    async fn leave(&self, timeout: Duration) -> Result<(), DrainError> {
+        let silent = self.watch.leave(&*self.transport, timeout).await;
+        if silent.is_empty() {
+            Ok(())
+        } else {
+            Err(DrainError::Unanswered { nodes: silent })
+        }
+    }
+
+    /// Answers how many events the merging publishers could not publish.
+    async fn finish_mergings(&self) -> u64 {
+        let mergings = std::mem::take(&mut *self.mergings.lock());
+        let mut unpublished = 0;
+        for merging in mergings.iter().filter_map(Weak::upgrade) {
+            unpublished += merging.finish().await;
+        }
+        unpublished
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.transport.close();
+        self.tasks.iter().for_each(AbortHandle::abort);
+        self.feeds.close();
+        self.inbound.faults.close();
+    }
+}
+
+fn local(settings: Settings, inbound: Inbound) -> Arc<dyn Transport> {
+    let client = settings.nats.client;
+    let event_bytes_max = settings.limits.event_bytes_max;
+    Arc::new(Local::new(
+        inbound,
+        client.name,
+        client.event_type,
+        event_bytes_max,
+    ))
+}
+
+async fn nats(
+    settings: Settings,
+    inbound: Inbound,
+) -> Result<(Arc<dyn Transport>, Option<Embedded>), StartError> {
+    let problems = settings.problems();
+    if problems.iter().any(Problem::is_error) {
+        return Err(StartError::Settings(Problems(problems)));
+    }
+    let client = settings.nats.client.clone();
+    let embedded = if settings.nats.server.enable {
+        Some(Embedded::start(&settings.nats).await?)
+    } else {
+        None
+    };
+    if client
+        .endpoint
+        .as_ref()
+        .is_some_and(Endpoint::is_in_process)
+    {
+        let Some(embedded) = embedded else {
+            return Err(StartError::NoServerInProcess);
+        };
+        let limits = &settings.limits;
+        let transport = InProcess::start(embedded.server(), client, limits, inbound).await?;
+        return Ok((Arc::new(transport), Some(embedded)));
+    }
+    let address = match (client.endpoint, &embedded) {
+        (Some(endpoint), _) => endpoint.to_string(),
+        (None, Some(embedded)) => embedded.client_url(),
+        (None, None) => Endpoint::standard().to_string(),
+    };
+    let target = Target {
+        address: address.clone(),
+        subject: client.subject,
+        source: client.name,
+        kind: client.event_type,
+        alone: embedded.is_some(),
+        tls: ClientTls::load(&settings.nats.tls)?,
+    };
+    let transport = Nats::start(target, &settings.limits, inbound).await?;
+    if let Some(embedded) = &embedded {
+        let timeout = EMBEDDED_READY_TIMEOUT;
+        let ready = tokio::time::timeout(timeout, transport.ready()).await;
+        ready.map_err(|_| StartError::NotReady {
+            address,
+            server: embedded.client_url(),
+            timeout,
+            refusal: transport.refusal(),
+        })?;
+    }
+    Ok((Arc::new(transport), embedded))
+}
+
+/// Hands what arrives to the subscribers, until there is no more.
+async fn deliver(inbound: Inbound, feeds: Arc<Feeds>, delivered: Arc<Queue<()>>) {
+    // However this ends, the subscribers and a drain must hear of it.
+    let _end = DeliveryEnd {
+        feeds: Arc::clone(&feeds),
+        delivered,
+    };
+    while let Some(arrival) = inbound.queue.pop().await {
+        for room in feeds.deliver(arrival) {
+            room.await;
+        }
+        // Others of this thread want to go on, too, while events come faster than they are handed over.
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+struct DeliveryEnd {
+    feeds: Arc<Feeds>,
+    delivered: Arc<Queue<()>>,
+}
+
+impl Drop for DeliveryEnd {
+    fn drop(&mut self) {
+        self.feeds.close();
+        self.delivered.close();
+    }
+}

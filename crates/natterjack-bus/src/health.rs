@@ -1,0 +1,382 @@
+//! Whether a bus works: whom it is connected to, who answers, whether what it publishes arrives.
+//!
+//! On `<subject>.health` every node asks all others once per interval, and at once whenever a connection is made or somebody
+//! new turns up; all answer. [`crate::roster`] keeps the account. So nothing about readiness is a guess: it is what other nodes
+//! have confirmed. The same channel tells that a node leaves, and answers who asks for a node's status, which
+//! `natterjack bus --status` does.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::embedded::Embedded;
+use crate::metrics::{Histogram, Metrics};
+use crate::roster::{Roster, Seen};
+use crate::settings;
+use crate::transport::{Channel, Inbound, Link, Notice, Transport};
+
+/// How long nobody new must have turned up for a node to be ready. Answers within a cluster take less than a tenth of it.
+const SETTLING: Duration = Duration::from_millis(50);
+
+/// How long a node waits at its start for its server's routes to be connected. Whoever is up answers within it: a route is
+/// dialled for one second, and again after one more.
+const ROUTES_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often readiness is looked at while somebody waits for it, beside each change: that of routes is not announced.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long a node that leaves waits for another to confirm that everything has arrived there.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often it asks meanwhile.
+const FAREWELL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How a bus is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Health {
+    /// This node's client name.
+    pub node: String,
+    /// Whether it is connected and at least as many hosts answer as are required (`eventBus.health.requiredHosts`).
+    pub is_healthy: bool,
+    /// Whether an event published now reaches the nodes that are up, this one included: since the connection was made all
+    /// of them have confirmed that what this node says arrives there.
+    pub is_ready: bool,
+    /// Whether events flow.
+    pub is_connected: bool,
+    /// The embedded server, if there is one.
+    pub server: Option<ServerHealth>,
+    /// The nodes there are or were just now, this one included, by name.
+    pub hosts: Vec<Host>,
+    /// Those of them that answer.
+    pub hosts_answering: u64,
+    /// `eventBus.health.requiredHosts`.
+    pub required_hosts: u64,
+    /// `eventBus.health.interval`.
+    pub interval: Duration,
+    /// Why the server, or the way to it, refused this node last; see [`crate::EventBus::refusal`].
+    pub refusal: Option<String>,
+}
+
+/// One node of the bus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Host {
+    /// Its client name.
+    pub name: String,
+    /// Whether it is this very node.
+    pub is_own: bool,
+    /// Whether it has answered the last health event, or still has time to.
+    pub is_answering: bool,
+    /// How long ago it answered last, if ever.
+    pub answered_ago: Option<Duration>,
+    /// How long that answer took.
+    pub round_trip: Option<Duration>,
+}
+
+/// The embedded server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ServerHealth {
+    /// Where clients connect.
+    pub url: String,
+    /// Whether it accepts clients.
+    pub is_running: bool,
+    /// Names of the servers it is connected with.
+    pub peers: Vec<String>,
+    /// Routes it was told to connect to, which may include itself.
+    pub routes: usize,
+}
+
+/// What nodes say to all on the channel, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Said {
+    /// The health event: who is there?
+    Probe { node: String, instance: String },
+    /// This node leaves.
+    Leave { instance: String },
+    /// How is everybody? Answered with [`Metrics`].
+    Status,
+}
+
+/// What a node answers to [`Said::Probe`].
+#[derive(Debug, Serialize, Deserialize)]
+struct Here {
+    node: String,
+    instance: String,
+}
+
+/// The payload of a question for everybody's status.
+pub(crate) fn status_question() -> Bytes {
+    encoded(&Said::Status)
+}
+
+/// Keeps asking and answering.
+pub(crate) struct Watch {
+    node: String,
+    /// Tells this run of the node from earlier ones.
+    instance: String,
+    settings: settings::Health,
+    roster: Mutex<Roster>,
+    changed: Notify,
+    started: Instant,
+    inbound: Inbound,
+    transport: Weak<dyn Transport>,
+    embedded: Weak<Embedded>,
+}
+
+impl Watch {
+    /// `is_alone`: there can be no other nodes, so nobody is waited for.
+    pub(crate) fn new(
+        node: String,
+        settings: settings::Health,
+        is_alone: bool,
+        inbound: Inbound,
+        transport: &Arc<dyn Transport>,
+        embedded: Option<&Arc<Embedded>>,
+    ) -> Self {
+        let instance = Uuid::now_v7().to_string();
+        let settling = if is_alone { Duration::ZERO } else { SETTLING };
+        let started = now();
+        let roster = Roster::new(instance.clone(), settings.interval, settling, started);
+        Self {
+            node,
+            instance,
+            settings,
+            roster: Mutex::new(roster),
+            changed: Notify::new(),
+            started,
+            inbound,
+            transport: Arc::downgrade(transport),
+            embedded: embedded.map(Arc::downgrade).unwrap_or_default(),
+        }
+    }
+
+    /// Asks and answers until the transport is closed.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let Some(mut links) = self.transport.upgrade().map(|transport| transport.links()) else {
+            return;
+        };
+        links.mark_changed();
+        loop {
+            let due = self.roster.lock().due().saturating_duration_since(now());
+            let event = tokio::select! {
+                biased;
+                linked = links.changed() => match linked {
+                    Ok(()) => Event::Linked,
+                    Err(_) => return,
+                },
+                notice = self.inbound.health.pop() => match notice {
+                    Some(notice) => Event::Noticed(notice),
+                    None => return,
+                },
+                _ = tokio::time::timeout(due, std::future::pending::<()>()) => Event::Due,
+            };
+            let Some(transport) = self.transport.upgrade() else {
+                return;
+            };
+            match event {
+                Event::Linked => {
+                    let connected = *links.borrow_and_update() == Link::Connected;
+                    self.roster.lock().linked(connected, now());
+                }
+                Event::Noticed(notice) => self.take(notice, &*transport).await,
+                Event::Due => drop(self.probe(&*transport).await),
+            }
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Asks everybody. Answers with the number of the question.
+    async fn probe(&self, transport: &dyn Transport) -> u64 {
+        let number = self.roster.lock().ask(now());
+        let probe = encoded(&Said::Probe {
+            node: self.node.clone(),
+            instance: self.instance.clone(),
+        });
+        // A bus that is closed asks nobody.
+        let _ = transport
+            .tell(Channel::Health, &number.to_string(), probe)
+            .await;
+        number
+    }
+
+    async fn take(&self, notice: Notice, transport: &dyn Transport) {
+        let Notice {
+            reply,
+            token,
+            payload,
+        } = notice;
+        if let Some(number) = token.and_then(|token| token.parse().ok()) {
+            if let Ok(Here { node, instance }) = serde_json::from_slice(&payload) {
+                let mut roster = self.roster.lock();
+                roster.answered(number, &instance, &node, now());
+            }
+            return;
+        }
+        let answer = match serde_json::from_slice(&payload) {
+            Ok(Said::Probe { node, instance }) => {
+                self.roster.lock().heard(&instance, &node, now());
+                encoded(&Here {
+                    node: self.node.clone(),
+                    instance: self.instance.clone(),
+                })
+            }
+            Ok(Said::Leave { instance }) => {
+                self.roster.lock().left(&instance);
+                return;
+            }
+            Ok(Said::Status) => encoded(&self.metrics()),
+            // Others may use the subject for something else, or be newer.
+            Err(_) => return,
+        };
+        if let Some(reply) = reply {
+            // Who asks in vain asks again.
+            let _ = transport.answer(reply, answer).await;
+        }
+    }
+
+    /// Waits until an event that is published now reaches the nodes that are up.
+    pub(crate) async fn ready(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.is_ready() {
+                return;
+            }
+            // Whether in time or not is the same.
+            let _ = tokio::time::timeout(LOOK_INTERVAL, changed).await;
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let complete = self.roster.lock().is_complete();
+        complete
+            && self.embedded.upgrade().is_none_or(|embedded| {
+                embedded.has_all_routes() || now() >= self.started + ROUTES_PATIENCE
+            })
+    }
+
+    /// Waits until the other nodes have confirmed that everything accepted so far has arrived there, and says good-bye.
+    /// Answers who has not confirmed it in time.
+    pub(crate) async fn leave(&self, transport: &dyn Transport, timeout: Duration) -> Vec<String> {
+        if transport.link() != Link::Connected {
+            return Vec::new();
+        }
+        let published = &self.inbound.counters.published_events;
+        let silent = if published.load(Relaxed) > 0 {
+            self.confirmed(transport, timeout).await
+        } else {
+            Vec::new()
+        };
+        let leave = encoded(&Said::Leave {
+            instance: self.instance.clone(),
+        });
+        // Others notice it without that, only later.
+        let _ = transport.tell(Channel::Health, "0", leave).await;
+        transport.flush().await;
+        silent
+    }
+
+    async fn confirmed(&self, transport: &dyn Transport, timeout: Duration) -> Vec<String> {
+        let number = self.probe(transport).await;
+        let confirmed = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if self.roster.lock().silent_since(number).is_empty() {
+                    return;
+                }
+                if tokio::time::timeout(FAREWELL_INTERVAL, changed)
+                    .await
+                    .is_err()
+                {
+                    self.probe(transport).await;
+                }
+            }
+        };
+        // Who is silent is named.
+        let _ = tokio::time::timeout(timeout.min(FAREWELL_PATIENCE), confirmed).await;
+        let silent = self.roster.lock().silent_since(number);
+        silent.into_iter().collect()
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        let transport = self.transport.upgrade();
+        let link = transport.as_ref().map(|transport| transport.link());
+        let seen = self.roster.lock().seen(now());
+        let hosts: Vec<_> = seen.into_iter().map(Host::from).collect();
+        let hosts_answering = hosts.iter().filter(|host| host.is_answering).count() as u64;
+        let is_connected = link == Some(Link::Connected);
+        Health {
+            node: self.node.clone(),
+            is_healthy: is_connected && hosts_answering >= self.settings.required_hosts,
+            is_ready: is_connected && self.is_ready(),
+            is_connected,
+            server: self.embedded.upgrade().map(|embedded| embedded.health()),
+            hosts,
+            hosts_answering,
+            required_hosts: self.settings.required_hosts,
+            interval: self.settings.interval,
+            refusal: transport.and_then(|transport| transport.refusal()),
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        let transport = self.transport.upgrade();
+        Metrics {
+            stats: self.inbound.counters.read(),
+            health: self.health(),
+            buffered_events: transport.map_or(0, |transport| transport.outstanding_events()),
+            inbound_events: self.inbound.queue.len() as u64,
+            latency: Histogram::read(&self.inbound.latency),
+        }
+    }
+}
+
+enum Event {
+    Linked,
+    Noticed(Notice),
+    Due,
+}
+
+impl From<Seen> for Host {
+    fn from(seen: Seen) -> Self {
+        let Seen {
+            name,
+            is_own,
+            is_answering,
+            answered_ago,
+            round_trip,
+        } = seen;
+        Self {
+            name,
+            is_own,
+            is_answering,
+            answered_ago,
+            round_trip,
+        }
+    }
+}
+
+fn encoded(value: &impl Serialize) -> Bytes {
+    // None of these has a key that is no text, or fails by itself.
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the roster takes the time as an argument; this is who gives it"
+)]
+fn now() -> Instant {
+    Instant::now()
+}

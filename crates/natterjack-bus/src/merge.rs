@@ -1,0 +1,257 @@
+//! Merging: events that are published soon after each other and can be folded into one are.
+//!
+//! [`Batch`] decides and knows no time; [`MergingPublisher`] gives it one.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+
+use crate::bus::EventBus;
+use crate::error::PublishError;
+use crate::fault::Fault;
+use crate::publish::Publish;
+
+/// How long and how many events are held back to be merged.
+#[derive(Clone, Debug)]
+pub struct Merging {
+    /// With so many events taken in, what they were folded into is published at once. At least 1.
+    pub events_max: usize,
+    /// What was taken in is published this long after the first of it.
+    pub window: Duration,
+    /// How the merged events are published.
+    pub publish: Publish,
+}
+
+impl Default for Merging {
+    /// 100 events or 100 ms, as in BindPlane OP's event store.
+    fn default() -> Self {
+        Self {
+            events_max: 100,
+            window: Duration::from_millis(100),
+            publish: Publish::default(),
+        }
+    }
+}
+
+/// Publishes events merged: see [`EventBus::merging`]. Clones share one batch.
+///
+/// What was taken in is published in any case: when the window is over, when the last clone is dropped, and by
+/// [`EventBus::drain`]. While there is no connection and no room to wait for one it stays here, and once there are
+/// [`Merging::events_max`] events, [`MergingPublisher::publish`] fails as [`EventBus::publish`] does.
+pub struct MergingPublisher<T> {
+    shared: Arc<Shared<T>>,
+}
+
+/// Folds the second event into the first if it can, and says whether it did.
+type Fold<T> = Box<dyn Fn(&mut T, &T) -> bool + Send + Sync>;
+
+struct Shared<T> {
+    bus: EventBus<T>,
+    batch: Mutex<Batch<T>>,
+    fold: Fold<T>,
+    events_max: usize,
+    window: Duration,
+    publish: Publish,
+}
+
+/// Merging publishers of any type, for a drain.
+pub(crate) trait Flush: Send + Sync {
+    /// Publishes what is left and takes no more. Answers how many events could not be published.
+    fn finish(&self) -> BoxFuture<'_, u64>;
+}
+
+impl<T> fmt::Debug for MergingPublisher<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("MergingPublisher")
+            .field("events_max", &self.shared.events_max)
+            .field("window", &self.shared.window)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Clone for MergingPublisher<T> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<T> MergingPublisher<T>
+where
+    T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new(
+        bus: EventBus<T>,
+        merging: Merging,
+        fold: impl Fn(&mut T, &T) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            bus,
+            batch: Mutex::default(),
+            fold: Box::new(fold),
+            events_max: merging.events_max.max(1),
+            window: merging.window,
+            publish: merging.publish,
+        });
+        let flush: Arc<dyn Flush> = Arc::clone(&shared) as Arc<dyn Flush>;
+        shared.bus.core().add_merging(&flush);
+        Self { shared }
+    }
+
+    /// Takes an event in. It is folded into the one taken in before if the function given to [`EventBus::merging`] says
+    /// that this can be done, and published with the others. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The event is not taken in if the batch is full and cannot be published. An event that turns out not to be
+    /// publishable later, for its size perhaps, is a [`Fault::Unpublished`].
+    pub async fn publish(&self, event: T) -> Result<(), PublishError> {
+        let shared = &self.shared;
+        let mut batch = shared.batch.lock().await;
+        if batch.is_closed {
+            return Err(PublishError::Closed);
+        }
+        if batch.taken >= shared.events_max {
+            shared.publish_all(&mut batch).await?;
+        }
+        let is_first = batch.taken == 0;
+        batch.take_in(event, &shared.fold);
+        if batch.taken >= shared.events_max {
+            // If this fails the event is taken in all the same; the next one is not.
+            let _ = shared.publish_all(&mut batch).await;
+        } else if is_first {
+            // It holds on to the batch, so that dropping the publisher loses nothing.
+            tokio::spawn(Arc::clone(shared).publish_after_window());
+        }
+        Ok(())
+    }
+
+    /// Publishes what was taken in now.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; what could not be published stays.
+    pub async fn flush(&self) -> Result<(), PublishError> {
+        let mut batch = self.shared.batch.lock().await;
+        self.shared.publish_all(&mut batch).await
+    }
+}
+
+impl<T> Shared<T>
+where
+    T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    async fn publish_after_window(self: Arc<Self>) {
+        let mut windows = tokio::time::interval(self.window.max(Duration::from_millis(1)));
+        // The first tick is at once.
+        windows.tick().await;
+        loop {
+            windows.tick().await;
+            let mut batch = self.batch.lock().await;
+            match self.publish_all(&mut batch).await {
+                Err(PublishError::Disconnected { .. }) => {}
+                Ok(()) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Publishes from the front until there is no more or no way to. Dropping this half-way is harmless: an event leaves
+    /// the batch when it was published.
+    async fn publish_all(&self, batch: &mut Batch<T>) -> Result<(), PublishError> {
+        while let Some(event) = batch.events.front() {
+            match self.bus.publish_with(event, self.publish.clone()).await {
+                Ok(()) => {}
+                Err(error @ (PublishError::Disconnected { .. } | PublishError::Closed)) => {
+                    batch.taken = batch.taken.max(1);
+                    return Err(error);
+                }
+                Err(error) => self.bus.core().report(&Fault::Unpublished {
+                    reason: Arc::new(error),
+                }),
+            }
+            batch.events.pop_front();
+        }
+        batch.taken = 0;
+        Ok(())
+    }
+}
+
+impl<T> Flush for Shared<T>
+where
+    T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    fn finish(&self) -> BoxFuture<'_, u64> {
+        Box::pin(async {
+            let mut batch = self.batch.lock().await;
+            batch.is_closed = true;
+            let _ = self.publish_all(&mut batch).await;
+            batch.events.len() as u64
+        })
+    }
+}
+
+/// Events taken in and not yet published, folded as far as they can be: pairwise, in order, neighbours only.
+struct Batch<T> {
+    events: VecDeque<T>,
+    /// Events taken in since the batch was empty, folded ones included.
+    taken: usize,
+    is_closed: bool,
+}
+
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Self {
+            events: VecDeque::new(),
+            taken: 0,
+            is_closed: false,
+        }
+    }
+}
+
+impl<T> Batch<T> {
+    fn take_in(&mut self, event: T, fold: impl Fn(&mut T, &T) -> bool) {
+        self.taken += 1;
+        let is_folded = self
+            .events
+            .back_mut()
+            .is_some_and(|last| fold(last, &event));
+        if !is_folded {
+            self.events.push_back(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is folded: numbers of the same tens, into their sum's digits after the tens.
+    fn fold(into: &mut Vec<u8>, next: &Vec<u8>) -> bool {
+        let is_foldable = into[0] / 10 == next[0] / 10;
+        if is_foldable {
+            into.extend(next);
+        }
+        is_foldable
+    }
+
+    proptest! {
+        #[test]
+        fn neighbours_are_folded_in_order_and_nothing_is_lost(numbers in prop::collection::vec(0_u8..40, 0..60)) {
+            let mut batch = Batch::default();
+            for number in &numbers {
+                batch.take_in(vec![*number], fold);
+            }
+            prop_assert_eq!(batch.taken, numbers.len());
+            let runs: Vec<Vec<u8>> = numbers.chunk_by(|a, b| a / 10 == b / 10).map(<[u8]>::to_vec).collect();
+            prop_assert_eq!(Vec::from(batch.events), runs);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What must fit together, once every value alone is good. The files of TLS are `tls_files`' business.
+
+use super::origin::{Origin, Origins};
+use super::problem::{About, Findings, Wrong};
+use super::table::{self, ROWS};
+use super::tls_files;
+use super::value::{Shown, show, unbracketed};
+use super::{Listen, Nats, Settings, TransportKind, is_loopback};
+
+pub(super) const TYPE: &str = "eventBus.type";
+pub(super) const ENDPOINT: &str = "eventBus.nats.client.endpoint";
+pub(super) const ENABLE: &str = "eventBus.nats.server.enable";
+pub(super) const CLIENT: &str = "eventBus.nats.server.client.port";
+pub(super) const HTTP: &str = "eventBus.nats.server.http.port";
+pub(super) const CLUSTER: &str = "eventBus.nats.server.cluster.port";
+pub(super) const CLUSTER_HOST: &str = "eventBus.nats.server.cluster.host";
+pub(super) const ADVERTISE: &str = "eventBus.nats.server.cluster.advertise";
+pub(super) const ENABLE_TLS: &str = "eventBus.nats.tls.enableTLS";
+pub(super) const CERT: &str = "eventBus.nats.tls.tlsCert";
+pub(super) const KEY: &str = "eventBus.nats.tls.tlsKey";
+pub(super) const CA: &str = "eventBus.nats.tls.tlsCA";
+pub(super) const SKIP_VERIFY: &str = "eventBus.nats.tls.tlsSkipVerify";
+
+/// Settings, where each comes from, and what is found about them.
+pub(super) struct Check<'a> {
+    pub(super) settings: &'a Settings,
+    origins: &'a Origins,
+    findings: &'a mut Findings,
+}
+
+pub(super) fn check(settings: &Settings, origins: &Origins, findings: &mut Findings) {
+    let mut check = Check {
+        settings,
+        origins,
+        findings,
+    };
+    match settings.transport {
+        TransportKind::Local => check.local(),
+        TransportKind::Nats => check.nats(),
+    }
+}
+
+impl Check<'_> {
+    /// Sections of `nats` may be there for later. Only what says that it is meant to run now is a slip.
+    fn local(&mut self) {
+        let Nats { server, tls, .. } = &self.settings.nats;
+        for (is_on, option) in [(server.enable, ENABLE), (tls.enable, ENABLE_TLS)] {
+            if is_on {
+                let wrong = Wrong::new(
+                    "has no effect: the type of the bus is `local`",
+                    format!("set {TYPE} to `nats`"),
+                );
+                self.warn(option, wrong);
+            }
+        }
+    }
+
+    fn nats(&mut self) {
+        let is_given = |index: usize| *self.origins.at(index) != Origin::Default;
+        let mut nats =
+            (0..ROWS.len()).filter(|index| ROWS[*index].path.starts_with("eventBus.nats."));
+        if is_given(table::index(TYPE)) && !nats.any(is_given) {
+            let wrong = Wrong::new(
+                "is `nats`, so the section `eventBus.nats` must be filled out, and it says nothing",
+                format!("set at least {ENABLE} or {ENDPOINT}"),
+            );
+            self.error(TYPE, wrong);
+        }
+        self.endpoint();
+        if self.settings.nats.server.enable {
+            self.listeners();
+            self.routes();
+        }
+        self.tls();
+    }
+
+    fn endpoint(&mut self) {
+        let Nats { client, server, .. } = &self.settings.nats;
+        let Some(endpoint) = &client.endpoint else {
+            return;
+        };
+        if endpoint.is_in_process() {
+            if !server.enable {
+                let wrong = Wrong::new(
+                    format!("`{endpoint}` is the embedded server, and none is enabled"),
+                    format!("set {ENABLE} to true, or name a server"),
+                );
+                self.error(ENDPOINT, wrong);
+            }
+            return;
+        }
+        // Our own client is to use our own server, so an endpoint on this host with another port is a slip.
+        let port = server.client.port;
+        if server.enable && port != 0 && is_loopback(&endpoint.host) && endpoint.port != port {
+            let wrong = Wrong::new(
+                format!(
+                    "`{endpoint}` is on this host, but the embedded server listens on port {port}"
+                ),
+                "leave this option out to connect to that server",
+            );
+            self.warn(ENDPOINT, wrong);
+        }
+    }
+
+    fn listeners(&mut self) {
+        let server = &self.settings.nats.server;
+        let listeners = [
+            (CLIENT, &server.client),
+            (HTTP, &server.http),
+            (CLUSTER, &server.cluster.listen),
+        ];
+        for (index, (option, listen)) in listeners.iter().enumerate() {
+            for (earlier, other) in &listeners[..index] {
+                if !overlap(listen, other) {
+                    continue;
+                }
+                // What was written is changed sooner than what is the default.
+                let is_default = *self.origins.at(table::index(option)) == Origin::Default;
+                let (option, other) = if is_default {
+                    (earlier, option)
+                } else {
+                    (option, earlier)
+                };
+                let wrong = Wrong::new(
+                    format!("port {} is also that of {other}", listen.port),
+                    "each listener needs its own: change one of the two",
+                );
+                self.error(option, wrong);
+            }
+        }
+    }
+
+    fn routes(&mut self) {
+        let cluster = &self.settings.nats.server.cluster;
+        let host = &cluster.listen.host;
+        let is_elsewhere = cluster
+            .routes
+            .iter()
+            .find(|route| !is_loopback(&route.host));
+        if let Some(route) = is_elsewhere.filter(|_| is_loopback(host)) {
+            let wrong = Wrong::new(
+                format!(
+                    "is `{host}`, so only this host can connect, but routes name others, such as `{route}`"
+                ),
+                "set it to `0.0.0.0`, or to an address that the others reach",
+            );
+            self.warn(CLUSTER_HOST, wrong);
+        }
+    }
+
+    fn tls(&mut self) {
+        let tls = &self.settings.nats.tls;
+        let is_given = [
+            (tls.certificate.is_some(), CERT),
+            (tls.key.is_some(), KEY),
+            (!tls.authorities.is_empty(), CA),
+        ];
+        if !tls.enable {
+            if let Some((_, option)) = is_given.into_iter().find(|(is_given, _)| *is_given) {
+                let wrong = Wrong::new(
+                    "is given, but TLS is not enabled: all connections are in plain text",
+                    format!("set {ENABLE_TLS} to true, or leave the files out"),
+                );
+                self.warn(option, wrong);
+            }
+            return;
+        }
+        let [(certificate, _), (key, _), (authorities, _)] = is_given;
+        let key_words = "name the file with the certificate's private key";
+        let certificate_words = "name the file with this node's certificate";
+        match (certificate, key) {
+            (true, false) => self.error(
+                KEY,
+                Wrong::new("must be set when tlsCert is set", key_words),
+            ),
+            (false, true) => self.error(
+                CERT,
+                Wrong::new("must be set when tlsKey is set", certificate_words),
+            ),
+            (false, false) => {
+                let remedy = format!("{certificate_words}, or make one: natterjack certs node");
+                self.error(CERT, Wrong::new("is required with TLS", remedy));
+                self.error(KEY, Wrong::new("is required with TLS", key_words));
+            }
+            (true, true) => {}
+        }
+        if !authorities {
+            let wrong = Wrong::new(
+                "is required with TLS: everybody's certificate is verified with it",
+                "name the file with the certificate of the authority that the nodes' certificates come from",
+            );
+            self.error(CA, wrong);
+        }
+        if tls.skip_verify {
+            let wrong = Wrong::new(
+                "is on: whoever answers is believed, whatever certificate it shows",
+                "this is for tests only; set it to false",
+            );
+            self.warn(SKIP_VERIFY, wrong);
+        }
+        if certificate && key && authorities {
+            tls_files::check(self);
+        }
+    }
+
+    pub(super) fn error(&mut self, option: &str, wrong: Wrong) {
+        self.report(option, wrong, Findings::error);
+    }
+
+    pub(super) fn warn(&mut self, option: &str, wrong: Wrong) {
+        self.report(option, wrong, Findings::warn);
+    }
+
+    fn report(&mut self, option: &str, wrong: Wrong, report: fn(&mut Findings, About<'_>, Wrong)) {
+        let index = table::index(option);
+        let value = match show(ROWS[index].slot, self.settings) {
+            Shown::Nothing => None,
+            Shown::One(value) => Some(value),
+            Shown::Many(values) => Some(values.join(",")),
+        };
+        let about = About {
+            origin: self.origins.at(index),
+            option,
+            value: value.as_deref(),
+        };
+        report(self.findings, about, wrong);
+    }
+}
+
+/// Whether two listeners would want the same address. Port 0 is any free one.
+fn overlap(one: &Listen, other: &Listen) -> bool {
+    let hosts = [&one.host, &other.host].map(|host| unbracketed(host));
+    let is_any = |host: &str| matches!(host, "0.0.0.0" | "::");
+    one.port == other.port
+        && one.port != 0
+        && (hosts[0].eq_ignore_ascii_case(hosts[1])
+            || hosts.iter().any(|host| is_any(host))
+            || hosts.iter().all(|host| is_loopback(host)))
+}

@@ -1,0 +1,140 @@
+//! Who is there, whether it is enough, and what the numbers say.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use natterjack_bus::settings::TransportKind;
+use natterjack_bus::{DrainError, EventBus, Settings};
+
+use crate::world::{Note, World, eventually, note, start, take, within};
+
+fn quick(world: &World, name: &str, required_hosts: u64) -> Settings {
+    let mut settings = world.settings(name);
+    settings.health.interval = Duration::from_millis(200);
+    settings.health.required_hosts = required_hosts;
+    settings
+}
+
+fn answering(bus: &EventBus<Note>) -> Vec<String> {
+    let hosts = bus.health().hosts.into_iter();
+    let answering = hosts.filter(|host| host.is_answering);
+    answering.map(|host| host.name).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alone_over_local_it_is_ready_and_healthy() {
+    let world = World::new(TransportKind::Local).await;
+    let bus = start(world.settings("a")).await;
+    let health = bus.health();
+    assert!(health.is_ready && health.is_healthy && health.is_connected);
+    assert_eq!(answering(&bus), ["a"]);
+    assert!(health.hosts[0].is_own && health.server.is_none());
+    within("drain", bus.drain()).await.unwrap();
+    let health = bus.health();
+    assert!(!health.is_ready && !health.is_healthy && !health.is_connected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_few_hosts_are_unhealthy_until_they_come_and_after_they_left() {
+    let world = World::new(TransportKind::Nats).await;
+    let a = start(quick(&world, "a", 2)).await;
+    let health = a.health();
+    assert!(health.is_ready, "whoever is up is reached: nobody is");
+    assert!(!health.is_healthy);
+    assert_eq!((health.hosts_answering, health.required_hosts), (1, 2));
+    let b = start(quick(&world, "b", 2)).await;
+    assert_eq!(answering(&b), ["a", "b"], "that is what ready means");
+    eventually("a knows of b", || a.health().is_healthy).await;
+    within("drain", b.drain()).await.unwrap();
+    eventually("b has left", || answering(&a) == ["a"]).await;
+    assert!(!a.health().is_healthy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_vanishes_is_missed_and_named_by_a_drain() {
+    let world = World::new(TransportKind::Nats).await;
+    let a = start(quick(&world, "a", 1)).await;
+    let b = start(quick(&world, "b", 1)).await;
+    a.publish(&note("a", 1)).await.unwrap();
+    drop(b);
+    let error = within("drain", a.drain()).await.unwrap_err();
+    assert_eq!(
+        error,
+        DrainError::Unanswered {
+            nodes: vec!["b".into()]
+        }
+    );
+    assert!(error.to_string().contains('b'), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_count_and_measure_what_other_nodes_publish() {
+    let world = World::new(TransportKind::Nats).await;
+    let a = start(quick(&world, "a\"1", 1)).await;
+    let b = start(quick(&world, "b", 1)).await;
+    let mut events = b.subscribe();
+    for number in 0..100 {
+        a.publish(&note("a", number)).await.unwrap();
+    }
+    take(&mut events, 100).await;
+    let metrics = b.metrics();
+    assert_eq!(metrics.latency.count(), 100);
+    assert!(metrics.latency.quantile(0.99).is_some(), "{metrics:?}");
+    assert_eq!(metrics.stats.received_events, 100);
+    let text = b.metrics().prometheus();
+    for line in [
+        "natterjack_bus_consumed_events_total{node=\"b\"} 100",
+        "natterjack_bus_latency_seconds_count{node=\"b\"} 100",
+        "natterjack_bus_latency_seconds_bucket{node=\"b\",le=\"+Inf\"} 100",
+        "natterjack_bus_dropped_events_total{node=\"b\",reason=\"lost\"} 0",
+        "natterjack_bus_ready{node=\"b\"} 1",
+        "natterjack_bus_hosts_answering{node=\"b\"} 2",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+    }
+    assert_eq!(
+        text.matches("# TYPE ").count(),
+        text.matches("# HELP ").count()
+    );
+    eventually("all are back", || a.metrics().buffered_events == 0).await;
+    let text = a.metrics().prometheus();
+    assert!(
+        text.contains("natterjack_bus_published_events_total{node=\"a\\\"1\"} 100\n"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ready_means_that_whoever_is_up_gets_the_next_event() {
+    let world = World::new(TransportKind::Nats).await;
+    for round in 0..10 {
+        let listeners = [
+            EventBus::<Note>::start(quick(&world, "x", 1)),
+            EventBus::start(quick(&world, "y", 1)),
+        ];
+        let [x, y] = listeners.map(|bus| async {
+            let bus = bus.await.expect("it starts");
+            let events = bus.subscribe();
+            bus.ready().await;
+            (bus, events)
+        });
+        let publisher = async {
+            let bus = start(quick(&world, "p", 1)).await;
+            let up: Vec<_> = answering(&bus);
+            bus.publish(&note("p", round)).await.unwrap();
+            (bus, up)
+        };
+        let ((x, mut at_x), (y, mut at_y), (bus, up)) =
+            within("all", async { tokio::join!(x, y, publisher) }).await;
+        // Who was not up yet when it was published has missed it, and nobody else.
+        for (name, events) in [("x", &mut at_x), ("y", &mut at_y)] {
+            if up.iter().any(|host| host == name) {
+                assert_eq!(take(events, 1).await[0].data.number, round);
+            }
+        }
+        for bus in [x, y, bus] {
+            within("drain", bus.drain()).await.unwrap();
+        }
+        assert!(at_x.next().await.is_none());
+    }
+}

@@ -1,0 +1,233 @@
+//! Several nodes, most of which embed a server: all configured alike, started in any order, some of them down.
+
+use std::net::TcpListener;
+
+use futures_util::StreamExt as _;
+use natterjack_bus::settings::{Endpoint, Server, TransportKind};
+use natterjack_bus::{Event, EventBus, Settings, StartError};
+
+use crate::world::{Note, World, endpoint, eventually, note, take, within};
+
+/// What all nodes of a fleet have in common.
+pub(crate) struct Fleet {
+    world: World,
+    routes: Vec<Endpoint>,
+    is_in_process: bool,
+}
+
+impl Fleet {
+    /// With that many nodes that embed a server.
+    pub(crate) async fn new(servers: usize, is_in_process: bool) -> Self {
+        // A route names a port before anybody listens there, so these are free ports that somebody else may take.
+        let listeners: Vec<_> = (0..servers)
+            .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
+            .collect();
+        let route = |listener: &TcpListener| {
+            endpoint(&format!("nats://{}", listener.local_addr().expect("bound")))
+        };
+        Self {
+            world: World::new(TransportKind::Local).await,
+            routes: listeners.iter().map(route).collect(),
+            is_in_process,
+        }
+    }
+
+    /// A node that embeds a server: the same settings as all others, but for its own addresses.
+    pub(crate) fn server(&self, number: usize) -> Settings {
+        let name = format!("server-{number}");
+        let mut settings = self.world.settings(&name);
+        settings.transport = TransportKind::Nats;
+        settings.nats.server = Server::on_free_ports();
+        settings.nats.server.name = name;
+        let cluster = &mut settings.nats.server.cluster;
+        cluster.listen.port = self.routes[number].port;
+        cluster.routes.clone_from(&self.routes);
+        settings.nats.client.endpoint = self.is_in_process.then(Endpoint::in_process);
+        settings
+    }
+
+    /// A node without one.
+    fn client(&self, number: usize, url: &str) -> Settings {
+        let mut settings = self.world.settings(&format!("client-{number}"));
+        settings.transport = TransportKind::Nats;
+        settings.nats.client.endpoint = Some(endpoint(url));
+        settings
+    }
+
+    pub(crate) async fn start(&self, number: usize) -> Result<EventBus<Note>, StartError> {
+        EventBus::start(self.server(number)).await
+    }
+}
+
+/// Every node publishes, and gets what every node published, in order.
+async fn everybody_hears_everybody(buses: &[EventBus<Note>], count: u64) {
+    let mut streams: Vec<_> = buses.iter().map(EventBus::subscribe).collect();
+    for bus in buses {
+        within("ready", bus.ready()).await;
+    }
+    for number in 0..count {
+        for bus in buses {
+            bus.publish(&note(bus.name(), number)).await.unwrap();
+        }
+    }
+    for (reader, events) in buses.iter().zip(&mut streams) {
+        let received = take(events, buses.len() * count as usize).await;
+        for writer in buses {
+            let theirs: Vec<&Event<Note>> = received
+                .iter()
+                .filter(|event| event.source == writer.name())
+                .collect();
+            assert!(
+                theirs.iter().map(|event| event.data.number).eq(0..count),
+                "{} at {}: {theirs:?}",
+                writer.name(),
+                reader.name()
+            );
+            assert!(
+                theirs
+                    .iter()
+                    .all(|event| event.own == (reader.name() == writer.name()))
+            );
+        }
+    }
+    for bus in buses {
+        assert_eq!(bus.health().hosts_answering, buses.len() as u64);
+    }
+}
+
+async fn drain_all(buses: Vec<EventBus<Note>>) {
+    for bus in buses {
+        within("drain", bus.drain()).await.unwrap();
+    }
+}
+
+async fn three_nodes_alike(is_in_process: bool) {
+    let fleet = Fleet::new(3, is_in_process).await;
+    let mut buses = Vec::new();
+    for number in 0..3 {
+        buses.push(fleet.start(number).await.unwrap());
+    }
+    everybody_hears_everybody(&buses, 50).await;
+    for bus in &buses {
+        let server = bus.health().server.unwrap();
+        assert_eq!((server.peers.len(), server.routes), (2, 3));
+        assert!(
+            !server.peers.iter().any(|peer| peer == bus.name()),
+            "not itself"
+        );
+    }
+    drain_all(buses).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_with_the_same_routes_over_loopback() {
+    three_nodes_alike(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_with_the_same_routes_in_process() {
+    three_nodes_alike(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nine_nodes_of_which_three_embed() {
+    let fleet = Fleet::new(3, true).await;
+    let mut buses = Vec::new();
+    for number in 0..3 {
+        buses.push(fleet.start(number).await.unwrap());
+    }
+    let urls: Vec<_> = buses.iter().filter_map(EventBus::server_url).collect();
+    for number in 0..6 {
+        let settings = fleet.client(number, &urls[number % urls.len()]);
+        buses.push(EventBus::start(settings).await.unwrap());
+    }
+    everybody_hears_everybody(&buses, 20).await;
+    buses.reverse();
+    drain_all(buses).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_come_in_any_order_and_others_stay_away() {
+    let fleet = Fleet::new(3, true).await;
+    // The first to come has nobody to talk to, and works all the same.
+    let last = fleet.start(2).await.unwrap();
+    everybody_hears_everybody(std::slice::from_ref(&last), 5).await;
+    let first = fleet.start(0).await.unwrap();
+    everybody_hears_everybody(&[last.clone(), first.clone()], 5).await;
+    // It goes without a word and comes back under its name; the server in the middle never starts.
+    drop(first);
+    let again = fleet.start(0).await.unwrap();
+    everybody_hears_everybody(&[last.clone(), again.clone()], 5).await;
+    drain_all(vec![again]).await;
+    eventually("it is gone", || last.health().hosts_answering == 1).await;
+    drain_all(vec![last]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_waits_for_the_server_of_another_node() {
+    let fleet = Fleet::new(1, false).await;
+    let mut embedding = fleet.server(0);
+    let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    embedding.nats.server.client.port = port.local_addr().expect("bound").port();
+    drop(port);
+    let url = format!("nats://127.0.0.1:{}", embedding.nats.server.client.port);
+    let early = EventBus::<Note>::start(fleet.client(0, &url))
+        .await
+        .unwrap();
+    assert!(!early.health().is_ready && !early.health().is_connected);
+    let mut events = early.subscribe();
+    early.publish(&note("early", 1)).await.unwrap();
+    let server = EventBus::start(embedding).await.unwrap();
+    assert_eq!(take(&mut events, 1).await[0].data.number, 1);
+    everybody_hears_everybody(&[server.clone(), early.clone()], 5).await;
+    assert!(events.next().await.is_some());
+    drain_all(vec![early, server]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_is_told_how_all_nodes_are() {
+    let fleet = Fleet::new(2, true).await;
+    let mut settings = fleet.server(0);
+    settings.nats.server.client.port = {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        port.local_addr().expect("bound").port()
+    };
+    let buses = [
+        EventBus::start(settings.clone()).await.unwrap(),
+        fleet.start(1).await.unwrap(),
+    ];
+    everybody_hears_everybody(&buses, 5).await;
+    // With the very settings of the node, though its own way to the server leads through no socket.
+    let all = natterjack_bus::statuses(&settings, crate::world::DEADLINE);
+    let all = within("answers", all).await.unwrap();
+    let names: Vec<_> = all
+        .iter()
+        .map(|metrics| metrics.health.node.as_str())
+        .collect();
+    assert_eq!(names, ["server-0", "server-1"]);
+    for metrics in &all {
+        assert!(metrics.health.is_ready && metrics.health.is_healthy);
+        assert_eq!(metrics.stats.published_events, 5);
+        assert_eq!(metrics.latency.count(), 5);
+    }
+    drain_all(buses.into()).await;
+    let nobody = natterjack_bus::statuses(&settings, crate::world::DEADLINE);
+    let error = within("no answer", nobody).await.unwrap_err();
+    assert!(
+        error.to_string().contains("the server of this node"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_process_needs_a_server_in_the_process() {
+    let world = World::new(TransportKind::Local).await;
+    let mut settings = world.settings("a");
+    settings.transport = TransportKind::Nats;
+    settings.nats.client.endpoint = Some(Endpoint::in_process());
+    let refused = EventBus::<Note>::start(settings).await.err().unwrap();
+    assert!(
+        matches!(refused, StartError::NoServerInProcess),
+        "{refused}"
+    );
+}

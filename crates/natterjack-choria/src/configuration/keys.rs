@@ -1,0 +1,327 @@
+//! The settings that there are: those that mean something here, and those of MCollective and its plugins that do not.
+
+/// A setting that means something to this library.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// As it is written.
+    pub name: &'static str,
+    /// What holds without it.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, help: &'static str) -> Key {
+    Key {
+        name,
+        default,
+        help,
+    }
+}
+
+/// All of them, by theme.
+pub const KEYS: &[Key] = &[
+    key("connector", "nats", "must be nats"),
+    key("securityprovider", "choria", "must be choria"),
+    key(
+        "identity",
+        "the host name",
+        "what this machine calls itself: letters, digits, `_`, `-`, `.`",
+    ),
+    key(
+        "collectives",
+        "mcollective",
+        "the collectives this machine is in, with commas between them",
+    ),
+    key(
+        "main_collective",
+        "the first of collectives",
+        "where requests go unless they say otherwise",
+    ),
+    key("ttl", "60", "seconds for which a request is good"),
+    key(
+        "direct_addressing",
+        "true",
+        "whether few nodes get a request each, and not all of them one that says who is meant",
+    ),
+    key(
+        "direct_addressing_threshold",
+        "10",
+        "up to how many nodes are few",
+    ),
+    key(
+        "discovery_timeout",
+        "2",
+        "seconds to wait for nodes that are meant",
+    ),
+    key(
+        "publish_timeout",
+        "2",
+        "seconds in which a request must be sent",
+    ),
+    key(
+        "connection_timeout",
+        "none: for ever",
+        "seconds to try to connect for the first time",
+    ),
+    key(
+        "classesfile",
+        "/var/lib/puppet/state/classes.txt",
+        "where Puppet wrote this node's classes",
+    ),
+    key("factsource", "yaml", "must be yaml"),
+    key(
+        "plugin.yaml",
+        "none",
+        "files with this node's facts, in YAML or JSON, with colons between them",
+    ),
+    key(
+        "plugin.choria.middleware_hosts",
+        "none: SRV records, then puppet:4222",
+        "servers to connect to, host:port with commas between them",
+    ),
+    key(
+        "plugin.choria.srv_domain",
+        "Facter's networking.domain",
+        "domain of SRV records; CHORIA_SRV_DOMAIN goes before it",
+    ),
+    key(
+        "plugin.choria.use_srv",
+        "true",
+        "whether SRV records are asked for",
+    ),
+    key(
+        "plugin.choria.use_srv_records",
+        "true",
+        "the former name of plugin.choria.use_srv",
+    ),
+    key(
+        "plugin.choria.randomize_middleware_hosts",
+        "true",
+        "whether middleware_hosts are shuffled; SRV records keep their order",
+    ),
+    key(
+        "plugin.nats.user",
+        "none",
+        "user for the servers; MCOLLECTIVE_NATS_USERNAME goes before it",
+    ),
+    key(
+        "plugin.nats.pass",
+        "none",
+        "password for the servers; MCOLLECTIVE_NATS_PASSWORD goes before it",
+    ),
+    key(
+        "plugin.nats.credentials",
+        "none",
+        "file of NATS credentials; MCOLLECTIVE_NATS_CREDENTIALS goes before it",
+    ),
+    key(
+        "plugin.nats.ngs",
+        "false",
+        "whether the servers are those of NGS, with the system's authorities",
+    ),
+    key(
+        "plugin.choria.ssldir",
+        "Puppet's",
+        "folder of keys and certificates",
+    ),
+    key(
+        "plugin.security.provider",
+        "puppet",
+        "puppet, or file: where keys and certificates are",
+    ),
+    key(
+        "plugin.security.file.certificate",
+        "none",
+        "this machine's certificate, with the provider file",
+    ),
+    key(
+        "plugin.security.file.key",
+        "none",
+        "this machine's key, with the provider file",
+    ),
+    key(
+        "plugin.security.file.ca",
+        "none",
+        "the authorities, with the provider file",
+    ),
+    key(
+        "plugin.choria.puppetca_host",
+        "SRV records, then puppet",
+        "host of Puppet's authority",
+    ),
+    key(
+        "plugin.choria.puppetca_port",
+        "8140",
+        "port of Puppet's authority",
+    ),
+    key(
+        "plugin.choria.puppetserver_host",
+        "SRV records, then puppet",
+        "host of Puppet's server",
+    ),
+    key(
+        "plugin.choria.puppetserver_port",
+        "8140",
+        "port of Puppet's server",
+    ),
+    key(
+        "plugin.choria.puppetdb_host",
+        "SRV records, then puppet",
+        "host of PuppetDB",
+    ),
+    key("plugin.choria.puppetdb_port", "8081", "port of PuppetDB"),
+    key(
+        "plugin.choria.discovery_host",
+        "puppet",
+        "host of the discovery proxy",
+    ),
+    key(
+        "plugin.choria.discovery_port",
+        "8085",
+        "port of the discovery proxy",
+    ),
+    key(
+        "plugin.choria.discovery_proxy",
+        "false",
+        "whether there is a discovery proxy",
+    ),
+    key(
+        "plugin.choria.federation.collectives",
+        "none",
+        "federated collectives, with commas between them; CHORIA_FED_COLLECTIVE goes before it",
+    ),
+    key(
+        "plugin.choria.federation_middleware_hosts",
+        "none: SRV records",
+        "servers of the federation, host:port with commas between them",
+    ),
+    key(
+        "plugin.choria.federation.cluster",
+        "mcollective",
+        "the cluster that a federation broker serves",
+    ),
+    key(
+        "plugin.choria.federation.instance",
+        "made up",
+        "this federation broker's name",
+    ),
+    key(
+        "plugin.choria.security.certname_whitelist",
+        r"/\.mcollective$/, /\.choria$/",
+        "certificates that may ask, names or /patterns/ with commas between them",
+    ),
+    key(
+        "plugin.choria.security.privileged_users",
+        r"/\.privileged\.mcollective$/, /\.privileged\.choria$/",
+        "certificates that may ask for others, names or /patterns/",
+    ),
+    key("plugin.choria.security.serializer", "json", "must be json"),
+];
+
+/// Settings of MCollective that a configuration may well have, and that nothing here goes by.
+const OTHERS: &[&str] = &[
+    "activate_agents",
+    "color",
+    "daemonize",
+    "default_batch_size",
+    "default_batch_sleep_time",
+    "default_discovery_method",
+    "default_discovery_options",
+    "fact_cache_time",
+    "helptemplatedir",
+    "keeplogs",
+    "libdir",
+    "logfacility",
+    "logfile",
+    "logger_type",
+    "loglevel",
+    "max_log_size",
+    "registerinterval",
+    "registration",
+    "registration_collective",
+    "registration_splay",
+    "rpcaudit",
+    "rpcauditprovider",
+    "rpcauthorization",
+    "rpcauthprovider",
+    "rpclimitmethod",
+    "soft_shutdown",
+    "soft_shutdown_timeout",
+    "ssl_cipher",
+    "threaded",
+];
+
+/// Beginnings of names below which this library knows every setting. What else is there is another plugin's, or a mistake.
+const OWN: [&str; 4] = [
+    "plugin.choria.",
+    "plugin.nats.",
+    "plugin.security.",
+    "plugin.yaml",
+];
+
+/// What a name in a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// A setting of ours.
+    Used,
+    /// Somebody else's.
+    Unused,
+    /// Perhaps a mistake: it looks like one of ours, but there is none of that name.
+    Doubtful,
+    /// There is no such setting.
+    Unknown,
+}
+
+pub(super) fn known(name: &str) -> Known {
+    if KEYS.iter().any(|key| key.name == name) {
+        Known::Used
+    } else if OWN.iter().any(|beginning| name.starts_with(beginning)) {
+        Known::Doubtful
+    } else if name.starts_with("plugin.") || OTHERS.contains(&name) {
+        Known::Unused
+    } else {
+        Known::Unknown
+    }
+}
+
+/// The setting that was probably meant.
+pub(super) fn similar(name: &str) -> Option<&'static str> {
+    let ours = KEYS.iter().map(|key| key.name);
+    ours.chain(OTHERS.iter().copied())
+        .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
+        .filter(|(similarity, _)| *similarity > 0.75)
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_or_not() {
+        assert_eq!(known("identity"), Known::Used);
+        assert_eq!(known("plugin.choria.srv_domain"), Known::Used);
+        assert_eq!(known("loglevel"), Known::Unused);
+        assert_eq!(known("plugin.puppet.splay"), Known::Unused);
+        assert_eq!(known("plugin.choria.srv_domian"), Known::Doubtful);
+        assert_eq!(known("idenity"), Known::Unknown);
+        assert_eq!(similar("idenity"), Some("identity"));
+        assert_eq!(
+            similar("plugin.choria.srv_domian"),
+            Some("plugin.choria.srv_domain")
+        );
+        assert_eq!(similar("zzz"), None);
+    }
+
+    #[test]
+    fn no_name_stands_twice() {
+        let mut names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+        names.extend(OTHERS);
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

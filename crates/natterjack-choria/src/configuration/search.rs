@@ -1,0 +1,81 @@
+//! Which files are read, and in which order: the main one, those of plugins beside it, those of projects.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Role, Surroundings};
+
+/// Places of a user's own file, in his home.
+const IN_HOME: [&str; 2] = [".choriarc", ".mcollective"];
+
+/// Folders of the machine's files, each with the ending that files there have.
+const FOLDERS: [(&str, &str); 5] = [
+    ("/etc/choria", "conf"),
+    ("/usr/local/etc/choria", "conf"),
+    ("/etc/puppetlabs/mcollective", "cfg"),
+    ("/etc/mcollective", "cfg"),
+    ("/usr/local/etc/mcollective", "cfg"),
+];
+
+/// Where a main file may be; the first that can be read is it.
+pub(super) fn candidates(role: Role, surroundings: &Surroundings) -> Vec<PathBuf> {
+    let mut candidates = Vec::new();
+    if role == Role::Client
+        && let Some(home) = &surroundings.home
+    {
+        candidates.extend(IN_HOME.iter().map(|name| home.join(name)));
+    }
+    let stem = match role {
+        Role::Client => "client",
+        Role::Server => "server",
+    };
+    let in_folder = |(folder, ending): &(&str, &str)| {
+        let folder = surroundings.root.join(folder.trim_start_matches('/'));
+        folder.join(format!("{stem}.{ending}"))
+    };
+    candidates.extend(FOLDERS.iter().map(in_folder));
+    candidates
+}
+
+/// Files of plugins beside the main file, `plugin.d/NAME.cfg` or `.conf`, by name: what is told must not depend on the order
+/// in a folder. A user's own file in his home has none: there the folder would be his home's.
+pub(super) fn plugin_files(main: &Path, surroundings: &Surroundings) -> Vec<(String, PathBuf)> {
+    let Some(folder) = main.parent() else {
+        return Vec::new();
+    };
+    if surroundings.home.as_deref() == Some(folder) {
+        return Vec::new();
+    }
+    let Ok(entries) = fs::read_dir(folder.join("plugin.d")) else {
+        return Vec::new();
+    };
+    let plugin = |path: PathBuf| {
+        let name = path.file_stem()?.to_str()?.to_owned();
+        let ending = path.extension()?;
+        let is_word = !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        ((ending == "cfg" || ending == "conf") && is_word).then_some((name, path))
+    };
+    let mut files: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| plugin(entry.path()))
+        .collect();
+    files.sort();
+    files
+}
+
+/// `choria.conf` of the working directory and all above it, the outermost first.
+pub(super) fn project_files(surroundings: &Surroundings) -> Vec<PathBuf> {
+    let Some(directory) = &surroundings.directory else {
+        return Vec::new();
+    };
+    let mut files: Vec<_> = directory
+        .ancestors()
+        .map(|folder| folder.join("choria.conf"))
+        .filter(|file| file.is_file())
+        .collect();
+    files.reverse();
+    files
+}

@@ -1,0 +1,305 @@
+//! Configurations from files to what holds.
+
+use std::fs;
+
+use super::*;
+use crate::facter::Facter;
+
+struct Machine {
+    folder: tempfile::TempDir,
+    surroundings: Surroundings,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_path_buf();
+        let surroundings = Surroundings {
+            environment: BTreeMap::new(),
+            home: Some(root.join("home/rip")),
+            directory: Some(root.join("home/rip/project/deep")),
+            is_root: false,
+            host_name: "client.example.net".into(),
+            facter: Facter::none(),
+            root,
+        };
+        let machine = Self {
+            folder,
+            surroundings,
+        };
+        fs::create_dir_all(machine.surroundings.directory.as_ref().unwrap()).unwrap();
+        machine
+    }
+
+    fn write(&self, path: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn variable(&mut self, name: &str, value: &str) {
+        let environment = &mut self.surroundings.environment;
+        environment.insert(name.into(), value.into());
+    }
+
+    fn load(&self, role: Role, file: Option<&Path>) -> Result<Loaded, Problems> {
+        Configuration::load(role, file, &self.surroundings)
+    }
+
+    fn client(&self) -> Configuration {
+        self.load(Role::Client, None).unwrap().configuration
+    }
+
+    /// What is said about a client's file, without the way to it.
+    fn said(&self, text: &str) -> Vec<String> {
+        let file = self.write("etc/choria/client.conf", text);
+        let problems = match self.load(Role::Client, Some(&file)) {
+            Ok(loaded) => loaded.warnings,
+            Err(problems) => problems.0,
+        };
+        let folder = file.parent().unwrap().display().to_string();
+        problems
+            .iter()
+            .map(|problem| problem.to_string().replace(&format!("{folder}/"), ""))
+            .collect()
+    }
+}
+
+#[test]
+fn nothing_need_be_configured() {
+    let loaded = Machine::new().load(Role::Client, None).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let configuration = loaded.configuration;
+    assert_eq!(configuration.file, None);
+    assert_eq!(configuration.identity.as_str(), "client.example.net");
+    assert_eq!(configuration.collectives.main(), "mcollective");
+    assert_eq!(configuration.request_lifetime, Duration::from_secs(60));
+    assert!(configuration.use_srv && configuration.middleware_hosts.is_empty());
+    assert_eq!(
+        configuration.security,
+        SecurityProvider::Puppet { ssldir: None }
+    );
+    assert!(configuration.certname_allowed.fits("rip.mcollective"));
+    assert!(!configuration.certname_allowed.fits("node1.example.net"));
+    assert!(!configuration.is_federated());
+}
+
+#[test]
+fn the_first_file_that_is_there_counts() {
+    let machine = Machine::new();
+    let places = [
+        "usr/local/etc/mcollective/client.cfg",
+        "etc/mcollective/client.cfg",
+        "etc/puppetlabs/mcollective/client.cfg",
+        "usr/local/etc/choria/client.conf",
+        "etc/choria/client.conf",
+        "home/rip/.mcollective",
+        "home/rip/.choriarc",
+    ];
+    for (index, place) in places.iter().enumerate() {
+        let path = machine.write(place, &format!("ttl = {}\n", index + 100));
+        let configuration = machine.client();
+        assert_eq!(configuration.file.as_deref(), Some(path.as_path()));
+        assert_eq!(
+            configuration.request_lifetime,
+            Duration::from_secs(index as u64 + 100),
+            "nothing of the other files"
+        );
+        assert_eq!(configuration.origin("ttl"), Origin::File { path, line: 1 });
+    }
+    machine.write("etc/choria/server.conf", "ttl = 7\n");
+    let server = machine.load(Role::Server, None).unwrap().configuration;
+    assert_eq!(server.request_lifetime, Duration::from_secs(7));
+}
+
+#[test]
+fn plugins_and_projects_go_before_the_main_file() {
+    let mut machine = Machine::new();
+    let main = "plugin.choria.srv_domain = main.example\ncollectives = a\nidentity = n\n";
+    machine.write("etc/choria/client.conf", main);
+    machine.write(
+        "etc/choria/plugin.d/choria.cfg",
+        "srv_domain = plugin.example\n",
+    );
+    machine.write("etc/choria/plugin.d/nats.conf", "user = rip\n");
+    machine.write(
+        "etc/choria/plugin.d/choria.cfg.bak",
+        "srv_domain = backup.example\n",
+    );
+    machine.write("etc/choria/plugin.d/not-a-word.cfg", "x = y\n");
+    let configuration = machine.client();
+    assert_eq!(configuration.srv_domain.as_deref(), Some("plugin.example"));
+    assert_eq!(configuration.login.user.as_deref(), Some("rip"));
+    assert_eq!(configuration.files.len(), 3);
+
+    machine.write("home/choria.conf", "collectives = b, c\nttl = 5\n");
+    machine.write(
+        "home/rip/project/choria.conf",
+        "collectives = d\nplugin.choria.srv_domain = project.example\n",
+    );
+    let configuration = machine.client();
+    assert_eq!(configuration.collectives.names(), ["d"]);
+    assert_eq!(configuration.request_lifetime, Duration::from_secs(5));
+    assert_eq!(configuration.srv_domain.as_deref(), Some("project.example"));
+    assert_eq!(configuration.identity.as_str(), "n");
+
+    machine.variable("CHORIA_SRV_DOMAIN", "environment.example.");
+    let configuration = machine.client();
+    assert_eq!(
+        configuration.srv_domain.as_deref(),
+        Some("environment.example")
+    );
+    assert_eq!(
+        configuration.origin("plugin.choria.srv_domain").to_string(),
+        "environment CHORIA_SRV_DOMAIN"
+    );
+}
+
+#[test]
+fn a_file_in_the_home_has_no_plugins() {
+    let machine = Machine::new();
+    machine.write("home/rip/.mcollective", "ttl = 60\n");
+    machine.write("home/rip/plugin.d/nats.cfg", "user = rip\n");
+    assert_eq!(machine.client().login.user, None);
+}
+
+#[test]
+fn variables_go_before_files_and_empty_ones_are_none() {
+    let mut machine = Machine::new();
+    let text =
+        "plugin.nats.user = file\nplugin.nats.pass = secret\nplugin.nats.credentials = ~/a.creds\n";
+    machine.write("etc/choria/client.conf", text);
+    machine.variable("MCOLLECTIVE_NATS_USERNAME", "environment");
+    machine.variable("MCOLLECTIVE_NATS_PASSWORD", "");
+    machine.variable("CHORIA_FED_COLLECTIVE", "london, tokyo,");
+    let configuration = machine.client();
+    assert_eq!(configuration.login.user.as_deref(), Some("environment"));
+    assert_eq!(configuration.login.password.as_deref(), Some("secret"));
+    assert_eq!(
+        configuration.credentials,
+        Some(machine.folder.path().join("home/rip/a.creds"))
+    );
+    assert_eq!(configuration.federation.collectives, ["london", "tokyo"]);
+    let shown: String = configuration
+        .show()
+        .iter()
+        .map(|setting| {
+            format!(
+                "{} = {} ({})\n",
+                setting.name, setting.value, setting.origin
+            )
+        })
+        .collect();
+    assert!(!shown.contains("secret") && !format!("{configuration:?}").contains("secret"));
+    assert!(!format!("{:?}", configuration.login).contains("secret"));
+    assert!(
+        shown.contains("plugin.nats.user = environment (environment MCOLLECTIVE_NATS_USERNAME)")
+    );
+    assert!(shown.contains("ttl = 60 (default)"));
+}
+
+#[test]
+fn the_working_set_of_mcollective_is_taken() {
+    let text = "\
+# MCollective's own\n\
+libdir = /usr/share/mcollective/plugins\nlogger_type = console\nloglevel = warn\n\
+connector = Nats\nsecurityprovider = choria\nfactsource = yaml\nplugin.yaml = /etc/a.yaml:/etc/b.json\n\
+identity = node1.example.net\ncollectives = mcollective, eu\nmain_collective = eu\nconnection_timeout = 30\n\
+plugin.choria.middleware_hosts = nats1.example.net:4222, [2001:db8::1]:4223\nplugin.puppet.splay = true\n\
+direct_addressing = n\ndirect_addressing_threshold = 20\n";
+    let machine = Machine::new();
+    machine.write("etc/choria/client.conf", text);
+    let loaded = machine.load(Role::Client, None).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let configuration = loaded.configuration;
+    assert_eq!(configuration.collectives.main(), "eu");
+    assert_eq!(configuration.facts_files.len(), 2);
+    assert_eq!(
+        configuration.connection_timeout,
+        Some(Duration::from_secs(30))
+    );
+    let hosts: Vec<_> = configuration
+        .middleware_hosts
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(hosts, ["nats1.example.net:4222", "[2001:db8::1]:4223"]);
+    assert!(!configuration.direct_addressing);
+    assert_eq!(configuration.text("plugin.puppet.splay"), Some("true"));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let said = Machine::new().said(
+        "connector = activemq\nidenity = a\n  # b = c\nttl = soon\nplain\nidentity = a b\n\
+        collectives = a,b\nmain_collective = c\nplugin.choria.srv_domian = x\ndirect_addressing = perhaps\n\
+        plugin.choria.middleware_hosts = puppet\nplugin.security.provider = file\n\
+        plugin.choria.use_srv_records = no\nplugin.choria.security.certname_whitelist = /(/\n\
+        plugin.choria.puppetca_port = 0\n",
+    );
+    let expected = [
+        "client.conf:1: error: connector is \"activemq\": it must be nats; this is the connector for NATS, and there is no other",
+        "client.conf:2: error: Unknown config parameter 'idenity'; did you mean identity?",
+        "client.conf:3: error: Unknown config parameter '# b': a comment must start at the beginning of its line",
+        "client.conf:4: error: ttl is \"soon\": it must be a whole number of seconds",
+        "client.conf:5: warning: \"plain\" is no setting and is ignored; write key = value, or # before a comment",
+        "client.conf:6: error: identity is \"a b\": \"a b\" is no name: only letters, digits, `_`, `-` and `.` may be in it",
+        "client.conf:8: error: main_collective is \"c\": unknown collective \"c\"; known are a, b",
+        "client.conf:9: warning: there is no setting plugin.choria.srv_domian here; did you mean plugin.choria.srv_domain?",
+        "client.conf:10: error: direct_addressing is \"perhaps\": it must be one of 1, yes, true, y, t or 0, no, false, n, f",
+        "client.conf:11: error: plugin.choria.middleware_hosts is \"puppet\": \"puppet\" has no port; write host:port, such as puppet:4222",
+        "client.conf:12: error: plugin.security.provider is file: that needs plugin.security.file.certificate, plugin.security.file.key and plugin.security.file.ca",
+        "client.conf:13: warning: plugin.choria.use_srv_records is the former name of plugin.choria.use_srv; write that",
+        "client.conf:14: error: plugin.choria.security.certname_whitelist is \"/(/\": the pattern \"(\" cannot be used: unclosed group",
+        "client.conf:15: error: plugin.choria.puppetca_port is \"0\": a port is a number from 1 to 65535",
+    ];
+    assert_eq!(said, expected, "{said:#?}");
+}
+
+#[test]
+fn unknown_settings_of_servers_are_left_out() {
+    let machine = Machine::new();
+    let file = machine.write("etc/choria/server.conf", "new_in_choria = 1\n");
+    let loaded = machine.load(Role::Server, Some(&file)).unwrap();
+    assert_eq!(loaded.warnings.len(), 1);
+    assert!(
+        machine.load(Role::Client, Some(&file)).is_ok(),
+        "the name of the file counts"
+    );
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let machine = Machine::new();
+    let missing = machine.folder.path().join("missing.conf");
+    let problems = machine.load(Role::Client, Some(&missing)).unwrap_err();
+    assert!(problems.to_string().contains("missing.conf: No such file"));
+    let binary = machine.folder.path().join("binary.conf");
+    fs::write(&binary, [0xff, 0xfe]).unwrap();
+    let problems = machine.load(Role::Client, Some(&binary)).unwrap_err();
+    assert!(problems.to_string().contains("not text in UTF-8"));
+}
+
+#[test]
+fn the_machine_is_asked_for_its_full_name() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut machine = Machine::new();
+    machine.surroundings.host_name = "client".into();
+    let script = machine.write(
+        "facter",
+        "#!/bin/sh\n[ $1 = networking.fqdn ] && echo client.facter.example\n",
+    );
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    machine.surroundings.facter = Facter::at(script);
+    let configuration = machine.client();
+    assert_eq!(configuration.identity.as_str(), "client.facter.example");
+    assert_eq!(
+        configuration.origin("identity").to_string(),
+        "Facter's networking.fqdn"
+    );
+    machine.surroundings.facter = Facter::none();
+    assert_eq!(machine.client().identity.as_str(), "client");
+    machine.surroundings.host_name = String::new();
+    assert!(machine.load(Role::Client, None).is_err());
+}

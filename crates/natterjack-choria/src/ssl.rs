@@ -1,0 +1,417 @@
+//! The keys and certificates of this machine or user: what they are called, where they are, whether they are good.
+//!
+//! Everything is checked before anything is connected, so that a person hears what to do, and not what a handshake says.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::ClientConfig;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::configuration::{Configuration, Role, SecurityProvider, Surroundings};
+use crate::identity::{CallerId, NameError};
+use crate::trust::{Authorities, CertificateNames, TrustError};
+use crate::wire::{KeyError, SigningKey};
+
+/// Puppet's own program, where its packages put it.
+const PUPPET: &str = "/opt/puppetlabs/bin/puppet";
+
+/// Where Puppet has its keys and certificates if it cannot be asked: its own packages, and Debian's.
+const FOLDERS_OF_PUPPET: [&str; 2] = ["etc/puppetlabs/puppet/ssl", "var/lib/puppet/ssl"];
+
+/// The same for users, below the home.
+const FOLDER_OF_USER: &str = ".puppetlabs/etc/puppet/ssl";
+
+/// Where the files are, whether they are there or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SslFiles {
+    /// What the certificate is called.
+    pub certname: String,
+    /// The folder, if they are all in one.
+    pub folder: Option<PathBuf>,
+    /// The certificate, perhaps with those between it and the authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities.
+    pub ca: PathBuf,
+    /// The request for the certificate, if this library may make one.
+    pub request: Option<PathBuf>,
+}
+
+/// Why the files cannot be named.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaceError {
+    /// The user's name would not do.
+    #[error("a certificate cannot be called after this user: {0}; set MCOLLECTIVE_CERTNAME")]
+    Certname(#[from] NameError),
+    /// A user without a home.
+    #[error(
+        "HOME is not set, so nobody knows where certificates are; set it, or plugin.choria.ssldir"
+    )]
+    NoHome,
+}
+
+impl SslFiles {
+    /// Where they are for this machine, if root asks, and else for this user. May run Puppet, which takes a second.
+    ///
+    /// # Errors
+    /// If nobody can tell.
+    pub fn find(
+        configuration: &Configuration,
+        surroundings: &Surroundings,
+    ) -> Result<Self, PlaceError> {
+        let certname = certname(configuration, surroundings)?;
+        let ssldir = match &configuration.security {
+            SecurityProvider::File {
+                certificate,
+                key,
+                ca,
+            } => {
+                return Ok(Self {
+                    certname,
+                    folder: None,
+                    certificate: certificate.clone(),
+                    key: key.clone(),
+                    ca: ca.clone(),
+                    request: None,
+                });
+            }
+            SecurityProvider::Puppet { ssldir } => ssldir,
+        };
+        let folder = match (ssldir, &surroundings.home) {
+            (Some(ssldir), _) => ssldir.clone(),
+            (None, _) if surroundings.is_root => folder_of_puppet(surroundings),
+            (None, Some(home)) => home.join(FOLDER_OF_USER),
+            (None, None) => return Err(PlaceError::NoHome),
+        };
+        let file = format!("{certname}.pem");
+        Ok(Self {
+            certificate: folder.join("certs").join(&file),
+            key: folder.join("private_keys").join(&file),
+            ca: folder.join("certs/ca.pem"),
+            request: Some(folder.join("certificate_requests").join(&file)),
+            folder: Some(folder),
+            certname,
+        })
+    }
+
+    /// Those that are not there.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&Path> {
+        [&self.certificate, &self.key, &self.ca]
+            .into_iter()
+            .map(PathBuf::as_path)
+            .filter(|path| !path.exists())
+            .collect()
+    }
+}
+
+fn certname(
+    configuration: &Configuration,
+    surroundings: &Surroundings,
+) -> Result<String, PlaceError> {
+    let certname = match (&configuration.certname, surroundings.variable("USER")) {
+        (Some(certname), _) => certname.clone(),
+        (None, _) if surroundings.is_root => configuration.identity.to_string(),
+        (None, Some(user)) => format!("{user}.mcollective"),
+        (None, None) => format!("{}.mcollective", configuration.identity),
+    };
+    crate::identity::check(&certname)?;
+    Ok(certname)
+}
+
+/// What Puppet says, or if it is not there or says nothing, where its packages put it.
+fn folder_of_puppet(surroundings: &Surroundings) -> PathBuf {
+    let asked = surroundings.program(PUPPET, "puppet").and_then(|puppet| {
+        let output = Command::new(puppet)
+            .args(["config", "print", "ssldir"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        let folder = PathBuf::from(text.trim());
+        (output.status.success() && folder.is_absolute()).then_some(folder)
+    });
+    if let Some(folder) = asked {
+        return folder;
+    }
+    let folders = FOLDERS_OF_PUPPET.map(|folder| surroundings.root.join(folder));
+    let there = folders.iter().find(|folder| folder.is_dir());
+    there.unwrap_or(&folders[0]).clone()
+}
+
+/// Why keys and certificates cannot be used. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SslError {
+    /// A person who asks must have a certificate of his own.
+    #[error(
+        "The Choria client cannot be run as root: requests are signed by persons, and not by machines; run it as a user"
+    )]
+    Root,
+    /// Nobody knows where they are.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// Some are not there.
+    #[error("{}Not all required SSL files exist; {}", lines(missing), remedy(*can_be_requested))]
+    Missing {
+        /// Which ones.
+        missing: Vec<PathBuf>,
+        /// Whether Puppet's authority can be asked for them.
+        can_be_requested: bool,
+    },
+    /// One cannot be read.
+    #[error("cannot read {}: {source}; it must be readable for the user who runs this", path.display())]
+    Unreadable {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The authorities cannot be used.
+    #[error("Cannot find or read the CA in {}, cannot verify public certificate: {reason}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: TrustError,
+    },
+    /// They do not vouch for our own certificate.
+    #[error(
+        "The public certificate was not signed by the configured CA: {} is not good by {}: {reason}{}",
+        certificate.display(),
+        ca.display(),
+        advice(reason)
+    )]
+    NotVouchedFor {
+        /// The certificate.
+        certificate: PathBuf,
+        /// The authorities.
+        ca: PathBuf,
+        /// Why not.
+        reason: TrustError,
+    },
+    /// It is somebody else's.
+    #[error(
+        "The certname {found} found in {} does not match the configured certname of {expected}; set \
+         MCOLLECTIVE_CERTNAME, or request a certificate of that name",
+        path.display()
+    )]
+    OtherName {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Whose it should be.
+        expected: String,
+    },
+    /// The key does not belong to the certificate, or cannot be used.
+    #[error("the private key {} cannot be used with {}: {reason}", key.display(), certificate.display())]
+    Key {
+        /// The key.
+        key: PathBuf,
+        /// The certificate.
+        certificate: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+fn lines(missing: &[PathBuf]) -> String {
+    missing
+        .iter()
+        .map(|path| format!("Cannot find SSL file {}\n", path.display()))
+        .collect()
+}
+
+const fn remedy(can_be_requested: bool) -> &'static str {
+    if can_be_requested {
+        "request a certificate with: natterjack choria request-cert"
+    } else {
+        "copy them there, or correct plugin.security.file.certificate, .key and .ca"
+    }
+}
+
+const fn advice(reason: &TrustError) -> &'static str {
+    match reason {
+        TrustError::Expired => "; remove it and request a new one",
+        TrustError::UnknownAuthority => {
+            "; was the authority made anew? Then remove both and request them again"
+        }
+        _ => "",
+    }
+}
+
+/// Keys and certificates that were read and found good.
+pub struct Ssl {
+    /// Where they are.
+    pub files: SslFiles,
+    /// Who vouches for peers.
+    pub authorities: Authorities,
+    /// Who we are to others.
+    pub caller: CallerId,
+    certified: CertifiedKey,
+    certificate_pem: String,
+    key_pem: Vec<u8>,
+}
+
+/// Tells nothing of the key.
+impl fmt::Debug for Ssl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Ssl")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ssl {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, in an order that makes sense to a person.
+    pub fn load(
+        configuration: &Configuration,
+        surroundings: &Surroundings,
+        now: SystemTime,
+    ) -> Result<Self, SslError> {
+        if configuration.role == Role::Client && surroundings.is_root {
+            return Err(SslError::Root);
+        }
+        let files = SslFiles::find(configuration, surroundings)?;
+        let missing: Vec<_> = files.missing().into_iter().map(Path::to_path_buf).collect();
+        if !missing.is_empty() {
+            return Err(SslError::Missing {
+                missing,
+                can_be_requested: files.request.is_some(),
+            });
+        }
+        let ca = Authorities::from_pem(&read(&files.ca)?);
+        let authorities = ca.map_err(|reason| SslError::Authorities {
+            path: files.ca.clone(),
+            reason,
+        })?;
+        let certificate_pem = read(&files.certificate)?;
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate_pem)
+            .collect::<Result<_, _>>()
+            .unwrap_or_default();
+        let vouched = authorities.vouch_for(&chain, now);
+        vouched.map_err(|reason| SslError::NotVouchedFor {
+            certificate: files.certificate.clone(),
+            ca: files.ca.clone(),
+            reason,
+        })?;
+        // They vouch for the first one, so there is one that can be read.
+        let names = CertificateNames::of(&chain[0]).unwrap_or_default();
+        if !names.prove(&files.certname) {
+            return Err(SslError::OtherName {
+                path: files.certificate.clone(),
+                found: names.shown().unwrap_or("(none)").to_owned(),
+                expected: files.certname,
+            });
+        }
+        let key_pem = read(&files.key)?;
+        let certified = certified(chain, &key_pem, &authorities);
+        let certified = certified.map_err(|reason| SslError::Key {
+            key: files.key.clone(),
+            certificate: files.certificate.clone(),
+            reason,
+        })?;
+        let caller = CallerId::of_certificate(&files.certname).map_err(PlaceError::from)?;
+        Ok(Self {
+            certificate_pem: String::from_utf8_lossy(&certificate_pem).into_owned(),
+            files,
+            authorities,
+            caller,
+            certified,
+            key_pem,
+        })
+    }
+
+    /// For connections: TLS 1.2 or 1.3, our certificate always shown, the server's always verified.
+    #[must_use]
+    pub fn client_config(&self) -> ClientConfig {
+        let provider = Arc::clone(self.authorities.provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has what its own protocol versions need")
+            .dangerous()
+            .with_custom_certificate_verifier(self.authorities.server_verifier())
+            .with_client_cert_resolver(Arc::new(Always(Arc::new(self.certified.clone()))));
+        config.enable_early_data = false;
+        config
+    }
+
+    /// For requests.
+    ///
+    /// # Errors
+    /// If the key is none of RSA, with which requests cannot be signed. Connections work with others, too.
+    pub fn signing_key(&self) -> Result<SigningKey, KeyError> {
+        SigningKey::from_pem(&self.key_pem)
+    }
+
+    /// Our certificate as it goes with requests.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+}
+
+impl Drop for Ssl {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.key_pem);
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, SslError> {
+    std::fs::read(path).map_err(|source| SslError::Unreadable {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key_pem: &[u8],
+    authorities: &Authorities,
+) -> Result<CertifiedKey, String> {
+    let key = PrivateKeyDer::from_pem_slice(key_pem)
+        .map_err(|_| "there is no private key in PEM in it".to_owned())?;
+    let certified = CertifiedKey::from_der(chain, key, authorities.provider());
+    certified.map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            "it does not belong to the certificate; request a new one for both".to_owned()
+        }
+        error => error.to_string(),
+    })
+}
+
+/// Shows our certificate whatever authorities a server names.
+#[derive(Debug)]
+struct Always(Arc<CertifiedKey>);
+
+impl rustls::client::ResolvesClientCert for Always {
+    fn resolve(
+        &self,
+        _root_hint_subjects: &[&[u8]],
+        _schemes: &[rustls::SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

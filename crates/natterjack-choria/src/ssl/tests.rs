@@ -1,0 +1,260 @@
+//! Files of keys and certificates, good and spoiled.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
+
+use super::*;
+use crate::facter::Facter;
+
+struct Machine {
+    folder: tempfile::TempDir,
+    surroundings: Surroundings,
+    authority: CertifiedIssuer<'static, KeyPair>,
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_289_687)
+}
+
+impl Machine {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_path_buf();
+        let surroundings = Surroundings {
+            environment: BTreeMap::from([("USER".to_owned(), "rip".to_owned())]),
+            home: Some(root.join("home/rip")),
+            directory: None,
+            is_root: false,
+            host_name: "client.example.net".into(),
+            facter: Facter::none(),
+            root,
+        };
+        Self {
+            folder,
+            surroundings,
+            authority: authority(),
+        }
+    }
+
+    fn configure(&self, role: Role, text: &str) -> Configuration {
+        let file = self.folder.path().join("client.conf");
+        fs::write(&file, text).unwrap();
+        let loaded = Configuration::load(role, Some(&file), &self.surroundings);
+        loaded.unwrap().configuration
+    }
+
+    fn files(&self, text: &str) -> SslFiles {
+        let configuration = self.configure(Role::Client, text);
+        SslFiles::find(&configuration, &self.surroundings).unwrap()
+    }
+
+    fn load(&self, role: Role) -> Result<Ssl, SslError> {
+        Ssl::load(&self.configure(role, ""), &self.surroundings, now())
+    }
+
+    /// A certificate of this name, where it belongs; `change` may spoil it.
+    fn give(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> SslFiles {
+        let files = self.files("");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        for path in [&files.certificate, &files.key] {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+        }
+        fs::write(&files.certificate, certificate.pem()).unwrap();
+        fs::write(&files.key, key.serialize_pem()).unwrap();
+        fs::write(&files.ca, self.authority.pem()).unwrap();
+        files
+    }
+
+    /// What is said, without the way to the files.
+    fn said(&self, role: Role) -> String {
+        let error = self.load(role).unwrap_err().to_string();
+        error.replace(&format!("{}/", self.folder.path().display()), "")
+    }
+}
+
+#[test]
+fn users_have_their_own() {
+    let mut machine = Machine::new();
+    let home = machine.surroundings.home.clone().unwrap();
+    let files = machine.files("");
+    assert_eq!(files.certname, "rip.mcollective");
+    let folder = home.join(".puppetlabs/etc/puppet/ssl");
+    assert_eq!(files.certificate, folder.join("certs/rip.mcollective.pem"));
+    assert_eq!(files.key, folder.join("private_keys/rip.mcollective.pem"));
+    assert_eq!(files.ca, folder.join("certs/ca.pem"));
+    assert_eq!(
+        files.request,
+        Some(folder.join("certificate_requests/rip.mcollective.pem"))
+    );
+    assert_eq!(files.folder, Some(folder));
+
+    let named = machine.files("plugin.choria.ssldir = ~/ssl\n");
+    assert_eq!(named.ca, home.join("ssl/certs/ca.pem"));
+    let three = "plugin.security.provider = file\nplugin.security.file.certificate = /a/cert\n\
+        plugin.security.file.key = ~/key\nplugin.security.file.ca = /a/ca\n";
+    let three = machine.files(three);
+    assert_eq!(
+        (three.certificate, three.key, three.request),
+        ("/a/cert".into(), home.join("key"), None)
+    );
+
+    machine.surroundings.environment.clear();
+    let nobody = machine.files("identity = web1\n");
+    assert_eq!(nobody.certname, "web1.mcollective");
+    let environment = &mut machine.surroundings.environment;
+    environment.insert("MCOLLECTIVE_CERTNAME".into(), "bob".into());
+    assert_eq!(machine.files("").certname, "bob");
+    environment_user(&mut machine, "a b");
+    machine
+        .surroundings
+        .environment
+        .remove("MCOLLECTIVE_CERTNAME");
+    let configuration = machine.configure(Role::Client, "");
+    assert!(matches!(
+        SslFiles::find(&configuration, &machine.surroundings),
+        Err(PlaceError::Certname(_))
+    ));
+}
+
+fn environment_user(machine: &mut Machine, user: &str) {
+    let environment = &mut machine.surroundings.environment;
+    environment.insert("USER".into(), user.into());
+}
+
+#[test]
+fn the_machine_has_puppets() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut machine = Machine::new();
+    machine.surroundings.is_root = true;
+    let root = machine.folder.path().to_path_buf();
+    let files = machine.files("");
+    assert_eq!(files.certname, "client.example.net");
+    assert_eq!(files.folder, Some(root.join("etc/puppetlabs/puppet/ssl")));
+    fs::create_dir_all(root.join("var/lib/puppet/ssl")).unwrap();
+    let debian = machine.files("");
+    assert_eq!(debian.folder, Some(root.join("var/lib/puppet/ssl")));
+
+    let bin = root.join("opt/puppetlabs/bin");
+    fs::create_dir_all(&bin).unwrap();
+    let puppet = bin.join("puppet");
+    fs::write(
+        &puppet,
+        "#!/bin/sh\n[ \"$*\" = 'config print ssldir' ] && echo /srv/ssl\n",
+    )
+    .unwrap();
+    fs::set_permissions(&puppet, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(machine.files("").folder, Some("/srv/ssl".into()));
+    fs::write(&puppet, "#!/bin/sh\nexit 1\n").unwrap();
+    assert_eq!(
+        machine.files("").folder,
+        Some(root.join("var/lib/puppet/ssl"))
+    );
+}
+
+#[test]
+fn good_ones_are_taken() {
+    let machine = Machine::new();
+    machine.give("rip.mcollective", |_| ());
+    let ssl = machine.load(Role::Client).unwrap();
+    assert_eq!(ssl.caller.as_str(), "choria=rip.mcollective");
+    assert!(ssl.certificate_pem().starts_with("-----BEGIN CERTIFICATE"));
+    assert!(ssl.client_config().client_auth_cert_resolver.has_certs());
+    assert!(!format!("{ssl:?}").contains("PRIVATE"));
+    assert!(
+        matches!(ssl.signing_key(), Err(KeyError::NotRsa)),
+        "this one is no RSA key"
+    );
+}
+
+#[test]
+fn what_is_wrong_is_told_with_a_remedy() {
+    let machine = Machine::new();
+    let ssl = "home/rip/.puppetlabs/etc/puppet/ssl";
+    assert_eq!(
+        machine.said(Role::Client),
+        format!(
+            "Cannot find SSL file {ssl}/certs/rip.mcollective.pem\n\
+             Cannot find SSL file {ssl}/private_keys/rip.mcollective.pem\n\
+             Cannot find SSL file {ssl}/certs/ca.pem\n\
+             Not all required SSL files exist; request a certificate with: natterjack choria request-cert"
+        )
+    );
+
+    let year = |year| rcgen::date_time_ymd(year, 1, 1);
+    machine.give("rip.mcollective", |params| params.not_after = year(2020));
+    assert_eq!(
+        machine.said(Role::Client),
+        format!(
+            "The public certificate was not signed by the configured CA: {ssl}/certs/rip.mcollective.pem is not good by \
+             {ssl}/certs/ca.pem: it has expired; remove it and request a new one"
+        )
+    );
+
+    machine.give("bob.mcollective", |_| ());
+    // The file is called after whom it should be of.
+    assert_eq!(
+        machine.said(Role::Client),
+        format!(
+            "The certname bob.mcollective found in {ssl}/certs/rip.mcollective.pem does not match the configured certname \
+             of rip.mcollective; set MCOLLECTIVE_CERTNAME, or request a certificate of that name"
+        )
+    );
+
+    let files = machine.give("rip.mcollective", |_| ());
+    fs::write(&files.ca, authority().pem()).unwrap();
+    assert!(
+        machine
+            .said(Role::Client)
+            .ends_with("it was not signed by the configured authorities; was the authority made anew? Then remove both and request them again")
+    );
+    fs::write(&files.ca, "nothing").unwrap();
+    assert!(
+        machine
+            .said(Role::Client)
+            .starts_with(&format!("Cannot find or read the CA in {ssl}/certs/ca.pem"))
+    );
+
+    let files = machine.give("rip.mcollective", |_| ());
+    fs::write(&files.key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    assert!(
+        machine
+            .said(Role::Client)
+            .ends_with("it does not belong to the certificate; request a new one for both")
+    );
+    fs::write(&files.key, "nothing").unwrap();
+    assert!(
+        machine
+            .said(Role::Client)
+            .ends_with("there is no private key in PEM in it")
+    );
+}
+
+#[test]
+fn root_is_a_machine_and_no_person() {
+    let mut machine = Machine::new();
+    machine.surroundings.is_root = true;
+    assert!(matches!(machine.load(Role::Client), Err(SslError::Root)));
+    machine.give("client.example.net", |_| ());
+    let ssl = machine.load(Role::Server).unwrap();
+    assert_eq!(ssl.caller.as_str(), "choria=client.example.net");
+}

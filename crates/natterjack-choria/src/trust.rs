@@ -1,0 +1,399 @@
+//! Whom a certificate names, and whether Puppet's authority vouches for it.
+//!
+//! The same rules hold for servers that are connected to and for those who sign requests: a chain to the configured
+//! authorities alone, never to the system's; and names without wildcards or guesses, except that certificates from former
+//! times, which have no alternative names at all, are known by their common name.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+/// Attribute of subjects, RFC 4519.
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+
+/// Why a certificate is not trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// Not a certificate, or none is there.
+    #[error("there is no certificate in it that can be read")]
+    Unreadable,
+    /// An authority that cannot be one.
+    #[error("a certificate in it cannot be an authority: {0}")]
+    Authority(String),
+    /// Nobody of the authorities signed it.
+    #[error("it was not signed by the configured authorities")]
+    UnknownAuthority,
+    /// Its time is over.
+    #[error("it has expired")]
+    Expired,
+    /// Its time has not begun; a clock may be wrong.
+    #[error("it is not valid yet; are the clocks right?")]
+    NotYetValid,
+    /// It is for something else.
+    #[error("it was not made for this (extended key usage)")]
+    Purpose,
+    /// Something else is wrong.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<rustls::Error> for TrustError {
+    fn from(error: rustls::Error) -> Self {
+        let rustls::Error::InvalidCertificate(error) = error else {
+            return Self::Other(error.to_string());
+        };
+        match error {
+            CertificateError::BadEncoding => Self::Unreadable,
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                Self::UnknownAuthority
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Self::NotYetValid
+            }
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                Self::Purpose
+            }
+            error => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Those who vouch.
+#[derive(Clone, Debug)]
+pub struct Authorities {
+    roots: Arc<RootCertStore>,
+    clients: Arc<dyn ClientCertVerifier>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Authorities {
+    /// Takes all certificates of a text in PEM: Puppet's `ca.pem` has an intermediate one and a root.
+    ///
+    /// # Errors
+    /// If there is none, or one cannot be an authority.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, TrustError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|_| TrustError::Unreadable)?;
+            roots
+                .add(certificate)
+                .map_err(|error| TrustError::Authority(error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(TrustError::Unreadable);
+        }
+        let roots = Arc::new(roots);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+        let clients = clients
+            .build()
+            .map_err(|error| TrustError::Authority(error.to_string()))?;
+        Ok(Self {
+            roots,
+            clients,
+            provider,
+        })
+    }
+
+    /// Whether they vouch, now, for the first certificate as that of somebody who connects or asks; the others may be
+    /// between it and an authority.
+    ///
+    /// # Errors
+    /// If they do not.
+    pub fn vouch_for(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: SystemTime,
+    ) -> Result<(), TrustError> {
+        let (first, others) = chain.split_first().ok_or(TrustError::Unreadable)?;
+        self.clients
+            .verify_client_cert(first, others, unix_time(now))?;
+        Ok(())
+    }
+
+    /// What checks servers in handshakes.
+    pub(crate) fn server_verifier(&self) -> Arc<dyn ServerCertVerifier> {
+        Arc::new(PuppetServers {
+            roots: Arc::clone(&self.roots),
+            provider: Arc::clone(&self.provider),
+        })
+    }
+
+    pub(crate) const fn provider(&self) -> &Arc<CryptoProvider> {
+        &self.provider
+    }
+}
+
+fn unix_time(time: SystemTime) -> UnixTime {
+    UnixTime::since_unix_epoch(
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default(),
+    )
+}
+
+/// Whom a certificate names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateNames {
+    /// The last common name of its subject.
+    pub common_name: Option<String>,
+    /// Names among its alternatives.
+    pub alternatives: Vec<String>,
+    /// Whether it has the extension for alternatives at all, be it empty or without names.
+    pub has_alternatives: bool,
+}
+
+impl CertificateNames {
+    /// Reads them from a certificate.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, TrustError> {
+        let unreadable = |_| TrustError::Unreadable;
+        let certificate = Certificate::from_der(certificate).map_err(unreadable)?;
+        let body = certificate.tbs_certificate();
+        let common_name = body
+            .subject()
+            .iter()
+            .filter(|attribute| attribute.oid == COMMON_NAME)
+            .filter_map(|attribute| std::str::from_utf8(attribute.value.value()).ok())
+            .last();
+        let extension = body
+            .get_extension::<SubjectAltName>()
+            .map_err(unreadable)?
+            .map(|(_, names)| names);
+        let alternatives = extension.iter().flat_map(|names| &names.0);
+        Ok(Self {
+            common_name: common_name.map(str::to_owned),
+            alternatives: alternatives
+                .filter_map(|name| match name {
+                    GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
+                    _ => None,
+                })
+                .collect(),
+            has_alternatives: extension.is_some(),
+        })
+    }
+
+    /// Whether it is this one's certificate: one of its alternative names, or if it has no alternatives at all its common
+    /// name, without regard to case.
+    #[must_use]
+    pub fn prove(&self, name: &str) -> bool {
+        let is_name = |own: &String| own.eq_ignore_ascii_case(name);
+        if self.has_alternatives {
+            self.alternatives.iter().any(is_name)
+        } else {
+            self.common_name.as_ref().is_some_and(is_name)
+        }
+    }
+
+    /// The name that people know it by.
+    #[must_use]
+    pub fn shown(&self) -> Option<&str> {
+        let first = self.alternatives.first().map(String::as_str);
+        self.common_name.as_deref().or(first)
+    }
+}
+
+/// Checks servers. There is no way to have it check less.
+#[derive(Debug)]
+struct PuppetServers {
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for PuppetServers {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &self.roots,
+            intermediates,
+            now,
+            self.provider.signature_verification_algorithms.all,
+        )?;
+        let names = CertificateNames::of(end_entity);
+        let names = names.map_err(|_| CertificateError::BadEncoding)?;
+        if names.has_alternatives {
+            rustls::client::verify_server_name(&parsed, server_name)?;
+        } else if !names.prove(&server_name.to_str()) {
+            return Err(CertificateError::NotValidForNameContext {
+                expected: server_name.to_owned(),
+                presented: names.common_name.into_iter().collect(),
+            }
+            .into());
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose,
+        IsCa, KeyPair,
+    };
+
+    use super::*;
+
+    type Issuer = CertifiedIssuer<'static, KeyPair>;
+
+    fn authority(name: &str) -> Issuer {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    /// A certificate for a common name and alternatives, changed by `change`.
+    fn certificate(
+        issuer: &Issuer,
+        name: &str,
+        alternatives: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> CertificateDer<'static> {
+        let alternatives: Vec<String> = alternatives.iter().copied().map(String::from).collect();
+        let mut params = CertificateParams::new(alternatives).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        params.signed_by(&key, issuer).unwrap().der().clone()
+    }
+
+    fn plain(issuer: &Issuer, name: &str, alternatives: &[&str]) -> CertificateDer<'static> {
+        certificate(issuer, name, alternatives, |_| ())
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_289_687)
+    }
+
+    #[test]
+    fn authorities_vouch_for_their_own() {
+        let (ours, other) = (authority("ours"), authority("other"));
+        let authorities = Authorities::from_pem(ours.pem().as_bytes()).unwrap();
+        let vouch = |certificate| authorities.vouch_for(&[certificate], now());
+        assert_eq!(vouch(plain(&ours, "rip.mcollective", &[])), Ok(()));
+        assert_eq!(
+            vouch(plain(&other, "rip.mcollective", &[])),
+            Err(TrustError::UnknownAuthority)
+        );
+        let year = |year| rcgen::date_time_ymd(year, 1, 1);
+        let old = certificate(&ours, "a", &[], |params| params.not_after = year(2020));
+        assert_eq!(vouch(old), Err(TrustError::Expired));
+        let young = certificate(&ours, "a", &[], |params| params.not_before = year(2100));
+        assert_eq!(vouch(young), Err(TrustError::NotYetValid));
+        let server = certificate(&ours, "a", &[], |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        });
+        assert_eq!(vouch(server), Err(TrustError::Purpose));
+        assert_eq!(
+            vouch(CertificateDer::from(vec![1, 2])),
+            Err(TrustError::Unreadable)
+        );
+        assert_eq!(
+            authorities.vouch_for(&[], now()),
+            Err(TrustError::Unreadable)
+        );
+        let both = format!("{}{}", ours.pem(), other.pem());
+        let both = Authorities::from_pem(both.as_bytes()).unwrap();
+        assert_eq!(both.vouch_for(&[plain(&other, "a", &[])], now()), Ok(()));
+        assert!(Authorities::from_pem(b"").is_err());
+    }
+
+    #[test]
+    fn names_of_certificates() {
+        let ours = authority("ours");
+        let names = |certificate| CertificateNames::of(&certificate).unwrap();
+        let of_today = names(plain(&ours, "node1", &["node1.example.net", "puppet"]));
+        assert!(of_today.prove("PUPPET") && of_today.prove("node1.example.net"));
+        assert!(!of_today.prove("node1"), "the common name does not count");
+        assert_eq!(of_today.shown(), Some("node1"));
+        let former = names(plain(&ours, "node1.example.net", &[]));
+        assert!(!former.has_alternatives && former.prove("Node1.Example.net"));
+        assert!(!former.prove("node1") && !former.prove(""));
+        let star = names(plain(&ours, "a", &["*.example.net"]));
+        assert!(!star.prove("node1.example.net"), "who asks has one name");
+    }
+
+    #[test]
+    fn servers_are_checked_for_their_names() {
+        let (ours, other) = (authority("ours"), authority("other"));
+        let verifier = Authorities::from_pem(ours.pem().as_bytes())
+            .unwrap()
+            .server_verifier();
+        let check = |certificate: &CertificateDer<'_>, name: &'static str| {
+            let name = ServerName::try_from(name).unwrap();
+            verifier.verify_server_cert(certificate, &[], &name, &[], unix_time(now()))
+        };
+        let of_today = plain(&ours, "nats1", &["nats1.example.net", "127.0.0.1"]);
+        assert!(check(&of_today, "nats1.example.net").is_ok());
+        assert!(check(&of_today, "127.0.0.1").is_ok());
+        assert!(check(&of_today, "nats1").is_err());
+        let former = plain(&ours, "Nats1.example.net", &[]);
+        assert!(check(&former, "nats1.example.net").is_ok());
+        let error = check(&former, "nats2.example.net").unwrap_err().to_string();
+        assert!(error.contains("Nats1.example.net"), "{error}");
+        let foreign = plain(&other, "nats1.example.net", &["nats1.example.net"]);
+        assert!(check(&foreign, "nats1.example.net").is_err());
+        let client = certificate(&ours, "a", &["nats1.example.net"], |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        assert!(check(&client, "nats1.example.net").is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! What is answered: an envelope that says by whom and to which request, and a body from an agent.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::request::{name, seconds};
+use super::{FormatError, is_protocol, object, read};
+use crate::identity::Identity;
+
+const PROTOCOL: &str = "choria:reply:1";
+
+/// One reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// What the agent answered; for most agents JSON.
+    pub body: String,
+    /// Identifier of the request.
+    pub request_id: String,
+    /// The node that answers, by its own word.
+    pub sender: Identity,
+    /// The agent that answers.
+    pub agent: String,
+    /// When it was made, to the second.
+    pub time: SystemTime,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Fields {
+    protocol: String,
+    message: String,
+    #[serde(deserialize_with = "object")]
+    envelope: Envelope,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    requestid: String,
+    senderid: String,
+    agent: String,
+    time: u64,
+}
+
+impl Reply {
+    /// As text, for [`super::SecureReply::new`].
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let fields = Fields {
+            protocol: PROTOCOL.to_owned(),
+            message: self.body.clone(),
+            envelope: Envelope {
+                requestid: self.request_id.clone(),
+                senderid: self.sender.to_string(),
+                agent: self.agent.clone(),
+                time: seconds(self.time),
+            },
+        };
+        serde_json::to_string(&fields).expect("text and numbers have a JSON form")
+    }
+
+    /// Reads what [`super::SecureReply::open`] answered.
+    ///
+    /// # Errors
+    /// If it is no reply.
+    pub fn from_text(text: &str) -> Result<Self, FormatError> {
+        let fields: Fields = read("reply", text.as_bytes())?;
+        is_protocol(&fields.protocol, PROTOCOL)?;
+        let envelope = fields.envelope;
+        let time = UNIX_EPOCH.checked_add(Duration::from_secs(envelope.time));
+        Ok(Self {
+            body: fields.message,
+            request_id: envelope.requestid,
+            sender: name("senderid", &envelope.senderid)?,
+            agent: envelope.agent,
+            // Nothing depends on it.
+            time: time.unwrap_or(UNIX_EPOCH),
+        })
+    }
+}
