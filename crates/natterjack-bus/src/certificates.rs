@@ -13,9 +13,10 @@ use std::time::{Duration, SystemTime};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use x509_cert::der::Decode as _;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -374,6 +375,17 @@ pub fn authority_flaw(authority: &Certificate, now: SystemTime) -> Option<Flaw> 
             authority.not_before
         },
     })
+}
+
+/// Whether a private key, in PEM and not encrypted, is that of a certificate.
+#[must_use]
+pub fn is_key_of(key: &[u8], certificate: &Certificate) -> bool {
+    let Ok(key) = PrivateKeyDer::from_pem_slice(key) else {
+        return false;
+    };
+    let chain = vec![certificate.der.clone()];
+    CertifiedKey::from_der(chain, key, &ring::default_provider())
+        .is_ok_and(|pair| pair.keys_match().is_ok())
 }
 
 /// The last link before an authority, as far as the chain goes.

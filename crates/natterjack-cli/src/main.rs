@@ -35,6 +35,7 @@ enum Command {
     Reply(commands::reply::Arguments),
     Bench(commands::bench::Arguments),
     Check(commands::check::Arguments),
+    Certs(commands::certs::Arguments),
     Passwd(commands::passwd::Arguments),
     Nkey(commands::nkey::Arguments),
 }
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
             Command::Reply(arguments) => commands::reply::run(arguments).await,
             Command::Bench(arguments) => commands::bench::run(arguments).await,
             Command::Check(arguments) => commands::check::run(arguments).await,
+            Command::Certs(arguments) => commands::certs::run(arguments).await,
             Command::Passwd(arguments) => commands::passwd::run(arguments).await,
             Command::Nkey(arguments) => commands::nkey::run(arguments).await,
         }

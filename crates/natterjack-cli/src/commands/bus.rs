@@ -1,11 +1,11 @@
 //! `natterjack bus`: standard input to the event bus, the event bus to standard output.
 
 mod event_line;
+pub(crate) mod given;
 mod input;
 mod status;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::output::{Failed, Output, note, say};
 use crate::signals::Stop;
+use given::Given;
 use input::{Line, Lines};
 
 /// Own events published and not yet written out. It is well below what the bus queues, so a slow reader of our output
@@ -40,12 +41,14 @@ const STOP_EXTRA: Duration = Duration::from_secs(10);
     from here or elsewhere, is written to standard output as one line: a CloudEvent 1.0 in JSON. A line that cannot be \
     published is reported on standard error and skipped. The exit code is 0 if every line was published and no \
     event was lost, and otherwise 1.\n\n\
-    Example:\n  echo '{\"hello\": \"world\"}' | natterjack bus --config examples/single-node.yaml --exit-on-eof"
+    Examples:\n  \
+    echo '{\"hello\": \"world\"}' | natterjack bus --config examples/single-node.yaml --exit-on-eof\n  \
+    natterjack bus --event-bus-type nats --nats-server-enable\n  \
+    natterjack check --bus examples/single-node.yaml --explain"
 )]
 pub(crate) struct Arguments {
-    /// YAML file whose `eventBus` section describes the bus
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    given: Given,
     /// End at the end of input, once everything was published and delivered
     #[arg(long)]
     exit_on_eof: bool,
@@ -82,7 +85,7 @@ enum LogLevel {
 type Bus = EventBus<Box<RawValue>>;
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let mut settings = match Settings::from_file(&arguments.config) {
+    let mut settings = match arguments.given.load() {
         Ok(Loaded {
             settings, warnings, ..
         }) => {

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod bus;
+pub(crate) mod certs;
 pub(crate) mod check;
 pub(crate) mod nkey;
 pub(crate) mod passwd;
