@@ -6,11 +6,13 @@
 //! and [`filter`] whom they are for.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod configuration;
 pub mod facter;
 pub mod filter;
 pub mod identity;
 pub mod pattern;
+pub mod pins;
 pub mod server;
 pub mod ssl;
 pub mod subject;

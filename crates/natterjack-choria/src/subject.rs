@@ -222,6 +222,14 @@ pub fn federation_replies(cluster: &str) -> Result<String, NameError> {
     Ok(format!("choria.federation.{cluster}.collective"))
 }
 
+/// Whether a federation's broker listens there for answers.
+#[must_use]
+pub fn is_federation_reply(subject: &str) -> bool {
+    let cluster = subject.strip_prefix("choria.federation.");
+    let cluster = cluster.and_then(|rest| rest.strip_suffix(".collective"));
+    cluster.is_some_and(|cluster| check(cluster).is_ok() && is_literal(cluster))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

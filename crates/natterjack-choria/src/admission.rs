@@ -1,0 +1,289 @@
+//! Which requests a node takes: the only way from bytes to a [`Request`] that may be acted upon.
+//!
+//! In this order, so that as little as possible is done for strangers: the certificate that came along is one of the
+//! authorities' and may ask; it signed exactly these bytes; only then they are parsed, and who asks, when, where the answer
+//! goes and whether it was there before are looked at.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use crate::identity::CallerId;
+use crate::pattern::NamePatterns;
+use crate::pins::{PinError, Pins};
+use crate::subject::Collectives;
+use crate::trust::{Authorities, CertificateNames, TrustError};
+use crate::wire::{FormatError, Headers, Request, SecureRequest, SignatureError};
+
+/// No request is good for longer, whatever it says itself.
+const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Requests that are remembered, so that none is taken twice. Some 10 MB.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// Why a request is dropped. Whoever sent it hears nothing; it is for the log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It is not what it should be.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// It is not proven.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// The certificate is not trusted.
+    #[error("the certificate of {certname} is not trusted: {reason}")]
+    Untrusted {
+        /// Whom it names.
+        certname: String,
+        /// Why.
+        reason: TrustError,
+    },
+    /// The certificate is good, but not for requests.
+    #[error("{certname} may not ask: it is not among plugin.choria.security.certname_whitelist")]
+    NotAllowed {
+        /// Whom it names.
+        certname: String,
+    },
+    /// The certificate is somebody else's.
+    #[error("{caller} did not sign: the certificate is that of {certname}")]
+    Impostor {
+        /// Who is said to ask.
+        caller: CallerId,
+        /// Who signed.
+        certname: String,
+    },
+    /// Another certificate was seen before.
+    #[error(transparent)]
+    Pinned(#[from] PinError),
+    /// It is too old, or from the future.
+    #[error(
+        "request {id} of {caller} is out of date: made at {time:?} for {lifetime:?}; are the clocks right?"
+    )]
+    OutOfDate {
+        /// The request.
+        id: String,
+        /// Who asks.
+        caller: CallerId,
+        /// When it was made.
+        time: SystemTime,
+        /// For how long it is good.
+        lifetime: Duration,
+    },
+    /// It was there before.
+    #[error("request {id} of {caller} was taken before")]
+    Repeated {
+        /// The request.
+        id: String,
+        /// Who asks.
+        caller: CallerId,
+    },
+    /// There is nowhere to answer to.
+    #[error("request {id} of {caller} has no reply-to header")]
+    NoReplySubject {
+        /// The request.
+        id: String,
+        /// Who asks.
+        caller: CallerId,
+    },
+    /// The answer would go to somebody else.
+    #[error("request {id} of {caller} asks for answers to {subject:?}, which is not the caller's")]
+    ForeignReplySubject {
+        /// The request.
+        id: String,
+        /// Who asks.
+        caller: CallerId,
+        /// Where.
+        subject: String,
+    },
+    /// It is for a collective that this node is not in.
+    #[error("request {id} of {caller} is for the collective {collective:?}")]
+    OtherCollective {
+        /// The request.
+        id: String,
+        /// Who asks.
+        caller: CallerId,
+        /// Which one.
+        collective: String,
+    },
+}
+
+/// What a node goes by.
+#[derive(Debug)]
+pub struct Admission {
+    authorities: Authorities,
+    allowed: NamePatterns,
+    privileged: NamePatterns,
+    collectives: Collectives,
+    pins: Option<Pins>,
+    taken: Mutex<Taken>,
+}
+
+/// A request that may be acted upon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The request.
+    pub request: Request,
+    /// Whose certificate signed it: the caller's own, or one that may ask for others.
+    pub signed_by: String,
+    /// Where the answer goes.
+    pub reply_to: String,
+}
+
+impl Admission {
+    /// Goes by these; with `pins`, the first certificate seen of a caller is the only one until its end.
+    #[must_use]
+    pub fn new(
+        authorities: Authorities,
+        allowed: NamePatterns,
+        privileged: NamePatterns,
+        collectives: Collectives,
+        pins: Option<Pins>,
+    ) -> Self {
+        Self {
+            authorities,
+            allowed,
+            privileged,
+            collectives,
+            pins,
+            taken: Mutex::default(),
+        }
+    }
+
+    /// Takes a request, or not. `content` and `headers` are those of a [`crate::wire::Transport`].
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit(
+        &self,
+        content: &[u8],
+        headers: &Headers,
+        now: SystemTime,
+    ) -> Result<Admitted, Refusal> {
+        let secure = SecureRequest::from_bytes(content)?;
+        let chain = secure.certificates()?;
+        let names = CertificateNames::of(&chain[0]).map_err(|_| SignatureError::Certificate)?;
+        let vouched = self.authorities.vouch_for(&chain, now);
+        vouched.map_err(|reason| Refusal::Untrusted {
+            certname: names.shown().unwrap_or("(no name)").to_owned(),
+            reason,
+        })?;
+        let request = Request::from_proven(secure.prove(&chain[0])?)?;
+        let (id, caller) = (&request.id, &request.caller);
+        let signed_by = self.signed_by(&names, caller)?;
+        if request.is_out_of_date(now) || request.lifetime > LIFETIME_MAX {
+            return Err(Refusal::OutOfDate {
+                id: id.clone(),
+                caller: caller.clone(),
+                time: request.time,
+                lifetime: request.lifetime,
+            });
+        }
+        if !self.collectives.names().contains(&request.collective) {
+            return Err(Refusal::OtherCollective {
+                id: id.clone(),
+                caller: caller.clone(),
+                collective: request.collective.clone(),
+            });
+        }
+        let reply_to = self.reply_to(&request, headers)?;
+        if let Some(pins) = &self.pins {
+            pins.hold(&signed_by, &chain[0], |pinned| {
+                self.authorities.vouch_for(&[pinned.clone()], now).is_ok()
+            })?;
+        }
+        if !self.is_first(&request, now) {
+            return Err(Refusal::Repeated {
+                id: id.clone(),
+                caller: caller.clone(),
+            });
+        }
+        Ok(Admitted {
+            reply_to,
+            signed_by,
+            request,
+        })
+    }
+
+    /// Whose certificate it is, if that one may ask for this caller.
+    fn signed_by(&self, names: &CertificateNames, caller: &CallerId) -> Result<String, Refusal> {
+        let certname = names.shown().unwrap_or("(no name)").to_owned();
+        // The name becomes that of a file.
+        let is_name = crate::identity::check(&certname).is_ok();
+        if is_name && names.prove(&certname) && self.privileged.fits(&certname) {
+            return Ok(certname);
+        }
+        if !names.prove(caller.certname()) {
+            return Err(Refusal::Impostor {
+                caller: caller.clone(),
+                certname,
+            });
+        }
+        if !self.allowed.fits(caller.certname()) {
+            return Err(Refusal::NotAllowed {
+                certname: caller.certname().to_owned(),
+            });
+        }
+        Ok(caller.certname().to_owned())
+    }
+
+    /// Through a federation an answer goes back to the federation's broker, which takes it to the caller.
+    fn reply_to(&self, request: &Request, headers: &Headers) -> Result<String, Refusal> {
+        let no_subject = || Refusal::NoReplySubject {
+            id: request.id.clone(),
+            caller: request.caller.clone(),
+        };
+        let subject = headers.reply_to.as_ref().ok_or_else(no_subject)?;
+        let federation = headers.federation.as_ref();
+        let at_caller = match federation.and_then(|federation| federation.reply_to.as_ref()) {
+            Some(at_caller) if crate::subject::is_federation_reply(subject) => at_caller,
+            Some(_) | None => subject,
+        };
+        if self.collectives.is_reply_to(at_caller, &request.caller) {
+            return Ok(subject.clone());
+        }
+        Err(Refusal::ForeignReplySubject {
+            id: request.id.clone(),
+            caller: request.caller.clone(),
+            subject: at_caller.clone(),
+        })
+    }
+
+    fn is_first(&self, request: &Request, now: SystemTime) -> bool {
+        let mut taken = self
+            .taken
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        // After that it is out of date by itself.
+        let until = request.time + request.lifetime;
+        taken.add(&request.id, until, now)
+    }
+}
+
+/// Identifiers of requests that were taken, until they would be out of date.
+#[derive(Debug, Default)]
+struct Taken {
+    ids: HashSet<String>,
+    /// In the order in which they came.
+    order: VecDeque<(SystemTime, String)>,
+}
+
+impl Taken {
+    fn add(&mut self, id: &str, until: SystemTime, now: SystemTime) -> bool {
+        while let Some((until, _)) = self.order.front()
+            && (*until < now || self.order.len() >= REMEMBERED_MAX)
+        {
+            if let Some((_, id)) = self.order.pop_front() {
+                self.ids.remove(&id);
+            }
+        }
+        if !self.ids.insert(id.to_owned()) {
+            return false;
+        }
+        self.order.push_back((until, id.to_owned()));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Certificates of callers as they were seen first: a folder of theirs, as MCollective's Choria plugins keep it.
+//!
+//! An authority that can be talked into a second certificate of the same name does not get far with it, as long as the first
+//! one is good.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use data_encoding::BASE64;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+/// Why a certificate is not the one that was seen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PinError {
+    /// Another one was.
+    #[error(
+        "the certificate of {certname} is not the one that was seen first, in {}; if it was made anew, remove that file",
+        path.display()
+    )]
+    Other {
+        /// Whose.
+        certname: String,
+        /// Where the first one is kept.
+        path: PathBuf,
+    },
+    /// It cannot be looked up or kept.
+    #[error("cannot keep the certificate of {certname} in {}: {source}", path.display())]
+    Io {
+        /// Whose.
+        certname: String,
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The folder: `<ssldir>/choria_security/public_certs`.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    folder: PathBuf,
+}
+
+impl Pins {
+    /// Below the folder of keys and certificates.
+    #[must_use]
+    pub fn below(ssldir: &Path) -> Self {
+        Self {
+            folder: ssldir.join("choria_security/public_certs"),
+        }
+    }
+
+    /// Keeps the first certificate of a name, which must be one that [`crate::identity::check`] takes, and takes no other
+    /// after it as long as that one `is_good`.
+    pub(crate) fn hold(
+        &self,
+        certname: &str,
+        certificate: &CertificateDer<'_>,
+        is_good: impl FnOnce(&CertificateDer<'static>) -> bool,
+    ) -> Result<(), PinError> {
+        let path = self.folder.join(format!("{certname}.pem"));
+        let failed = |source| PinError::Io {
+            certname: certname.to_owned(),
+            path: path.clone(),
+            source,
+        };
+        match fs::read(&path) {
+            Ok(pem) => match CertificateDer::from_pem_slice(&pem) {
+                Ok(pinned) if pinned == *certificate => return Ok(()),
+                Ok(pinned) if is_good(&pinned) => {
+                    return Err(PinError::Other {
+                        certname: certname.to_owned(),
+                        path,
+                    });
+                }
+                // Its time is over, or the file is spoiled.
+                _ => fs::remove_file(&path).map_err(failed)?,
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        self.keep(&path, certificate).map_err(failed)
+    }
+
+    fn keep(&self, path: &Path, certificate: &CertificateDer<'_>) -> io::Result<()> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(&self.folder)?;
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(path);
+        match file {
+            Ok(mut file) => file.write_all(pem(certificate).as_bytes()),
+            // Somebody else keeps the same one at the same time; the next request will tell.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    let letters = BASE64.encode(certificate);
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in letters.as_bytes().chunks(64) {
+        text.extend(line.iter().map(|byte| char::from(*byte)));
+        text.push('\n');
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}
