@@ -13,6 +13,8 @@ use testkit::programs::Missing;
 
 mod access;
 
+mod bus;
+
 mod clients;
 
 mod cluster;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let suites = [
         access::trials(),
+        bus::trials(),
         clients::trials(),
         cluster::trials(),
         conversations::trials(),

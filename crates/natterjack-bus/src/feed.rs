@@ -2,9 +2,10 @@
 //! subscriber's queue.
 //!
 //! An event is decoded once for all subscribers, and only if at least one of them wants it: keys and ownership are looked
-//! at before. Each subscriber then gets a clone, the last one the original. Clones, not shared pointers: for an event of
-//! a few hundred bytes a clone costs less than its decoding by a factor of ten (`benches` of this crate), and most nodes
-//! have one subscriber, for whom there is none. Whoever has large values and many subscribers says `EventBus<Arc<T>>`.
+//! at before. Each subscriber then gets a clone, the last one the original. Clones, not shared pointers, so that a stream
+//! yields values: of an event with 180 bytes of JSON a clone cost a quarter of its decoding (half of that the attributes,
+//! half the value), and most nodes have one subscriber, for whom there is none. Whoever has large values and many
+//! subscribers says `EventBus<Arc<T>>`, with serde's feature `rc`.
 //!
 //! The user's code runs here: deserialisation, filters, clones. None of it runs under a lock, and if it panics, this event
 //! is lost to whom it concerns and a fault tells so.
