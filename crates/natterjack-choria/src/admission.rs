@@ -189,7 +189,10 @@ impl Admission {
         let reply_to = self.reply_to(&request, headers)?;
         if let Some(pins) = &self.pins {
             pins.hold(&signed_by, &chain[0], |pinned| {
-                self.authorities.vouch_for(&[pinned.clone()], now).is_ok()
+                // What is between it and the authority is not kept, but came along again.
+                let mut pinned = vec![pinned.clone()];
+                pinned.extend_from_slice(&chain[1..]);
+                self.authorities.vouch_for(&pinned, now).is_ok()
             })?;
         }
         if !self.is_first(&request, now) {
