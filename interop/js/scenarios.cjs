@@ -237,6 +237,34 @@ const scenarios = {
     assert.equal((await following(messages)).string(), "after");
   },
 
+  /**
+   * In a cluster, of which this client is told one server: says `ready`, and is told when that one is gone, by the number of
+   * those who publish once to each subject. Empty messages are from asking whether somebody hears.
+   */
+  async failover(url) {
+    const client = await connected(url, { reconnectTimeWait: 20, maxReconnectAttempts: -1 });
+    const home = client.getServer();
+    const status = each(client.status());
+    const subscriptions = numbers(100).map((number) => client.subscribe(`kept.${number}`));
+    await client.flush();
+    const lines = readline.createInterface({ input: process.stdin });
+    console.log("ready");
+    const [publishers] = await inTime(require("node:events").once(lines, "line"), "the end of the server");
+    lines.close();
+    for (let event; (event = await following(status)).type !== "reconnect";) {
+      console.log(`on the way: ${event.type}`);
+    }
+    assert.notEqual(client.getServer(), home);
+    for (const [number, subscription] of subscriptions.entries()) {
+      const [heard, messages] = [[], each(subscription)];
+      while (heard.length < Number(publishers)) {
+        const text = (await following(messages)).string();
+        if (text !== "") heard.push(text);
+      }
+      assert.equal(new Set(heard).size, heard.length, `kept.${number} heard twice`);
+    }
+  },
+
   async thousand_subscriptions(url) {
     const [publisher, subscriber] = [await connected(url), await connected(url)];
     const subjects = numbers(1000).map((number) => `many.${number}`);

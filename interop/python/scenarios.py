@@ -271,6 +271,40 @@ async def reconnect(url):
     equal((await following(subscription)).data, b"after")
 
 
+async def failover(url):
+    """In a cluster, of which this client is told one server: says `ready`, and is told when that one is gone, by the number
+    of those who publish once to each subject. Empty messages are from asking whether somebody hears."""
+    back = asyncio.Event()
+
+    async def reconnected():
+        back.set()
+
+    async def expected_error(error):
+        print(f"on the way: {error!r}")
+
+    client = await connected(
+        url,
+        reconnected_cb=reconnected,
+        error_cb=expected_error,
+        reconnect_time_wait=0.02,
+        max_reconnect_attempts=-1,
+    )
+    home = client.connected_url.netloc
+    subscriptions = [await client.subscribe(f"kept.{number}") for number in range(100)]
+    await settled(client)
+    print("ready", flush=True)
+    publishers = int(await asyncio.to_thread(sys.stdin.readline))
+    await asyncio.wait_for(back.wait(), PATIENCE)
+    check(client.connected_url.netloc != home, "the server that is gone")
+    for number, subscription in enumerate(subscriptions):
+        heard = []
+        while len(heard) < publishers:
+            message = await following(subscription)
+            if message.data:
+                heard.append(message.data)
+        equal(len(set(heard)), publishers, f"kept.{number} heard twice")
+
+
 async def thousand_subscriptions(url):
     publisher, subscriber = await connected(url), await connected(url)
     subjects = [f"many.{number}" for number in range(1000)]
@@ -311,6 +345,7 @@ SCENARIOS = {
         auto_unsubscribe,
         drain,
         reconnect,
+        failover,
         thousand_subscriptions,
         binary_payload,
     ]

@@ -15,6 +15,7 @@ mod delivery;
 mod discovery;
 mod disturbances;
 mod examples;
+mod failover;
 mod flood;
 mod formation;
 mod learning;
@@ -71,11 +72,11 @@ const MIXES: &[Mix] = &[
         plays: Plays::Only(FURTHER),
     },
     Mix {
-    Mix {
         name: "old_ours",
         kinds: &[OLD, OURS],
         plays: Plays::Only(FURTHER),
     },
+    Mix {
         name: "ours_real_real",
         kinds: &[OURS, REAL, REAL],
         plays: Plays::Only(FURTHER),
@@ -150,9 +151,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(examples::trials());
     trials.extend(reload::trials());
     trials.extend(upgrade::trials());
+    trials.extend(discovery::trials());
+    trials.extend(failover::trials());
     for mix in MIXES.iter().copied().chain(asked_for()) {
         for scenario in SCENARIOS.iter().copied().flatten() {
-    trials.extend(discovery::trials());
             if !mix.plays(scenario) {
                 continue;
             }

@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) info: ServerInfo,
     /// Of `info`, where clients reach this very server.
     pub(crate) own_urls: Vec<String>,
+    /// Of `info`, where clients reach others: who is asked to leave goes there.
+    pub(crate) other_urls: Vec<String>,
     /// The cluster's name, as it is configured.
     configured_name: String,
     pub(crate) limits: Limits,
@@ -99,16 +101,21 @@ impl Config {
             },
         };
         let own_urls = info.connect_urls.clone();
+        let mut other_urls = Vec::new();
         let configured_name = info.cluster.clone();
         if let Some(news) = news {
             info.cluster = news.name.to_string();
-            info.connect_urls.extend(news.urls);
-            let mut seen = hashbrown::HashSet::<_>::default();
-            info.connect_urls.retain(|url| seen.insert(url.clone()));
+            other_urls = news.urls;
+            info.connect_urls.extend_from_slice(&other_urls);
+            for urls in [&mut info.connect_urls, &mut other_urls] {
+                let mut seen = hashbrown::HashSet::<_>::default();
+                urls.retain(|url| seen.insert(url.clone()));
+            }
         }
         if (cluster.as_ref()).is_some_and(|cluster| cluster.no_advertise) {
             // Neither other servers' addresses nor this one's are to be known.
             info.connect_urls.clear();
+            other_urls.clear();
         }
         let is_same_cluster = before.is_some_and(|before| before.info.cluster == info.cluster);
         let unchanged = before.filter(|before| before.access == access);
@@ -212,6 +219,7 @@ impl Config {
             by_name,
             info,
             own_urls,
+            other_urls,
             configured_name,
             limits,
             directory,

@@ -613,8 +613,16 @@ impl Engine {
             tls_verify: config.info.tls_verify && has_wire,
             client_ip: address
                 .map(|address| address.ip().to_string())
+        let is_leaving = self.lame_duck.load(Ordering::Relaxed);
+        // Whoever is to go does not come back here (nats-server `sendLDMToClients`).
+        let urls = if is_leaving {
+            &config.other_urls
+        } else {
+            &config.info.connect_urls
+        };
                 .unwrap_or_default(),
-            ldm: self.lame_duck.load(Ordering::Relaxed),
+            connect_urls: urls.clone(),
+            ldm: is_leaving,
             ..config.info.clone()
         }
     }

@@ -216,7 +216,7 @@ fn one_freezes_until_it_is_given_up(kinds: &[Kind]) {
 }
 
 /// The last server of each kind.
-fn one_of_each(kinds: &[Kind]) -> Vec<usize> {
+pub(super) fn one_of_each(kinds: &[Kind]) -> Vec<usize> {
     let is_last = |node: &usize| !kinds[node + 1..].contains(&kinds[*node]);
     (0..kinds.len()).filter(is_last).collect()
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use async_nats::{ConnectOptions, Event};
 use futures_util::StreamExt;
 use serde_json::Value;
-use testkit::cluster::{Client, Cluster, Login, Plan};
-use testkit::{Kind, PATIENCE, Signal};
+use testkit::cluster::{Client, Cluster, HeldPort, Login, Plan, Seeding};
+use testkit::{Kind, PATIENCE, Signal, ask_until};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::delivery::complete;
-use super::{Scenario, scenario};
+use super::{Scenario, cycled, scenario};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     scenario(
@@ -23,6 +23,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario(
         "learning::who_does_not_want_to_be_known",
         who_does_not_want_to_be_known,
+    ),
+    scenario(
+        "learning::addresses_that_clients_are_to_use",
+        addresses_that_clients_are_to_use,
+    ),
+    scenario(
+        "learning::addresses_that_servers_are_to_use",
+        addresses_that_servers_are_to_use,
     ),
     scenario("learning::clients_fail_over", clients_fail_over),
 ];
@@ -69,7 +77,9 @@ fn who_is_about_to_leave(kinds: &[Kind]) {
         let left: Vec<usize> = cluster.others(leaving).collect();
         for (node, client) in clients.iter_mut().enumerate() {
             if node == leaving {
-                client.wait_for_info(|info| info["ldm"] == true);
+                let others = left.iter().map(|&node| cluster.address(node).to_string());
+                let others: BTreeSet<String> = others.collect();
+                client.wait_for_info(|info| info["ldm"] == true && urls(info) == others);
             } else {
                 wait_for_urls(client, &cluster, &left);
             }
@@ -103,6 +113,64 @@ fn who_does_not_want_to_be_known(kinds: &[Kind]) {
             "{info}"
         );
     }
+}
+
+/// A server says by which address clients reach it: all clients are told that one and not the other.
+fn addresses_that_clients_are_to_use(kinds: &[Kind]) {
+    const PUBLIC: &str = "nats.example.net:4321";
+    let last = kinds.len() - 1;
+    let plan = Plan::of(kinds).server_of(last, &format!("client_advertise: \"{PUBLIC}\""));
+    let mut cluster = complete(plan);
+    for round in 0..2 {
+        for node in 0..last {
+            let mut client = cluster.client(node);
+            let own = cluster.address(node).to_string();
+            client.wait_for_info(|info| {
+                let mut told = urls(info);
+                told.remove(&own);
+                let others = (0..last).filter(|&other| other != node);
+                let others = others.map(|other| cluster.address(other).to_string());
+                told == others.chain([PUBLIC.to_owned()]).collect()
+            });
+        }
+        if round == 0 {
+            let mut client = cluster.client(0);
+            cluster.terminate(last);
+            client.wait_for_info(|info| !urls(info).contains(PUBLIC));
+            cluster.start(last);
+            cluster.wait_until_complete();
+        }
+    }
+}
+
+/// Servers say by which address others reach them: who learns of them goes there, and nowhere else.
+fn addresses_that_servers_are_to_use(kinds: &[Kind]) {
+    let kinds = cycled(kinds, 3);
+    // Nobody listens there, so that it shows.
+    let nowhere: Vec<HeldPort> = (0..2).map(|_| HeldPort::take()).collect();
+    let plan = Plan::of(&kinds).seeding(Seeding::First);
+    let plan = (1..).zip(&nowhere).fold(plan, |plan, (node, port)| {
+        plan.cluster_of(node, &format!("advertise: \"{}\"", port.address()))
+    });
+    let mut cluster = plan.start();
+    cluster.wait_until_connected(&[0, 1]);
+    cluster.wait_until_connected(&[0, 2]);
+    let is_dialled = ask_until(PATIENCE, || {
+        let dials = |from: usize, to: &HeldPort| {
+            let log = cluster.server(from).log();
+            let mut failed = log
+                .lines()
+                .filter(|line| line.contains("Error trying to connect to route"));
+            failed.any(|line| line.contains(&to.address().to_string()))
+        };
+        (dials(1, &nowhere[1]) || dials(2, &nowhere[0])).then_some(())
+    });
+    assert!(is_dialled.is_some(), "nobody went where it was told to");
+    let mut client = cluster.client(1);
+    client.subscribe("unreachable");
+    client.round_trip();
+    cluster.wait_for_interest(0, Login::default(), "unreachable", true);
+    assert!(!cluster.client(2).is_heard("unreachable", b""));
 }
 
 /// The server of a client with a hundred subscriptions is killed: the client goes to another one, and hears on each what is
@@ -182,7 +250,7 @@ async fn fail_over(cluster: &mut Cluster, home: usize) {
 /// Waits until the client has been told that exactly these servers are there. Whether its own is named where there is no other
 /// is left open.
 #[track_caller]
-fn wait_for_urls(client: &mut Client, cluster: &Cluster, nodes: &[usize]) {
+pub(super) fn wait_for_urls(client: &mut Client, cluster: &Cluster, nodes: &[usize]) {
     let own = client.address().to_string();
     let wanted = nodes.iter().map(|&node| cluster.address(node).to_string());
     let wanted: BTreeSet<String> = wanted.filter(|address| *address != own).collect();

@@ -6,7 +6,7 @@ use testkit::Kind;
 use testkit::cluster::{Client, Cluster, Login, Plan};
 
 use super::delivery::{complete, expect_nothing_more};
-use super::{Scenario, scenario};
+use super::{Scenario, cycled, scenario};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("queues::one_member_gets_each", one_member_gets_each),
@@ -17,6 +17,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario(
         "queues::members_elsewhere_count_by_number",
         members_elsewhere_count_by_number,
+    ),
+    scenario(
+        "queues::members_are_elsewhere_only",
+        members_are_elsewhere_only,
     ),
     scenario(
         "queues::the_only_member_is_elsewhere",
@@ -148,6 +152,43 @@ fn members_elsewhere_count_by_number(kinds: &[Kind]) {
         drop(members);
         cluster.wait_for_interest(here, Login::default(), "work", false);
         cluster.wait_for_interest(there, Login::default(), "work", false);
+    }
+}
+
+/// One member on one server and three on another, and published where there is none: each server gets about as many messages
+/// as it has members; and when those three have left but one, about as many as the other.
+fn members_are_elsewhere_only(kinds: &[Kind]) {
+    let kinds = cycled(kinds, 3);
+    let mut cluster = complete(Plan::of(&kinds));
+    for at in 0..cluster.len() {
+        let (few, many) = ((at + 1) % cluster.len(), (at + 2) % cluster.len());
+        let mut members = vec![cluster.client(few)];
+        members.extend((0..3).map(|_| cluster.client(many)));
+        for member in &mut members {
+            member.queue_subscribe("work", "crew");
+        }
+        cluster.settle(&mut members);
+        for count in [4, 2] {
+            for mut leaving in members.drain(count..) {
+                leaving.unsubscribe(1, None);
+                cluster.settle([&mut leaving]);
+            }
+            let mut publisher = cluster.client(at);
+            for number in 0..MESSAGES {
+                publisher.publish("work", number.to_string());
+            }
+            publisher.round_trip();
+            let shares = shares(&mut cluster, &mut members);
+            let fair = fair(MESSAGES, count);
+            assert!(
+                shares.iter().all(|share| fair.contains(share)),
+                "published at {at}: {shares:?}, and fair is {fair:?}"
+            );
+        }
+        drop(members);
+        for node in 0..cluster.len() {
+            cluster.wait_for_interest(node, Login::default(), "work", false);
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! How servers reach each other: encrypted, with passwords, compressed, with one connection or many. What they say is the same.
 
-use testkit::Kind;
-use testkit::cluster::{Plan, Seeding};
+use rcgen::SanType;
+use testkit::cluster::{Client, HeldPort, Plan, Seeding};
+use testkit::{Config, Kind, PATIENCE, ServerUnderTest, ask_until};
 
 use super::delivery::complete;
 use super::flood::exchange;
 use super::formation::each_hears_each_once;
 use super::{Scenario, cycled, modern, scenario};
-use crate::access::authority::{impostor, trusted};
+use crate::access::authority::{impostor, named, text, trusted};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     scenario(
@@ -17,6 +18,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario(
         "transport::a_certificate_of_an_impostor_is_refused",
         an_impostor_is_refused,
+    ),
+    scenario(
+        "transport::only_names_in_routes_are_let_in",
+        only_names_in_routes_are_let_in,
     ),
     modern("transport::compressed", compressed),
     modern(
@@ -77,6 +82,69 @@ fn an_impostor_is_refused(kinds: &[Kind]) {
         for &node in &inside {
             assert!(!cluster.client(node).is_heard("hello", b""));
         }
+    }
+}
+
+/// A certificate must be for a name that stands in the routes of the one that is dialled. One that is for another name is
+/// refused, whoever has signed it.
+fn only_names_in_routes_are_let_in(kinds: &[Kind]) {
+    let stranger = kinds.len() - 1;
+    let known = trusted().server_pair();
+    let unknown = trusted().pair(|params| {
+        named("stranger")(params);
+        params.subject_alt_names = vec![SanType::DnsName(text("stranger.example.net"))];
+    });
+    let ports: Vec<HeldPort> = kinds.iter().map(|_| HeldPort::take()).collect();
+    let servers: Vec<ServerUnderTest> = kinds
+        .iter()
+        .enumerate()
+        .map(|(node, &kind)| {
+            let dialled = (0..stranger).filter(|&other| other != node);
+            let urls = dialled.map(|other| {
+                let port = ports[other].address().port();
+                format!("\"nats-route://localhost:{port}\"")
+            });
+            let mut urls: Vec<String> = urls.collect();
+            // A name to know, also where there is nobody to dial.
+            urls.push("\"nats-route://localhost:1\"".to_owned());
+            let pair = if node == stranger { &unknown } else { &known };
+            let config = Config::file(format!(
+                "server_name: node-{node}\ncluster {{\nname: mesh\nlisten: \"{}\"\nroutes: [{}]\n\
+                 tls {{ cert_file: cert.pem, key_file: key.pem, ca_file: ca.pem, timeout: 10\n\
+                 verify_cert_and_check_known_urls: true }}\n}}\n",
+                ports[node].address(),
+                urls.join(", ")
+            ))
+            .side_file("ca.pem", trusted().pem())
+            .side_file("cert.pem", &*pair.certificate)
+            .side_file("key.pem", &*pair.key);
+            ServerUnderTest::start(kind, &config)
+        })
+        .collect();
+    let mut clients: Vec<Client> = servers
+        .iter()
+        .map(|server| Client::connect(server.address()))
+        .collect();
+    for (node, client) in clients.iter_mut().enumerate() {
+        client.subscribe(&format!("hello.{node}"));
+        client.round_trip();
+    }
+    for from in 0..stranger {
+        let others = (0..stranger).filter(|&other| other != from);
+        for subject in others.map(|to| format!("hello.{to}")) {
+            let heard = ask_until(PATIENCE, || {
+                clients[from].is_heard(&subject, b"").then_some(())
+            });
+            assert!(heard.is_some(), "{from} and others do not find each other");
+        }
+    }
+    for (node, server) in servers.iter().enumerate().take(stranger) {
+        let _ = server.wait_for_log(match server.kind() {
+            Kind::Natterjack => "names no host of the configured routes",
+            Kind::NatsServer | Kind::OldNatsServer => "authentication error",
+        });
+        assert!(!clients[node].is_heard(&format!("hello.{stranger}"), b""));
+        assert!(!clients[stranger].is_heard(&format!("hello.{node}"), b""));
     }
 }
 
