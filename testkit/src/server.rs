@@ -430,6 +430,16 @@ impl ServerUnderTest {
     }
 }
 
+/// A command that becomes this program, which is to find the file at `/etc/resolv.conf`. The mount is the process's own and
+/// ends with it; as each step becomes the next one, the process is the program itself in the end.
+fn with_resolver(file: &Path, program: &Path) -> Command {
+    const BECOME: &str = r#"mount --bind "$1" /etc/resolv.conf && shift && exec "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", BECOME, "become"]);
+    command.arg(file).arg(program);
+    command
+}
+
 fn address_after(line: &str, announcement: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(announcement)?;
     rest.split_whitespace().next()?.parse().ok()
@@ -442,16 +452,6 @@ mod tests {
     #[test]
     fn addresses_are_read_from_log_lines() {
         let line = "[1] [INF] Listening for client connections on 127.0.0.1:4222";
-/// A command that becomes this program, which is to find the file at `/etc/resolv.conf`. The mount is the process's own and
-/// ends with it; as each step becomes the next one, the process is the program itself in the end.
-fn with_resolver(file: &Path, program: &Path) -> Command {
-    const BECOME: &str = r#"mount --bind "$1" /etc/resolv.conf && shift && exec "$@""#;
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", BECOME, "become"]);
-    command.arg(file).arg(program);
-    command
-}
-
         let found = address_after(line, Listener::Client.announcement());
         assert_eq!(found, Some(SocketAddr::from(([127, 0, 0, 1], 4222))));
         assert_eq!(

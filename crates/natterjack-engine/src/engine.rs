@@ -606,13 +606,6 @@ impl Engine {
     ) -> ServerInfo {
         // There is no wire to be tapped within a process.
         let has_wire = address.is_some();
-        ServerInfo {
-            client_id,
-            tls_required: config.info.tls_required && has_wire,
-            tls_available: config.info.tls_available && has_wire,
-            tls_verify: config.info.tls_verify && has_wire,
-            client_ip: address
-                .map(|address| address.ip().to_string())
         let is_leaving = self.lame_duck.load(Ordering::Relaxed);
         // Whoever is to go does not come back here (nats-server `sendLDMToClients`).
         let urls = if is_leaving {
@@ -620,8 +613,15 @@ impl Engine {
         } else {
             &config.info.connect_urls
         };
-                .unwrap_or_default(),
+        ServerInfo {
             connect_urls: urls.clone(),
+            client_id,
+            tls_required: config.info.tls_required && has_wire,
+            tls_available: config.info.tls_available && has_wire,
+            tls_verify: config.info.tls_verify && has_wire,
+            client_ip: address
+                .map(|address| address.ip().to_string())
+                .unwrap_or_default(),
             ldm: is_leaving,
             ..config.info.clone()
         }
