@@ -234,8 +234,9 @@ impl Server {
             tokio::spawn(listener::accept(Arc::clone(&shared), listener));
         }
         shared.tls.announce();
-        cluster::start(&shared, route_listeners.unwrap_or_default());
+        // In the order of nats-server, which lets clients come before it begins with routes.
         tracing::info!("Server is ready");
+        cluster::start(&shared, route_listeners.unwrap_or_default());
         Ok(Self {
             shared,
             reloading: tokio::sync::Mutex::default(),

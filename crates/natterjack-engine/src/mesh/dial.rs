@@ -45,6 +45,10 @@ const SEARCH_REFUSED_MAX: Duration = Duration::from_secs(60 * 60);
 /// After so long it is taken to have gone for good.
 const SEARCH_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Connections with servers that are no seeds that are opened at one time. Whoever tells of servers by the thousand that
+/// are none must not have this one knock at a thousand doors at once.
+const IMPLICIT_UNDERWAY_MAX: usize = 128;
+
 /// Servers searched for at one time; of more, those that have been lost the longest are given up.
 const SEARCHED_MAX: usize = 64;
 
@@ -410,7 +414,9 @@ impl DialPlan {
     /// Takes out what is due.
     pub(super) fn poll(&mut self, now: Instant, is_tls: bool, dials: &mut Vec<Dial>) {
         let shared_name = self.tls_name();
+        let mut room = IMPLICIT_UNDERWAY_MAX.saturating_sub(self.implicit_underway());
         for duty in &mut self.duties {
+            let is_implicit = duty.origin == Origin::Gossip;
             let target = &duty.target;
             let own_name = (target.tls_name.clone())
                 .or_else(|| (!is_address(&target.host)).then(|| target.host.clone()));
@@ -420,7 +426,11 @@ impl DialPlan {
                     LaneState::Due(at) => at <= now,
                     _ => false,
                 };
+                if is_due && is_implicit && room == 0 {
+                    break;
+                }
                 if is_due {
+                    room -= usize::from(is_implicit);
                     let id = DialId(self.next_id);
                     self.next_id += 1;
                     lane.state = LaneState::Underway(id);
@@ -438,13 +448,28 @@ impl DialPlan {
 
     /// When something is due.
     pub(super) fn next(&self) -> Option<Instant> {
-        let lanes = self.duties.iter().flat_map(|duty| &duty.lanes);
-        lanes
+        // Whoever ends makes room, and wakes the shell.
+        let is_full = self.implicit_underway() >= IMPLICIT_UNDERWAY_MAX;
+        let duties = self.duties.iter();
+        let waiting = duties.filter(|duty| !is_full || duty.origin != Origin::Gossip);
+        waiting
+            .flat_map(|duty| &duty.lanes)
             .filter_map(|lane| match lane.state {
                 LaneState::Due(at) => Some(at),
                 _ => None,
             })
             .min()
+    }
+
+    fn implicit_underway(&self) -> usize {
+        let implicit = self
+            .duties
+            .iter()
+            .filter(|duty| duty.origin == Origin::Gossip);
+        let lanes = implicit.flat_map(|duty| &duty.lanes);
+        lanes
+            .filter(|lane| matches!(lane.state, LaneState::Underway(_)))
+            .count()
     }
 
     /// What a connection is for that is under way.

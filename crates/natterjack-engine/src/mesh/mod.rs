@@ -662,8 +662,8 @@ impl Mesh {
         state.settle(now);
     }
 
-    /// A peer told of another server.
-    pub(crate) fn hear_of(&self, info: &RouteInfo, teller_has_pool: bool, now: Instant) {
+    /// A peer told of another server. Returns false if its address is none.
+    pub(crate) fn hear_of(&self, info: &RouteInfo, teller_has_pool: bool, now: Instant) -> bool {
         let mut state = self.state.lock();
         let State {
             settings,
@@ -677,13 +677,13 @@ impl Mesh {
             || dismissed.contains(&*info.server_id)
             || settings.pool_size == 0 && !info.route_account.is_empty()
         {
-            return;
+            return true;
         }
         let account = match info.route_account.as_str() {
             "" => None,
             name => match accounts.iter().find(|account| ***account == *name) {
                 Some(account) => Some(Arc::clone(account)),
-                None => return,
+                None => return true,
             },
         };
         let peer = roster.peer(&info.server_id);
@@ -692,12 +692,10 @@ impl Mesh {
             None => peer.shared().next().is_some(),
         });
         let Some((host, port)) = parse_url(&info.ip) else {
-            drop(state);
-            tracing::error!("Error parsing URL from INFO: {:?}", info.ip);
-            return;
+            return false;
         };
         if is_there || plan.is_target(&info.host, info.port) || plan.is_target(host, info.port) {
-            return;
+            return true;
         }
         let login = settings.login.clone().filter(|_| info.auth_required);
         let target = Target {
@@ -713,6 +711,7 @@ impl Mesh {
         let id: Arc<str> = info.server_id.as_str().into();
         plan.learn(&id, target, login, lanes, info.gossip_mode, now);
         state.settle(now);
+        true
     }
 
     /// A peer is about to let its clients go: nobody is to be sent there.

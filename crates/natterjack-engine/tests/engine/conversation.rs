@@ -307,3 +307,28 @@ fn credentials() {
     harness.send(&mut right, b"PING\r\n");
     assert_eq!(right.take(), "PONG\r\n");
 }
+
+/// A worker's buffer has room for 256 KiB, and `max_control_line` may be more.
+#[test]
+fn control_lines_of_any_length_may_come_in_pieces() {
+    let limits = Limits {
+        control_line_bytes_max: 1 << 20,
+        ..Limits::default()
+    };
+    let name = "x".repeat(600_000);
+    let body = "y".repeat(200_000);
+    let input = format!(
+        "CONNECT {{\"verbose\":false,\"name\":\"{name}\"}}\r\nSUB foo 1\r\nPUB foo 5\r\nhello\r\n\
+         PUB foo 200000\r\n{body}\r\nPING\r\n"
+    );
+    let expected = format!("MSG foo 1 5\r\nhello\r\nMSG foo 1 200000\r\n{body}\r\nPONG\r\n");
+    for piece_bytes in [1000, 100_000, 128 * 1024 + 1, 300_000, 1_000_000] {
+        let mut harness = Harness::with(limits.clone(), Access::open());
+        let mut client = harness.open();
+        client.take();
+        for piece in input.as_bytes().chunks(piece_bytes) {
+            harness.send(&mut client, piece);
+        }
+        assert!(client.take() == expected, "in pieces of {piece_bytes}");
+    }
+}

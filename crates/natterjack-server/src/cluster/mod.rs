@@ -13,7 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use natterjack_engine::{CloseReason, Engine, Outbox};
+use natterjack_engine::{CloseReason, Engine, MeshSnapshot, Outbox};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
@@ -146,9 +146,16 @@ impl Cluster {
 
 /// Begins to accept and to dial.
 pub(crate) fn start(shared: &Arc<Shared>, listeners: Vec<TcpListener>) {
-    let Some(cluster) = &shared.cluster else {
+    let (Some(cluster), Some(mesh)) = (&shared.cluster, shared.engine.mesh()) else {
         return;
     };
+    let MeshSnapshot {
+        name, is_dynamic, ..
+    } = mesh.snapshot();
+    tracing::info!("Cluster name is {name}");
+    if is_dynamic {
+        tracing::warn!("Cluster name was dynamically generated, consider setting one");
+    }
     for (listener, address) in listeners.into_iter().zip(&cluster.addresses) {
         tracing::info!("Listening for route connections on {address}");
         tokio::spawn(listener::accept(Arc::clone(shared), listener));

@@ -1,5 +1,6 @@
 //! One connection with another server, from its socket to its end.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -93,6 +94,11 @@ async fn secure(
     };
     let socket = Socket::new(tcp, true);
     let label = address.to_string();
+    let refuse = |why: &dyn Display| {
+        if let Some(mesh) = shared.engine.mesh() {
+            mesh.tell_of_stranger(address, why, now());
+        }
+    };
     let (id, name) = match dialled {
         Dialled::No => (None, None),
         Dialled::Yes(id, name) => (Some(id), Some(name)),
@@ -117,16 +123,18 @@ async fn secure(
     match settled {
         Ok(secure) if is_unknown(&secure) => {
             let subject = &secure.names.subject;
-            tracing::error!(
-                "{label} - The certificate of {subject:?} names no host of the configured routes"
-            );
+            refuse(&format_args!(
+                "The certificate of {subject:?} names no host of the configured routes, as \
+                 verify_cert_and_check_known_urls asks for"
+            ));
             None
         }
         Ok(secure) if id.is_none() && is_stranger(&shared.options(), &secure.names) => {
             let subject = &secure.names.subject;
-            tracing::error!(
-                "{label} - The certificate of {subject:?} does not name the user of the cluster's authorization"
-            );
+            refuse(&format_args!(
+                "The certificate of {subject:?} does not name the user of the cluster's authorization, as \
+                 verify_and_map asks for"
+            ));
             None
         }
         Ok(secure) => {
@@ -135,9 +143,11 @@ async fn secure(
         }
         Err(fault) => {
             match (id, shared.engine.mesh()) {
-                (Some(id), Some(mesh)) => mesh.dial_failed(id, &fault, now()),
+                (Some(id), Some(mesh)) => {
+                    mesh.dial_failed(id, &format_args!("{label}: {fault}"), now());
+                }
                 // Nobody has a reason to probe the port for routes.
-                _ => tracing::error!("{label} - {fault}"),
+                _ => refuse(&fault),
             }
             None
         }

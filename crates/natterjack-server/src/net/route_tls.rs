@@ -30,8 +30,13 @@ impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "TLS route handshake error: {}",
-            Told(&self.0, PEER)
+            "TLS route handshake error: {}{}",
+            Told(&self.0, PEER),
+            match self.0 {
+                Fault::NotTls =>
+                    ": the other side speaks clear text, so it is no route of a cluster with `tls`",
+                _ => "",
+            }
         )
     }
 }

@@ -2,11 +2,14 @@
 //! often it came. Whoever is refused comes again, every second and for as long as nobody corrects a file; that must
 //! neither fill a disk nor hide what else is in the log.
 
-use core::fmt;
+use core::fmt::{self, Write};
+use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, SocketAddr};
+use std::hash::DefaultHasher;
 use std::time::{Duration, Instant};
 
 use crate::log_limit::LogLimit;
+use crate::mesh::Mesh;
 
 /// How long the same is not said again.
 const REPEATED_AFTER: Duration = Duration::from_secs(60);
@@ -30,7 +33,8 @@ pub(crate) struct Complaints {
 
 struct Said {
     place: Place,
-    thing: &'static str,
+    /// Its hash. Two of one place that are taken for the same cost a line.
+    thing: u64,
     at: Instant,
     unsaid: u64,
 }
@@ -55,7 +59,10 @@ impl Place {
 
 impl Complaints {
     /// Whether a thing is to be said now, and then how often it was not since it was said last.
-    pub(super) fn note(&mut self, place: Place, thing: &'static str, now: Instant) -> Option<u64> {
+    pub(super) fn note(&mut self, place: Place, thing: &str, now: Instant) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        thing.hash(&mut hasher);
+        let thing = hasher.finish();
         let same = |said: &&mut Said| said.place == place && said.thing == thing;
         if let Some(said) = self.said.iter_mut().find(same) {
             if now.saturating_duration_since(said.at) < REPEATED_AFTER {
@@ -86,6 +93,20 @@ impl Complaints {
     }
 }
 
+impl Mesh {
+    /// Says in the log why nothing came of a connection with somebody at `address`, for which there was no session yet. The
+    /// same is said once a minute.
+    pub fn tell_of_stranger(&self, address: SocketAddr, why: &dyn fmt::Display, now: Instant) {
+        let why = why.to_string();
+        let place = Place::new(Some(address), false);
+        let unsaid = self.complaints.lock().note(place, &why, now);
+        match unsaid {
+            Some(unsaid) => tracing::error!("{address} - {why}{}", Unsaid(unsaid)),
+            None => tracing::debug!("{address} - {why}"),
+        }
+    }
+}
+
 /// How often the same was not said, behind what is.
 pub(super) struct Unsaid(pub(super) u64);
 
@@ -104,7 +125,14 @@ pub(super) struct Shown<'a>(pub(super) &'a str);
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (text, more) = cut(self.0);
-        write!(formatter, "{}{more}", text.escape_debug())
+        for character in text.chars() {
+            match character {
+                '\n' | '\r' | '\t' => write!(formatter, "{}", character.escape_default())?,
+                _ if character.is_control() => write!(formatter, "{}", character.escape_unicode())?,
+                _ => formatter.write_char(character)?,
+            }
+        }
+        formatter.write_str(more)
     }
 }
 
@@ -123,12 +151,14 @@ fn cut(text: &str) -> (&str, &'static str) {
     end.map_or((text, ""), |(end, _)| (&text[..end], "…"))
 }
 
-/// The start of what nobody understands.
+/// The start of what nobody understands; of its first line only, since messages are nobody's business.
 pub(super) struct Start<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Start<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = &self.0[..self.0.len().min(SHOWN_BYTES_MAX)];
+        let end = self.0.iter().position(|byte| *byte == b'\n');
+        let line = end.map_or(self.0.len(), |end| end + 1);
+        let shown = &self.0[..line.min(SHOWN_BYTES_MAX)];
         let more = if shown.len() < self.0.len() {
             "…"
         } else {
@@ -203,7 +233,10 @@ mod tests {
         assert_eq!(Shown("a\nb\x1b[31m").to_string(), "a\\nb\\u{1b}[31m");
         let long = "é".repeat(1000);
         assert_eq!(Shown(&long).to_string().chars().count(), 257);
+        assert_eq!(Shown("\"é\"").to_string(), "\"é\"");
         assert_eq!(Start(b"GET /\r\n").to_string(), r#""GET /\r\n""#);
+        let message = Start(b"RMSG $G a 9 5\r\nwhat nobody is to see");
+        assert_eq!(message.to_string(), r#""RMSG $G a 9 5\r\n"…"#);
         assert_eq!(
             Start(&[0xff; 100]).to_string().len(),
             48 * 4 + 2 + "…".len()

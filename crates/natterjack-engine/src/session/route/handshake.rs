@@ -120,15 +120,17 @@ impl RouteSession {
 
     /// Whoever came says something else than CONNECT.
     pub(super) fn no_connect(&self, input: &[u8]) -> Halt {
-        let who = if speaks_http(input) {
-            "it speaks HTTP, and this is the port for routes"
+        let what = if speaks_http(input) {
+            "it speaks HTTP, and "
         } else {
-            "it is no server, and this is the port for routes"
+            ""
         };
         let start = Start(input);
         self.complain(
             "no CONNECT",
-            &format_args!("authentication error: in place of CONNECT it said {start}: {who}"),
+            &format_args!(
+                "authentication error: in place of CONNECT it said {start}: {what}this is the port for routes"
+            ),
         );
         not_authorized()
     }

@@ -107,7 +107,13 @@ impl RouteSession {
         };
         if *info.server_id != *peer.id {
             let has_pool = self.announcer.place.is_some_and(|place| place.has_pool);
-            self.mesh.hear_of(&info, has_pool, now);
+            if !self.mesh.hear_of(&info, has_pool, now) {
+                let address = Shown(&info.ip);
+                self.complain(
+                    "gossip",
+                    &format_args!("Error parsing URL from INFO: \"{address}\""),
+                );
+            }
             return Ok(());
         }
         if info.ldm {

@@ -359,7 +359,11 @@ impl RouteSession {
             self.complain("fault", &error);
         } else {
             let start = Start(input);
-            self.complain("fault", &format_args!("{error}: {start}"));
+            let remedy = match self.stage {
+                Stage::Info if self.dialled.is_some() => ": this is no port for routes",
+                _ => "",
+            };
+            self.complain("fault", &format_args!("{error}: {start}{remedy}"));
         }
         match error.reply() {
             Some(reply) => Halt::tell(&reply, error.into()),

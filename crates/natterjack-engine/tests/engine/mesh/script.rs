@@ -667,3 +667,67 @@ fn whatever_a_peer_says_leaves_nothing_behind() {
         assert!(mesh.snapshot().peers.is_empty(), "seed {chance}");
     }
 }
+
+#[test]
+fn a_handshake_is_not_waited_for_for_ever() {
+    let server = Server::new(cluster(&[0]));
+    let dialled = server.dial().expect("a seed");
+    for mut script in [server.accept(), dialled] {
+        let begin = server.now;
+        script.sent.text();
+        let end = script.session.next_timeout();
+        assert_eq!(end - begin, Duration::from_secs(10));
+        script.session.handle_timeout(end);
+        assert_eq!(script.sent.text(), "-ERR 'Stale Connection'\r\n");
+        assert_eq!(script.closed(), Some(CloseReason::StaleConnection));
+    }
+    // Whoever leaves more time to log in means it.
+    let mut settings = cluster(&[]);
+    settings.limits.auth_timeout = Duration::from_secs(20);
+    let server = Server::new(settings);
+    let script = server.accept();
+    assert_eq!(
+        script.session.next_timeout() - server.now,
+        Duration::from_secs(20)
+    );
+}
+
+/// A peer that tells of servers which are none has this one knock at a few doors at a time, and not for ever.
+#[test]
+fn who_invents_servers_does_not_have_them_all_dialled_at_once() {
+    let mut server = Server::new(cluster(&[]));
+    let mut script = server.registered("");
+    for number in 0..5000 {
+        let other = info(&format!(
+            "\"ip\":\"nats-route://10.1.{}.{}:6222/\"",
+            number / 250,
+            number % 250
+        ));
+        let other = other.replace("PEER", &format!("OTHER{number}"));
+        server.send(&mut script, &other);
+    }
+    assert_eq!(script.closed(), None);
+    let engine = Arc::clone(&server.engine);
+    let mesh = engine.mesh().expect("a cluster");
+    let mut total = 0;
+    loop {
+        let mut dials = Vec::new();
+        mesh.poll_dials(server.now, Waker::noop(), &mut dials);
+        assert!(dials.len() <= 128, "{} at once", dials.len());
+        if dials.is_empty() {
+            break;
+        }
+        let mut more = Vec::new();
+        mesh.poll_dials(server.now, Waker::noop(), &mut more);
+        assert_eq!(more, [], "the others wait");
+        if dials.len() == 128 {
+            assert_eq!(mesh.next_dial_at(), None, "there is nothing to wake up for");
+        }
+        total += dials.len();
+        for dial in dials {
+            mesh.dial_failed(dial.id, &"nobody there", server.now);
+        }
+    }
+    // One connection to share and one for the system account.
+    assert!((128..=2 * 1024).contains(&total), "{total} were dialled");
+}
