@@ -15,6 +15,7 @@ use crate::account::Account;
 use crate::close_reason::CloseReason;
 use crate::config::{Adaptation, ClusterNews, Config, Reconfiguration};
 use crate::delivery::outbox::Outbox;
+use crate::delivery::segments::Segments;
 use crate::delivery::transport::Transport;
 use crate::delivery::worker::Worker;
 use crate::limits::Limits;
@@ -145,6 +146,8 @@ pub struct Engine {
     seeds: Mutex<fastrand::Rng>,
     mesh: Option<Arc<Mesh>>,
     lame_duck: AtomicBool,
+    /// Where what waits for connections is kept.
+    spare: Arc<Segments>,
     refusals: Mutex<LogLimit>,
     calendar: OnceLock<Calendar>,
 }
@@ -200,6 +203,7 @@ impl Engine {
             seeds: Mutex::new(seeds),
             mesh,
             lame_duck: AtomicBool::new(false),
+            spare: Arc::default(),
             refusals: Mutex::new(LogLimit::default()),
             calendar: OnceLock::new(),
         })
@@ -221,7 +225,9 @@ impl Engine {
         now: Instant,
     ) -> ClientSession {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let outbox = Arc::new(Outbox::new(id, self.config().outbox_limits(), transport));
+        let outbox = Arc::new(
+            Outbox::new(id, self.config().outbox_limits(), transport).sharing(&self.spare),
+        );
         add(&self.counters.connections, 1);
         let client = Arc::clone(&self.unknown_client);
         let record = Arc::new(Record::new(outbox, peer.address, client, now));
@@ -252,7 +258,8 @@ impl Engine {
         let mesh = Arc::clone(self.mesh.as_ref()?);
         let cluster = Arc::clone(self.config().cluster.as_ref()?);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let outbox = Arc::new(Outbox::new(id, cluster.outbox_limits(), transport));
+        let outbox =
+            Arc::new(Outbox::new(id, cluster.outbox_limits(), transport).sharing(&self.spare));
         let connection = Arc::new(RouteConnection::new(Arc::clone(&outbox), peer.address));
         let dial = match peer.direction {
             Direction::Accepted => None,

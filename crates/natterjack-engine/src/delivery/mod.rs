@@ -1,7 +1,7 @@
 //! A message's way from its publisher's batch to its subscribers' sockets.
 //!
 //! Suggested reading: [`run`] (what is collected), [`worker`] (how it is delivered), [`rendering`] (into which
-//! bytes), [`outbox`] (who writes them), [`queue`] and [`transport`] (what waits, and how it is written), [`cache`] and [`subscription`] (how the receivers are known).
+//! bytes), [`outbox`] (who writes them), [`queue`], [`segments`] and [`transport`] (what waits, where, and how it is written), [`cache`] and [`subscription`] (how the receivers are known).
 
 pub(crate) mod run;
 pub(crate) mod worker;
@@ -12,6 +12,7 @@ pub(crate) mod queue;
 pub(crate) mod receivers;
 pub(crate) mod rendering;
 pub(crate) mod restrictions;
+pub(crate) mod segments;
 mod sorting;
 pub(crate) mod subscription;
 pub(crate) mod transport;

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use super::queue::Queue;
 use super::rendering::Rendering;
 use super::restrictions::Restrictions;
+use super::segments::Segments;
 use super::subscription::Subscription;
 use super::transport::{Transport, Written, write_slices};
 use crate::close_reason::CloseReason;
@@ -87,6 +88,8 @@ pub struct Outbox {
     /// Set with `State::closed`, for those who choose among connections without locking each.
     closed: AtomicBool,
     restrictions: Restrictions,
+    /// Where buffers come from for what waits.
+    spare: Arc<Segments>,
     state: Mutex<State>,
 }
 
@@ -151,6 +154,7 @@ impl Outbox {
             accepts_info: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             restrictions: Restrictions::default(),
+            spare: Arc::default(),
             state: Mutex::new(State {
                 limits,
                 generation: 0,
@@ -175,6 +179,12 @@ impl Outbox {
                 stalls: 0,
             }),
         }
+    }
+
+    /// Has what waits kept in buffers of a server's, in place of some that are nobody else's.
+    pub(crate) fn sharing(mut self, spare: &Arc<Segments>) -> Self {
+        self.spare = Arc::clone(spare);
+        self
     }
 
     /// The connection's number, unique in its server.
@@ -315,7 +325,7 @@ impl Outbox {
         if state.closed.is_some() {
             return false;
         }
-        state.queue.push_copy(text);
+        state.queue.push_copy(text, &self.spare);
         state.check_overflow(self, None);
         !std::mem::replace(&mut state.touched, true)
     }
@@ -325,7 +335,7 @@ impl Outbox {
     pub(crate) fn append_in_passing(&self, text: &[u8]) {
         let mut state = self.state.lock();
         if state.closed.is_none() {
-            state.queue.push_copy(text);
+            state.queue.push_copy(text, &self.spare);
             state.check_overflow(self, None);
         }
     }
@@ -369,7 +379,7 @@ impl Outbox {
             let written = write_slices(&*transport, |skip, write| rendering.slices(skip, write));
             state = self.state.lock();
             let mut queue = Queue::default();
-            rendering.queue_rest(written.bytes, &mut queue);
+            rendering.queue_rest(written.bytes, &mut queue, &self.spare);
             state.after_write(queue, &written, self, now);
             if state.queue.bytes > 0 && state.closed.is_none() {
                 self.continue_flush(state, &*transport, now);
@@ -379,7 +389,7 @@ impl Outbox {
             }
             return state.verdict();
         }
-        rendering.queue_rest(0, &mut state.queue);
+        rendering.queue_rest(0, &mut state.queue, &self.spare);
         self.queued(state, subscription, must_flush)
     }
 
@@ -408,7 +418,7 @@ impl Outbox {
         render(taken, &mut |rendering| {
             state.messages_out += rendering.messages() as u64;
             state.bytes_out += rendering.payload_bytes() as u64;
-            rendering.queue_rest(0, &mut state.queue);
+            rendering.queue_rest(0, &mut state.queue, &self.spare);
         });
         if subscription.is_exhausted() {
             subscription.close();
@@ -468,7 +478,7 @@ impl Outbox {
             state.in_flight_bytes = queue.bytes;
             drop(state);
             let written = write_slices(transport, |skip, write| queue.slices(skip, write));
-            queue.consume(written.bytes);
+            queue.consume(written.bytes, &self.spare);
             state = self.state.lock();
             state.after_write(queue, &written, self, now);
         }

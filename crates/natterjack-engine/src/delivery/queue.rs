@@ -5,6 +5,7 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
+use super::segments::{SEGMENT_BYTES, Segments};
 use super::transport::{SliceWrite, Slices};
 
 /// Bytes in order, small ones in buffers of our own, large ones shared between targets.
@@ -19,29 +20,24 @@ enum Segment {
     Shared(Bytes),
 }
 
-/// Size of the buffers that collect small frames. Large enough that a backlog costs few write entries,
-/// and allocated by need: a connection without backlog owns none.
-const SEGMENT_BYTES: usize = 32 * 1024;
+/// Size of the first buffer, so that a lone PONG does not cost a whole segment.
+const FIRST_BYTES: usize = 512;
 
 impl Queue {
-    pub(crate) fn push_copy(&mut self, mut bytes: &[u8]) {
+    /// Buffers come from `spare` by need: a connection without backlog owns none.
+    pub(crate) fn push_copy(&mut self, mut bytes: &[u8], spare: &Segments) {
         self.bytes += bytes.len();
         if let Some(Segment::Owned { buffer, .. }) = self.segments.back_mut() {
-            let room = buffer.capacity() - buffer.len();
-            let fits = room.min(bytes.len());
-            // Splitting a frame is fine: segments are bytes, not frames.
-            buffer.extend_from_slice(&bytes[..fits]);
-            bytes = &bytes[fits..];
+            fill(buffer, &mut bytes);
         }
-        if !bytes.is_empty() {
-            // The first buffer fits what comes, so that a lone PONG does not cost 32 KiB.
-            let capacity = if self.segments.is_empty() {
-                512
+        while !bytes.is_empty() {
+            let is_small = self.segments.is_empty() && bytes.len() <= SEGMENT_BYTES / 2;
+            let mut buffer = if is_small {
+                Vec::with_capacity(FIRST_BYTES.max(bytes.len()))
             } else {
-                SEGMENT_BYTES
+                spare.take()
             };
-            let mut buffer = Vec::with_capacity(capacity.max(bytes.len()));
-            buffer.extend_from_slice(bytes);
+            fill(&mut buffer, &mut bytes);
             self.segments.push_back(Segment::Owned { buffer, start: 0 });
         }
     }
@@ -58,7 +54,7 @@ impl Queue {
         self.segments.append(&mut other.segments);
     }
 
-    pub(super) fn consume(&mut self, mut count: usize) {
+    pub(super) fn consume(&mut self, mut count: usize, spare: &Segments) {
         self.bytes -= count;
         while let Some(segment) = self.segments.front_mut() {
             let len = segment.bytes().len();
@@ -67,7 +63,9 @@ impl Queue {
                 return;
             }
             count -= len;
-            self.segments.pop_front();
+            if let Some(Segment::Owned { buffer, .. }) = self.segments.pop_front() {
+                spare.give_back(buffer);
+            }
         }
     }
 
@@ -90,6 +88,14 @@ impl Queue {
         }
         gathered.write(write)
     }
+}
+
+/// Moves as many bytes into a buffer as it has room for. Splitting a frame is fine: segments are bytes, not frames.
+fn fill(buffer: &mut Vec<u8>, bytes: &mut &[u8]) {
+    let room = buffer.capacity() - buffer.len();
+    let (fitting, rest) = bytes.split_at(room.min(bytes.len()));
+    buffer.extend_from_slice(fitting);
+    *bytes = rest;
 }
 
 impl Segment {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::queue::Queue;
 use super::run::{Frame, Run};
+use super::segments::Segments;
 use super::subscription::Subscription;
 use super::transport::{SliceWrite, Slices};
 use crate::exchange::Transform;
@@ -442,7 +443,7 @@ impl Rendering<'_> {
     }
 
     /// Puts the bytes after the first `skip` into a queue.
-    pub(crate) fn queue_rest(&mut self, mut skip: usize, queue: &mut Queue) {
+    pub(crate) fn queue_rest(&mut self, mut skip: usize, queue: &mut Queue, spare: &Segments) {
         for index in 0..self.renderer.pieces.len() {
             let piece = self.renderer.pieces[index];
             if skip >= piece.len() {
@@ -450,7 +451,12 @@ impl Rendering<'_> {
                 continue;
             }
             match piece {
-                Piece::Block { start, end } => self.queue_block(start + skip, end, queue),
+                Piece::Block { start, end } => self.queue_block(start + skip, end, queue, spare),
+                Piece::Body { start, end, .. }
+                    if !self.is_shared && self.source.shared.is_none() =>
+                {
+                    queue.push_copy(&self.source.input[start + skip..end], spare);
+                }
                 Piece::Body { frame, start, end } => {
                     let body = self.shared_body(frame, start, end, skip);
                     queue.push_shared(body);
@@ -460,9 +466,9 @@ impl Rendering<'_> {
         }
     }
 
-    fn queue_block(&mut self, start: usize, end: usize, queue: &mut Queue) {
+    fn queue_block(&mut self, start: usize, end: usize, queue: &mut Queue, spare: &Segments) {
         if !self.is_shared || end - start < BODY_PIECE_BYTES {
-            queue.push_copy(&self.renderer.block[start..end]);
+            queue.push_copy(&self.renderer.block[start..end], spare);
             return;
         }
         let renderer = &mut *self.renderer;
@@ -477,9 +483,6 @@ impl Rendering<'_> {
             return shared.slice(start + skip..end);
         }
         let body = &self.source.input[start..end];
-        if !self.is_shared {
-            return Bytes::copy_from_slice(&body[skip..]);
-        }
         let bodies = &mut self.renderer.shared_bodies;
         if bodies.len() <= frame {
             bodies.resize(frame + 1, None);
