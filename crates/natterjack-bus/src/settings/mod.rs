@@ -311,6 +311,14 @@ impl Listen {
     }
 }
 
+/// A text that is no [`Endpoint`].
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{message}; {remedy}")]
+pub struct InvalidEndpoint {
+    message: String,
+    remedy: String,
+}
+
 impl Endpoint {
     /// The server a client dials when nobody said otherwise.
     #[must_use]

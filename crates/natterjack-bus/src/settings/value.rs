@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use natterjack_conf::{go_duration, nearest};
@@ -10,7 +11,7 @@ use super::origin::Origin;
 use super::problem::{About, Findings, Wrong};
 use super::table::Slot;
 use super::yaml::{Node, Value};
-use super::{Endpoint, Settings, TransportKind};
+use super::{Endpoint, InvalidEndpoint, Settings, TransportKind};
 
 /// The other transports the original knows. Their sections may stand in a file we share; their types we cannot serve.
 pub(super) const FOREIGN_TYPES: [&str; 5] = ["kafka", "googlePubSub", "azure", "pubsub", "nop"];
@@ -406,6 +407,19 @@ fn client_endpoint(text: &str) -> Result<Endpoint, Wrong> {
     endpoint(text, &["nats"])
 }
 
+/// As in documents: `nats://host:port`, for routes also other schemes, or `inproc:`.
+impl FromStr for Endpoint {
+    type Err = InvalidEndpoint;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
+        let endpoint = client_endpoint(text).or_else(|wrong| route(text).map_err(|_| wrong));
+        endpoint.map_err(|wrong| InvalidEndpoint {
+            message: wrong.message,
+            remedy: wrong.remedy,
+        })
+    }
+}
+
 fn route(text: &str) -> Result<Endpoint, Wrong> {
     endpoint(text, &["nats", "nats-route", "tls"])
 }
@@ -524,6 +538,15 @@ mod tests {
 
     #[test]
     fn endpoints() {
+        for text in ["nats://h:1", "tls://h:1", "inproc:"] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.to_string(), text);
+        }
+        let error = "h:1".parse::<Endpoint>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`h:1` has no scheme; write it as nats://host:port"
+        );
         check(
             client_endpoint,
             &[
