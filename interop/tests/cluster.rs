@@ -205,6 +205,11 @@ impl Mix {
     }
 }
 
+/// Whether this run takes its time: `NATTERJACK_FULL` is set.
+fn is_full() -> bool {
+    std::env::var_os("NATTERJACK_FULL").is_some()
+}
+
 /// `count` kinds: these, over and over.
 fn cycled(kinds: &[Kind], count: usize) -> Vec<Kind> {
     kinds.iter().copied().cycle().take(count).collect()

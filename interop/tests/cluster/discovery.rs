@@ -286,9 +286,9 @@ impl Stage {
         let mut last = String::new();
         let is_said = ask_until(PATIENCE, || {
             let log = self.server(node).log();
-            let lines = log.lines().filter_map(|line| line.split_once(&said));
+            let mut lines = log.lines().filter_map(|line| line.split_once(&said));
             last = lines
-                .last()
+                .next_back()
                 .map_or_else(String::new, |(_, list)| list.to_owned());
             let targets: BTreeSet<String> = last.split(", ").map(str::to_owned).collect();
             (targets == wanted).then_some(())

@@ -129,12 +129,10 @@ fn only_names_in_routes_are_let_in(kinds: &[Kind]) {
         client.subscribe(&format!("hello.{node}"));
         client.round_trip();
     }
-    for from in 0..stranger {
+    for (from, client) in clients.iter_mut().enumerate().take(stranger) {
         let others = (0..stranger).filter(|&other| other != from);
         for subject in others.map(|to| format!("hello.{to}")) {
-            let heard = ask_until(PATIENCE, || {
-                clients[from].is_heard(&subject, b"").then_some(())
-            });
+            let heard = ask_until(PATIENCE, || client.is_heard(&subject, b"").then_some(()));
             assert!(heard.is_some(), "{from} and others do not find each other");
         }
     }
