@@ -86,7 +86,7 @@ async fn everybody_hears_everybody(buses: &[EventBus<Note>], count: u64) {
             assert!(
                 theirs
                     .iter()
-                    .all(|event| event.own == (reader.name() == writer.name()))
+                    .all(|event| event.is_own() == (reader.name() == writer.name()))
             );
         }
     }
