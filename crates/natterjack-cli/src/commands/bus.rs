@@ -403,8 +403,8 @@ fn advice(refusal: Option<&str>) -> &'static str {
         Some(refusal) if refusal.contains("dns") => {
             "Correct the host in `eventBus.nats.client.endpoint`, or make its name known"
         }
-        Some(refusal) if refusal.contains("tls") => {
-            "The server there wants TLS, which the bus does not support yet"
+        Some(refusal) if refusal.contains("tls") || refusal.contains("certificate") => {
+            "Once that is put right the connection is made by itself"
         }
         Some(refusal) if refusal.contains("timed out") => {
             "Something is there but does not greet as a NATS server does: check `eventBus.nats.client.endpoint`"
@@ -419,7 +419,7 @@ fn greet(bus: &Bus, settings: &Settings) {
         return;
     }
     let subject = &settings.nats.client.subject;
-    let http = &settings.nats.server.http;
+    let pages = bus.monitoring_url().unwrap_or_default();
     match (settings.transport, bus.server_url()) {
         (TransportKind::Local, _) => say(format_args!(
             "Event bus inside this process; no server, no monitoring."
@@ -428,8 +428,7 @@ fn greet(bus: &Bus, settings: &Settings) {
             "Event bus on subject {subject} of another node's server."
         )),
         (TransportKind::Nats, Some(url)) => say(format_args!(
-            "Clients connect to {url}, subject {subject}; monitoring will be at http://{}:{} (not served yet).",
-            http.host, http.port
+            "Clients connect to {url}, subject {subject}; monitoring is at {pages}."
         )),
     }
     say(format_args!(

@@ -32,9 +32,11 @@ impl Config {
     }
 
     fn embedded(port: u16) -> Self {
+        let (http, cluster) = (free_port(), free_port());
         Self::new(&format!(
             "eventBus: {{type: nats, nats: {{client: {{name: node-a, subject: test.bus}}, \
-             server: {{enable: true, client: {{host: 127.0.0.1, port: {port}}}}}}}}}"
+             server: {{enable: true, client: {{host: 127.0.0.1, port: {port}}}, http: {{port: {http}}}, \
+             cluster: {{port: {cluster}}}}}}}}}"
         ))
     }
 
@@ -428,7 +430,8 @@ fn every_problem_of_the_settings_is_named() {
         ended.stderr,
         format!(
             "natterjack: {path}:2:3: eventBus.tipe: unknown key; did you mean `type`?\n\
-             natterjack: {path}:4:43: eventBus.nats.server.client.port: port must be an integer, not `x`\n"
+             natterjack: {path}:4:43: eventBus.nats.server.client.port: port must be an integer, not `x`; write a number \
+             between 1 and 65535\n"
         )
     );
 }

@@ -3,6 +3,8 @@
 mod bench;
 mod bus;
 mod bus_nodes;
+mod bus_settings;
+mod certs;
 mod check;
 mod daemon;
 mod daemon_files;

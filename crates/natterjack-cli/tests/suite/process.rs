@@ -57,8 +57,17 @@ impl Running {
     /// Starts a command with an environment or an input of its own.
     pub(crate) fn spawn(mut command: Command) -> Self {
         // What the person who runs the tests has set is for other servers.
-        let nats = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"NATS_");
-        for (name, _) in std::env::vars_os().filter(|(name, _)| nats(name)) {
+        let is_ours = |name: &std::ffi::OsStr| {
+            let name = name.as_encoded_bytes();
+            name.starts_with(b"NATS_") || name.starts_with(b"BINDPLANE_")
+        };
+        // But not what this very test has set.
+        let own: Vec<_> = command
+            .get_envs()
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        let inherited = std::env::vars_os().map(|(name, _)| name);
+        for name in inherited.filter(|name| is_ours(name) && !own.contains(name)) {
             command.env_remove(name);
         }
         let mut child = command
