@@ -13,6 +13,7 @@ pub mod filter;
 pub mod identity;
 pub mod pattern;
 pub mod pins;
+pub mod rpc;
 pub mod server;
 pub mod ssl;
 pub mod subject;

@@ -86,9 +86,15 @@ fn read<'a, T: Deserialize<'a>>(layer: &'static str, bytes: &'a [u8]) -> Result<
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(FormatError::TooLarge { bytes: bytes.len() });
     }
+    parse(bytes).map_err(|reason| FormatError::Json { layer, reason })
+}
+
+/// An object and nothing after it.
+pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let fields = object(&mut reader).and_then(|fields| reader.end().map(|()| fields));
-    fields.map_err(|reason| FormatError::Json { layer, reason })
+    let fields = object(&mut reader)?;
+    reader.end()?;
+    Ok(fields)
 }
 
 /// An object, and not the list of its values, which serde takes as well.
