@@ -13,6 +13,8 @@ use testkit::programs::Missing;
 
 mod access;
 
+mod bus_topology;
+
 mod bus;
 
 mod clients;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let suites = [
         access::trials(),
+        bus_topology::trials(),
         bus::trials(),
         clients::trials(),
         cluster::trials(),
