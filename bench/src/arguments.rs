@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bus::BusNode;
+
 /// Compares nats-server and natterjackd under the same load.
 #[derive(Debug, Parser)]
 #[command(
@@ -30,6 +32,9 @@ pub(crate) enum Role {
     /// Copy one socket to another until it closes: the floor.
     #[command(hide = true)]
     Copy(ServerFlags),
+    /// Be a node of an event bus, or of what does without one.
+    #[command(hide = true)]
+    BusNode(BusNode),
 }
 
 /// The flags every server is started with.
@@ -106,6 +111,9 @@ pub(crate) struct Compare {
     /// Fail when a bound the project holds itself to is missed.
     #[arg(long)]
     pub(crate) check: bool,
+    /// Compare the event bus with async-nats and nats-server instead.
+    #[arg(long, conflicts_with_all = ["server", "scale", "list"])]
+    pub(crate) bus: bool,
     /// List the cells and stop.
     #[arg(long)]
     pub(crate) list: bool,

@@ -16,6 +16,14 @@ pub(crate) fn unix_seconds() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// Microseconds since 1970-01-01 UTC, to tell two processes on one machine how long something took.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+pub(crate) fn unix_micros() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
+}
+
 /// Leaves a server alone for a while: what is measured then is what it does by itself, so there is no
 /// event to wait for.
 #[expect(

@@ -3,12 +3,13 @@
 //! One executable, three roles. The *runner* starts a server, starts a *generator* (this executable
 //! again, so that the two never share a process), collects what it measured and writes the report. The
 //! third role is the *copy*: a process that only moves bytes from one socket to another, the floor
-//! under every server. `bench/README.md` explains the method; `cells.rs` is the list of what is
+//! under every server. With `--bus` it is the event bus that is measured, beside a program without it. `bench/README.md` explains the method; `cells.rs` is the list of what is
 //! measured.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bus;
 mod cells;
 mod certificates;
 mod chart;
@@ -39,6 +40,8 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.role {
         Some(Role::Generate(generate)) => generator::main(&generate).map(|()| true),
         Some(Role::Copy(_)) => copy::main().map(|()| true),
+        Some(Role::BusNode(node)) => bus::node_main(&node).map(|()| true),
+        None if arguments.compare.bus => bus::main(&arguments.compare),
         None => runner::main(&arguments.compare),
     };
     match outcome {
