@@ -1,20 +1,52 @@
-//! Some games of several servers, in every run of the tests. `cargo run -p sim --release -- --cluster` plays as many more as
-//! one likes.
+//! Some hundred games of several servers, in every run of the tests. `cargo run -p sim --release -- --cluster` plays as
+//! many more as one likes. What fails here is printed with its seed, its last events, and how to play it again.
 
-use sim::cluster::{Scenario, run};
+use sim::cluster::{Report, Scenario, run};
+
+/// Plays `count` seeds from `first` on.
+fn play(first: u64, count: u64) -> Vec<Report> {
+    let report = |seed| {
+        let report = run(seed, &Scenario::of_seed(seed));
+        assert!(report.failure.is_none(), "{report}");
+        report
+    };
+    (first..first + count).map(report).collect()
+}
+
+// In parts, so that they run side by side.
 
 #[test]
 fn properties_hold_for_the_first_seeds() {
-    let [mut confirmed, mut breaks, mut deaths] = [0; 3];
-    for seed in 0..30 {
-        let report = run(seed, &Scenario::of_seed(seed));
-        assert!(report.failure.is_none(), "{report}");
-        confirmed += report.confirmed;
-        breaks += report.breaks;
-        deaths += report.deaths;
-    }
+    let reports = play(0, SEEDS);
     // Games that reach no edge would prove nothing.
-    assert!(confirmed > 0 && breaks > 0 && deaths > 0);
+    let edges = |report: &Report| {
+        [
+            ("confirmed", report.confirmed),
+            ("answers", report.answers),
+            ("breaks", report.breaks),
+            ("partings", report.partings),
+            ("deaths", report.deaths),
+            ("reloads", report.reloads),
+            ("lame ducks", report.ducks),
+            ("duplicates", report.duplicates),
+            ("stale", report.stale),
+        ]
+    };
+    let mut never: Vec<_> = edges(&reports[0]).iter().map(|(what, _)| *what).collect();
+    for report in &reports {
+        let reached = edges(report);
+        never.retain(|what| {
+            !reached
+                .iter()
+                .any(|(edge, count)| edge == what && *count > 0)
+        });
+    }
+    assert_eq!(never, [""; 0], "edges that no game reaches");
+}
+
+#[test]
+fn properties_hold_for_more_seeds() {
+    play(10_000, SEEDS);
 }
 
 #[test]
@@ -25,3 +57,6 @@ fn a_seed_plays_the_same_game_every_time() {
         assert_eq!(once.steps, again.steps, "seed {seed}");
     }
 }
+
+/// About twenty seconds, for both parts side by side and without optimisation.
+const SEEDS: u64 = 50;

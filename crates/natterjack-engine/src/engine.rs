@@ -531,6 +531,11 @@ impl Engine {
         }
     }
 
+    /// Whether this server has said that it is about to go.
+    pub(crate) fn is_lame_duck(&self) -> bool {
+        self.lame_duck.load(Ordering::Relaxed)
+    }
+
     /// Tells one client that listens that it had better go. Returns whether it was there.
     pub fn announce_lame_duck_to(&self, id: u64, now: Instant) -> bool {
         let found = self.connections.find(id);
@@ -613,7 +618,7 @@ impl Engine {
     ) -> ServerInfo {
         // There is no wire to be tapped within a process.
         let has_wire = address.is_some();
-        let is_leaving = self.lame_duck.load(Ordering::Relaxed);
+        let is_leaving = self.is_lame_duck();
         // Whoever is to go does not come back here (nats-server `sendLDMToClients`).
         let urls = if is_leaving {
             &config.other_urls

@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use natterjack_wire::client::{self, ConnectOptions, Message, ServerOp, error_text};
+use natterjack_wire::client::{self, ConnectOptions, Message, ServerInfo, ServerOp, error_text};
 
 use super::event::Event;
 use super::ledger::{Ledger, SubscriptionId, violation};
@@ -44,6 +45,8 @@ struct Connected {
     sid_last: u64,
     asked_last: u64,
     subscriptions: Vec<SubscriptionId>,
+    /// Where other servers are, as the server here said last.
+    urls: Vec<String>,
 }
 
 enum Mark {
@@ -126,6 +129,28 @@ impl Client {
         }
     }
 
+    /// It has been told of all servers that are there and do not mean to go.
+    pub(crate) fn check_urls(&self, world: &World) {
+        let Some(connected) = &self.connected else {
+            return;
+        };
+        let here = connected.connection.life.node;
+        let lives = world.lives();
+        let staying = lives
+            .iter()
+            .filter(|life| !life.is_lame.load(Ordering::Relaxed));
+        let expected: Vec<_> = staying.map(|life| World::client_url(life.node)).collect();
+        let mut urls = connected.urls.clone();
+        urls.sort_unstable();
+        if urls != expected {
+            let connection = connected.connection.id;
+            world.fail(
+                "clients know of all servers",
+                format!("connection {connection} at node {here}: {urls:?} instead of {expected:?}"),
+            );
+        }
+    }
+
     pub(crate) fn has_to_hear(&self) -> bool {
         let connected = self.connected.as_ref();
         connected.is_some_and(|connected| connected.connection.link.has_for_client())
@@ -156,7 +181,7 @@ impl Connected {
             protocol: 1.into(),
             ..ConnectOptions::default()
         };
-        ledger.opened(connection.id, account, options.echo);
+        ledger.opened(connection.id, connection.life.node, account, options.echo);
         let this = Self {
             connection,
             received: Vec::new(),
@@ -164,6 +189,7 @@ impl Connected {
             sid_last: 0,
             asked_last: 0,
             subscriptions: Vec::new(),
+            urls: Vec::new(),
         };
         let mut text = Vec::new();
         client::connect(&mut text, &options);
@@ -329,7 +355,11 @@ impl Connected {
     fn handle(&mut self, op: &ServerOp<'_>, world: &World, ledger: &mut Ledger) {
         let connection = self.connection.id;
         match op {
-            ServerOp::Info(_) | ServerOp::Ok => {}
+            ServerOp::Info(json) => match ServerInfo::parse(json) {
+                Ok(info) => self.urls = info.connect_urls,
+                Err(error) => world.fail("output is well-formed", error.to_string()),
+            },
+            ServerOp::Ok => {}
             ServerOp::Ping => self.send(world, b"PONG\r\n"),
             ServerOp::Pong => self.handle_pong(world, ledger),
             ServerOp::Err(text) => {

@@ -10,6 +10,13 @@ pub(crate) enum Event {
         node: usize,
         id: String,
     },
+    Reloaded {
+        node: usize,
+        what: &'static str,
+    },
+    Lame {
+        node: usize,
+    },
     Killed {
         node: usize,
         silently: bool,

@@ -31,6 +31,8 @@ pub struct Report {
     pub nodes: usize,
     /// What happened to them.
     pub faults: Faults,
+    /// Whether reloads moved accounts.
+    pub moves: bool,
     /// A hash of every event in order: the same for the same seed and scenario.
     pub trace_hash: u64,
     /// Things that happened.
@@ -57,6 +59,10 @@ pub struct Report {
     pub partings: u64,
     /// Deaths of servers.
     pub deaths: u64,
+    /// Servers that were given other settings.
+    pub reloads: u64,
+    /// Servers that said that they would go.
+    pub ducks: u64,
     /// Times another task ran in the middle of a write.
     pub interleavings: u64,
     /// The longest time the cluster took to be whole, from the last harm on.
@@ -115,12 +121,12 @@ impl Game {
             if self.world.is_failed() {
                 return;
             }
-            let slow = self.slow();
+            let losses = self.losses();
             self.mingle();
             self.rest(true);
             self.check_interest();
             let is_lossless = was_whole && self.world.scenario.faults == Faults::None;
-            self.end_phase(is_lossless && self.slow() == slow, false);
+            self.end_phase(is_lossless && self.losses() == losses, false);
             self.examine();
             was_whole = true;
         }
@@ -129,15 +135,17 @@ impl Game {
         }
     }
 
-    /// Connections between servers that were dropped for what waited for them, so far: what waited is lost, by the
-    /// bounds that the servers were given.
-    fn slow(&self) -> u64 {
-        self.world.counts.lock().slow
+    /// What has happened so far that messages may be lost by: connections between servers that were dropped for what
+    /// waited for them, by the bounds that the servers were given; servers that went; reloads.
+    fn losses(&self) -> [u64; 3] {
+        let counts = self.world.counts.lock();
+        [counts.slow, counts.deaths, counts.reloads]
     }
 
     /// Everybody does as they like, and what may go wrong does.
     fn mingle(&mut self) {
         self.world.note(Event::Phase { name: "mingle" });
+        self.world.let_go();
         self.world.stir_up();
         let end = self.world.step() + self.world.scenario.steps;
         let mut next_harm = self.world.now() + self.harmless_time();
@@ -150,7 +158,7 @@ impl Game {
             }
             let now = world.now();
             if next_harm <= now {
-                world.do_harm();
+                world.interfere();
                 next_harm = now + self.harmless_time();
             }
             for client in &mut self.clients {
@@ -244,7 +252,8 @@ impl Game {
         if self.world.is_failed() {
             return;
         }
-        if let Err(violation) = self.ledger.end_phase(is_lossless, answers_surely) {
+        let reach = self.world.reach();
+        if let Err(violation) = (self.ledger).end_phase(is_lossless, answers_surely, &reach) {
             self.world.fail(violation.property, violation.details);
         }
     }
@@ -262,22 +271,27 @@ impl Game {
         }
         self.rest(true);
         self.end_phase(false, false);
-        let slow = self.slow();
+        let losses = self.losses();
         for client in &mut self.clients {
             client.talk(&world, &mut self.ledger);
         }
         self.rest(true);
-        self.end_phase(self.slow() == slow, world.scenario.has_one_pool_size());
+        self.end_phase(self.losses() == losses, world.has_one_order());
         self.check_interest();
     }
 
-    /// What each server knows of its peers' interest is what there is.
+    /// What each server knows of its peers' interest is what there is and what it may know, and clients know of all
+    /// servers.
     fn check_interest(&self) {
         let world = &self.world;
         if world.is_failed() {
             return;
         }
         let lives = world.lives();
+        let reach = world.reach();
+        for client in &self.clients {
+            client.check_urls(world);
+        }
         let local: Vec<_> = lives
             .iter()
             .map(|life| local_interest(&life.engine))
@@ -290,11 +304,13 @@ impl Game {
                 }
                 let none = BTreeMap::new();
                 let known = known.get(&other.id).unwrap_or(&none);
-                if *known != local[there] {
-                    let all = known.keys().chain(local[there].keys());
+                let mut local = local[there].clone();
+                local.retain(|(_, pattern, _), _| reach.reaches(life.node, other.node, pattern));
+                if *known != local {
+                    let all = known.keys().chain(local.keys());
                     let different: Vec<_> = all
-                        .filter(|key| known.get(*key) != local[there].get(*key))
-                        .map(|key| (key, known.get(key).copied(), local[there].get(key).copied()))
+                        .filter(|key| known.get(*key) != local.get(*key))
+                        .map(|key| (key, known.get(key).copied(), local.get(key).copied()))
                         .collect();
                     world.fail(
                         "a server knows what its peers want",
@@ -398,6 +414,8 @@ impl Game {
             breaks,
             partings,
             deaths,
+            reloads,
+            ducks,
             interleavings,
             ..
         } = world.counts.lock().clone();
@@ -405,6 +423,7 @@ impl Game {
             seed,
             nodes: world.scenario.nodes.len(),
             faults: world.scenario.faults,
+            moves: world.scenario.moves,
             trace_hash: world.trace_hash(),
             steps: world.step(),
             publications: self.ledger.publications,
@@ -418,6 +437,8 @@ impl Game {
             breaks,
             partings,
             deaths,
+            reloads,
+            ducks,
             interleavings,
             healed_in: self.healed_in,
             failure: world
@@ -497,7 +518,7 @@ impl fmt::Display for Report {
                 formatter,
                 "seed {seed} ({nodes} nodes, faults: {faults:?}): {} steps, {} published, {} received, {} of them \
                  had to be, {} answers, {} routes, {} duplicates, {} stale, {} slow, {} breaks, {} partings, {} deaths, \
-                 {} interleavings, whole after {:?} at most, trace {:016x}",
+                 {} reloads, {} lame ducks, {} interleavings, whole after {:?} at most, trace {:016x}",
                 self.steps,
                 self.publications,
                 self.deliveries,
@@ -510,6 +531,8 @@ impl fmt::Display for Report {
                 self.breaks,
                 self.partings,
                 self.deaths,
+                self.reloads,
+                self.ducks,
                 self.interleavings,
                 self.healed_in,
                 self.trace_hash,
@@ -521,8 +544,10 @@ impl fmt::Display for Report {
         write!(
             formatter,
             "seed {seed} ({nodes} nodes, faults: {faults:?}) fails: {}: {}\nrun it again with: cargo run -p sim \
-             --release -- --cluster --seed {seed}",
-            failure.property, failure.details,
+             --release -- --cluster{} --seed {seed}",
+            failure.property,
+            failure.details,
+            if self.moves { " --moves" } else { "" },
         )
     }
 }

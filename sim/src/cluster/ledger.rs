@@ -9,11 +9,14 @@ use std::collections::{HashMap, HashSet};
 
 use natterjack_wire::client::Message;
 
+use super::reach::Reach;
 use crate::ledger::Violation;
 use crate::message::{PATTERNS, Publication, QUEUES, SUBJECTS, identity, matches};
 
 /// One connection's part.
 struct Member {
+    /// The server it is connected with.
+    node: usize,
     account: &'static str,
     echo: bool,
     /// In which phase it ended.
@@ -78,10 +81,17 @@ pub(crate) struct Ledger {
 type Fault = (&'static str, String);
 
 impl Ledger {
-    pub(crate) fn opened(&mut self, connection: usize, account: &'static str, echo: bool) {
+    pub(crate) fn opened(
+        &mut self,
+        connection: usize,
+        node: usize,
+        account: &'static str,
+        echo: bool,
+    ) {
         self.members.insert(
             connection,
             Member {
+                node,
                 account,
                 echo,
                 ended: None,
@@ -388,19 +398,21 @@ impl Ledger {
     // Phases.
 
     /// Everything is at rest: what was published since the last time must have arrived if it `is_lossless`, and another
-    /// phase begins. If `answers_surely`, so must answers to requests.
+    /// phase begins. If `answers_surely`, so must answers to requests. What `reach` keeps a server from hearing of need
+    /// not arrive there.
     pub(crate) fn end_phase(
         &mut self,
         is_lossless: bool,
         answers_surely: bool,
+        reach: &Reach,
     ) -> Result<(), Violation> {
         let phase = self.phase;
         self.phase += 1;
         if is_lossless {
-            self.check_arrived(phase)?;
+            self.check_arrived(phase, reach)?;
         }
         if is_lossless && answers_surely {
-            self.check_answered(phase)?;
+            self.check_answered(phase, reach)?;
         }
         for subscription in &mut self.subscriptions {
             subscription.received.clear();
@@ -433,7 +445,7 @@ impl Ledger {
         }
     }
 
-    fn check_arrived(&mut self, phase: u32) -> Result<(), Violation> {
+    fn check_arrived(&mut self, phase: u32, reach: &Reach) -> Result<(), Violation> {
         let mut confirmed = 0;
         // Groups of which a member came or went may have missed what went to that one.
         let unsettled: HashSet<_> = self
@@ -455,8 +467,12 @@ impl Ledger {
             let of_phase = member.publications.iter().enumerate().rev();
             for (sequence, sent) in of_phase.take_while(|(_, sent)| sent.phase == phase) {
                 for subscription in &self.subscriptions {
-                    let to = self.member(subscription.connection).account;
+                    let to = self.member(subscription.connection);
+                    let pattern = PATTERNS[subscription.pattern];
+                    let is_reached = reach.reaches(member.node, to.node, pattern);
+                    let to = to.account;
                     if to != member.account
+                        || !is_reached
                         || !self.is_settled(subscription, phase)
                         || !self.concerns(subscription, publisher, &sent.publication)
                     {
@@ -491,7 +507,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn check_answered(&self, phase: u32) -> Result<(), Violation> {
+    fn check_answered(&self, phase: u32, reach: &Reach) -> Result<(), Violation> {
         let mut requests: Vec<_> = self.requests.iter().collect();
         requests.sort_by_key(|(key, _)| **key);
         for (&(connection, number), request) in requests {
@@ -500,14 +516,17 @@ impl Ledger {
                 continue;
             }
             let must_answer = (self.answerers.iter()).any(|(other, &since)| {
+                let other_member = self.member(*other);
                 since < phase
-                    && self.member(*other).account == member.account
+                    && other_member.account == member.account
+                    && reach.reaches(member.node, other_member.node, "ask.*")
                     && (member.echo || *other != connection)
             });
             let is_heard = self.subscriptions.iter().any(|subscription| {
                 let other = self.member(subscription.connection);
                 other.account == member.account
                     && other.ended.is_none()
+                    && reach.reaches(member.node, other.node, PATTERNS[subscription.pattern])
                     && (member.echo || subscription.connection != connection)
                     && !subscription.is_closed
                     && matches(PATTERNS[subscription.pattern], "ask.0")

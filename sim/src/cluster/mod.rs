@@ -4,10 +4,11 @@
 //! as they like while connections break, freeze and go silent, servers cannot reach each other, die and come back. Then
 //! all is left alone, and the cluster must become whole by itself; then what each server knows of its peers' interest is
 //! compared with what there is, and everybody publishes and asks, and everything must arrive. What may never happen
-//! (a message twice, in another account, out of order) is looked for all the time.
+//! (a message twice, in another account, out of order) is looked for all the time. Servers are reloaded meanwhile, with
+//! other permissions, other pools and other accounts that have connections to themselves, and go as lame ducks do.
 //!
 //! Suggested reading: `scenario`, `game` (the rounds), `world` (servers, tasks, dialling, what goes wrong), `link`,
-//! `client`, `ledger` (what must hold of messages).
+//! `client`, `ledger` (what must hold of messages), `reach` (between whom).
 
 mod scenario;
 
@@ -16,6 +17,7 @@ mod event;
 mod game;
 mod ledger;
 mod link;
+mod reach;
 mod world;
 
 pub use game::{Report, run};

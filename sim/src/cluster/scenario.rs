@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use natterjack_engine::{ClusterLimits, ClusterLogin, ClusterSettings, Compression, Seed};
 
+use super::reach::some_rules;
 use crate::scenario::Payloads;
 
 /// Port of the first server; the others follow.
@@ -12,6 +13,9 @@ pub(crate) const FIRST_PORT: u16 = 6000;
 
 /// Accounts that clients belong to.
 pub(crate) const ACCOUNTS: [&str; 3] = ["A", "B", "C"];
+
+/// How what servers tell each other may be compressed.
+const COMPRESSIONS: [Compression; 3] = [Compression::Off, Compression::Accept, Compression::S2Fast];
 
 /// What happens to the network and the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,13 @@ pub struct Scenario {
     pub interleaved_percent: u8,
     /// Whether clients die and come back.
     pub mortal: bool,
+    /// Whether servers are reloaded with other settings.
+    pub reloads: bool,
+    /// Whether reloads also move accounts to connections of their own and back; not in the scenario of a seed, to be
+    /// asked for.
+    pub moves: bool,
+    /// Whether servers announce that they will go, and do so a round later.
+    pub ducks: bool,
 }
 
 impl Scenario {
@@ -78,14 +89,10 @@ impl Scenario {
             pace: Duration::from_millis([1, 5, 50][rng.usize(..3)]),
             interleaved_percent: [0, 10, 30][rng.usize(..3)],
             mortal: rng.bool(),
+            reloads: rng.u8(..3) == 0,
+            moves: false,
+            ducks: rng.u8(..4) == 0,
         }
-    }
-
-    /// Whether what is asked on one connection may be overtaken by what is told on another: accounts are shared out
-    /// among connections by each server's own reckoning.
-    pub(crate) fn has_one_pool_size(&self) -> bool {
-        let size = self.nodes[0].pool_size;
-        self.nodes.iter().all(|node| node.pool_size == size)
     }
 
     /// Time in which a cluster that was left alone must be whole again: whoever is gone is noticed, by both, and
@@ -97,6 +104,43 @@ impl Scenario {
         };
         let noticed = self.nodes.iter().map(noticed).max().unwrap_or_default();
         noticed * 2 + Duration::from_secs(150)
+    }
+}
+
+/// Changes something of a server's settings that a reload may change; if `moves`, also which of so many accounts have
+/// connections to themselves. Returns what.
+pub(super) fn change(
+    settings: &mut ClusterSettings,
+    accounts: usize,
+    moves: bool,
+    rng: &mut Rng,
+) -> &'static str {
+    match rng.u8(..6) {
+        0 | 1 => {
+            settings.import = some_rules(rng);
+            "import"
+        }
+        2 => {
+            settings.export = some_rules(rng);
+            "export"
+        }
+        3 | 4 if moves => {
+            let account = ACCOUNTS[rng.usize(..accounts)];
+            let before = settings.accounts.len();
+            settings.accounts.retain(|name| name != account);
+            if settings.accounts.len() == before {
+                settings.accounts.push(account.to_owned());
+            }
+            "accounts"
+        }
+        _ if rng.bool() => {
+            settings.compression = COMPRESSIONS[rng.usize(..3)];
+            "compression"
+        }
+        _ => {
+            settings.pool_size = [3, 1, 0, 2][rng.usize(..4)];
+            "pool size"
+        }
     }
 }
 
@@ -113,7 +157,7 @@ fn nodes(rng: &mut Rng, faults: Faults, count: usize) -> Vec<ClusterSettings> {
         user: "route".to_owned(),
         password: "secret".into(),
     });
-    let compressions = [Compression::Off, Compression::Accept, Compression::S2Fast];
+    let has_permissions = rng.u8(..4) == 0;
     let shape = rng.u8(..5);
     // Where nothing is to be lost, a connection may be slow and must not count as dead for it.
     let ping_interval = match (faults, rng.usize(..3)) {
@@ -143,7 +187,9 @@ fn nodes(rng: &mut Rng, faults: Faults, count: usize) -> Vec<ClusterSettings> {
                 size
             },
             accounts: accounts.clone(),
-            compression: compressions[rng.usize(..3)],
+            compression: COMPRESSIONS[rng.usize(..3)],
+            import: has_permissions.then(|| some_rules(rng)).flatten(),
+            export: has_permissions.then(|| some_rules(rng)).flatten(),
             connect_retries: [0, 0, 3][rng.usize(..3)],
             connect_backoff: rng.u8(..3) == 0,
             limits: ClusterLimits {

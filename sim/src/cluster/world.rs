@@ -1,5 +1,6 @@
 //! The clock, the servers with their connections, and whose task runs when.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -9,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use natterjack_engine::{
-    Access, AccountAccess, CloseReason, Dial, DialId, Direction, Engine, Limits, Nonce, Outbox,
-    Peer, RoutePeer, ServerInfo, Session, Settings, User, Worker,
+    Access, AccountAccess, CloseReason, ClusterSettings, Dial, DialId, Direction, Engine, Limits,
+    Nonce, Outbox, Peer, RoutePeer, ServerInfo, Session, Settings, User, Worker,
 };
 use parking_lot::{Mutex, MutexGuard};
 
 use super::event::Event;
 use super::link::{Break, LINK_BYTES_MAX, Link};
-use super::scenario::{ACCOUNTS, FIRST_PORT, Faults, Scenario};
+use super::reach::Reach;
+use super::scenario::{ACCOUNTS, FIRST_PORT, Faults, Scenario, change};
 use crate::ledger::Violation;
 use crate::task::{Shell, Task, TaskFlag, Turn, read_max};
 use crate::trace::Trace;
@@ -42,6 +44,8 @@ pub(crate) struct Life {
     dialler: Arc<TaskFlag>,
     dial_at: Mutex<Option<Instant>>,
     pub(crate) is_up: AtomicBool,
+    /// It has announced that it will go.
+    pub(crate) is_lame: AtomicBool,
 }
 
 /// One connection, as one server sees it.
@@ -86,12 +90,18 @@ pub(crate) struct Counts {
     pub(crate) breaks: u64,
     pub(crate) partings: u64,
     pub(crate) deaths: u64,
+    pub(crate) reloads: u64,
+    pub(crate) ducks: u64,
     pub(crate) stalls: u64,
     pub(crate) interleavings: u64,
 }
 
 pub(crate) struct World {
     pub(crate) scenario: Scenario,
+    /// What each server is configured with now.
+    nodes: Mutex<Vec<ClusterSettings>>,
+    /// Accounts that some server was told to have connections for, at some time.
+    listed: Mutex<BTreeSet<String>>,
     /// The servers that are up.
     lives: Mutex<Vec<Option<Arc<Life>>>>,
     /// Those that have not ended.
@@ -127,6 +137,12 @@ impl World {
         let start = Instant::now();
         let world = Arc::new(Self {
             lives: Mutex::new(scenario.nodes.iter().map(|_| None).collect()),
+            nodes: Mutex::new(scenario.nodes.clone()),
+            listed: Mutex::new(
+                (scenario.nodes.iter())
+                    .flat_map(|node| node.accounts.iter().cloned())
+                    .collect(),
+            ),
             scenario,
             connections: Mutex::default(),
             links: Mutex::default(),
@@ -153,6 +169,11 @@ impl World {
             world.returns.lock().push((at, node));
         }
         world
+    }
+
+    /// Where a server's clients come in.
+    pub(crate) fn client_url(node: usize) -> String {
+        format!("127.0.0.1:{}", 4000 + node)
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -271,7 +292,7 @@ impl World {
                 server_id: id.clone(),
                 server_name: format!("node{node}"),
                 headers: true,
-                connect_urls: vec![format!("127.0.0.1:{}", 4000 + node)],
+                connect_urls: vec![Self::client_url(node)],
                 ..ServerInfo::default()
             },
             limits: Limits {
@@ -282,7 +303,7 @@ impl World {
             },
             access,
             seed,
-            cluster: Some(self.scenario.nodes[node].clone()),
+            cluster: Some(self.nodes.lock()[node].clone()),
         });
         let dialler = Arc::<TaskFlag>::default();
         dialler.set();
@@ -300,6 +321,7 @@ impl World {
             dialler,
             dial_at: Mutex::new(None),
             is_up: AtomicBool::new(true),
+            is_lame: AtomicBool::new(false),
         }));
     }
 
@@ -459,7 +481,12 @@ impl World {
 
     /// A client comes to some server; `None` if all are dead.
     pub(crate) fn open(self: &Arc<Self>, account: &'static str) -> Option<Arc<Connection>> {
-        let lives = self.lives();
+        let mut lives = self.lives();
+        // Nobody is sent to one that is about to go, if there are others.
+        let is_lame = |life: &Arc<Life>| life.is_lame.load(Ordering::Relaxed);
+        if !lives.iter().all(is_lame) {
+            lives.retain(|life| !is_lame(life));
+        }
         if lives.is_empty() {
             return None;
         }
@@ -653,8 +680,106 @@ impl World {
         self.partings.lock().retain(|parting| parting.until > now);
     }
 
+    /// Something is done to a server, or something bad happens, of the kinds that the scenario has.
+    pub(crate) fn interfere(&self) {
+        let Scenario { reloads, ducks, .. } = self.scenario;
+        match self.chance(|rng| rng.u8(..8)) {
+            0 | 1 if reloads => self.reload(),
+            2 if ducks => self.lame(),
+            _ => self.do_harm(),
+        }
+    }
+
+    /// A server is given other settings.
+    fn reload(&self) {
+        let lives = self.lives();
+        if lives.is_empty() {
+            return;
+        }
+        let life = &lives[self.chance(|rng| rng.usize(..lives.len()))];
+        let mut nodes = self.nodes.lock();
+        let settings = &mut nodes[life.node];
+        let Scenario {
+            accounts, moves, ..
+        } = self.scenario;
+        let what = self.chance(|rng| change(settings, accounts, moves, rng));
+        self.listed.lock().extend(settings.accounts.iter().cloned());
+        drop(nodes);
+        self.reconfigure(life, what);
+    }
+
+    /// A server goes by its settings as they are now.
+    fn reconfigure(&self, life: &Life, what: &'static str) {
+        let node = life.node;
+        self.note(Event::Reloaded { node, what });
+        self.counts.lock().reloads += 1;
+        self.is_whole.store(false, Ordering::Relaxed);
+        let mut configuration = life.engine.configuration();
+        configuration.cluster = Some(self.nodes.lock()[node].clone());
+        drop(life.engine.reconfigure(configuration, self.now()));
+    }
+
+    /// Accounts with connections to themselves are to be the same everywhere: whoever changes them on one server does
+    /// so on all others as well, sooner or later.
+    fn roll_out(&self) {
+        let accounts = self.nodes.lock()[0].accounts.clone();
+        for node in 0..self.scenario.nodes.len() {
+            let mut nodes = self.nodes.lock();
+            let of_node = &mut nodes[node].accounts;
+            if *of_node == accounts {
+                continue;
+            }
+            of_node.clone_from(&accounts);
+            drop(nodes);
+            if let Some(life) = self.life(node) {
+                self.reconfigure(&life, "accounts, like others");
+            }
+        }
+    }
+
+    /// A server says that it will go. It does so before the next round.
+    fn lame(&self) {
+        let lives = self.lives();
+        if lives.is_empty() {
+            return;
+        }
+        let life = &lives[self.chance(|rng| rng.usize(..lives.len()))];
+        if !life.is_lame.swap(true, Ordering::Relaxed) {
+            self.note(Event::Lame { node: life.node });
+            self.counts.lock().ducks += 1;
+            life.engine.announce_lame_duck(self.now());
+        }
+    }
+
+    /// Those who said that they will go, go. Not while a task runs.
+    pub(crate) fn let_go(&self) {
+        for life in self.lives() {
+            if life.is_lame.load(Ordering::Relaxed) {
+                self.is_whole.store(false, Ordering::Relaxed);
+                self.kill(&life, false);
+                self.returns
+                    .lock()
+                    .push((self.now() + self.pause(), life.node));
+            }
+        }
+    }
+
+    /// Between whom interest is told of, by the settings of this moment.
+    pub(crate) fn reach(&self) -> Reach {
+        Reach::new(&self.nodes.lock())
+    }
+
+    /// Whether what is asked on one connection may not be overtaken by what is told on another: accounts are shared out
+    /// among connections by each server's own reckoning.
+    pub(crate) fn has_one_order(&self) -> bool {
+        let nodes = self.nodes.lock();
+        let first = &nodes[0];
+        let mut others = nodes.iter();
+        others.all(|node| node.pool_size == first.pool_size && node.accounts == first.accounts)
+    }
+
     /// Something bad happens, of the kinds that the scenario has.
-    pub(crate) fn do_harm(&self) {
+    fn do_harm(&self) {
         let kinds = match self.scenario.faults {
             Faults::None => return,
             Faults::Links => 4,
@@ -736,6 +861,7 @@ impl World {
     /// From now on nothing bad happens, and what comes back comes back now. What is broken stays so.
     pub(crate) fn calm_down(&self) {
         self.is_calm.store(true, Ordering::Relaxed);
+        self.roll_out();
         let now = self.now();
         self.partings.lock().clear();
         for (at, _) in &mut *self.returns.lock() {
@@ -774,7 +900,7 @@ impl World {
     pub(crate) fn missing(&self) -> Option<String> {
         let lives = self.lives();
         let connections = self.connections();
-        let mut places = std::collections::BTreeMap::new();
+        let mut places = BTreeMap::new();
         for life in &lives {
             let node = life.node;
             let mesh = life.engine.mesh().expect("every server is in the cluster");
@@ -812,12 +938,22 @@ impl World {
             }
             for peer in &snapshot.peers {
                 let (shared, dedicated) = self.expected(node, &peer.name);
+                let has = |account: &String| peer.dedicated.iter().any(|(own, _)| own == account);
+                // Who once was told that an account has connections to itself goes by that until it is started anew.
+                let has_reason = |account: &String| {
+                    let is_listed = || self.listed.lock().contains(account);
+                    dedicated.contains(account) || !dedicated.is_empty() && is_listed()
+                };
                 if peer.shared.len() != shared
                     || peer.shared.iter().any(Option::is_none)
-                    || peer.dedicated.len() != dedicated
+                    || !dedicated.iter().all(has)
+                    || !peer
+                        .dedicated
+                        .iter()
+                        .all(|(account, _)| has_reason(account))
                 {
                     return Some(format!(
-                        "node {node} has not {shared} shared and {dedicated} dedicated of {peer:?}"
+                        "node {node} has not {shared} shared and those for {dedicated:?} of {peer:?}"
                     ));
                 }
             }
@@ -833,19 +969,22 @@ impl World {
         None
     }
 
-    /// How many connections share the accounts between a server and the one of this name, and how many are for one account.
-    fn expected(&self, node: usize, peer: &str) -> (usize, usize) {
-        let nodes = &self.scenario.nodes;
+    /// How many connections share the accounts between a server and the one of this name, and which accounts have one.
+    fn expected(&self, node: usize, peer: &str) -> (usize, Vec<String>) {
+        let nodes = self.nodes.lock();
         let peer: usize = peer
             .strip_prefix("node")
             .and_then(|number| number.parse().ok())
             .expect("names are numbered");
         let sizes = [nodes[node].pool_size, nodes[peer].pool_size];
         if sizes.contains(&0) {
-            return (1, 0);
+            return (1, Vec::new());
         }
         let shared = sizes[0].max(sizes[1]) as usize;
-        (shared, 1 + nodes[node].accounts.len())
+        let listed = nodes[node].accounts.iter();
+        let both = listed.filter(|account| nodes[peer].accounts.contains(account));
+        let system = core::iter::once("$SYS".to_owned());
+        (shared, system.chain(both.cloned()).collect())
     }
 
     /// The cluster is whole, and from now on no connection may end without a reason.
@@ -893,7 +1032,10 @@ impl World {
             let Some(task) = &*task else { continue };
             let (link, id) = (&connection.link, connection.id);
             let status = task.session().outbox().status();
-            if status.pending_bytes > 0 && (link.is_writable() || !link.writer_waits()) {
+            if status.pending_bytes > 0
+                && !status.is_held
+                && (link.is_writable() || !link.writer_waits())
+            {
                 self.fail(
                     "what waits is written as soon as the link takes it",
                     format!(
@@ -948,7 +1090,10 @@ impl World {
                 has_faults || is_small || !self.is_whole.load(Ordering::Relaxed)
             }
             CloseReason::ProtocolViolation => !self.is_whole.load(Ordering::Relaxed),
-            CloseReason::StaleConnection | CloseReason::SlowConsumerWriteDeadline => has_faults,
+            // Whoever is doubted, since another connection is to take its place, has a few seconds to answer, and
+            // links may be slower than that by themselves.
+            CloseReason::StaleConnection => has_faults || !self.is_whole.load(Ordering::Relaxed),
+            CloseReason::SlowConsumerWriteDeadline => has_faults,
             // Links may be slower than that by themselves.
             CloseReason::AuthenticationTimeout => {
                 self.now() - connection.opened >= Duration::from_secs(2)

@@ -43,6 +43,8 @@ pub struct Status {
     pub closed: Option<CloseReason>,
     /// The connection's task must wait for the socket to take bytes, and then [`Outbox::flush_unblocked`].
     pub is_blocked: bool,
+    /// What waits is to be written later, although the socket may take it.
+    pub is_held: bool,
     /// Bytes that wait to be written.
     pub pending_bytes: usize,
     /// Since when the socket owes what the write deadline asks of it: a byte, although some wait; or with
@@ -280,6 +282,7 @@ impl Outbox {
         Status {
             closed: state.closed,
             is_blocked: state.blocked,
+            is_held: state.held && state.closed.is_none(),
             pending_bytes: state.pending_bytes(),
             blocked_since: if state.limits.must_finish {
                 state.unfinished_since

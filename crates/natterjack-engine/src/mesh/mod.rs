@@ -564,6 +564,9 @@ impl Mesh {
             ..info.clone()
         };
         peer.is_leaving |= info.ldm;
+        if info.ldm && !std::mem::take(&mut peer.client_urls).is_empty() {
+            self.has_news.store(true, Ordering::Relaxed);
+        }
         let member = Member {
             connection: Arc::clone(claim.connection),
             dial: claim.dialled.map(|(dial, _)| dial),
@@ -588,7 +591,7 @@ impl Mesh {
                 let replaced = peer.slots[place.index as usize].replace(member);
                 // What the peer was told on a connection that gives way it may never read.
                 let is_first = is_first || replaced.is_some();
-                if is_first && !no_advertise && !info.ldm {
+                if is_first && !no_advertise && !peer.is_leaving {
                     peer.client_urls.clone_from(&info.connect_urls);
                     if !peer.client_urls.is_empty() {
                         self.has_news.store(true, Ordering::Relaxed);

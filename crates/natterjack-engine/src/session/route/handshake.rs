@@ -342,6 +342,10 @@ impl RouteSession {
         self.interest.set_names_origins(info.lnocu);
         self.describe();
         self.engine.announce_mesh(now);
+        if self.dialled.is_none() && self.engine.is_lame_duck() {
+            // Maybe not yet when this server said INFO first; and all who were connected have been told by now.
+            self.say_info_again(now);
+        }
         self.begin_handover(now);
         self.adapt_announcing();
         self.outbox.flush(now);

@@ -46,6 +46,7 @@ impl RouteSession {
             gossip_mode: (self.dialled.as_ref())
                 .map(|(_, purpose)| purpose.gossip)
                 .unwrap_or_default(),
+            ldm: self.engine.is_lame_duck(),
             ..public_info(&self.config, &self.cluster, &self.mesh.name())
         }
     }

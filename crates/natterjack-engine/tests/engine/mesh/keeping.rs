@@ -127,3 +127,33 @@ fn one_that_is_found_again_is_made_known_to_all() {
         exchange(&mut world);
     });
 }
+
+/// Whoever meets it only after it has said so, or missed it, is told by it as well; and sends nobody's clients there.
+#[test]
+fn one_that_is_about_to_go_says_so_to_whoever_comes() {
+    with_chances(20, |chance| {
+        let mut world = three(chance);
+        let client = world.client(1);
+        let is_early = world.rng.bool();
+        if is_early {
+            world.nodes[0].engine.announce_lame_duck(world.now);
+            world.run(Duration::from_millis(100));
+        }
+        let all: Vec<u64> = (world.nodes[1].ends.iter())
+            .map(|end| end.session.outbox().id())
+            .collect();
+        end(&world, 1, &all, true);
+        for _ in 0..world.rng.u32(0..40) {
+            world.run(Duration::from_millis(50));
+        }
+        // Maybe in the middle of a handshake.
+        world.turns(4);
+        world.nodes[0].engine.announce_lame_duck(world.now);
+        world.run(Duration::from_secs(10));
+        world.check_full();
+        let received = world.nodes[1].clients[client].take();
+        let last = received.rsplit("INFO ").next().expect("a split has parts");
+        let is_named = |node: u16| last.contains(&format!("127.0.0.1:{}", 4000 + node));
+        assert!(!is_named(0) && is_named(1) && is_named(2), "{received}");
+    });
+}

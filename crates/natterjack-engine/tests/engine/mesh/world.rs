@@ -286,6 +286,14 @@ impl World {
         }
     }
 
+    /// Lets a few things happen, without any time passing.
+    pub(crate) fn turns(&mut self, max: u32) {
+        let count = self.rng.u32(0..=max);
+        for _ in 0..count {
+            self.turn();
+        }
+    }
+
     /// When something is due.
     fn next(&self) -> Instant {
         let far = self.now + Duration::from_secs(3600);
