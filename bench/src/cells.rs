@@ -14,6 +14,8 @@ pub(crate) struct Cell {
     /// Servers, in a cluster if there are more than one. Who publishes or requests is at the first; who receives
     /// or answers is at the last of two, or spread over all of three.
     pub(crate) nodes: usize,
+    /// What the servers of a cluster do with what they send each other.
+    pub(crate) routes: Routes,
     /// How much of it in a full run: published messages, requests or connections. Chosen so that
     /// nats-server takes one to two seconds on a two-core machine.
     pub(crate) work: u64,
@@ -122,6 +124,17 @@ pub(crate) enum Encryption {
     MutualTls,
 }
 
+/// What the servers of a cluster do with what they send each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Routes {
+    /// Nothing.
+    Clear,
+    /// They encrypt it, both with a certificate that the other verifies.
+    Tls,
+    /// They compress it: `s2_fast`.
+    Compressed,
+}
+
 /// One-way traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flow {
@@ -135,6 +148,17 @@ pub(crate) struct Flow {
     pub(crate) subjects: Subjects,
     /// Payload of each message, in bytes.
     pub(crate) payload_bytes: usize,
+    /// What the payloads are.
+    pub(crate) payload: Payload,
+}
+
+/// What payloads are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Payload {
+    /// One letter over and over: nobody looks at it.
+    Letters,
+    /// Lines as a service logs them, in JSON. Each is different, and much of it is not.
+    Text,
 }
 
 /// Which subjects a flow uses.
@@ -163,6 +187,7 @@ const fn one_to(receivers: u32, payload_bytes: usize) -> Load {
         is_queue_group: false,
         subjects: Subjects::One,
         payload_bytes,
+        payload: Payload::Letters,
     })
 }
 
@@ -173,6 +198,18 @@ const fn one_to_one_over(subjects: Subjects) -> Load {
         is_queue_group: false,
         subjects,
         payload_bytes: 16,
+        payload: Payload::Letters,
+    })
+}
+
+const fn text_to_one(payload_bytes: usize) -> Load {
+    Load::Flow(Flow {
+        publishers: 1,
+        receivers: 1,
+        is_queue_group: false,
+        subjects: Subjects::One,
+        payload_bytes,
+        payload: Payload::Text,
     })
 }
 
@@ -183,6 +220,7 @@ const fn spread_over_three(publishers: u32, receivers: u32, is_queue_group: bool
         is_queue_group,
         subjects: Subjects::One,
         payload_bytes: 128,
+        payload: Payload::Letters,
     })
 }
 
@@ -194,6 +232,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(0, 16),
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 6_000_000,
     },
     Cell {
@@ -202,6 +241,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(1, 16),
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 2_000_000,
     },
     Cell {
@@ -210,6 +250,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(1, 128),
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 1_500_000,
     },
     Cell {
@@ -218,6 +259,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(1, 1024),
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 600_000,
     },
     Cell {
@@ -226,6 +268,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(1, 16 * 1024),
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 80_000,
     },
     Cell {
@@ -234,6 +277,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(1, 256 * 1024),
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 4_000,
     },
     Cell {
@@ -242,6 +286,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(10, 128),
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 400_000,
     },
     Cell {
@@ -250,6 +295,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(500, 128),
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 6_000,
     },
     Cell {
@@ -261,9 +307,11 @@ pub(crate) static CELLS: &[Cell] = &[
             is_queue_group: true,
             subjects: Subjects::One,
             payload_bytes: 128,
+            payload: Payload::Letters,
         }),
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 1_600_000,
     },
     Cell {
@@ -272,6 +320,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to_one_over(Subjects::RandomUnderOneWildcard { count: 100_000 }),
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 800_000,
     },
     Cell {
@@ -280,6 +329,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to_one_over(Subjects::RandomOverManyWildcards { count: 100_000 }),
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 400_000,
     },
     Cell {
@@ -288,6 +338,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: Load::Requests { in_flight: 64 },
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 250_000,
     },
     Cell {
@@ -296,6 +347,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: Load::Requests { in_flight: 1 },
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 25_000,
     },
     Cell {
@@ -304,6 +356,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: Load::ConnectRate,
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 8_000,
     },
     Cell {
@@ -312,6 +365,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: Load::IdleConnections,
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 5_000,
     },
     Cell {
@@ -320,6 +374,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: Load::IdleServer,
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 1,
     },
     Cell {
@@ -328,6 +383,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(1, 16),
         encryption: Encryption::Tls,
         nodes: 1,
+        routes: Routes::Clear,
         work: 2_000_000,
     },
     Cell {
@@ -336,6 +392,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(1, 128),
         encryption: Encryption::Tls,
         nodes: 1,
+        routes: Routes::Clear,
         work: 1_500_000,
     },
     Cell {
@@ -344,6 +401,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(1, 1024),
         encryption: Encryption::Tls,
         nodes: 1,
+        routes: Routes::Clear,
         work: 500_000,
     },
     Cell {
@@ -352,6 +410,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: Load::ConnectRate,
         encryption: Encryption::MutualTls,
         nodes: 1,
+        routes: Routes::Clear,
         work: 2_000,
     },
     Cell {
@@ -360,6 +419,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: Load::IdleConnections,
         encryption: Encryption::MutualTls,
         nodes: 1,
+        routes: Routes::Clear,
         work: 2_000,
     },
     Cell {
@@ -368,6 +428,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(1, 16),
         encryption: Encryption::None,
         nodes: 2,
+        routes: Routes::Clear,
         work: 1_500_000,
     },
     Cell {
@@ -376,6 +437,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(1, 128),
         encryption: Encryption::None,
         nodes: 2,
+        routes: Routes::Clear,
         work: 1_000_000,
     },
     Cell {
@@ -384,6 +446,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(1, 1024),
         encryption: Encryption::None,
         nodes: 2,
+        routes: Routes::Clear,
         work: 400_000,
     },
     Cell {
@@ -392,6 +455,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to(1, 16 * 1024),
         encryption: Encryption::None,
         nodes: 2,
+        routes: Routes::Clear,
         work: 40_000,
     },
     Cell {
@@ -403,9 +467,11 @@ pub(crate) static CELLS: &[Cell] = &[
             is_queue_group: false,
             subjects: Subjects::OneEach,
             payload_bytes: 128,
+            payload: Payload::Letters,
         }),
         encryption: Encryption::None,
         nodes: 2,
+        routes: Routes::Clear,
         work: 1_000_000,
     },
     Cell {
@@ -414,6 +480,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: one_to_one_over(Subjects::RandomUnderOneWildcard { count: 100_000 }),
         encryption: Encryption::None,
         nodes: 2,
+        routes: Routes::Clear,
         work: 600_000,
     },
     Cell {
@@ -422,6 +489,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: spread_over_three(1, 3, false),
         encryption: Encryption::None,
         nodes: 3,
+        routes: Routes::Clear,
         work: 500_000,
     },
     Cell {
@@ -430,6 +498,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: spread_over_three(2, 6, true),
         encryption: Encryption::None,
         nodes: 3,
+        routes: Routes::Clear,
         work: 800_000,
     },
     Cell {
@@ -438,6 +507,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: Load::Requests { in_flight: 64 },
         encryption: Encryption::None,
         nodes: 2,
+        routes: Routes::Clear,
         work: 120_000,
     },
     Cell {
@@ -446,7 +516,44 @@ pub(crate) static CELLS: &[Cell] = &[
         load: Load::Requests { in_flight: 1 },
         encryption: Encryption::None,
         nodes: 2,
+        routes: Routes::Clear,
         work: 10_000,
+    },
+    Cell {
+        name: "cluster-tls-128B",
+        title: "A → B over TLS, 128 B",
+        load: one_to(1, 128),
+        encryption: Encryption::None,
+        nodes: 2,
+        routes: Routes::Tls,
+        work: 800_000,
+    },
+    Cell {
+        name: "cluster-tls-1KiB",
+        title: "A → B over TLS, 1 KiB",
+        load: one_to(1, 1024),
+        encryption: Encryption::None,
+        nodes: 2,
+        routes: Routes::Tls,
+        work: 250_000,
+    },
+    Cell {
+        name: "cluster-s2-128B",
+        title: "A → B compressed, 128 B",
+        load: text_to_one(128),
+        encryption: Encryption::None,
+        nodes: 2,
+        routes: Routes::Compressed,
+        work: 800_000,
+    },
+    Cell {
+        name: "cluster-s2-1KiB",
+        title: "A → B compressed, 1 KiB",
+        load: text_to_one(1024),
+        encryption: Encryption::None,
+        nodes: 2,
+        routes: Routes::Compressed,
+        work: 250_000,
     },
     Cell {
         name: "cluster-join-100k",
@@ -456,6 +563,7 @@ pub(crate) static CELLS: &[Cell] = &[
         },
         encryption: Encryption::None,
         nodes: 2,
+        routes: Routes::Clear,
         work: 100_000,
     },
     Cell {
@@ -467,6 +575,7 @@ pub(crate) static CELLS: &[Cell] = &[
         },
         encryption: Encryption::None,
         nodes: 2,
+        routes: Routes::Clear,
         work: 4_000,
     },
     Cell {
@@ -478,6 +587,7 @@ pub(crate) static CELLS: &[Cell] = &[
         },
         encryption: Encryption::None,
         nodes: 2,
+        routes: Routes::Clear,
         work: 4_000,
     },
     Cell {
@@ -486,6 +596,7 @@ pub(crate) static CELLS: &[Cell] = &[
         load: Load::Copy { payload_bytes: 16 },
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 40_000_000,
     },
     Cell {
@@ -496,6 +607,7 @@ pub(crate) static CELLS: &[Cell] = &[
         },
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 1_500_000,
     },
     Cell {
@@ -506,6 +618,7 @@ pub(crate) static CELLS: &[Cell] = &[
         },
         encryption: Encryption::None,
         nodes: 1,
+        routes: Routes::Clear,
         work: 100_000,
     },
 ];

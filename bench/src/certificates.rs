@@ -12,7 +12,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-use crate::cells::Encryption;
+use crate::cells::{Encryption, Routes};
 
 /// The name both servers' certificate has.
 pub(crate) const SERVER_NAME: &str = "localhost";
@@ -25,6 +25,11 @@ const SERVER: Pair = Pair {
 const CLIENT: Pair = Pair {
     certificate: "client.pem",
     key: "client-key.pem",
+};
+
+const ROUTE: Pair = Pair {
+    certificate: "route.pem",
+    key: "route-key.pem",
 };
 
 struct Pair {
@@ -53,8 +58,13 @@ impl Certificates {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         made.write(AUTHORITY, &params.self_signed(&key)?.pem())?;
         let issuer = Issuer::new(params, key);
-        made.sign(&SERVER, ExtendedKeyUsagePurpose::ServerAuth, &issuer)?;
-        made.sign(&CLIENT, ExtendedKeyUsagePurpose::ClientAuth, &issuer)?;
+        let (server, client) = (
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        );
+        made.sign(&SERVER, vec![server.clone()], &issuer)?;
+        made.sign(&CLIENT, vec![client.clone()], &issuer)?;
+        made.sign(&ROUTE, vec![server, client], &issuer)?;
         Ok(made)
     }
 
@@ -78,19 +88,34 @@ impl Certificates {
         flags
     }
 
+    /// What both servers' files say in their `cluster` block for it.
+    pub(crate) fn route_settings(&self, routes: Routes) -> String {
+        let path = |name| self.folder().join(name);
+        match routes {
+            Routes::Clear => String::new(),
+            Routes::Compressed => "compression: s2_fast".to_owned(),
+            Routes::Tls => format!(
+                "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?} }}",
+                path(ROUTE.certificate),
+                path(ROUTE.key),
+                path(AUTHORITY)
+            ),
+        }
+    }
+
     fn sign(
         &self,
         pair: &Pair,
-        purpose: ExtendedKeyUsagePurpose,
+        purposes: Vec<ExtendedKeyUsagePurpose>,
         issuer: &Issuer<'_, KeyPair>,
     ) -> Result<()> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new([SERVER_NAME.to_owned()])?;
+        let mut params = CertificateParams::new([SERVER_NAME.to_owned(), "127.0.0.1".to_owned()])?;
         params
             .distinguished_name
             .push(DnType::CommonName, "natterjack-bench");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![purpose];
+        params.extended_key_usages = purposes;
         self.write(pair.certificate, &params.signed_by(&key, issuer)?.pem())?;
         self.write(pair.key, &key.serialize_pem())
     }

@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result};
 
 use crate::servers::READY;
 
-/// Large enough that system calls do not dominate, small enough to stay in the second-level cache.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// Large enough that system calls do not dominate, small enough to stay in the second-level cache; what natterjackd reads
+/// at once, too.
+const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Accepts two connections and copies what the second sends to the first, until it closes.
 pub(crate) fn main() -> Result<()> {

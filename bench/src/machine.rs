@@ -16,11 +16,19 @@ pub(crate) struct Machine {
     pub(crate) memory_mebibytes: u64,
     /// Kernel release.
     pub(crate) kernel: String,
+    /// How TCP paces itself here. With `bbr` the system sends every packet by a timer, also on the loopback, which costs
+    /// more than copying what is in it.
+    pub(crate) congestion_control: String,
     /// Load average over one minute before the first run: whether the machine had other things to do.
     pub(crate) load_before: String,
 }
 
 impl Machine {
+    /// Whether the system sends packets by a timer.
+    pub(crate) fn paces(&self) -> bool {
+        self.congestion_control.starts_with("bbr")
+    }
+
     /// The machine this process runs on.
     pub(crate) fn this() -> Self {
         let memory = field_of("/proc/meminfo", "MemTotal");
@@ -34,6 +42,7 @@ impl Machine {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             memory_mebibytes: kibibytes / 1024,
             kernel: first_word_of("/proc/sys/kernel/osrelease"),
+            congestion_control: first_word_of("/proc/sys/net/ipv4/tcp_congestion_control"),
             load_before: first_word_of("/proc/loadavg"),
         }
     }

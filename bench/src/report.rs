@@ -75,11 +75,12 @@ fn head(out: &mut String, record: &Record) {
     line(out, "| | |\n| --- | --- |");
     let machine = &record.machine;
     let machine = format!(
-        "{}, {} processors, {} MiB, Linux {}, load {} before the first run",
+        "{}, {} processors, {} MiB, Linux {}, TCP {}, load {} before the first run",
         machine.processor,
         machine.processors,
         machine.memory_mebibytes,
         machine.kernel,
+        machine.congestion_control,
         machine.load_before
     );
     let runs = format!(

@@ -15,7 +15,7 @@ use crate::certificates::Certificates;
 use crate::generator::Sample;
 use crate::machine::{self, Machine};
 use crate::record::{CellRecord, Failure, Record};
-use crate::servers::{self, Program, Server};
+use crate::servers::{self, Formation, Program, Server};
 use crate::{chart, check, clock, report};
 
 /// Files one process may need: the idle connections and some room.
@@ -287,7 +287,12 @@ fn run_once(
     let joins = cell.measure() == Measure::Joining;
     let servers = if cell.nodes > 1 {
         let nodes = if joins { cell.nodes - 1 } else { cell.nodes };
-        Server::start_cluster(program, executable, nodes)?
+        let settings = certificates.route_settings(cell.routes);
+        let formation = Formation {
+            nodes,
+            settings: &settings,
+        };
+        Server::start_cluster(program, executable, formation)?
     } else {
         let flags = certificates.server_flags(cell.encryption);
         let server = Server::start(program, &executable(program)?, flags, None)?;

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 /// What nats-server logs before the address once it accepts clients; natterjackd logs the same.
 pub(crate) const READY: &str = "Listening for client connections on ";
@@ -64,9 +65,44 @@ impl Program {
 
 /// How a server belongs to a cluster.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Membership {
+pub(crate) struct Membership<'a> {
     /// Where another member listens for it; nowhere for the first one.
     pub(crate) seed: Option<SocketAddr>,
+    /// More for its `cluster` block.
+    pub(crate) settings: &'a str,
+}
+
+/// Servers that are started together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Formation<'a> {
+    /// How many.
+    pub(crate) nodes: usize,
+    /// More for their `cluster` blocks.
+    pub(crate) settings: &'a str,
+}
+
+impl From<usize> for Formation<'_> {
+    fn from(nodes: usize) -> Self {
+        Self {
+            nodes,
+            settings: "",
+        }
+    }
+}
+
+impl Membership<'_> {
+    /// A file that says so.
+    fn file(&self) -> Result<NamedTempFile> {
+        let seed = (self.seed).map_or_else(String::new, |seed| format!("\"nats://{seed}\""));
+        let text = format!(
+            "cluster {{\n name: bench\n listen: \"127.0.0.1:-1\"\n routes: [{seed}]\n {}\n}}\n",
+            self.settings
+        );
+        let mut file = NamedTempFile::new().context("making a file for a server")?;
+        file.write_all(text.as_bytes())
+            .context("writing a server's file")?;
+        Ok(file)
+    }
 }
 
 /// A running server; killed when dropped.
@@ -84,19 +120,17 @@ impl Server {
         program: Program,
         executable: &Path,
         flags: Vec<OsString>,
-        membership: Option<Membership>,
+        membership: Option<Membership<'_>>,
     ) -> Result<Self> {
         let mut command = Command::new(executable);
         if program == Program::Copy {
             command.arg("copy");
         }
         command.args(["-a", "127.0.0.1", "-p", "-1"]).args(flags);
-        if let Some(Membership { seed }) = membership {
-            command.args(["--cluster", "nats://127.0.0.1:-1"]);
-            command.args(["--cluster_name", "bench"]);
-            if let Some(seed) = seed {
-                command.args(["--routes", &format!("nats://{seed}")]);
-            }
+        // It is there until the server has read it, which it has when it listens.
+        let file = membership.map(|it| it.file()).transpose()?;
+        if let Some(file) = &file {
+            command.arg("-c").arg(file.path());
         }
         command
             .stdin(Stdio::null())
@@ -122,16 +156,17 @@ impl Server {
     }
 
     /// Starts the servers of a cluster that are to be there from the beginning.
-    pub(crate) fn start_cluster(
+    pub(crate) fn start_cluster<'a>(
         program: Program,
         executable: impl Fn(Program) -> Result<PathBuf>,
-        nodes: usize,
+        formation: impl Into<Formation<'a>>,
     ) -> Result<Vec<Self>> {
+        let Formation { nodes, settings } = formation.into();
         let mut servers: Vec<Self> = Vec::new();
         for node in 0..nodes {
             let program = program.at(node);
             let seed = servers.first().and_then(Self::route_address);
-            let membership = Some(Membership { seed });
+            let membership = Some(Membership { seed, settings });
             servers.push(Self::start(
                 program,
                 &executable(program)?,

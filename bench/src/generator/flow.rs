@@ -14,11 +14,13 @@ use super::interest;
 use super::peer::{self, PATIENCE, Stream};
 use super::window::Window;
 use super::{Sample, Spent, Target};
-use crate::cells::{Flow, Subjects};
+use crate::cells::{Flow, Payload, Subjects};
 use crate::clock;
 
 /// Bytes of one write of a publisher, at most, unless a single frame is larger.
 const WRITE_BYTES_MAX: usize = 256 * 1024;
+/// Text that is prepared: more than a compressor looks back over, so that it does not find the same again.
+const TEXT_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of one read of a receiver, at most.
 const READ_BYTES_MAX: usize = 256 * 1024;
 /// Delivered bytes under way at most, whatever the number of receivers.
@@ -80,12 +82,19 @@ struct Traffic {
 
 impl Traffic {
     fn connect(flow: Flow, target: &Target) -> Result<Self> {
-        let frames = Frames::of_publishers(
+        let prepared_bytes = match flow.payload {
+            Payload::Letters => WRITE_BYTES_MAX,
+            Payload::Text => TEXT_BYTES,
+        };
+        let mut frames = Frames::of_publishers(
             flow.publishers,
             flow.subjects,
             flow.payload_bytes,
-            WRITE_BYTES_MAX,
+            prepared_bytes,
         );
+        if flow.payload == Payload::Text {
+            frames.iter_mut().for_each(Frames::write_text);
+        }
         let mut receivers = Vec::new();
         for number in 0..flow.receivers as usize {
             let mut receiver = peer::connect_at(target, target.of_receiver(number))?;
@@ -336,7 +345,7 @@ mod tests {
     use anyhow::Result;
 
     use super::{Sample, Target, run};
-    use crate::cells::{Flow, Subjects};
+    use crate::cells::{Flow, Payload, Subjects};
     use crate::generator::Node;
 
     const PUBLISHED: &[u8] = b"PUB bench.one 16\r\nxxxxxxxxxxxxxxxx\r\n";
@@ -354,6 +363,7 @@ mod tests {
             is_queue_group: false,
             subjects: Subjects::One,
             payload_bytes: 16,
+            payload: Payload::Letters,
         };
         let target = Target {
             nodes: vec![Node {

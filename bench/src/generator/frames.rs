@@ -107,6 +107,24 @@ impl Frames {
         }
     }
 
+    /// Puts lines as a service logs them in place of the payloads.
+    pub(super) fn write_text(&mut self) {
+        let mut random = fastrand::Rng::with_seed(SEED);
+        let mut lines = Vec::new();
+        for frame in self.bytes.chunks_exact_mut(self.frame_bytes) {
+            let head_bytes = frame
+                .iter()
+                .position(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1);
+            let payload_bytes = frame.len() - head_bytes - b"\r\n".len();
+            lines.clear();
+            while lines.len() < payload_bytes {
+                write_line(&mut lines, &mut random);
+            }
+            frame[head_bytes..head_bytes + payload_bytes].copy_from_slice(&lines[..payload_bytes]);
+        }
+    }
+
     /// How many frames are prepared.
     pub(super) fn count(&self) -> usize {
         self.bytes.len() / self.frame_bytes
@@ -117,6 +135,19 @@ impl Frames {
         let frames = limit.min(self.count() - position);
         &self.bytes[position * self.frame_bytes..(position + frames) * self.frame_bytes]
     }
+}
+
+fn write_line(lines: &mut Vec<u8>, random: &mut fastrand::Rng) {
+    const PATHS: [&str; 4] = ["/orders", "/orders/pending", "/customers", "/stock"];
+    let line = format!(
+        "{{\"node\":\"web{:03}\",\"request\":\"{:016x}\",\"path\":\"{}\",\"status\":{},\"microseconds\":{}}}\n",
+        random.u32(..200),
+        random.u64(..),
+        PATHS[random.usize(..PATHS.len())],
+        if random.u32(..20) == 0 { 404 } else { 200 },
+        random.u32(100..100_000),
+    );
+    lines.extend_from_slice(line.as_bytes());
 }
 
 #[cfg(test)]
@@ -139,6 +170,22 @@ mod tests {
             frames.slice(frames.count() - 1, 5).len(),
             frames.frame_bytes
         );
+    }
+
+    #[test]
+    fn text_changes_payloads_and_nothing_else() {
+        let plain = Frames::new(Subjects::One, 128, 1000);
+        let mut text = Frames::new(Subjects::One, 128, 1000);
+        text.write_text();
+        assert_eq!(text.bytes.len(), plain.bytes.len());
+        let head = b"PUB bench.one 128\r\n";
+        let payload = |frame: usize| {
+            let frame = text.slice(frame, 1);
+            assert!(frame.starts_with(head) && frame.ends_with(b"\r\n"));
+            frame[head.len()..].to_vec()
+        };
+        assert!(payload(0).starts_with(b"{\"node\":\"web"));
+        assert_ne!(payload(0), payload(1));
     }
 
     #[test]

@@ -70,6 +70,7 @@ fn join(
     let spent = Spent::now(target)?;
     let membership = Membership {
         seed: Some(relay.address),
+        settings: "",
     };
     // Which program it is does not matter: both take the same flags.
     let program = Program::Natterjackd;
