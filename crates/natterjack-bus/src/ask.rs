@@ -34,6 +34,10 @@ use crate::transport::{Channel, Inbound, Link, Notice, Transport};
 /// Questions this node works on at the same time; who asks beyond that is told so.
 const QUESTIONS_MAX: u32 = 256;
 
+/// Answers that are being made or sent at the same time; further questions wait. More than [`QUESTIONS_MAX`], so that
+/// handlers that ask others themselves cannot hold up what they wait for.
+const RESPONSES_MAX: usize = 4 * QUESTIONS_MAX as usize;
+
 /// Answers to one question that wait to be read; more are dropped.
 const ANSWERS_MAX: usize = 4096;
 
@@ -177,7 +181,7 @@ impl Asks {
         let mut working = JoinSet::new();
         loop {
             let notice = tokio::select! {
-                notice = inbound.asks.pop() => notice,
+                notice = inbound.asks.pop(), if working.len() < RESPONSES_MAX => notice,
                 Some(_) = working.join_next() => continue,
             };
             let Some(notice) = notice else { break };

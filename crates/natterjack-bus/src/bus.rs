@@ -70,7 +70,8 @@ where
     /// # Errors
     /// See [`StartError`].
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let (core, feed) = Core::start(settings).await?;
+        // On the heap: it is large, above all where nothing is optimised, and its callers are often futures themselves.
+        let (core, feed) = Box::pin(Core::start(settings)).await?;
         let core = Arc::new(core);
         let kind = Arc::clone(&core.main_kind);
         Ok(Self { core, feed, kind })
@@ -329,7 +330,7 @@ where
     /// # Errors
     /// If events were lost, or not confirmed within [`Limits::drain_timeout`]. The bus is closed all the same.
     pub async fn drain(&self) -> Result<(), DrainError> {
-        self.core.drain().await
+        Box::pin(self.core.drain()).await
     }
 
     pub(crate) fn core(&self) -> &Core {

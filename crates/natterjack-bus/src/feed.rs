@@ -240,8 +240,11 @@ where
         let mut subscribers = self.subscribers.lock();
         subscribers.is_closed = true;
         subscribers.all().for_each(|sink| sink.close());
-        subscribers.keyless.clear();
-        subscribers.by_key.clear();
+        let keyless = std::mem::take(&mut subscribers.keyless);
+        let by_key = std::mem::take(&mut subscribers.by_key);
+        // The user's filters are dropped outside the lock.
+        drop(subscribers);
+        drop((keyless, by_key));
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
