@@ -351,8 +351,7 @@ fn of_chain(
     if behind.iter().any(is_good) {
         return None;
     }
-    let authority = behind.first()?;
-    Some(authority_flaw(authority, now)?)
+    authority_flaw(behind.first()?, now)
 }
 
 /// What is wrong with an authority itself.

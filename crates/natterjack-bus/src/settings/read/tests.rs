@@ -273,7 +273,7 @@ fn every_option_is_read_from_everywhere() {
             let mut written = document(sources, &mut findings);
             let given = flag(sources, index)
                 .or_else(|| variable(sources, index, &mut findings))
-                .or(written.remove(&index))
+                .or_else(|| written.remove(&index))
                 .expect("it was given");
             value::read(ROWS[index].slot, &given, &mut settings, &mut findings);
             assert_eq!(findings.sorted(), []);

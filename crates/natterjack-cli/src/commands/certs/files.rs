@@ -101,7 +101,7 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
 
-        let error = write(folder.path(), &[file(other.clone()), file(one.clone())]).unwrap_err();
+        let error = write(folder.path(), &[file(other.clone()), file(one)]).unwrap_err();
         assert!(
             error.to_string().contains("one is there already"),
             "{error}"

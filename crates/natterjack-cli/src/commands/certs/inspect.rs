@@ -31,7 +31,7 @@ pub(super) struct Arguments {
 const OWN_HOST: &str = "localhost";
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let now = SystemTime::now();
+    let now = super::calendar_now();
     let mut authorities = Vec::new();
     for path in &arguments.ca {
         let read = Certificate::read(path);

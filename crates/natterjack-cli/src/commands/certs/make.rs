@@ -94,7 +94,7 @@ impl KeyKind {
 pub(super) fn authority(arguments: &AuthorityArguments) -> anyhow::Result<ExitCode> {
     let paths = pair_paths(&arguments.out, "ca");
     refuse_existing(paths.iter().map(PathBuf::as_path))?;
-    let now = SystemTime::now();
+    let now = super::calendar_now();
     let mut params = params(&arguments.name, now, lifetime(arguments.days));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -114,7 +114,7 @@ pub(super) fn authority(arguments: &AuthorityArguments) -> anyhow::Result<ExitCo
 }
 
 pub(super) fn node(arguments: &NodeArguments) -> anyhow::Result<ExitCode> {
-    let now = SystemTime::now();
+    let now = super::calendar_now();
     let authorities = Certificate::read(&arguments.ca)
         .with_context(|| format!("the authority's certificate {}", arguments.ca.display()))?;
     if let Some(flaw) = authorities.iter().find_map(|one| authority_flaw(one, now)) {
