@@ -17,6 +17,8 @@ mod bus_topology;
 
 mod bus;
 
+mod bus_tls;
+
 mod clients;
 
 mod cluster;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         access::trials(),
         bus_topology::trials(),
         bus::trials(),
+        bus_tls::trials(),
         clients::trials(),
         cluster::trials(),
         conversations::trials(),
