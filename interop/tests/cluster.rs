@@ -18,9 +18,11 @@ mod examples;
 mod failover;
 mod flood;
 mod formation;
+mod interest;
 mod learning;
 mod queues;
 mod reload;
+mod reload_settings;
 mod requests;
 mod transport;
 mod upgrade;
@@ -149,7 +151,9 @@ const SCENARIOS: &[&[Scenario]] = &[
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = conversations::trials();
     trials.extend(examples::trials());
+    trials.extend(interest::trials());
     trials.extend(reload::trials());
+    trials.extend(reload_settings::trials());
     trials.extend(upgrade::trials());
     trials.extend(discovery::trials());
     trials.extend(failover::trials());

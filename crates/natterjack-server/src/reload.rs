@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use natterjack_engine::{CloseReason, Reconfiguration};
+use natterjack_engine::{CloseReason, GLOBAL_ACCOUNT, Reconfiguration, SYSTEM_ACCOUNT};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -32,6 +32,9 @@ pub enum ReloadError {
     /// TLS cannot work with the new options and files; all that is wrong with them.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Tls(Vec<TlsProblem>),
+    /// An account that is not there is to have routes of its own.
+    #[error("unable to add account \"{0}\" to the list of dedicated routes: account missing")]
+    UnknownAccount(String),
     /// The same for routes.
     #[error("TLS of routes: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     ClusterTls(Vec<TlsProblem>),
@@ -61,13 +64,29 @@ impl Server {
         if !changes.refused.is_empty() {
             return Err(ReloadError::NotLive(changes.refused));
         }
+        let access = new.access();
+        if let Some(cluster) = &new.cluster {
+            let listed_before = |name: &String| {
+                let before = old.cluster.as_ref();
+                before.is_some_and(|before| before.accounts.contains(name))
+            };
+            let is_there = |name: &String| {
+                name == GLOBAL_ACCOUNT
+                    || access.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT) == name
+                    || access.accounts.iter().any(|account| account.name == *name)
+            };
+            let mut added = cluster.accounts.iter().filter(|name| !listed_before(name));
+            if let Some(missing) = added.find(|name| !is_there(name)) {
+                return Err(ReloadError::UnknownAccount(missing.clone()));
+            }
+        }
         // Also if no option has changed: a reload reads the files again.
         self.reload_tls(&new)?;
         let new = Arc::new(new);
         let reconfiguration = Reconfiguration {
             info: server_info(&new, self.server_id(), self.client_addr().port()),
             limits: new.limits(),
-            access: new.access(),
+            access,
             cluster: (self.cluster_addr())
                 .and_then(|address| cluster::settings(&new, address.port())),
         };

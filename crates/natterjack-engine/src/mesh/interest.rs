@@ -531,3 +531,224 @@ fn tell(link: &RouteLink, text: &[u8]) {
         link.outbox().wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::IoSlice;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::delivery::outbox::{Outbox, OutboxLimits};
+    use crate::delivery::transport::Transport;
+
+    const ACCOUNT: &str = "A";
+
+    #[derive(Default)]
+    struct Sent(Mutex<Vec<u8>>);
+
+    impl Transport for Sent {
+        fn try_write(&self, slices: &[IoSlice<'_>]) -> std::io::Result<usize> {
+            let mut sent = self.0.lock();
+            slices
+                .iter()
+                .for_each(|slice| sent.extend_from_slice(slice));
+            Ok(slices.iter().map(|slice| slice.len()).sum())
+        }
+
+        fn wake(&self) {}
+    }
+
+    /// What happens to an account and one connection with a peer.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Comes(usize),
+        Goes(usize),
+        Attach,
+        Withdraw,
+        Detach,
+        Filter(u8),
+        /// Some of what is to be done.
+        Work(usize),
+        /// All of it.
+        Finish,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            12 => (0..ENTRIES).prop_map(Event::Comes),
+            8 => (0..ENTRIES).prop_map(Event::Goes),
+            2 => Just(Event::Attach),
+            1 => Just(Event::Withdraw),
+            1 => Just(Event::Detach),
+            3 => (0..8_u8).prop_map(Event::Filter),
+            6 => (1..5_usize).prop_map(Event::Work),
+            1 => Just(Event::Finish),
+        ]
+    }
+
+    /// Subjects `0` to `7`, each alone and with two groups.
+    const ENTRIES: usize = 24;
+
+    fn names(entry: usize) -> (String, Option<String>) {
+        let queue = entry % 3;
+        (
+            (entry / 3).to_string(),
+            (queue > 0).then(|| format!("q{queue}")),
+        )
+    }
+
+    /// Lets through subjects with one of the bits.
+    fn filter(bits: u8) -> Option<Arc<InterestFilter>> {
+        (bits > 0).then(|| -> Arc<InterestFilter> {
+            Arc::new(move |subject: &[u8]| (subject[0] - b'0') & bits > 0)
+        })
+    }
+
+    fn lets(bits: u8, entry: usize) -> bool {
+        bits == 0 || (entry / 3) as u8 & bits > 0
+    }
+
+    struct Game {
+        interest: LocalInterest,
+        link: Arc<RouteLink>,
+        sent: Arc<Sent>,
+        /// What the peer knows: subject, queue group and its members.
+        peer: BTreeMap<(String, Option<String>), u32>,
+        subscribers: [u32; ENTRIES],
+        bits: u8,
+        is_attached: bool,
+    }
+
+    impl Game {
+        fn new() -> Self {
+            let sent = Arc::new(Sent::default());
+            let limits = OutboxLimits {
+                pending_bytes_max: usize::MAX,
+                congested_bytes: usize::MAX,
+                drop_bytes: usize::MAX,
+                must_finish: false,
+            };
+            let outbox = Outbox::new(1, limits, Arc::clone(&sent) as Arc<dyn Transport>);
+            let link = RouteLink::new(Arc::new(outbox), "N".into(), None, true, None);
+            let interest = LocalInterest::default();
+            interest.keep();
+            Self {
+                interest,
+                link: Arc::new(link),
+                sent,
+                peer: BTreeMap::new(),
+                subscribers: [0; ENTRIES],
+                bits: 0,
+                is_attached: false,
+            }
+        }
+
+        fn play(&mut self, event: &Event) {
+            match *event {
+                Event::Comes(entry) => {
+                    let (subject, queue) = names(entry);
+                    let queue = queue.as_deref().map(str::as_bytes);
+                    self.interest.add(ACCOUNT, subject.as_bytes(), queue);
+                    self.subscribers[entry] += 1;
+                }
+                Event::Goes(entry) if self.subscribers[entry] > 0 => {
+                    let (subject, queue) = names(entry);
+                    let queue = queue.as_deref().map(str::as_bytes);
+                    self.interest.remove(ACCOUNT, subject.as_bytes(), queue);
+                    self.subscribers[entry] -= 1;
+                }
+                Event::Goes(_) => {}
+                Event::Attach => {
+                    self.interest.attach(&self.link);
+                    self.is_attached = true;
+                }
+                Event::Withdraw => {
+                    self.interest.withdraw(&self.link);
+                    self.is_attached = false;
+                }
+                Event::Detach => {
+                    // Whoever does this has told the peer, which forgets.
+                    self.interest.detach(&self.link);
+                    self.is_attached = false;
+                    self.read();
+                    self.peer.clear();
+                }
+                Event::Filter(bits) => {
+                    self.bits = bits;
+                    self.link.set_filter(filter(bits));
+                    self.interest.refilter(&self.link);
+                }
+                Event::Work(entries) => {
+                    let worked = self.interest.work(ACCOUNT, &self.link, entries);
+                    assert!(worked.entries <= entries);
+                }
+                Event::Finish => self.finish(),
+            }
+            assert_eq!(self.interest.is_attached(&self.link), self.is_attached);
+            self.read();
+        }
+
+        fn finish(&mut self) {
+            let most = 10 * ENTRIES;
+            let left = (0..most).find(|_| {
+                let worked = self.interest.work(ACCOUNT, &self.link, 3);
+                worked.left != Left::More
+            });
+            assert!(left.is_some(), "it does not come to an end");
+            self.read();
+            let wanted = (0..ENTRIES).filter(|&entry| {
+                self.is_attached && self.subscribers[entry] > 0 && lets(self.bits, entry)
+            });
+            let wanted: BTreeMap<_, _> = wanted
+                .map(|entry| {
+                    let (subject, queue) = names(entry);
+                    let members = if queue.is_some() {
+                        self.subscribers[entry]
+                    } else {
+                        1
+                    };
+                    ((subject, queue), members)
+                })
+                .collect();
+            assert_eq!(self.peer, wanted);
+        }
+
+        /// The peer reads its lines.
+        fn read(&mut self) {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "an outbox that never blocks does not look at it"
+            )]
+            self.link.outbox().flush(std::time::Instant::now());
+            let text = std::mem::take(&mut *self.sent.0.lock());
+            for line in String::from_utf8(text).expect("text").lines() {
+                let words: Vec<&str> = line.split(' ').collect();
+                let queue = words.get(3).map(ToString::to_string);
+                let key = (words[2].to_owned(), queue);
+                let members = words
+                    .get(4)
+                    .map_or(1, |text| text.parse().expect("a number"));
+                match words[0] {
+                    "RS+" => self.peer.insert(key, members),
+                    "RS-" => self.peer.remove(&key),
+                    other => panic!("{other}"),
+                };
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_the_peer_knows_in_the_end_what_it_should(
+            events in prop::collection::vec(event(), 0..200),
+        ) {
+            let mut game = Game::new();
+            for event in &events {
+                game.play(event);
+            }
+            game.finish();
+        }
+    }
+}

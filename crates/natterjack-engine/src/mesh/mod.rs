@@ -968,9 +968,13 @@ impl State {
             }
         }
         if !has_same_pool {
-            let peers = self.roster.peers();
-            for member in peers.flat_map(|(_, peer)| peer.members()) {
-                member.connection.outbox().close(CloseReason::RouteRemoved);
+            // Accounts that have connections to themselves keep them, unless there is no pool now or was none.
+            let has_pools = former.pool_size > 0 && settings.pool_size > 0;
+            for (_, peer) in self.roster.peers() {
+                let dedicated = peer.dedicated.values().filter(|_| !has_pools);
+                for member in peer.shared().chain(dedicated) {
+                    member.connection.outbox().close(CloseReason::RouteRemoved);
+                }
             }
         }
         for id in self.plan.keep_seeds(&settings.seeds) {

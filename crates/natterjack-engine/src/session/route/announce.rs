@@ -68,15 +68,10 @@ impl RouteSession {
         // Another connection may have taken one over.
         attached.retain(|held| held.interest.is_attached(link));
         for account in attached.iter().filter(|held| !is_among(&wanted, held)) {
-            if is_among(&self.config.accounts, account) {
-                // The peer has forgotten it, or forgets it now.
-                account.interest.detach(link);
-                behind.retain(|known| !Arc::ptr_eq(known, account));
-            } else {
-                account.interest.withdraw(link);
-                if !is_among(behind, account) {
-                    behind.push(Arc::clone(account));
-                }
+            // A peer that has forgotten it already takes no offence.
+            account.interest.withdraw(link);
+            if !is_among(behind, account) {
+                behind.push(Arc::clone(account));
             }
         }
         for account in wanted.iter().filter(|wanted| !is_among(attached, wanted)) {

@@ -35,6 +35,9 @@ use crate::delivery::outbox::Outbox;
 use crate::mesh::link::{Fence, RouteLink};
 use crate::session::{Session, Step};
 
+/// What a peer says that wants no connection for one account (route protocol, section 6).
+const REFUSALS: [&[u8]; 2] = [b"No route for account", b"Unable to lookup account"];
+
 /// How long messages are held back at most. Then what is on its way on two connections may change its order.
 const HELD_MAX: Duration = Duration::from_secs(2);
 
@@ -128,10 +131,10 @@ impl RouteSession {
         }
     }
 
-    /// The peer has closed the connection with a word. Without its own connection, the account shares the others.
-    pub(super) fn own_connection_refused(&self, now: Instant) {
+    /// The peer closes the connection with a word. If it wants none for this account, that shares the others.
+    pub(super) fn own_connection_refused(&self, word: &[u8], now: Instant) {
         if let (Some(name), Some(peer)) = (&self.account, &self.peer)
-            && self.link.is_some()
+            && REFUSALS.iter().any(|refusal| word.starts_with(refusal))
             && self.mesh.own_connection_refused(&peer.id, name)
         {
             self.engine.announce_mesh(now);

@@ -224,6 +224,15 @@ impl RouteSession {
         if old.is_some_and(|old| old.compression != self.cluster.compression) {
             self.change_compression();
         }
+        let needs_login = self.cluster.login.is_some() && !self.cluster.is_known_by_certificate;
+        if self.dialled.is_none()
+            && needs_login
+            && old.is_some_and(|old| old.login != self.cluster.login)
+        {
+            // What the peer has shown is not right any more; it comes again with what is, as with nats-server.
+            let reply = ErrorReply::AuthorizationViolation;
+            self.send_last(&reply, CloseReason::AuthenticationViolation, now);
+        }
         self.permissions = self.config.route_permissions.clone();
         let is_other = |old: &Arc<ClusterSettings>| {
             old.import != self.cluster.import || old.export != self.cluster.export
@@ -267,7 +276,10 @@ impl RouteSession {
     /// The setting is another one. What has to be agreed on anew needs a new connection.
     fn change_compression(&mut self) {
         let new = self.cluster.compression;
-        if self.stage != Stage::Registered || self.compression == Compression::NotSupported {
+        if self.stage != Stage::Registered
+            || self.compression == Compression::NotSupported
+            || self.compression == new
+        {
             return;
         }
         if !self.compression.is_compressed() || !new.is_compressed() {

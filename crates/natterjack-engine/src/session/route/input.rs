@@ -183,7 +183,7 @@ impl RouteSession {
             }
             RouteOp::Err(text) => {
                 self.was_refused(error_text(text));
-                self.own_connection_refused(now);
+                self.own_connection_refused(error_text(text), now);
                 Err(Halt::Silent(CloseReason::ParseError))
             }
             RouteOp::AccountSubscribe(_) | RouteOp::AccountUnsubscribe(_) | RouteOp::Ok => Ok(()),
