@@ -71,7 +71,8 @@ impl Embedded {
         self.peers().len() >= self.routes_to_others
     }
 
-    fn peers(&self) -> Vec<natterjack_server::PeerSnapshot> {
+    /// The servers it is connected with.
+    pub(crate) fn peers(&self) -> Vec<natterjack_server::PeerSnapshot> {
         self.server
             .mesh()
             .map(|mesh| mesh.peers)

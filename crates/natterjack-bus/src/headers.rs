@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::envelope::{Attributes, Envelope, KIND_UNKNOWN};
+use crate::envelope::{Attributes, Envelope, JSON, KIND_UNKNOWN};
 use crate::fault::DecodeError;
 
 const PREFIX: &str = "ce-";
@@ -53,6 +53,32 @@ pub(crate) fn entries(
         .iter()
         .map(|(name, value)| (Cow::Owned(format!("{PREFIX}{name}")), percent_encode(value)));
     fixed.chain(others)
+}
+
+/// The fixed part of [`entries`] for attributes that are at hand as text. Source and type are [`percent_encode`]d.
+pub(crate) fn fixed_entries<'a>(
+    id: &'a str,
+    source: &'a str,
+    kind: &'a str,
+    time: &'a str,
+) -> [(&'static str, &'a str); 6] {
+    [
+        ("ce-specversion", "1.0"),
+        ("ce-id", id),
+        ("ce-source", source),
+        ("ce-type", kind),
+        ("ce-time", time),
+        (CONTENT_TYPE, JSON),
+    ]
+}
+
+/// The headers of attributes beyond the fixed ones.
+pub(crate) fn other_entries(
+    others: &BTreeMap<String, String>,
+) -> impl Iterator<Item = (String, Cow<'_, str>)> {
+    others
+        .iter()
+        .map(|(name, value)| (format!("{PREFIX}{name}"), percent_encode(value)))
 }
 
 /// What the attributes take as headers, which counts towards the server's limit on payloads: status line,
@@ -240,7 +266,10 @@ impl Read {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    match str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 fn has_prefix(text: &str, prefix: &str) -> bool {
@@ -352,7 +381,7 @@ struct Structured<'a> {
 }
 
 /// Encodes what the HTTP binding wants encoded: everything but printable ASCII, and space, `"` and `%`.
-fn percent_encode(text: &str) -> Cow<'_, str> {
+pub(crate) fn percent_encode(text: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'%');
     if text.bytes().all(is_plain) {
         return Cow::Borrowed(text);

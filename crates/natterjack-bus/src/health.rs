@@ -24,7 +24,7 @@ use crate::transport::{Channel, Inbound, Link, Notice, Transport};
 /// How long nobody new must have turned up for a node to be ready. Answers within a cluster take less than a tenth of it.
 const SETTLING: Duration = Duration::from_millis(50);
 
-/// How long a node waits at its start for its server's routes to be connected. Whoever is up answers within it: a route is
+/// How long a node waits at its start for its server's peers, and for an answer from each. Whoever is up answers within it: a route is
 /// dialled for one second, and again after one more.
 const ROUTES_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -111,6 +111,9 @@ enum Said {
 struct Here {
     node: String,
     instance: String,
+    /// The id of the server it embeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    server: Option<String>,
 }
 
 /// The payload of a question for everybody's status.
@@ -215,18 +218,28 @@ impl Watch {
             payload,
         } = notice;
         if let Some(number) = token.and_then(|token| token.parse().ok()) {
-            if let Ok(Here { node, instance }) = serde_json::from_slice(&payload) {
+            if let Ok(here) = serde_json::from_slice(&payload) {
+                let Here {
+                    node,
+                    instance,
+                    server,
+                } = here;
                 let mut roster = self.roster.lock();
                 roster.answered(number, &instance, &node, now());
+                if let Some(server) = server {
+                    roster.embeds(&instance, server);
+                }
             }
             return;
         }
         let answer = match serde_json::from_slice(&payload) {
             Ok(Said::Probe { node, instance }) => {
                 self.roster.lock().heard(&instance, &node, now());
+                let embedded = self.embedded.upgrade();
                 encoded(&Here {
                     node: self.node.clone(),
                     instance: self.instance.clone(),
+                    server: embedded.map(|embedded| embedded.server().server_id().to_owned()),
                 })
             }
             Ok(Said::Leave { instance }) => {
@@ -257,11 +270,17 @@ impl Watch {
         }
     }
 
+    /// With an embedded server, a node must have answered at each of its peers: only then do messages from here go there.
+    /// A peer may have no node of this bus, so that is not waited for for ever.
     fn is_ready(&self) -> bool {
-        let complete = self.roster.lock().is_complete();
-        complete
+        let roster = self.roster.lock();
+        roster.is_complete()
             && self.embedded.upgrade().is_none_or(|embedded| {
-                embedded.has_all_routes() || now() >= self.started + ROUTES_PATIENCE
+                let has_all = || {
+                    embedded.has_all_routes()
+                        && (embedded.peers().iter()).all(|peer| roster.has_answered_at(&peer.id))
+                };
+                now() >= self.started + ROUTES_PATIENCE || has_all()
             })
     }
 

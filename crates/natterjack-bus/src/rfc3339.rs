@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
-/// What each of our own texts looks like; its digits are replaced.
-const PATTERN: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
+/// Bytes of each of our own texts.
+pub(crate) const LENGTH: usize = 27;
 
-/// Formats a time since 1970, years 1970 to 9999. Every event has one, so this does without the formatting machinery.
+/// What each of our own texts looks like; its digits are replaced.
+const PATTERN: &[u8; LENGTH] = b"0000-00-00T00:00:00.000000Z";
+
+/// Formats a time since 1970, years 1970 to 9999.
 pub(crate) fn format(since_1970: Duration) -> String {
+    write(since_1970, &mut [0; LENGTH]).to_owned()
+}
+
+/// As [`format()`], without an allocation. Every event has a time, so this does without the formatting machinery.
+pub(crate) fn write(since_1970: Duration, text: &mut [u8; LENGTH]) -> &str {
     let unix_seconds = since_1970.as_secs();
     let (days, second_of_day) = (unix_seconds / 86_400, unix_seconds % 86_400);
     let (year, month, day) = civil(days);
@@ -15,7 +23,7 @@ pub(crate) fn format(since_1970: Duration) -> String {
         second_of_day / 60 % 60,
         second_of_day % 60,
     );
-    let mut text = *PATTERN;
+    *text = *PATTERN;
     let mut put = |start: usize, length: usize, mut number: u64| {
         for place in text[start..start + length].iter_mut().rev() {
             *place = b'0' + (number % 10) as u8;
@@ -29,7 +37,8 @@ pub(crate) fn format(since_1970: Duration) -> String {
     put(14, 2, minute);
     put(17, 2, second);
     put(20, 6, since_1970.subsec_micros().into());
-    text.iter().copied().map(char::from).collect()
+    // Nothing but ASCII is written.
+    str::from_utf8(text).unwrap_or_default()
 }
 
 /// Reads what [`format()`] writes, with any number of digits behind the point, or none; `None` for anything else, other

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// Nodes remembered. A bus has tens; whatever floods the subject must not fill the memory.
 const NODES_MAX: usize = 4096;
 
+/// Nodes that have left and are remembered.
+const LEFT_MAX: usize = 64;
+
 /// Questions whose time of sending is remembered.
 const PROBES_MAX: usize = 64;
 
@@ -31,6 +34,8 @@ pub(crate) struct Roster {
     /// How long nobody new must have turned up for this to count as complete.
     settling: Duration,
     nodes: BTreeMap<String, Node>,
+    /// Who has left. What is still on its way from there must not bring it back.
+    left: VecDeque<String>,
     /// Questions asked so far; the number of the last.
     asked: u64,
     probes: VecDeque<(u64, Instant)>,
@@ -50,6 +55,8 @@ struct Node {
     heard: Instant,
     /// The last question that it has answered, when, and how long that took.
     answered: Option<Answered>,
+    /// The id of the server it embeds, if it has told.
+    server: Option<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -79,6 +86,7 @@ impl Roster {
             interval,
             settling,
             nodes: BTreeMap::new(),
+            left: VecDeque::new(),
             asked: 0,
             probes: VecDeque::new(),
             connected: None,
@@ -138,11 +146,12 @@ impl Roster {
     pub(crate) fn heard(&mut self, instance: &str, name: &str, now: Instant) {
         if let Some(node) = self.nodes.get_mut(instance) {
             node.heard = now;
-        } else if self.nodes.len() < NODES_MAX {
+        } else if self.nodes.len() < NODES_MAX && !self.left.iter().any(|left| left == instance) {
             let node = Node {
                 name: name.into(),
                 heard: now,
                 answered: None,
+                server: None,
             };
             self.nodes.insert(instance.into(), node);
             // Whether our words reach it is to be seen.
@@ -150,6 +159,21 @@ impl Roster {
                 self.changed(now);
             }
         }
+    }
+
+    /// The node embeds this server.
+    pub(crate) fn embeds(&mut self, instance: &str, server: String) {
+        if let Some(node) = self.nodes.get_mut(instance) {
+            node.server = Some(server);
+        }
+    }
+
+    /// Whether a node that embeds this server has answered since the connection was made.
+    pub(crate) fn has_answered_at(&self, server: &str) -> bool {
+        self.nodes.values().any(|node| {
+            node.server.as_deref() == Some(server)
+                && (node.answered).is_some_and(|answered| answered.number > self.asked_before)
+        })
     }
 
     /// A node has answered a question of ours.
@@ -174,7 +198,15 @@ impl Roster {
 
     /// A node has said good-bye.
     pub(crate) fn left(&mut self, instance: &str) {
-        self.nodes.remove(instance);
+        // With it, whoever was there before it under its name: instances are named in the order of their starts.
+        if let Some(Node { name, .. }) = self.nodes.remove(instance) {
+            let is_before = |earlier: &str, node: &Node| node.name == name && *earlier < *instance;
+            self.nodes.retain(|earlier, node| !is_before(earlier, node));
+        }
+        if self.left.len() == LEFT_MAX {
+            self.left.pop_front();
+        }
+        self.left.push_back(instance.into());
     }
 
     /// Whether everybody there is has answered since the connection was made, and nobody new turned up for a while.
@@ -342,7 +374,12 @@ mod tests {
         let mut game = Game::new();
         game.settle(&["own", "b", "c"]);
         game.roster.left("c");
-        assert_eq!(game.answering(), ["b", "own"]);
+        game.roster.heard("c", "c", game.now);
+        assert_eq!(
+            game.answering(),
+            ["b", "own"],
+            "what it said before comes late"
+        );
         game.pass(11_000);
         let number = game.ask();
         game.answer(number, &["own"]);
@@ -368,6 +405,8 @@ mod tests {
         game.roster.answered(number, "b2", "b", game.now);
         assert_eq!(game.answering(), ["b", "own"]);
         assert!(game.roster.silent_since(number).is_empty());
+        game.roster.left("b2");
+        assert_eq!(game.answering(), ["own"], "and leaves once");
     }
 
     #[test]

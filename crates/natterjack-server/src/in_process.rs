@@ -740,7 +740,10 @@ fn header_block(headers: &[(&str, &str)]) -> Result<Option<Vec<u8>>, ClientError
     if headers.is_empty() {
         return Ok(None);
     }
-    let mut builder = natterjack_wire::headers::HeaderBuilder::new();
+    let bytes = headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 4);
+    let mut builder = natterjack_wire::headers::HeaderBuilder::with_capacity(bytes.sum());
     for (name, value) in headers {
         builder = builder
             .entry(name.as_bytes(), value.as_bytes())

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 /// First bytes of every block.
 const VERSION: &[u8] = b"NATS/1.0";
+const LINE_END: &[u8] = b"\r\n";
 
 /// A block that is no header, or an entry that cannot be in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -143,8 +144,14 @@ pub struct HeaderBuilder {
 impl HeaderBuilder {
     /// A block without entries.
     pub fn new() -> Self {
-        let mut block = VERSION.to_vec();
-        block.extend_from_slice(b"\r\n");
+        Self::with_capacity(0)
+    }
+
+    /// The same, with room for entries of that many bytes: names, values and four more for each.
+    pub fn with_capacity(entries_bytes: usize) -> Self {
+        let mut block = Vec::with_capacity(VERSION.len() + 2 * LINE_END.len() + entries_bytes);
+        block.extend_from_slice(VERSION);
+        block.extend_from_slice(LINE_END);
         Self { block }
     }
 

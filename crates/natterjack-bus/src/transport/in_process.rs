@@ -11,16 +11,18 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use natterjack_server::{ClientError, InProcessClient, Listener, MessageView, Server};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
     Arrival, Channel, Inbound, Link, Notice, Overflowing, Transport, channel_subject, enter, own_id,
 };
-use crate::envelope::Draft;
+use crate::envelope::{Draft, id_text, stamp};
 use crate::error::{PublishError, StartError};
 use crate::headers;
 use crate::ledger::Ledger;
+use crate::rfc3339;
 use crate::settings::Limits;
 use crate::stats::count;
 
@@ -28,6 +30,8 @@ pub(crate) struct InProcess {
     shared: Arc<Shared>,
     subject: String,
     kind: String,
+    /// The source as it is written into headers.
+    source_encoded: String,
     /// Whether publishing goes on. Held while an event is entered and sent, which keeps the ledger in sending order.
     accepting: tokio::sync::Mutex<bool>,
     listeners: Mutex<Vec<Listener>>,
@@ -74,6 +78,7 @@ impl InProcess {
             listeners.push(shared.listen_to_notices(channel, &answers).await?);
         }
         Ok(Self {
+            source_encoded: headers::percent_encode(&shared.source).into_owned(),
             shared,
             subject,
             kind: event_type,
@@ -85,7 +90,6 @@ impl InProcess {
     async fn send(&self, draft: Draft) -> Result<(), PublishError> {
         let Shared {
             client,
-            source,
             ledger,
             link,
             ..
@@ -94,14 +98,25 @@ impl InProcess {
         if !*accepting {
             return Err(PublishError::Closed);
         }
-        let (id, attributes, payload) = draft.stamp(source, &self.kind);
-        let entries: Vec<_> = headers::entries(&attributes).collect();
-        let headers: Vec<_> = entries
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
-        let header_bytes = headers::bytes_of(&headers);
-        let event_bytes = header_bytes + payload.len();
+        let Draft {
+            kind,
+            time,
+            others,
+            payload,
+        } = draft;
+        let (id, now) = stamp();
+        let (mut id_buffer, mut time_buffer) = (Uuid::encode_buffer(), [0; rfc3339::LENGTH]);
+        let time = match &time {
+            Some(time) => headers::percent_encode(time),
+            None => rfc3339::write(now, &mut time_buffer).into(),
+        };
+        let kind = headers::percent_encode(kind.as_deref().unwrap_or(&self.kind));
+        let id_text = id_text(id, &mut id_buffer);
+        let others: Vec<_> = headers::other_entries(&others).collect();
+        let fixed = headers::fixed_entries(id_text, &self.source_encoded, &kind, &time);
+        let mut headers = SmallVec::<[_; 8]>::from_iter(fixed);
+        headers.extend(others.iter().map(|(name, value)| (&**name, &**value)));
+        let event_bytes = headers::bytes_of(&headers) + payload.len();
         let event_bytes_max = client.payload_bytes_max();
         if event_bytes > event_bytes_max {
             return Err(PublishError::TooLarge {

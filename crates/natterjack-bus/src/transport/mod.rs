@@ -73,7 +73,7 @@ pub(crate) trait Transport: Send + Sync {
     /// Waits until this node is connected and subscribed.
     fn ready(&self) -> BoxFuture<'_, ()>;
 
-    /// Waits until what was told and answered so far is on its way. Not for a connection.
+    /// Waits until the server has what was told and answered so far. Not for a connection.
     fn flush(&self) -> BoxFuture<'_, ()>;
 
     /// Stops accepting, and waits until every accepted event has come back or is known to be lost. Answers how many

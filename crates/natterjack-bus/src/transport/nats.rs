@@ -35,7 +35,7 @@ use crate::tls::ClientTls;
 /// connection when many come at once, so a fence must not depend on that alone.
 const FENCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the client library may take to write what it holds, when nobody depends on it.
+/// How long the server may take to have what was told, when nobody depends on it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Last token of the subject of fences.
@@ -234,8 +234,10 @@ impl Transport for Nats {
     fn flush(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if self.link() == Link::Connected {
-                // What cannot be written now is nobody's any more.
-                let flushed = self.shared.client.flush();
+                // That the library has written it is not enough: the server must have read it.
+                let before = self.shared.ledger.fences();
+                let flushed = self.shared.fence_until(|ledger| ledger.fences() > before);
+                // What has not arrived by then is nobody's any more.
                 let _ = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await;
             }
         })
@@ -525,7 +527,9 @@ impl LinkState {
 
     /// Says what is wrong with certificates, and nothing of the rest.
     fn explain(&self, servers: &[async_nats::Server]) {
-        let errors = servers.iter().filter_map(|server| server.last_error.as_deref());
+        let errors = servers
+            .iter()
+            .filter_map(|server| server.last_error.as_deref());
         for explained in errors.filter_map(|error| self.tls.explain(error)) {
             self.refused(explained);
         }
