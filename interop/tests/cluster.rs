@@ -21,6 +21,7 @@ mod formation;
 mod interest;
 mod learning;
 mod queues;
+mod refusals;
 mod reload;
 mod reload_settings;
 mod requests;
@@ -151,7 +152,11 @@ const SCENARIOS: &[&[Scenario]] = &[
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = conversations::trials();
     trials.extend(examples::trials());
+<<<<<<< ours
     trials.extend(interest::trials());
+=======
+    trials.extend(refusals::trials());
+>>>>>>> theirs
     trials.extend(reload::trials());
     trials.extend(reload_settings::trials());
     trials.extend(upgrade::trials());

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use natterjack_wire::route::GossipMode;
 
 use super::settings::{ClusterLogin, Seed};
+use crate::log_limit::LogLimit;
 
 /// The first wait between two tries, and what is waited for after a loss (route protocol, section 9).
 pub(super) const RETRY: Duration = Duration::from_secs(1);
@@ -109,6 +110,8 @@ pub(super) struct DialPlan {
     rng: fastrand::Rng,
     pub(super) retries_max: u32,
     pub(super) backs_off: bool,
+    /// Of failures that are logged, with servers that others told of.
+    log: LogLimit,
 }
 
 struct Duty {
@@ -179,6 +182,7 @@ impl DialPlan {
             rng: fastrand::Rng::with_seed(seed),
             retries_max: 0,
             backs_off: false,
+            log: LogLimit::default(),
         }
     }
 
@@ -498,6 +502,8 @@ impl DialPlan {
         let is_logged = !duty.is_visitor
             && searched_until.is_none()
             && (attempts == 1 || lane.has_connected || attempts.is_multiple_of(LOGGED_FIRST));
+        // Whoever invents servers must not fill the log either.
+        let is_logged = is_logged && (is_explicit || self.log.note(now).is_some());
         if let Some(until) = searched_until {
             lane.search_on(until, RETRY_MAX, jitter, now);
         } else if is_explicit || attempts <= retries_max {

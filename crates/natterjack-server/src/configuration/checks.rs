@@ -6,18 +6,24 @@ use std::path::Path;
 
 use natterjack_conf::{Diagnostic, Severity, Sources};
 use natterjack_engine::access::{
-    AccessProblem, AccountAccess, Export, Import, Owner, Permissions, Side,
+    AccessProblem, AccountAccess, Export, Import, Owner, Permissions, Secret, Side,
 };
 
 use super::flags;
 use super::origin::Origin;
 use super::reader::{Advise, join};
 use super::{Configuration, Loaded};
-use crate::options::{Endpoint, InvalidOption, Tls};
+use crate::options::{Cluster, Endpoint, InvalidOption, Tls};
 use crate::tls::TlsProblem;
 
 /// nats-server logs a warning above it (`MAX_PAYLOAD_MAX_SIZE`).
 const PAYLOAD_BYTES_USUAL_MAX: usize = 8 << 20;
+
+/// More connections that are shared than a peer of less takes over (the engine's `POOL_SIZE_MAX`).
+const POOL_SIZE_USUAL_MAX: u16 = 128;
+
+/// Accounts that are there without being configured.
+const BUILT_IN_ACCOUNTS: [&str; 2] = ["$G", "$SYS"];
 
 /// Adds to the diagnostics what does not fit together.
 pub(super) fn check(loaded: &mut Loaded) {
@@ -322,12 +328,63 @@ impl Checker<'_> {
             )
             .help("add tls { cert_file: …, key_file: …, ca_file: … } to the cluster, or write nats-route://");
         }
+        self.pool(configuration, cluster, is_readable);
+        let is_hash = |password: &Secret| password.expose().starts_with("$2");
+        if cluster.password.as_ref().is_some_and(is_hash) {
+            self.say(
+                Severity::Note,
+                &["cluster.authorization.password"],
+                "whoever knows the password behind this hash comes in, but servers that this one learns of from \
+                 others are sent the hash itself, and refuse it",
+            )
+            .help("write the password in clear text, in an included file that nobody else can read");
+        }
         if cluster.user.is_some() != cluster.password.is_some() {
             self.say(
                 Severity::Note,
                 &["cluster.authorization"],
                 "authorization of a cluster should have both user and password",
             );
+        }
+    }
+
+    /// Connections that are shared, and accounts with one of their own.
+    fn pool(&mut self, configuration: &Configuration, cluster: &Cluster, is_readable: bool) {
+        if cluster.pool_size.is_none() && !cluster.accounts.is_empty() {
+            // nats-server finds the file valid, and does not start with it.
+            self.say(
+                Severity::Error,
+                &["cluster.pool_size", "cluster.accounts"],
+                "pool_size cannot be negative if pinned accounts are specified",
+            )
+            .help("leave out pool_size, or accounts of the cluster");
+        }
+        if let Some(size) = cluster.pool_size.filter(|&size| size > POOL_SIZE_USUAL_MAX) {
+            self.say(
+                Severity::Note,
+                &["cluster.pool_size"],
+                format!(
+                    "with a pool_size of {size} there are so many connections with each server, to share what \
+                     {POOL_SIZE_USUAL_MAX} can carry"
+                ),
+            )
+            .help("3 are enough for most; give an account that takes nearly all one of its own by accounts");
+        }
+        let access = &configuration.options.authorization;
+        let is_known = |name: &str| {
+            let mut accounts = access.accounts.iter();
+            BUILT_IN_ACCOUNTS.contains(&name)
+                || access.system_account.as_deref() == Some(name)
+                || accounts.any(|account| account.name == name)
+        };
+        let mut accounts = cluster.accounts.iter();
+        if is_readable && let Some(name) = accounts.find(|name| !is_known(name)) {
+            self.say(
+                Severity::Note,
+                &["cluster.accounts"],
+                format!("there is no account {name:?}, so connections for it alone are refused"),
+            )
+            .help("add it to accounts { … }, or leave it out here");
         }
     }
 

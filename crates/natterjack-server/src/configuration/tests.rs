@@ -81,7 +81,7 @@ const RICH: &str = r#"
     cluster { name: c, host: "::1", port: 6222, routes: ["tls://u:pw3@h:6222", "nats-route://[::1]:6223"
             "srv+nats-route://_nats-route._tcp.example.net"]
         authorization { user: r, password: pw4, timeout: 0.75 }, permissions { import: "i.>", export: { deny: "e" } }
-        advertise: "h:2", no_advertise: true, connect_retries: 3, connect_backoff: true, pool_size: -1, accounts: [B]
+        advertise: "h:2", no_advertise: true, connect_retries: 3, connect_backoff: true, pool_size: 5, accounts: [B]
         compression { mode: s2_auto, rtt_thresholds: ["1ms", "0s", "3ms"] }
         ping_interval: "10s", ping_max: 5, write_deadline: "2s", write_timeout: close }
     debug: true, trace_verbose: true, trace_headers: true, max_traced_msg_len: 7, logtime: false, logtime_utc: true
@@ -176,7 +176,7 @@ fn values_become_options() {
     };
     assert_eq!(cluster.listen, Some(listen));
     assert_eq!(cluster.auth_timeout.as_millis(), 750);
-    assert_eq!(cluster.pool_size, None);
+    assert_eq!(cluster.pool_size, Some(5));
     assert!(cluster.routes[0].tls && cluster.routes[1].host == "::1");
     assert!(daemon.trace && daemon.trace_headers);
     assert_eq!(daemon.log_size_limit, 5 << 20);
@@ -600,6 +600,37 @@ fn routes_that_name_services() {
             "note 3:9: the servers of _nats-route._tcp.example.net are those that DNS names, so a certificate of any \
              authority that this system trusts will do for whoever can forge the answer - set ca_file in the cluster's \
              tls to an authority that issues only your servers' certificates",
+        ],
+    );
+}
+
+#[test]
+fn what_a_pool_of_routes_cannot_be_is_told() {
+    check(
+        "cluster { name: c, port: 1\npool_size: -1\naccounts: [\"$SYS\"] }",
+        &[
+            "error 2:12: pool_size cannot be negative if pinned accounts are specified; cluster.accounts is at \
+             t.conf:3 - leave out pool_size, or accounts of the cluster",
+        ],
+    );
+    check(
+        "cluster { name: c, port: 1\npool_size: 200\naccounts: [\"$SYS\", NOPE] }",
+        &[
+            "note 2:12: with a pool_size of 200 there are so many connections with each server, to share what 128 can \
+             carry - 3 are enough for most; give an account that takes nearly all one of its own by accounts",
+            "note 3:11: there is no account \"NOPE\", so connections for it alone are refused - add it to accounts { … }, \
+             or leave it out here",
+        ],
+    );
+    let hash = "$2a$04$cVoO1vPSgzHKhJfe8bbhc.jSTEVuVnYSb.iBx1Vr5fgjx8QnTp/1K";
+    check(
+        &format!(
+            "cluster {{ name: c, port: 1\nauthorization {{ user: u\npassword: \"{hash}\" }} }}"
+        ),
+        &[
+            "note 3:11: whoever knows the password behind this hash comes in, but servers that this one learns of from \
+             others are sent the hash itself, and refuse it - write the password in clear text, in an included file \
+             that nobody else can read",
         ],
     );
 }

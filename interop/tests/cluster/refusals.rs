@@ -1,0 +1,450 @@
+//! Who must not come in does not, and the operator reads why: what the log says of everything that can be wrong with the
+//! other side of a route, once and not every second; and that nothing of it costs more than it should.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long a server takes is measured by the clock"
+)]
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use testkit::cluster::Plan;
+use testkit::{Config, Listener, ServerUnderTest};
+
+use super::delivery::complete;
+use super::{OURS, REAL};
+use crate::trial;
+
+/// So much memory the server may take, whatever peers do to it. A debug build takes 20 MiB at rest, and 70 MiB with the interest.
+const MEMORY_BYTES_MAX: u64 = 256 << 20;
+
+/// Servers that a peer invents.
+const INVENTED: usize = 100_000;
+
+/// Subjects that a peer floods the server with.
+const SUBJECTS: usize = 200_000;
+
+pub(super) fn trials() -> Vec<Trial> {
+    let needs = || [OURS.program().map(drop)];
+    let both = || [OURS.program().map(drop), REAL.program().map(drop)];
+    let mut trials = vec![
+        trial(
+            "cluster::refusals::hostile_peers".to_owned(),
+            needs(),
+            hostile_peers,
+        ),
+        trial("cluster::refusals::once".to_owned(), both(), once),
+        trial("cluster::refusals::start".to_owned(), both(), start),
+    ];
+    for (name, says, expected) in ACCEPTED {
+        let name = format!("cluster::refusals::accepted::{name}");
+        trials.push(trial(name, needs(), move || accepted(says, expected)));
+    }
+    for (name, says, expected) in DIALLED {
+        let name = format!("cluster::refusals::dialled::{name}");
+        trials.push(trial(name, needs(), move || dialled(says, expected)));
+    }
+    trials
+}
+
+const CONNECT: &str = "CONNECT {\"verbose\":false,\"name\":\"PEER\",\"cluster\":\"mesh\"}\r\n";
+
+fn info(more: &str) -> String {
+    let comma = if more.is_empty() { "" } else { "," };
+    format!(
+        "INFO {{\"server_id\":\"PEER\",\"server_name\":\"peer\",\"version\":\"2.15.1\",\"proto\":2,\"host\":\"127.0.0.1\",\"port\":1,\
+         \"headers\":true,\"max_payload\":1048576,\"lnoc\":true,\"lnocu\":true,\"route_pool_size\":3{comma}{more}}}\r\n"
+    )
+}
+
+/// What who comes says behind `CONNECT` and `INFO` if it begins with `+`, and what the log says then.
+const ACCEPTED: &[(&str, &str, &str)] = &[
+    (
+        "http",
+        "GET / HTTP/1.1\r\n\r\n",
+        "authentication error: in place of CONNECT it said \"GET / HTTP/1.1\\r\\n\"…: it speaks HTTP, and this is the port for \
+         routes",
+    ),
+    (
+        "tls",
+        "\x16\x03\x01\x02\0\x01\0\x01\u{7c}\x03\x03",
+        "The other side uses TLS, and routes of this server are in clear text: the block `cluster` has no `tls`",
+    ),
+    (
+        "client",
+        "CONNECT {\"lang\":\"go\",\"name\":\"app\"}\r\n",
+        "attempted to connect to route port: it is a client, and this is the port for routes: give it the address of \
+         `listen` - Remote: app",
+    ),
+    (
+        "other_cluster",
+        "CONNECT {\"name\":\"PEER\",\"cluster\":\"a\\n\\u001bb\"}\r\n",
+        "Rejecting connection, cluster name \"a\\n\\x1bb\" does not match \"mesh\": all servers of a cluster have the same \
+         `name` in their block `cluster` - Remote: PEER",
+    ),
+    (
+        "no_json",
+        "CONNECT {]\r\n",
+        "CONNECT refused: CONNECT is not JSON from byte 2 on",
+    ),
+    (
+        "own_name",
+        "own name",
+        "Remote server has a duplicate name: \"node\", id PEER: give each server of a cluster a `server_name` of its own",
+    ),
+    (
+        "wrong_type",
+        "+INFO {\"server_id\":5}\r\n",
+        "INFO refused: malformed INFO: invalid type: integer `5`, expected a string",
+    ),
+    (
+        "no_subject",
+        "+RS+ $G a..b\r\n",
+        "Could not insert subscription: \"a..b\" is no subject - Remote: peer",
+    ),
+    (
+        "account_with_a_line_break",
+        "+RS+ A\rB x\r\n",
+        "RS+ and LS+ take an account, a subject, and optionally a queue group with its weight: \"RS+ A\\rB x\\r\\n\" - Remote: \
+         peer",
+    ),
+    (
+        "account_with_an_escape",
+        "+RS+ A\x1b[1m x\r\n",
+        "Unknown account \"A\\x1b[1m\" for remote subject \"x\"",
+    ),
+    (
+        "message_shows_no_payload",
+        "+HMSG $G a 9 5\r\nquiet\r\n",
+        "header size is larger than the total size: \"HMSG $G a 9 5\\r\\n\"… - Remote: peer",
+    ),
+    (
+        "invented_address",
+        "+INFO {\"server_id\":\"X\",\"ip\":\"nowhere\\n\"}\r\n",
+        "Error parsing URL from INFO: \"nowhere\\n\" - Remote: peer",
+    ),
+    (
+        "error",
+        "+-ERR 'go \x1b away'\r\n",
+        "Route Error 'go \\u{1b} away' - Remote: peer",
+    ),
+];
+
+fn config(cluster: &str) -> Config {
+    Config::file(format!(
+        "server_name: node\ncluster {{ name: mesh\nlisten: \"127.0.0.1:-1\"\n{cluster} }}\n"
+    ))
+}
+
+fn accepted(says: &str, expected: &str) {
+    let server = ServerUnderTest::start(OURS, &config(""));
+    let mut stream = connect(server.listener(Listener::Route));
+    let text = match says.strip_prefix('+') {
+        Some(rest) => format!("{CONNECT}{}{rest}", info("")),
+        None if says == "own name" => {
+            format!("{CONNECT}{}", info("").replace("\"peer\"", "\"node\""))
+        }
+        None => says.to_owned(),
+    };
+    stream.write_all(text.as_bytes()).expect("it is read");
+    let line = server.wait_for_log(expected);
+    let address = stream.local_addr().expect("an address");
+    assert!(line.contains(&format!("{address} - rid:")), "{line}");
+}
+
+/// What answers where this server dials, and what the log says then.
+const DIALLED: &[(&str, &str, &str)] = &[
+    (
+        "ssh",
+        "SSH-2.0-OpenSSH_9\r\n",
+        "unknown protocol operation: \"SSH-2.0-OpenSSH_9\\r\\n\": this is no port for routes",
+    ),
+    (
+        "client_port",
+        "INFO {\"server_id\":\"X\",\"server_name\":\"x\",\"client_id\":5}\r\n",
+        "Attempted to connect to the client port of \"x\": a route has to name its cluster port",
+    ),
+    (
+        "other_cluster",
+        "INFO {\"server_id\":\"X\",\"server_name\":\"x\",\"cluster\":\"other\"}\r\n",
+        "Cluster name \"other\" of the other server does not match \"mesh\": all servers of a cluster have the same `name` in \
+         their block `cluster` - Remote: x",
+    ),
+    (
+        "wrong_login",
+        "-ERR 'Authorization Violation'\r\n",
+        "Route Error 'Authorization Violation': the login of this server's `routes` is not the one that the other server asks \
+         for",
+    ),
+    (
+        "hangs_up",
+        "",
+        "The other side closed the connection without a word: its log says why.",
+    ),
+];
+
+/// However often it is refused, it tries again about once a second, and says why once.
+fn dialled(says: &str, expected: &str) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let routes = format!("pool_size: -1\nroutes: [\"nats-route://{address}\"]");
+    let server = ServerUnderTest::start(OURS, &config(&routes));
+    let begin = Instant::now();
+    for _ in 0..4 {
+        let (mut stream, _) = listener.accept().expect("it dials again");
+        let mut start = [0; 8];
+        stream.read_exact(&mut start).expect("it begins");
+        assert_eq!(&start, b"CONNECT ");
+        stream.write_all(says.as_bytes()).expect("it is read");
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    let time = begin.elapsed();
+    assert!(time >= Duration::from_millis(2900), "4 tries in {time:?}");
+    let line = server.wait_for_log(expected);
+    assert!(line.contains(&format!("{address} - rid:")), "{line}");
+    let log = server.log();
+    assert_eq!(log.matches(expected).count(), 1, "{log}");
+    assert!(log.matches(&address.to_string()).count() <= 3, "{log}");
+}
+
+/// Two servers that refuse each other, one of them the original, say so once.
+fn once() {
+    let other = ServerUnderTest::start(
+        REAL,
+        &Config::file("cluster { name: other, listen: \"127.0.0.1:-1\" }"),
+    );
+    let address = other.listener(Listener::Route);
+    let routes = format!("routes: [\"nats-route://{address}\"]");
+    let server = ServerUnderTest::start(OURS, &config(&routes));
+    let reason = "Cluster name \"other\" of the other server does not match \"mesh\"";
+    let _ = server.wait_for_log(reason);
+    let tries = || other.log().matches("Rejecting connection").count();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while tries() < 5 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(tries() >= 5, "it does not try again");
+    let log = server.log();
+    assert_eq!(log.matches(reason).count(), 1, "{log}");
+}
+
+/// The order of what is said at the start is the original's.
+fn start() {
+    for kind in [REAL, OURS] {
+        let server = ServerUnderTest::start(kind, &config(""));
+        let _ = server.wait_for_log("Listening for route connections on ");
+        let log = server.log();
+        let places: Vec<Option<usize>> = [
+            "Listening for client connections on ",
+            "Server is ready",
+            "Cluster name is mesh",
+            "Listening for route connections on ",
+        ]
+        .map(|text| log.find(text))
+        .to_vec();
+        assert!(
+            places.iter().all(Option::is_some) && places.is_sorted(),
+            "{log}"
+        );
+    }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("it listens");
+    let limit = Some(Duration::from_secs(60));
+    stream.set_write_timeout(limit).expect("a socket");
+    stream.set_read_timeout(limit).expect("a socket");
+    stream
+}
+
+/// Writes as much as is taken: who is refused is cut off in the middle.
+fn pour(stream: &mut TcpStream, bytes: &[u8]) {
+    let _ = stream.write_all(bytes);
+}
+
+/// Reads until the server has hung up, or answered a PING with which everything before has been carried out.
+fn until_carried_out(stream: &mut TcpStream) {
+    pour(stream, b"PING\r\n");
+    let mut tail = Vec::new();
+    let mut buffer = [0; 64 * 1024];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        tail.extend_from_slice(&buffer[..count]);
+        if tail.windows(6).any(|window| window == b"PONG\r\n") {
+            return;
+        }
+        let kept = tail.len().saturating_sub(8);
+        tail.drain(..kept);
+    }
+}
+
+/// Small, and the same in every run (Marsaglia's xorshift).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// Everything a peer can do to a server, one after the other, while the server is in a cluster. It stays there, serves its
+/// clients, and takes no more memory than it may.
+fn hostile_peers() {
+    let mut cluster = complete(
+        Plan::of(&[OURS, OURS])
+            .cluster("ping_interval: \"1s\"")
+            .cluster("ping_max: 1"),
+    );
+    let address = cluster.route_address(0);
+    let silent: Vec<TcpStream> = (0..100).map(|_| connect(address)).collect();
+    for (name, play) in PLAYS {
+        play(address);
+        let memory = cluster.page(0, "/varz")["mem"].as_u64().expect("a number");
+        assert!(
+            memory <= MEMORY_BYTES_MAX,
+            "{} MiB after {name}",
+            memory >> 20
+        );
+    }
+    // Those that say nothing are not waited for.
+    for mut stream in silent {
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    cluster.wait_until_complete();
+    let mut clients = cluster.clients();
+    clients[1].subscribe("still.here");
+    cluster.settle(&mut clients);
+    clients[0].publish("still.here", "yes");
+    clients[0].flush();
+    assert_eq!(clients[1].next_message().text(), "yes");
+    let log = cluster.server(0).log();
+    assert!(!log.contains("panicked"), "{log}");
+    let lines = log.lines().count();
+    assert!(lines < 3000, "{lines} lines in the log");
+    assert!(
+        log.lines().all(|line| line.len() < 1500),
+        "a line without end"
+    );
+}
+
+type Play = fn(SocketAddr);
+
+const PLAYS: &[(&str, Play)] = &[
+    ("garbage", |address| {
+        let mut chance = Chance(7);
+        for _ in 0..200 {
+            let count = chance.below(64 * 1024);
+            pour(&mut connect(address), &chance.bytes(count));
+        }
+    }),
+    ("lines that are nearly right", |address| {
+        let mut chance = Chance(11);
+        let right = format!(
+            "{CONNECT}{}RS+ $G a.b 1\r\nRS+ $G q.> group 3\r\nRMSG $G a.b 5\r\nhello\r\nHMSG $G a.b + r group 12 14\r\n\
+             NATS/1.0\r\n\r\nhi\r\nPING\r\nRS- $G a.b\r\nPONG\r\n",
+            info("")
+        );
+        for _ in 0..300 {
+            let mut bytes = right.clone().into_bytes();
+            for _ in 0..=chance.below(4) {
+                let place = chance.below(bytes.len());
+                match chance.below(3) {
+                    0 => bytes[place] = chance.next() as u8,
+                    1 => drop(bytes.remove(place)),
+                    _ => bytes.insert(place, b"\r\n \0{}\"9"[chance.below(8)]),
+                }
+            }
+            pour(&mut connect(address), &bytes);
+        }
+    }),
+    ("a line without end", |address| {
+        let mut stream = connect(address);
+        pour(&mut stream, CONNECT.as_bytes());
+        pour(&mut stream, b"INFO {\"x\":\"");
+        pour(&mut stream, &vec![b'x'; 32 << 20]);
+    }),
+    ("a message that never comes", |address| {
+        for _ in 0..50 {
+            let mut stream = registered(address);
+            pour(&mut stream, b"RMSG $G a 60000000\r\nx");
+        }
+    }),
+    ("a large INFO", |address| {
+        let urls = vec!["\"10.0.0.1:4222\""; 3000].join(",");
+        let mut stream = connect(address);
+        let text = format!("{CONNECT}{}", info(&format!("\"connect_urls\":[{urls}]")));
+        pour(&mut stream, text.as_bytes());
+        until_carried_out(&mut stream);
+    }),
+    ("invented servers", |address| {
+        let mut stream = registered(address);
+        let mut text = String::new();
+        for number in 0..INVENTED {
+            // Where nobody listens.
+            let other = info("\"ip\":\"nats-route://127.0.0.1:1/\"");
+            text += &other.replace("PEER", &format!("X{number}"));
+        }
+        pour(&mut stream, text.as_bytes());
+        until_carried_out(&mut stream);
+    }),
+    ("many names", |address| {
+        for number in 0..300 {
+            let cluster = format!("\"cluster\":\"other{number}\"");
+            let connect_as = CONNECT.replace("\"cluster\":\"mesh\"", &cluster);
+            let mut stream = connect(address);
+            pour(&mut stream, connect_as.as_bytes());
+            until_carried_out(&mut stream);
+        }
+    }),
+    ("interest", |address| {
+        let mut stream = registered(address);
+        let mut text = String::new();
+        for number in 0..SUBJECTS {
+            text += &format!("RS+ $G flood.{number}.x\r\n");
+        }
+        pour(&mut stream, text.as_bytes());
+        until_carried_out(&mut stream);
+    }),
+    ("interest that is none", |address| {
+        let mut stream = registered(address);
+        pour(&mut stream, "RS+ NOBODY a.b\r\n".repeat(50_000).as_bytes());
+        pour(&mut stream, "RS+ $G a..b\r\n".repeat(50_000).as_bytes());
+        until_carried_out(&mut stream);
+    }),
+    ("PINGs, and answers that are not read", |address| {
+        let mut stream = registered(address);
+        pour(&mut stream, "PING\r\n".repeat(1_000_000).as_bytes());
+    }),
+    ("PINGs that are not answered", |address| {
+        let mut stream = registered(address);
+        let begin = Instant::now();
+        let _ = stream.read_to_end(&mut Vec::new());
+        let time = begin.elapsed();
+        assert!(time < Duration::from_secs(20), "still there after {time:?}");
+    }),
+];
+
+/// A connection on which a server said who it is, and that takes part.
+fn registered(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address);
+    let port = stream.local_addr().expect("an address").port();
+    let text = format!("{CONNECT}{}", info("")).replace("PEER", &format!("PEER{port}"));
+    pour(&mut stream, text.as_bytes());
+    until_carried_out(&mut stream);
+    stream
+}
