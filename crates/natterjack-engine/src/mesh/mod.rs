@@ -585,9 +585,12 @@ impl Mesh {
                 } else {
                     1
                 };
-                if peer.slots.len() < size as usize {
-                    peer.slots.resize_with(size as usize, || None);
+                // The pool was larger until somebody was reloaded; its connections are about to end, or do now.
+                let beyond = peer.slots.drain((size as usize).min(peer.slots.len())..);
+                for former in beyond.flatten() {
+                    former.connection.outbox().close(CloseReason::RouteRemoved);
                 }
+                peer.slots.resize_with(size as usize, || None);
                 let replaced = peer.slots[place.index as usize].replace(member);
                 // What the peer was told on a connection that gives way it may never read.
                 let is_first = is_first || replaced.is_some();
@@ -874,7 +877,8 @@ impl State {
             return Err(Refusal::Duplicate);
         }
         let index = if claim.dialled.is_some() {
-            let free = peer.slots.iter().position(Option::is_none);
+            let mut places = peer.slots.iter().take(size as usize);
+            let free = places.position(Option::is_none);
             let beyond = (peer.slots.len() < size as usize).then_some(peer.slots.len());
             free.or(beyond).ok_or(Refusal::Duplicate)?
         } else {
@@ -968,12 +972,17 @@ impl State {
             }
         }
         if !has_same_pool {
-            // Accounts that have connections to themselves keep them, unless there is no pool now or was none.
+            // Accounts that have connections to themselves keep them, unless there is no pool now or was none. Those in
+            // the handshake, on which the former size was said, end as well.
             let has_pools = former.pool_size > 0 && settings.pool_size > 0;
-            for (_, peer) in self.roster.peers() {
-                let dedicated = peer.dedicated.values().filter(|_| !has_pools);
-                for member in peer.shared().chain(dedicated) {
-                    member.connection.outbox().close(CloseReason::RouteRemoved);
+            let peers = self.roster.peers().filter(|_| has_pools);
+            let kept: BTreeSet<u64> = peers
+                .flat_map(|(_, peer)| peer.dedicated.values())
+                .map(|member| member.connection.id())
+                .collect();
+            for (id, connection) in &self.connections {
+                if !kept.contains(id) {
+                    connection.outbox().close(CloseReason::RouteRemoved);
                 }
             }
         }

@@ -546,6 +546,32 @@ fn reloads_dial_new_seeds_and_drop_old_ones() {
 }
 
 #[test]
+fn a_pool_that_shrinks_leaves_no_places_behind() {
+    let mut server = Server::new(ClusterSettings {
+        pool_size: 1,
+        ..cluster(&[])
+    });
+    let of_old = |index| format!("\"route_pool_size\":3,\"route_pool_idx\":{index}");
+    let mut old: Vec<Script> = (0..3)
+        .map(|index| server.registered(&of_old(index)))
+        .collect();
+    let shared = |server: &Server| {
+        let snapshot = server.engine.mesh().expect("a cluster").snapshot();
+        snapshot.peers[0].shared.len()
+    };
+    assert_eq!(shared(&server), 3);
+    // The peer has been reloaded: of its connections the end of one has been heard of when the first new one comes.
+    let mut first = old.remove(0);
+    while !first.session.close_step(CloseReason::ClientClosed) {}
+    let new = server.registered("\"route_pool_size\":1");
+    assert_eq!(new.closed(), None);
+    assert_eq!(shared(&server), 1);
+    for script in &old {
+        assert_eq!(script.closed(), Some(CloseReason::RouteRemoved));
+    }
+}
+
+#[test]
 fn one_that_is_no_seed_any_more_is_not_dialled_for_what_others_tell_of_it() {
     for is_dropped in [false, true] {
         let mut server = Server::new(cluster(&[0]));
