@@ -152,11 +152,8 @@ const SCENARIOS: &[&[Scenario]] = &[
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = conversations::trials();
     trials.extend(examples::trials());
-<<<<<<< ours
     trials.extend(interest::trials());
-=======
     trials.extend(refusals::trials());
->>>>>>> theirs
     trials.extend(reload::trials());
     trials.extend(reload_settings::trials());
     trials.extend(upgrade::trials());
