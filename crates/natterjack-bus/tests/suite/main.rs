@@ -7,13 +7,13 @@
 #[macro_use]
 mod contract;
 mod asking;
-mod merging;
-mod subscriptions;
-mod types;
 mod drain;
 mod health;
 mod link;
+mod merging;
+mod subscriptions;
 mod tls;
 mod topology;
+mod types;
 mod wire;
 mod world;
