@@ -199,22 +199,22 @@ mod event;
 mod publish;
 mod subscription;
 
+mod ask;
 mod core;
-mod feeds;
 mod feed;
-mod queue;
+mod feeds;
 mod merge;
 mod metrics;
-mod ask;
+mod queue;
 
-mod transport;
+mod embedded;
 mod envelope;
 mod headers;
 mod health;
 mod ledger;
 mod rfc3339;
 mod roster;
-mod embedded;
+mod transport;
 
 mod error;
 mod fault;
@@ -236,5 +236,5 @@ pub use settings::{Limits, Settings};
 pub use stats::Stats;
 pub use status::{StatusError, statuses};
 pub use subscription::{EventStream, Subscription};
-pub use transport::Link;
 pub use tls::ClientTlsError;
+pub use transport::Link;

@@ -46,9 +46,7 @@ fn takes_less_than_on_nats_server() {
         let before = memory(&server);
         let mut peer = Announcer::connect(server.listener(Listener::Route));
         assert_eq!(peer.announce(count), None);
-        let each = memory(&server).saturating_sub(before) / count;
-        println!("{}: {count} interests take {each} bytes each", kind.name());
-        each
+        memory(&server).saturating_sub(before) / count
     });
     assert!(ours <= BYTES_EACH_MAX, "{ours} bytes each");
     assert!(ours < real, "{ours} bytes each, and {real}");

@@ -81,7 +81,7 @@ fn an_account_moves(kinds: [Kind; 2], seeding: Seeding) {
         for (from, tally) in tallies.iter().enumerate() {
             let what = format!("{name}, from {from} of {kinds:?}, {seeding:?}: {tally:?}");
             if is_full() {
-                println!("{what}");
+                figure(&what);
             }
             if name == "afterwards" {
                 assert_eq!(tally.lost, 0, "{what}");
@@ -141,6 +141,15 @@ impl Load<'_> {
 }
 
 /// What became of what was published meanwhile, from mark to mark, and in each case from both servers.
+/// For a person who asked for all.
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures are what a long run is for"
+)]
+fn figure(what: &str) {
+    println!("{what}");
+}
+
 fn under_load(
     cluster: &mut Cluster,
     act: impl FnOnce(&mut Cluster, &mut Load<'_>),

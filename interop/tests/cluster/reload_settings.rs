@@ -94,7 +94,6 @@ pub(super) fn trials() -> Vec<Trial> {
         let name = format!("cluster::reload_settings::{}", change.name);
         trial(name, needs, move || {
             let expected = outcome(REAL, change, None);
-            println!("{}: {expected:?}", change.name);
             assert_eq!(outcome(OURS, change, Some(&expected)), expected);
         })
     });
