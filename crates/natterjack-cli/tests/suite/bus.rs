@@ -1,6 +1,5 @@
 //! `natterjack bus`.
 
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -9,6 +8,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Daemon, Ended, NATTERJACK, Running, free_port, run};
+
+/// Of the buses of these tests.
+const SUBJECT: &str = "test.bus";
 
 /// A settings file, which lives as long as this.
 struct Config {
@@ -34,7 +36,7 @@ impl Config {
     fn embedded(port: u16) -> Self {
         let (http, cluster) = (free_port(), free_port());
         Self::new(&format!(
-            "eventBus: {{type: nats, nats: {{client: {{name: node-a, subject: test.bus}}, \
+            "eventBus: {{type: nats, nats: {{client: {{name: node-a, subject: {SUBJECT}}}, \
              server: {{enable: true, client: {{host: 127.0.0.1, port: {port}}}, http: {{port: {http}}}, \
              cluster: {{port: {cluster}}}}}}}}}"
         ))
@@ -42,7 +44,7 @@ impl Config {
 
     fn client_of(url: &str, name: &str) -> Self {
         Self::new(&format!(
-            "eventBus: {{type: nats, nats: {{client: {{name: {name}, subject: test.bus, endpoint: '{url}'}}}}}}"
+            "eventBus: {{type: nats, nats: {{client: {{name: {name}, subject: {SUBJECT}, endpoint: '{url}'}}}}}}"
         ))
     }
 
@@ -205,7 +207,7 @@ fn other_programs_messages_come_through_and_what_is_no_json_is_reported() {
     for payload in ["no json", "{\n  \"pretty\": [1,\n 2]\n}"] {
         let ended = run(
             NATTERJACK,
-            &["pub", "test.bus", payload, "-s", &daemon.url],
+            &["pub", SUBJECT, payload, "-s", &daemon.url],
             "",
         );
         assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -265,29 +267,31 @@ fn serve(stream: TcpStream, takes_events: bool) -> std::io::Result<()> {
     let mut input = BufReader::new(stream);
     let info = r#"{"server_id":"x","server_name":"x","version":"2.10.0","proto":1,"headers":true,"max_payload":1048576}"#;
     write!(output, "INFO {info}\r\n")?;
-    let mut sids = HashMap::new();
+    let mut subscriptions: Vec<(String, String)> = Vec::new();
     let mut line = String::new();
     while input.read_line(&mut line)? > 0 {
         let words: Vec<_> = line.split_whitespace().collect();
         match words[..] {
             ["PING"] => output.write_all(b"PONG\r\n")?,
-            ["SUB", subject, sid] => {
-                sids.insert(subject.to_string(), sid.to_string());
-            }
-            ["PUB" | "HPUB", subject, .., size] => {
-                let is_event = words[0] == "HPUB";
-                if is_event && !takes_events {
+            ["SUB", subject, sid] => subscriptions.push((subject.into(), sid.into())),
+            [operation @ ("PUB" | "HPUB"), subject, ref rest @ ..] => {
+                if subject == SUBJECT && !takes_events {
                     return Ok(());
                 }
-                let mut payload = vec![0; size.parse::<usize>().expect("a size") + 2];
+                let size: usize = rest[rest.len() - 1].parse().expect("a size");
+                let mut payload = vec![0; size + 2];
                 input.read_exact(&mut payload)?;
-                let sid = &sids[subject];
-                if is_event {
-                    write!(output, "HMSG {subject} {sid} {} {size}\r\n", words[2])?;
-                } else {
-                    write!(output, "MSG {subject} {sid} {size}\r\n")?;
+                // What it asks of other nodes goes to nobody.
+                let is_for = |(pattern, _): &&(String, String)| match pattern.strip_suffix('>') {
+                    Some(beginning) => subject.starts_with(beginning),
+                    None => subject == pattern,
+                };
+                if let Some((_, sid)) = subscriptions.iter().find(is_for) {
+                    let message = operation.replace("PUB", "MSG");
+                    let rest = rest.join(" ");
+                    write!(output, "{message} {subject} {sid} {rest}\r\n")?;
+                    output.write_all(&payload)?;
                 }
-                output.write_all(&payload)?;
             }
             _ => {}
         }
@@ -395,7 +399,7 @@ fn nobody_can_forge_members_of_an_event() {
     bus.stdout_line("\"data\":0}");
     let arguments = [
         "pub",
-        "test.bus",
+        SUBJECT,
         "1",
         "-H",
         "ce-id:i",
