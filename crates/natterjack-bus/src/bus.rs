@@ -328,7 +328,7 @@ where
     /// size. A second call answers as the first.
     ///
     /// # Errors
-    /// If events were lost, or not confirmed within [`Limits::drain_timeout`]. The bus is closed all the same.
+    /// If events were lost, or not confirmed within [`crate::Limits::drain_timeout`]. The bus is closed all the same.
     pub async fn drain(&self) -> Result<(), DrainError> {
         Box::pin(self.core.drain()).await
     }

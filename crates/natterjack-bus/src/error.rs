@@ -129,7 +129,7 @@ pub enum DrainError {
     Unconfirmed {
         /// How many.
         events: u64,
-        /// [`Limits::drain_timeout`].
+        /// [`crate::Limits::drain_timeout`].
         timeout: Duration,
     },
     /// The server has all events, but these nodes, which were there a moment ago, have not confirmed that they do. They may
