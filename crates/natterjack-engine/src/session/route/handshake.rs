@@ -342,8 +342,8 @@ impl RouteSession {
         self.interest.set_names_origins(info.lnocu);
         self.describe();
         self.engine.announce_mesh(now);
-        if self.dialled.is_none() && self.engine.is_lame_duck() {
-            // Maybe not yet when this server said INFO first; and all who were connected have been told by now.
+        if self.dialled.is_none() && (self.engine.is_lame_duck() || self.is_info_stale) {
+            // Maybe it was not when this server said INFO first; and all who were connected have been told by now.
             self.say_info_again(now);
         }
         self.begin_handover(now);

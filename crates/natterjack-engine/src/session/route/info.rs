@@ -237,7 +237,9 @@ impl RouteSession {
         let is_other = |old: &Arc<ClusterSettings>| {
             old.import != self.cluster.import || old.export != self.cluster.export
         };
-        if old.is_some_and(is_other) && self.link.is_some() {
+        let is_info_other = old.is_some_and(is_other);
+        self.is_info_stale |= is_info_other && self.link.is_none();
+        if is_info_other && self.link.is_some() {
             let mut text = Vec::new();
             let info = public_info(&self.config, &self.cluster, &self.mesh.name());
             route::info(&mut text, &info);

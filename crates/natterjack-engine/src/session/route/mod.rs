@@ -97,6 +97,8 @@ pub struct RouteSession {
     new_compression: Option<Compression>,
     /// The shell has been told, and the INFO that follows is to be written.
     must_greet: bool,
+    /// A reload has come between what INFO said and the registration.
+    is_info_stale: bool,
     /// What was read and is compressed.
     unread: Vec<u8>,
     /// Consumers this peer must wait for before more is read from it.
@@ -164,6 +166,7 @@ impl RouteSession {
             compression: Compression::Off,
             new_compression: None,
             must_greet: false,
+            is_info_stale: false,
             unread: Vec::new(),
             stall: Stall::default(),
             fate: Fate::Lost,

@@ -455,6 +455,31 @@ fn permissions_filter_interest_both_ways_and_may_change() {
     assert_eq!(script.session.peer_interest(), 0);
 }
 
+/// The peer goes by what INFO said at first, and would for as long as the connection lasts.
+#[test]
+fn permissions_of_a_reload_during_a_handshake_are_told_after_it() {
+    let mut server = Server::new(cluster(&[]));
+    let mut script = server.accept();
+    let mut configuration = server.engine.configuration();
+    let settings = configuration.cluster.as_mut().expect("a cluster");
+    settings.export = Some(SubjectRules {
+        allow: Some(vec!["out.*".to_owned()]),
+        deny: Vec::new(),
+    });
+    drop(server.engine.reconfigure(configuration, server.now));
+    server.adapt(&mut script);
+    let said = server.send(&mut script, &format!("{CONNECT}\r\n{}", info("")));
+    assert!(script.session.is_registered(), "{said}");
+    assert!(
+        said.contains("\"export\":{\"allow\":[\"out.*\"]}"),
+        "{said}"
+    );
+    // And only then.
+    let mut script = server.accept();
+    let said = server.send(&mut script, &format!("{CONNECT}\r\n{}", info("")));
+    assert_eq!(said.matches("INFO").count(), 0, "{said}");
+}
+
 #[test]
 fn clients_hear_of_other_servers() {
     let mut server = Server::new(cluster(&[]));
