@@ -39,6 +39,7 @@ pub(super) fn trials() -> Vec<Trial> {
         ),
         trial("cluster::refusals::once".to_owned(), both(), once),
         trial("cluster::refusals::start".to_owned(), both(), start),
+        trial("cluster::refusals::reports".to_owned(), both(), reports),
     ];
     for (name, says, expected) in ACCEPTED {
         let name = format!("cluster::refusals::accepted::{name}");
@@ -231,6 +232,23 @@ fn once() {
     assert!(tries() >= 5, "it does not try again");
     let log = server.log();
     assert_eq!(log.matches(reason).count(), 1, "{log}");
+}
+
+/// Of failed tries the first is told, and then one in so many.
+fn reports() {
+    // Nobody listens there.
+    let address = "127.0.0.1:1";
+    for kind in [REAL, OURS] {
+        let text = format!(
+            "connect_error_reports: 2\ncluster {{ name: mesh, listen: \"127.0.0.1:-1\", pool_size: -1,
+             routes: [\"nats-route://{address}\"] }}\nno_system_account: true\n"
+        );
+        let server = ServerUnderTest::start(kind, &Config::file(text));
+        let _ = server.wait_for_log("(attempt 4)");
+        let log = server.log();
+        let told = [1, 2, 3, 4].map(|attempt| log.contains(&format!("(attempt {attempt})")));
+        assert_eq!(told, [true, true, false, true], "{log}");
+    }
 }
 
 /// The order of what is said at the start is the original's.

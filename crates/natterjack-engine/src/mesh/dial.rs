@@ -61,9 +61,6 @@ const ACCOUNT_REFUSALS_MAX: u32 = 3;
 /// searched for.
 const REFUSALS_MAX: u32 = 5;
 
-/// Of tries to reach a server that never was, every so many one is logged (nats-server: an hour's worth).
-const LOGGED_FIRST: u32 = 3600;
-
 /// Says which decision to dial a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DialId(u64);
@@ -110,6 +107,8 @@ pub(super) struct DialPlan {
     rng: fastrand::Rng,
     pub(super) retries_max: u32,
     pub(super) backs_off: bool,
+    /// Of failed tries one in so many is logged: to reach a server for the first time, and again.
+    pub(super) logged_each: [u32; 2],
     /// Of failures that are logged, with servers that others told of.
     log: LogLimit,
 }
@@ -182,6 +181,7 @@ impl DialPlan {
             rng: fastrand::Rng::with_seed(seed),
             retries_max: 0,
             backs_off: false,
+            logged_each: [1, 1],
             log: LogLimit::default(),
         }
     }
@@ -492,6 +492,7 @@ impl DialPlan {
     pub(super) fn failed(&mut self, id: DialId, now: Instant) -> Option<(u32, bool)> {
         let (position, lane) = self.find(id)?;
         let (retries_max, backs_off) = (self.retries_max, self.backs_off);
+        let [first_each, again_each] = self.logged_each;
         let jitter = self.jitter();
         let duty = &mut self.duties[position];
         let is_explicit = duty.origin != Origin::Gossip;
@@ -499,9 +500,14 @@ impl DialPlan {
         let lane = &mut duty.lanes[lane];
         lane.attempts = lane.attempts.saturating_add(1);
         let attempts = lane.attempts;
+        let each = if lane.has_connected {
+            again_each
+        } else {
+            first_each
+        };
         let is_logged = !duty.is_visitor
             && searched_until.is_none()
-            && (attempts == 1 || lane.has_connected || attempts.is_multiple_of(LOGGED_FIRST));
+            && (attempts == 1 || attempts.is_multiple_of(each));
         // Whoever invents servers must not fill the log either.
         let is_logged = is_logged && (is_explicit || self.log.note(now).is_some());
         if let Some(until) = searched_until {

@@ -947,6 +947,10 @@ impl State {
         let former = std::mem::replace(&mut self.settings, Arc::clone(settings));
         self.plan.retries_max = settings.connect_retries;
         self.plan.backs_off = settings.connect_backoff;
+        self.plan.logged_each = [
+            settings.connect_error_reports,
+            settings.reconnect_error_reports,
+        ];
         let mut accounts = Vec::new();
         if settings.pool_size > 0 {
             accounts.push(Arc::clone(system_account));

@@ -45,6 +45,10 @@ pub struct ClusterSettings {
     pub connect_retries: u32,
     /// Whether the wait between two tries doubles, up to 30 s.
     pub connect_backoff: bool,
+    /// Of failed tries to reach a peer that never was reached, the first is logged and then one in so many.
+    pub connect_error_reports: u32,
+    /// The same of tries to reach a peer again.
+    pub reconnect_error_reports: u32,
     /// Whether connections with peers are encrypted, from the first byte on.
     pub is_tls: bool,
     /// Bounds on each connection with a peer.
@@ -111,6 +115,8 @@ impl Default for ClusterSettings {
             round_trips: Compression::ROUND_TRIPS_DEFAULT.to_vec(),
             connect_retries: 0,
             connect_backoff: false,
+            connect_error_reports: 3600,
+            reconnect_error_reports: 1,
             is_tls: false,
             limits: ClusterLimits::default(),
         }

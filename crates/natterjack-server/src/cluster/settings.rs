@@ -31,6 +31,8 @@ pub(crate) fn settings(options: &Options, port: u16) -> Option<ClusterSettings> 
         round_trips,
         connect_retries: cluster.connect_retries,
         connect_backoff: cluster.connect_backoff,
+        connect_error_reports: options.connect_error_reports,
+        reconnect_error_reports: options.reconnect_error_reports,
         is_tls: cluster.tls.is_some(),
         limits: limits(cluster, options),
     })

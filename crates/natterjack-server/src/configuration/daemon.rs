@@ -38,10 +38,6 @@ pub struct Daemon {
     pub pid_file: Option<PathBuf>,
     /// Folder to write the file of addresses that are listened on to.
     pub ports_file_dir: Option<PathBuf>,
-    /// Log a failed attempt to reach a peer never reached before, once in so many.
-    pub connect_error_reports: u32,
-    /// Log a failed attempt to reach a peer anew, once in so many.
-    pub reconnect_error_reports: u32,
 }
 
 /// What a log line looks like.
@@ -73,8 +69,6 @@ impl Default for Daemon {
             remote_syslog: None,
             pid_file: None,
             ports_file_dir: None,
-            connect_error_reports: 3600,
-            reconnect_error_reports: 1,
         }
     }
 }

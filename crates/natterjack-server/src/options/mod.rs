@@ -56,6 +56,10 @@ pub struct Options {
     pub max_pending: usize,
     /// Closed connections that monitoring remembers.
     pub max_closed_clients: usize,
+    /// Of failed tries to reach a peer that never was reached, the first is logged and then one in so many.
+    pub connect_error_reports: u32,
+    /// The same of tries to reach a peer again.
+    pub reconnect_error_reports: u32,
     /// Whether a message for a consumer that is behind is dropped instead of slowing its producer.
     pub no_fast_producer_stall: bool,
     /// Whether messages with headers are refused.
@@ -162,6 +166,8 @@ impl Default for Options {
             max_subscription_tokens: 0,
             max_pending: limits.pending_bytes_max,
             max_closed_clients: limits.closed_connections_max,
+            connect_error_reports: 3600,
+            reconnect_error_reports: 1,
             no_fast_producer_stall: false,
             no_header_support: false,
             write_deadline: limits.write_deadline,

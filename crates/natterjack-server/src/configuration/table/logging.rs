@@ -262,14 +262,14 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
     plain_or_default!(
         Configuration,
         "connect_error_reports",
-        daemon.connect_error_reports,
+        options.connect_error_reports,
         COUNT_U32,
         "Log one of so many failed attempts to reach a peer that was not reached before.",
     ),
     plain_or_default!(
         Configuration,
         "reconnect_error_reports",
-        daemon.reconnect_error_reports,
+        options.reconnect_error_reports,
         COUNT_U32,
         "Log one of so many failed attempts to reach a peer again.",
     ),
