@@ -120,11 +120,12 @@ fn nobody_is_nobody_anywhere(kinds: &[Kind]) {
         let mut responder = cluster.client(home);
         responder.subscribe("service");
         cluster.settle([&mut responder]);
-        for caller in &mut callers {
-            let found = request(caller, "service", b"", "hello", || {
+        for (node, caller) in callers.iter_mut().enumerate() {
+            let question = format!("{node}-asks-{home}");
+            let found = request(caller, "service", b"", &question, || {
                 answer(&mut responder, home)
             });
-            assert_eq!(found.text(), format!("hello from {home}"));
+            assert_eq!(found.text(), format!("{question} from {home}"));
         }
         drop(responder);
         for (node, caller) in callers.iter_mut().enumerate() {
