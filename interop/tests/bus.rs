@@ -2,8 +2,6 @@
 //! read what the bus sends, and ask it a question. Behind our server and behind the real one.
 
 use std::convert::Infallible;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -14,10 +12,10 @@ use natterjack_bus::{
     DecodeError, Event, EventBus, EventStream, Fault, FaultStream, Publish, Settings,
 };
 use serde::{Deserialize, Serialize};
-use testkit::programs::{self, Missing};
 use testkit::{Config, Kind, PATIENCE, Program, ServerUnderTest};
 use tokio::time::timeout;
 
+use crate::libraries::Library;
 use crate::trial;
 
 /// How long all of it may take.
@@ -31,56 +29,9 @@ struct Counted {
     n: u64,
 }
 
-/// A program without our library.
-#[derive(Clone, Copy, Debug)]
-enum Stranger {
-    AsyncNats,
-    NatsPy,
-    NatsJs,
-}
-
-impl Stranger {
-    const ALL: [Self; 3] = [Self::AsyncNats, Self::NatsPy, Self::NatsJs];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::AsyncNats => "async-nats",
-            Self::NatsPy => "nats.py",
-            Self::NatsJs => "nats.js",
-        }
-    }
-
-    fn available(self) -> Result<(), Missing> {
-        match self {
-            Self::AsyncNats => Ok(()),
-            Self::NatsPy => programs::python().map(drop),
-            Self::NatsJs => programs::javascript().map(drop),
-        }
-    }
-
-    /// Its script, if it is none of ours.
-    fn command(self) -> Option<Command> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        match self {
-            Self::AsyncNats => None,
-            Self::NatsPy => {
-                let mut command = Command::new(programs::python().expect("checked before"));
-                command.arg(folder.join("python/bus.py"));
-                Some(command)
-            }
-            Self::NatsJs => {
-                let packages = programs::javascript().expect("checked before");
-                let mut command = Command::new("node");
-                command.arg(folder.join("js/bus.cjs")).current_dir(packages);
-                Some(command)
-            }
-        }
-    }
-}
-
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for stranger in Stranger::ALL {
+    for stranger in Library::ALL {
         for kind in Kind::ALL {
             let name = format!("bus::strangers::{}::{}", stranger.name(), kind.name());
             let needs = [stranger.available(), kind.program().map(drop)];
@@ -90,7 +41,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-fn play(stranger: Stranger, kind: Kind) {
+fn play(stranger: Library, kind: Kind) {
     let server = ServerUnderTest::start(kind, &Config::default());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -109,7 +60,7 @@ fn play(stranger: Stranger, kind: Kind) {
             events: bus.subscribe(),
             keyed: bus.subscription().key("k").start(),
         };
-        match stranger.command() {
+        match stranger.command("bus") {
             Some(mut command) => {
                 command.args([&url, SUBJECT]);
                 let mut script = Program::spawn(&mut command).expect("it can be started");

@@ -33,6 +33,8 @@ mod faults;
 
 mod info;
 
+mod libraries;
+
 mod monitoring;
 
 mod options;

@@ -10,11 +10,11 @@ use libtest_mimic::Trial;
 use nkeys::{KeyPair, KeyPairType};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::{Kind, PATIENCE, Program, ServerUnderTest, programs};
+use testkit::{Kind, PATIENCE, Program, ServerUnderTest};
 use tokio::time::timeout;
 
-use super::{Client, folder};
 use crate::access::authority::{MUTUAL, TLS, config, impostor, named, trusted};
+use crate::libraries::Library;
 use crate::trial;
 
 /// What came of it, by the scripts' exit codes.
@@ -199,7 +199,7 @@ fn pair(number: u8) -> KeyPair {
 
 pub(super) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for client in Client::ALL {
+    for client in Library::ALL {
         for (at, case) in cases().into_iter().enumerate() {
             for kind in Kind::ALL {
                 let name = format!(
@@ -218,7 +218,7 @@ pub(super) fn trials() -> Vec<Trial> {
     trials
 }
 
-fn play(client: Client, case: Case, kind: Kind) {
+fn play(client: Library, case: Case, kind: Kind) {
     let files = files();
     let mut login = case.login;
     for name in ["ca", "certificate", "key"] {
@@ -228,24 +228,13 @@ fn play(client: Client, case: Case, kind: Kind) {
         }
     }
     let server = ServerUnderTest::start(kind, &config(&case.config));
-    let (found, told) = match client {
-        Client::AsyncNats => by_async_nats(&server, &login),
-        Client::NatsPy => {
-            let mut command = Command::new(programs::python().expect("checked before"));
-            command.arg(folder("python").join("logins.py"));
-            by_script(command, &server, &login)
-        }
-        Client::NatsJs => {
-            let mut command = Command::new("node");
-            command
-                .arg(folder("js").join("logins.cjs"))
-                .current_dir(programs::javascript().expect("checked before"));
-            by_script(command, &server, &login)
-        }
+    let (found, told) = match client.command("logins") {
+        None => by_async_nats(&server, &login),
+        Some(command) => by_script(command, &server, &login),
     };
     // nats.py takes a server without TLS, whatever the address says.
     let expected = match (client, case.name) {
-        (Client::NatsPy, "tls_the_server_has_not") => Outcome::In,
+        (Library::NatsPy, "tls_the_server_has_not") => Outcome::In,
         _ => case.expected,
     };
     let log = server.log();
