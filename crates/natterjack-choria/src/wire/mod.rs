@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 mod base64;
 mod reply;
@@ -114,6 +114,18 @@ fn object<'a, T: Deserialize<'a>, D: Deserializer<'a>>(reader: D) -> Result<T, D
     }
 
     reader.deserialize_map(Fields(PhantomData))
+}
+
+/// The innermost layer, of requests as of replies; their envelopes differ.
+#[derive(Serialize, Deserialize)]
+struct Layer<E> {
+    protocol: String,
+    message: String,
+    #[serde(
+        deserialize_with = "object",
+        bound(deserialize = "E: Deserialize<'de>")
+    )]
+    envelope: E,
 }
 
 fn is_protocol(found: &str, expected: &'static str) -> Result<(), FormatError> {

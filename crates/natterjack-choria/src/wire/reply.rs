@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::request::{name, seconds};
-use super::{FormatError, is_protocol, object, read};
+use super::{FormatError, Layer, is_protocol, read};
 use crate::identity::Identity;
 
 const PROTOCOL: &str = "choria:reply:1";
@@ -26,14 +26,6 @@ pub struct Reply {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Fields {
-    protocol: String,
-    message: String,
-    #[serde(deserialize_with = "object")]
-    envelope: Envelope,
-}
-
-#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Envelope {
     requestid: String,
@@ -46,7 +38,7 @@ impl Reply {
     /// As text, for [`super::SecureReply::new`].
     #[must_use]
     pub fn to_text(&self) -> String {
-        let fields = Fields {
+        let fields = Layer {
             protocol: PROTOCOL.to_owned(),
             message: self.body.clone(),
             envelope: Envelope {
@@ -64,7 +56,7 @@ impl Reply {
     /// # Errors
     /// If it is no reply.
     pub fn from_text(text: &str) -> Result<Self, FormatError> {
-        let fields: Fields = read("reply", text.as_bytes())?;
+        let fields: Layer<Envelope> = read("reply", text.as_bytes())?;
         is_protocol(&fields.protocol, PROTOCOL)?;
         let envelope = fields.envelope;
         let time = UNIX_EPOCH.checked_add(Duration::from_secs(envelope.time));

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::{FormatError, Proven, is_protocol, object, read};
+use super::{FormatError, Layer, Proven, is_protocol, read};
 use crate::filter::Filter;
 use crate::identity::{CallerId, Identity};
 
@@ -33,14 +33,6 @@ pub struct Request {
     pub filter: Filter,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Fields {
-    protocol: String,
-    message: String,
-    #[serde(deserialize_with = "object")]
-    envelope: Envelope,
-}
-
 /// In the order in which MCollective writes them. Others than these are refused, as there.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,7 +51,7 @@ impl Request {
     /// As text, to be signed by [`super::SecureRequest::sign`].
     #[must_use]
     pub fn to_text(&self) -> String {
-        let fields = Fields {
+        let fields = Layer {
             protocol: PROTOCOL.to_owned(),
             message: self.body.clone(),
             envelope: Envelope {
@@ -81,7 +73,7 @@ impl Request {
     /// # Errors
     /// If it is no request.
     pub fn from_proven(proven: Proven<'_>) -> Result<Self, FormatError> {
-        let fields: Fields = read("request", proven.message.as_bytes())?;
+        let fields: Layer<Envelope> = read("request", proven.message.as_bytes())?;
         is_protocol(&fields.protocol, PROTOCOL)?;
         let envelope = fields.envelope;
         let is_id = |id: &str| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
