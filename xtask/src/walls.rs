@@ -60,7 +60,7 @@ const ROOMS: [Room; 8] = [
     },
     Room {
         name: "natterjack-choria",
-        may_use: &["natterjack-server", "natterjack-bus"],
+        may_use: &["natterjack-wire", "natterjack-server", "natterjack-bus"],
         without_runtime: false,
     },
     Room {

@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod configuration;
+pub mod connector;
 pub mod facter;
 pub mod filter;
 pub mod identity;

@@ -115,6 +115,17 @@ impl Collectives {
         Ok(format!("{collective}.broadcast.agent.{agent}"))
     }
 
+    /// Subject of requests to one of the nodes that have an agent as a service:
+    /// `<collective>.broadcast.service.<agent>` (go-choria). Those nodes are a queue group of the agent's name.
+    ///
+    /// # Errors
+    /// If the collective is unknown or the agent's name is none.
+    pub fn service(&self, collective: &str, agent: &str) -> Result<String, TargetError> {
+        check(agent)?;
+        let collective = self.known(collective)?;
+        Ok(format!("{collective}.broadcast.service.{agent}"))
+    }
+
     /// Subject of requests to one node: `<collective>.node.<identity>`.
     ///
     /// # Errors
@@ -258,6 +269,10 @@ mod tests {
             ]
             .map(String::from)
             .to_vec())
+        );
+        assert_eq!(
+            collectives.service("mcollective", "rpcutil"),
+            Ok("mcollective.broadcast.service.rpcutil".into())
         );
         assert_eq!(
             collectives.reply("mcollective", &caller(), 4711, 1),

@@ -1,0 +1,124 @@
+//! The task of a connector: it connects, and when the connection is lost connects again, for as long as somebody wants it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::backoff::{Cause, pause};
+use super::dial::{Dialled, dial};
+use super::event::{Event, count};
+use super::link::{LossReason, drive, learn};
+use super::shared::{Core, Status, Wish};
+use crate::server::ServerAddress;
+
+/// What a server takes if it does not say.
+const PAYLOAD_BYTES_MAX_DEFAULT: usize = 1 << 20;
+
+pub(super) async fn run(core: Arc<Core>) {
+    let mut wish = core.wish.subscribe();
+    let mut cause = Cause::Start;
+    // The sender is in the core, so there is always an answer.
+    while let Ok(now) = wish
+        .wait_for(|wish| *wish != Wish::Idle)
+        .await
+        .map(|wish| *wish)
+    {
+        if now == Wish::Stopped {
+            break;
+        }
+        let connected = tokio::select! {
+            biased;
+            _ = wish.wait_for(|wish| *wish != Wish::Connected) => None,
+            connected = connect(&core, cause) => Some(connected),
+        };
+        if let Some((server, dialled)) = connected {
+            stay(&core, server, dialled, cause).await;
+            cause = Cause::Loss;
+        }
+    }
+    core.stopped();
+    core.status.send_replace(Status::Stopped);
+    tracing::info!("the connection to the middleware is closed");
+    core.tell(Event::Closed);
+}
+
+/// Tries servers until one takes us.
+async fn connect(core: &Core, cause: Cause) -> (ServerAddress, Dialled) {
+    let mut random = fastrand::Rng::new();
+    let mut round = 0;
+    if cause == Cause::Loss {
+        rest(pause(cause, round, &mut random)).await;
+    }
+    loop {
+        if let Some(connected) = try_each(core).await {
+            return connected;
+        }
+        let pause = pause(cause, round, &mut random);
+        tracing::debug!(?pause, round, "no server can be connected to; trying again");
+        rest(pause).await;
+        round = round.saturating_add(1);
+    }
+}
+
+/// One round. What was found before is found again, since it may be something else by now.
+async fn try_each(core: &Core) -> Option<(ServerAddress, Dialled)> {
+    let found = core.servers.ask().await;
+    core.pool().replace(found);
+    let count = core.pool().len();
+    if count == 0 {
+        tracing::warn!("there are no servers to connect to");
+        core.tell(Event::NoServers);
+    }
+    for _ in 0..count {
+        let server = core.pool().take()?;
+        tracing::debug!(%server, "connecting");
+        match dial(&server, &core.caller).await {
+            Ok(dialled) => return Some((server, dialled)),
+            Err(reason) => {
+                tracing::error!(%server, error = %reason, "cannot connect; trying the next server");
+                let reason = Arc::new(reason);
+                core.tell(Event::Failed { server, reason });
+            }
+        }
+    }
+    None
+}
+
+/// From the connection's first moment to its last.
+async fn stay(core: &Core, server: ServerAddress, dialled: Dialled, cause: Cause) {
+    let bytes_max = usize::try_from(dialled.info.max_payload);
+    core.linked(match bytes_max {
+        Ok(0) => PAYLOAD_BYTES_MAX_DEFAULT,
+        Ok(bytes_max) => bytes_max,
+        Err(_) => usize::MAX,
+    });
+    learn(core, &dialled.info);
+    let is_again = cause == Cause::Loss;
+    if is_again {
+        count(&core.counters.reconnects, 1);
+        let pool: Vec<_> = core.pool().all().map(ServerAddress::to_string).collect();
+        tracing::warn!(%server, pool = %pool.join(", "), "connected again");
+    } else {
+        tracing::info!(%server, "connected");
+    }
+    core.status.send_replace(Status::Connected(server.clone()));
+    core.tell(Event::Connected {
+        server: server.clone(),
+        is_again,
+    });
+    let reason = drive(core, &server, dialled, core.wish.subscribe()).await;
+    core.status.send_replace(Status::Away);
+    core.unlinked();
+    match reason {
+        LossReason::Closed => tracing::info!(%server, "disconnected"),
+        ref reason => tracing::warn!(%server, %reason, "disconnected"),
+    }
+    let reason = Arc::new(reason);
+    core.tell(Event::Disconnected { server, reason });
+}
+
+/// Ended early by whoever drops it.
+async fn rest(pause: Duration) {
+    let _ = timeout(pause, std::future::pending::<()>()).await;
+}
