@@ -105,6 +105,8 @@ pub(crate) struct Claim<'a> {
     pub(crate) dialled: Option<(DialId, &'a Purpose)>,
     /// The account it is for.
     pub(crate) account: Option<&'a Arc<str>>,
+    /// What this server has said on it of the size of its own pool.
+    pub(crate) pool_size: u32,
 }
 
 /// Which of a peer's connections one is.
@@ -121,6 +123,8 @@ pub(crate) struct Place {
 pub(crate) enum Refusal {
     /// There is one already; nothing is said of it.
     Duplicate,
+    /// Nobody has a cluster of so many servers.
+    TooManyPeers,
     DedicatedImpossible,
     UnexpectedPoolIndex {
         index: i64,
@@ -170,6 +174,10 @@ pub struct PeerSnapshot {
 
 /// Connections that share the accounts of one peer. One that wants more would have this server dial it as often.
 const POOL_SIZE_MAX: u32 = 128;
+
+/// Servers that are connected, besides those in the configuration. Whoever comes says which server it is, and each costs
+/// every other one a line; a full mesh of so many is beyond what anybody runs.
+pub(crate) const PEERS_MAX: usize = 1024;
 
 /// Connections in the handshake. A cluster that starts has a few for each of its servers.
 const NEWCOMERS_MAX: usize = 1024;
@@ -786,6 +794,13 @@ pub(crate) enum Fate {
     Impossible,
 }
 
+impl Claim<'_> {
+    /// Whether the configuration names the server that was dialled.
+    fn is_for_seed(&self) -> bool {
+        self.dialled.is_some_and(|(_, purpose)| purpose.is_explicit)
+    }
+}
+
 impl State {
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
@@ -840,6 +855,24 @@ impl State {
         let has_pool = info.route_pool_size > 0 && own_size > 0;
         let size = effective_size(own_size, info.route_pool_size);
         let index = info.route_pool_idx;
+        if claim.pool_size != own_size {
+            // A reload came between what the peer was told and now: it goes by what is no more.
+            return Err(Refusal::Duplicate);
+        }
+        match self.roster.peer(id) {
+            Some(peer) if peer.has_pool != has_pool => {
+                // One of the two sides has been reloaded, and either this one or those that are there are left over from
+                // before. Accounts are told of on one connection or on several, and by the two rules at once on none
+                // rightly; so nobody comes in before all the others have ended.
+                let others = peer.members();
+                others.for_each(|member| member.connection.doubt());
+                return Err(Refusal::Duplicate);
+            }
+            None if self.roster.len() >= PEERS_MAX && !claim.is_for_seed() => {
+                return Err(Refusal::TooManyPeers);
+            }
+            _ => {}
+        }
         if !has_pool {
             if claim.account.is_some() {
                 return Err(Refusal::DedicatedImpossible);

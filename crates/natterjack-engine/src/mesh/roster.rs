@@ -152,6 +152,10 @@ impl Roster {
         self.peers.get(id)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.peers.len()
+    }
+
     pub(super) fn peers(&self) -> impl Iterator<Item = (&Arc<str>, &Peer)> {
         self.peers.iter()
     }

@@ -14,7 +14,7 @@ use crate::access::{Compared, PasswordCheck, compare};
 use crate::close_reason::CloseReason;
 use crate::delivery::worker::Worker;
 use crate::mesh::link::RouteLink;
-use crate::mesh::{Claim, Fate, NameVerdict, Place, Refusal};
+use crate::mesh::{Claim, Fate, NameVerdict, PEERS_MAX, Place, Refusal};
 use crate::session::Session;
 use crate::session::intake::carry_out_kept;
 
@@ -309,6 +309,11 @@ impl RouteSession {
             info: &info,
             dialled: (self.dialled.as_ref()).map(|(dial, purpose)| (*dial, purpose)),
             account: self.account.as_ref(),
+            pool_size: if self.dialled.is_some() {
+                self.cluster.pool_size
+            } else {
+                self.pool_size_told
+            },
         };
         let id = &info.server_id;
         let place = match self.mesh.register(&claim, now, &mut greet) {
@@ -363,6 +368,17 @@ impl RouteSession {
             Refusal::Duplicate => {
                 tracing::debug!("{} - Detected duplicate remote route {id:?}", self.label());
                 Halt::Silent(CloseReason::DuplicateRoute)
+            }
+            Refusal::TooManyPeers => {
+                self.complain(
+                    "peers",
+                    &format_args!(
+                        "This server is connected with {PEERS_MAX} others already, and takes no more than that: whoever \
+                         can reach this port can pass for a server, unless the cluster has `authorization` or `tls`"
+                    ),
+                );
+                let reply = ErrorReply::ConnectionsExceeded;
+                Halt::tell(&reply, CloseReason::ConnectionsExceeded)
             }
             Refusal::DedicatedImpossible => {
                 let remedy = "one of them has no pool, so the account shares the one connection that there is";

@@ -99,6 +99,8 @@ pub struct RouteSession {
     must_greet: bool,
     /// A reload has come between what INFO said and the registration.
     is_info_stale: bool,
+    /// Size of the own pool, as INFO said it first.
+    pool_size_told: u32,
     /// What was read and is compressed.
     unread: Vec<u8>,
     /// Consumers this peer must wait for before more is read from it.
@@ -134,6 +136,7 @@ impl RouteSession {
         let must_log_in =
             dialled.is_none() && cluster.login.is_some() && !cluster.is_known_by_certificate;
         Some(Self {
+            pool_size_told: cluster.pool_size,
             interest: PeerInterest::new(engine.seed()),
             heartbeat: RouteHeartbeat::new(&cluster.limits, now),
             auth_deadline: must_log_in.then(|| now + cluster.limits.auth_timeout),

@@ -596,6 +596,75 @@ fn a_pool_that_shrinks_leaves_no_places_behind() {
     }
 }
 
+/// A peer has been reloaded and has no pool any more, of which one connection hears before another: those from before, and
+/// the one that there is now, do not serve accounts side by side.
+#[test]
+fn connections_of_a_pool_and_one_without_are_never_there_at_one_time() {
+    let settings = ClusterSettings {
+        accounts: vec!["A".to_owned()],
+        ..cluster(&[])
+    };
+    let mut server = Server::new(settings);
+    let of_account = "\"route_pool_size\":3,\"route_account\":\"A\"";
+    let hello = |more: &str| format!("{CONNECT}\r\n{}", info(more));
+    for (first, second) in [(of_account, ""), ("", of_account)] {
+        let mut old = server.registered(first);
+        let mut new = server.accept();
+        server.send(&mut new, &hello(second));
+        assert_eq!(new.closed(), Some(CloseReason::DuplicateRoute), "{second}");
+        assert_eq!(old.closed(), None);
+        server.adapt(&mut old);
+        let asked = old.sent.text();
+        assert!(asked.contains("PING"), "whether it is still there: {asked}");
+        while !new.session.close_step(CloseReason::ClientClosed) {}
+        while !old.session.close_step(CloseReason::ClientClosed) {}
+        let mut new = server.registered(second);
+        while !new.session.close_step(CloseReason::ClientClosed) {}
+    }
+}
+
+/// A connection on which this server has said what was so before a reload is not let in after it.
+#[test]
+fn who_was_told_of_another_pool_comes_again() {
+    let mut server = Server::new(cluster(&[]));
+    let mut script = server.accept();
+    let mut configuration = server.engine.configuration();
+    (configuration.cluster.as_mut().expect("a cluster")).pool_size = 0;
+    drop(server.engine.reconfigure(configuration, server.now));
+    server.send(&mut script, &format!("{CONNECT}\r\n{}", info("")));
+    assert!(!script.session.is_registered());
+    server.registered("");
+}
+
+/// Whoever reaches the port can come as a server again and again, as another one each time.
+#[test]
+fn servers_are_not_taken_without_end() {
+    let mut server = Server::new(cluster(&[]));
+    let mut scripts = Vec::new();
+    let refused = loop {
+        let mut script = server.accept();
+        let name = format!("PEER{}", scripts.len());
+        let hello = format!("{CONNECT}\r\n{}", info("")).replace("PEER", &name);
+        let sent = server.send(&mut script, &hello);
+        if !script.session.is_registered() {
+            break (script, sent);
+        }
+        scripts.push(script);
+        assert!(scripts.len() < 5000);
+    };
+    let (script, sent) = refused;
+    assert!(
+        sent.ends_with("-ERR 'maximum connections exceeded'\r\n"),
+        "{sent}"
+    );
+    assert_eq!(script.closed(), Some(CloseReason::ConnectionsExceeded));
+    assert_eq!(scripts.len(), 1024);
+    // There is room again once one has gone.
+    let mut first = scripts.swap_remove(0);
+    while !first.session.close_step(CloseReason::ClientClosed) {}
+    server.registered("");
+}
+
 #[test]
 fn one_that_is_no_seed_any_more_is_not_dialled_for_what_others_tell_of_it() {
     for is_dropped in [false, true] {
