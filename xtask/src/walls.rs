@@ -20,7 +20,7 @@ struct Room {
     without_runtime: bool,
 }
 
-const ROOMS: [Room; 8] = [
+const ROOMS: [Room; 9] = [
     Room {
         name: "natterjack-wire",
         may_use: &[],
@@ -37,6 +37,11 @@ const ROOMS: [Room; 8] = [
         without_runtime: true,
     },
     Room {
+        name: "natterjack-dns",
+        may_use: &[],
+        without_runtime: false,
+    },
+    Room {
         name: "natterjack-engine",
         may_use: &["natterjack-wire", "natterjack-subject"],
         without_runtime: true,
@@ -47,6 +52,7 @@ const ROOMS: [Room; 8] = [
             "natterjack-wire",
             "natterjack-subject",
             "natterjack-conf",
+            "natterjack-dns",
             "natterjack-engine",
         ],
         without_runtime: false,
@@ -60,13 +66,20 @@ const ROOMS: [Room; 8] = [
     },
     Room {
         name: "natterjack-choria",
-        may_use: &["natterjack-wire", "natterjack-server", "natterjack-bus"],
+        may_use: &[
+            "natterjack-wire",
+            "natterjack-dns",
+            "natterjack-server",
+            "natterjack-bus",
+        ],
         without_runtime: false,
     },
     Room {
         name: "natterjack-cli",
         may_use: &[
             "natterjack-conf",
+            // The resolver that it hands to the connector.
+            "natterjack-dns",
             "natterjack-server",
             "natterjack-bus",
             "natterjack-choria",

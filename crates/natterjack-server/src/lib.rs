@@ -30,7 +30,6 @@ mod server;
 
 mod clock;
 mod cluster;
-mod dns;
 mod identity;
 mod in_process;
 mod lifecycle;
@@ -43,11 +42,11 @@ mod system;
 pub mod tls;
 mod workers;
 
-pub use dns::BadServiceName;
 pub use in_process::{
     ClientError, InProcessClient, InProcessConnection, Listener, Message, MessageHeaders,
     MessageView, Subscription,
 };
+pub use natterjack_dns::BadServiceName;
 pub use natterjack_engine::{Access, MeshSnapshot, PeerSnapshot, access};
 pub use options::{
     Cluster, Compression, Endpoint, HandshakeFirst, InvalidOption, KeyPairFiles, Monitoring,

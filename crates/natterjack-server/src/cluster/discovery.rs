@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use natterjack_dns::{Answer, LookupProblem, Resolver};
 use natterjack_engine::Target;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -13,7 +14,6 @@ use tracing::{info, warn};
 
 use super::seeds::{Found, News, Outcome, Pace, SeedName, Seeds, TARGETS_MAX, address};
 use crate::clock;
-use crate::dns::{Answer, LookupProblem, Resolver};
 use crate::options::RouteUrl;
 
 /// Names that are asked for at one time; more wait for their turn.
@@ -241,7 +241,8 @@ mod tests {
             let output = move |route, targets: &[Target], _: Instant| {
                 let _receiver_may_be_gone = say.send((route, targets.to_vec()));
             };
-            let resolver = Resolver::with_servers(vec![dns.address()]);
+            let resolver = Resolver::with_servers(vec![dns.address()])
+                .with_patience(Duration::from_millis(250));
             let discovery = Discovery::at_pace(PACE, resolver, 1, Box::new(output));
             let discovery = Arc::new(discovery);
             discovery.replace(routes, || {});

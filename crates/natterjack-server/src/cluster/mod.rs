@@ -13,13 +13,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use natterjack_dns::Resolver;
 use natterjack_engine::{CloseReason, Engine, MeshSnapshot, Outbox};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 use self::discovery::Discovery;
 pub(crate) use self::settings::settings;
-use crate::dns::Resolver;
 use crate::lifecycle::Phase;
 use crate::net::compressed::Kits;
 use crate::net::listener::bind;

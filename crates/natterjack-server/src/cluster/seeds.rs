@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use natterjack_dns::{Answer, LookupProblem, ServiceRecord, in_order};
 use natterjack_engine::Target;
 
-use crate::dns::{Answer, LookupProblem, ServiceRecord, in_order};
 use crate::options::{Endpoint, RouteUrl};
 
 /// How often names are asked for.

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
+use natterjack_dns::{BadServiceName, check_name};
 use natterjack_engine::access::Secret;
 use thiserror::Error;
 
 use super::host_port;
-use crate::dns::{BadServiceName, check_name};
 use crate::options::{Endpoint, RouteUrl};
 use crate::percent;
 

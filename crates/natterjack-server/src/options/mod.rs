@@ -7,6 +7,7 @@ mod tls;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use natterjack_dns::{BadServiceName, check_name};
 use natterjack_engine::access::{AccessProblem, Permissions};
 use natterjack_engine::{Access, Limits};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,6 @@ use thiserror::Error;
 pub use self::cluster::{Cluster, Compression, RouteUrl};
 pub use self::monitoring::{Endpoint, Monitoring};
 pub use self::tls::{HandshakeFirst, KeyPairFiles, Tls, TlsVersion};
-use crate::dns::{BadServiceName, check_name};
 
 /// Options of a server. Plain data; defaults are those of nats-server 2.15.1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

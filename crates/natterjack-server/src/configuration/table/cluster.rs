@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use natterjack_conf::Data;
+use natterjack_dns::looks_like_service;
 use natterjack_engine::access::Permissions;
 
 use crate::configuration::Configuration;
@@ -13,7 +14,6 @@ use crate::configuration::reader::{Advise, Reader};
 use crate::configuration::route_url;
 use crate::configuration::row::{Group, Row, Section, settled};
 use crate::configuration::shape::{Block, Codec, Custom, Inline, field, plain, plain_or_default};
-use crate::dns::looks_like_service;
 use crate::options::{Cluster, Compression, Endpoint, Options, RouteUrl};
 
 use super::flag;

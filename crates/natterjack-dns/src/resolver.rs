@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
@@ -19,25 +19,24 @@ use tokio::net::lookup_host;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::problem::LookupProblem;
-use super::service::ServiceRecord;
-use crate::clock::now;
+use crate::problem::LookupProblem;
+use crate::service::ServiceRecord;
 
 /// How long a lookup may take in all, with every server, repetition and search domain.
 const LOOKUP_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer<R> {
+pub struct Answer<R> {
     /// What was found.
-    pub(crate) records: R,
+    pub records: R,
     /// How long it is good; `None` if who answered does not say.
-    pub(crate) valid_for: Option<Duration>,
+    pub valid_for: Option<Duration>,
 }
 
 impl<R> Answer<R> {
     /// The same with other records.
-    pub(crate) fn map<S>(self, change: impl FnOnce(R) -> S) -> Answer<S> {
+    pub fn map<S>(self, change: impl FnOnce(R) -> S) -> Answer<S> {
         Answer {
             records: change(self.records),
             valid_for: self.valid_for,
@@ -47,9 +46,11 @@ impl<R> Answer<R> {
 
 /// Whom to ask.
 #[derive(Clone, Debug)]
-pub(crate) struct Resolver {
+pub struct Resolver {
     /// `None`: whom the system asks.
     servers: Option<Vec<SocketAddr>>,
+    /// How long to wait for one answer; `None`: as the system's configuration says, else five seconds.
+    patience: Option<Duration>,
 }
 
 /// What a lookup goes by.
@@ -60,16 +61,29 @@ struct Sources {
 
 impl Resolver {
     /// Asks whom the system asks.
-    pub(crate) fn system() -> Self {
-        Self { servers: None }
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            servers: None,
+            patience: None,
+        }
     }
 
-    /// Asks these DNS servers and nobody else, and soon gives up.
-    #[cfg(test)]
-    pub(crate) fn with_servers(servers: Vec<SocketAddr>) -> Self {
+    /// Asks these DNS servers and nobody else: neither the hosts file nor the system are looked at.
+    #[must_use]
+    pub fn with_servers(servers: Vec<SocketAddr>) -> Self {
         Self {
             servers: Some(servers),
+            patience: None,
         }
+    }
+
+    /// The same, but no answer is waited for longer than this before the question is repeated. All servers and repetitions
+    /// together take 15 seconds at most in any case.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// The addresses of a host, as far as this machine has a way to them: those in the hosts file, else those that DNS
@@ -78,7 +92,7 @@ impl Resolver {
     /// # Errors
     ///
     /// If there are none, or nobody answers.
-    pub(crate) async fn addresses(&self, host: &str) -> Result<Answer<Vec<IpAddr>>, LookupProblem> {
+    pub async fn addresses(&self, host: &str) -> Result<Answer<Vec<IpAddr>>, LookupProblem> {
         Ok(within_time(self.all_addresses(host)).await?.map(with_a_way))
     }
 
@@ -116,10 +130,7 @@ impl Resolver {
     /// # Errors
     ///
     /// If there are none, or nobody answers.
-    pub(crate) async fn service(
-        &self,
-        name: &str,
-    ) -> Result<Answer<Vec<ServiceRecord>>, LookupProblem> {
+    pub async fn service(&self, name: &str) -> Result<Answer<Vec<ServiceRecord>>, LookupProblem> {
         within_time(async {
             let name = Name::from_utf8(name).map_err(|_| LookupProblem::Malformed)?;
             let resolver = self.sources().await?.resolver?;
@@ -145,28 +156,25 @@ impl Resolver {
     }
 
     async fn sources(&self) -> Result<Sources, LookupProblem> {
+        let patience = self.patience;
         match &self.servers {
-            Some(servers) => {
-                let mut options = ResolverOpts::default();
-                options.timeout = Duration::from_millis(250);
-                Ok(Sources {
-                    hosts: Hosts::default(),
-                    resolver: resolver(asking(servers), options),
-                })
-            }
-            None => spawn_blocking(system_sources)
+            Some(servers) => Ok(Sources {
+                hosts: Hosts::default(),
+                resolver: resolver(asking(servers), ResolverOpts::default(), patience),
+            }),
+            None => spawn_blocking(move || system_sources(patience))
                 .await
                 .map_err(|_| LookupProblem::NoServers),
         }
     }
 }
 
-fn system_sources() -> Sources {
+fn system_sources(patience: Option<Duration>) -> Sources {
     Sources {
         // Without the file there are no hosts in it.
         hosts: Hosts::from_system().unwrap_or_default(),
         resolver: match system_conf::read_system_conf() {
-            Ok((config, options)) => resolver(config, options),
+            Ok((config, options)) => resolver(config, options, patience),
             Err(_) => Err(LookupProblem::NoServers),
         },
     }
@@ -186,7 +194,11 @@ fn asking(servers: &[SocketAddr]) -> ResolverConfig {
 fn resolver(
     config: ResolverConfig,
     mut options: ResolverOpts,
+    patience: Option<Duration>,
 ) -> Result<TokioResolver, LookupProblem> {
+    if let Some(patience) = patience {
+        options.timeout = patience;
+    }
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     // Looked into before, so that an IPv4 address there does not wait for DNS to say that there is no IPv6 address.
     options.use_hosts_file = ResolveHosts::Never;
@@ -223,6 +235,14 @@ async fn dns_addresses(
         records,
         valid_for: Some(lookup.valid_until().saturating_duration_since(now())),
     })
+}
+
+fn now() -> Instant {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "answers are good until a time, and whoever asks is told for how long"
+    )]
+    Instant::now()
 }
 
 async fn within_time<T>(
@@ -285,7 +305,7 @@ mod tests {
     const SERVICE: &str = "_nats-route._tcp.a.test";
 
     fn asking(dns: &DnsServer) -> Resolver {
-        Resolver::with_servers(vec![dns.address()])
+        Resolver::with_servers(vec![dns.address()]).with_patience(Duration::from_millis(250))
     }
 
     #[tokio::test]
@@ -324,7 +344,8 @@ mod tests {
         }
         drop(dns);
         let nobody = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let resolver = Resolver::with_servers(vec![nobody.local_addr().unwrap()]);
+        let resolver = Resolver::with_servers(vec![nobody.local_addr().unwrap()])
+            .with_patience(Duration::from_millis(250));
         drop(nobody);
         assert_eq!(
             resolver.service(SERVICE).await,

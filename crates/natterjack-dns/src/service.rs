@@ -29,7 +29,11 @@ pub enum BadServiceName {
 
 /// Whether a text can name a service: `_service._tcp.domain`. Without a domain it is looked for in those that the
 /// system searches; a dot at the end keeps it from being searched for.
-pub(crate) fn check_name(name: &str) -> Result<(), BadServiceName> {
+///
+/// # Errors
+///
+/// Why it cannot, if it cannot.
+pub fn check_name(name: &str) -> Result<(), BadServiceName> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let mut labels = name.split('.');
     let is_marked = |label: &str| label.len() > 1 && label.starts_with('_');
@@ -56,29 +60,27 @@ pub(crate) fn check_name(name: &str) -> Result<(), BadServiceName> {
 }
 
 /// Whether a host is written like the name of a service.
-pub(crate) fn looks_like_service(host: &str) -> bool {
+#[must_use]
+pub fn looks_like_service(host: &str) -> bool {
     check_name(host).is_ok()
 }
 
 /// A host that offers a service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ServiceRecord {
+pub struct ServiceRecord {
     /// Those with a lower one are to be tried first.
-    pub(crate) priority: u16,
+    pub priority: u16,
     /// Its share among those of the same priority.
-    pub(crate) weight: u16,
+    pub weight: u16,
     /// Name of the host, without a dot at its end.
-    pub(crate) host: String,
+    pub host: String,
     /// Where it listens.
-    pub(crate) port: u16,
+    pub port: u16,
 }
 
 /// The order in which to try: by priority, and by lot within one, where chances are as weights (RFC 2782, "Weight").
 /// Quadratic in the records of one priority.
-pub(crate) fn in_order(
-    mut records: Vec<ServiceRecord>,
-    random: &mut fastrand::Rng,
-) -> Vec<ServiceRecord> {
+pub fn in_order(mut records: Vec<ServiceRecord>, random: &mut fastrand::Rng) -> Vec<ServiceRecord> {
     // Those without weight come first, so that they have a chance at all.
     records.sort_by_key(|record| (record.priority, record.weight));
     let mut ordered = Vec::with_capacity(records.len());

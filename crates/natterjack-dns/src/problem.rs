@@ -5,7 +5,7 @@ use thiserror::Error;
 /// Why a name cannot be looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub(crate) enum LookupProblem {
+pub enum LookupProblem {
     /// The name does not exist.
     #[error("there is no such name")]
     NoSuchName,
@@ -37,7 +37,8 @@ pub(crate) enum LookupProblem {
 
 impl LookupProblem {
     /// What an operator can do.
-    pub(crate) fn remedy(self) -> &'static str {
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
         match self {
             Self::NoSuchName => "correct the name, or add it to the zone",
             Self::NoRecords => "add A or AAAA records for a host, SRV records for a service",
