@@ -9,10 +9,12 @@
 pub mod admission;
 pub mod configuration;
 pub mod connector;
+pub mod enrolment;
 pub mod facter;
 pub mod filter;
 pub mod identity;
 pub mod pattern;
+mod pem;
 pub mod pins;
 pub mod rpc;
 pub mod server;

@@ -8,9 +8,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use data_encoding::BASE64;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+
+use crate::pem;
 
 /// Why a certificate is not the one that was seen.
 #[derive(Debug, thiserror::Error)]
@@ -97,21 +98,10 @@ impl Pins {
             .mode(0o644)
             .open(path);
         match file {
-            Ok(mut file) => file.write_all(pem(certificate).as_bytes()),
+            Ok(mut file) => file.write_all(pem::encode("CERTIFICATE", certificate).as_bytes()),
             // Somebody else keeps the same one at the same time; the next request will tell.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error),
         }
     }
-}
-
-fn pem(certificate: &CertificateDer<'_>) -> String {
-    let letters = BASE64.encode(certificate);
-    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
-    for line in letters.as_bytes().chunks(64) {
-        text.extend(line.iter().map(|byte| char::from(*byte)));
-        text.push('\n');
-    }
-    text.push_str("-----END CERTIFICATE-----\n");
-    text
 }

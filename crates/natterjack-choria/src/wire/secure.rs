@@ -72,7 +72,13 @@ impl SigningKey {
         }
     }
 
-    fn sign(&self, message: &[u8]) -> Vec<u8> {
+    /// The other half, as certificates have it: PKCS#1 in DER.
+    pub(crate) fn public_key(&self) -> &[u8] {
+        self.0.public().as_ref()
+    }
+
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         let mut signature = vec![0; self.0.public().modulus_len()];
         let signed = self.0.sign(
             &RSA_PKCS1_SHA256,

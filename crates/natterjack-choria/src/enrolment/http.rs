@@ -1,0 +1,212 @@
+//! HTTP with Puppet's authority: one question, one answer, one connection. There are five questions in a whole enrolment, so
+//! nothing is kept open between them.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::Request;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1;
+use hyper::rt::ReadBufCursor;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::server::ServerAddress;
+
+/// How long connecting may take, encryption included.
+const CONNECT_MAX: Duration = Duration::from_secs(15);
+
+/// How long the answer may take. A Puppet server that has just started takes some seconds for its first one.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// Longest answer. That with all authorities has a few KiB.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// Read at once; answers are small.
+const READ_BYTES: usize = 4096;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// Nobody is there, or the name is unknown.
+    #[error("cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    /// It is no name that could be in a certificate.
+    #[error("its name cannot be in a certificate")]
+    Name,
+    /// The server is not who it should be, or does not speak TLS.
+    #[error("cannot connect securely: {0}")]
+    Tls(#[source] io::Error),
+    /// What came is no HTTP, or not all of it came.
+    #[error("the answer cannot be read: {0}")]
+    Http(#[from] hyper::Error),
+    /// It is too long.
+    #[error("the answer is longer than {ANSWER_BYTES_MAX} bytes")]
+    TooLong,
+    /// It takes too long.
+    #[error("no answer within {} seconds", .0.as_secs())]
+    TimedOut(Duration),
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+}
+
+/// What is asked, always as plain text.
+pub(super) struct Question<'a> {
+    pub(super) method: hyper::Method,
+    /// From the slash on.
+    pub(super) path: &'a str,
+    pub(super) body: Option<String>,
+}
+
+pub(super) async fn ask(
+    server: &ServerAddress,
+    tls: Arc<ClientConfig>,
+    question: Question<'_>,
+) -> Result<Answer, AskError> {
+    let connecting = timeout(CONNECT_MAX, connect(server, tls));
+    let stream = connecting
+        .await
+        .map_err(|_| AskError::TimedOut(CONNECT_MAX))??;
+    timeout(ANSWER_MAX, speak(server, stream, question))
+        .await
+        .map_err(|_| AskError::TimedOut(ANSWER_MAX))?
+}
+
+type Stream = tokio_rustls::client::TlsStream<TcpStream>;
+
+async fn connect(server: &ServerAddress, tls: Arc<ClientConfig>) -> Result<Stream, AskError> {
+    let name = ServerName::try_from(server.host.clone()).map_err(|_| AskError::Name)?;
+    let socket = TcpStream::connect((server.host.as_str(), server.port))
+        .await
+        .map_err(AskError::Connect)?;
+    TlsConnector::from(tls)
+        .connect(name, socket)
+        .await
+        .map_err(AskError::Tls)
+}
+
+async fn speak(
+    server: &ServerAddress,
+    stream: Stream,
+    question: Question<'_>,
+) -> Result<Answer, AskError> {
+    let (mut sender, connection) = http1::handshake(Adapter(stream)).await?;
+    let mut request = Request::builder()
+        .method(question.method)
+        .uri(question.path)
+        .header(hyper::header::HOST, server.to_string())
+        .header(hyper::header::ACCEPT, "text/plain")
+        .header(hyper::header::CONNECTION, "close");
+    if question.body.is_some() {
+        request = request.header(hyper::header::CONTENT_TYPE, "text/plain");
+    }
+    let request = request
+        .body(Whole(question.body.map(Bytes::from)))
+        .expect("names and hosts have characters of paths and headers only");
+    let mut exchange = pin!(async move {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let body = collect(response.into_body()).await?;
+        Ok(Answer { status, body })
+    });
+    tokio::select! {
+        biased;
+        answer = &mut exchange => answer,
+        ended = connection => {
+            ended?;
+            // What it brought may still lie there.
+            exchange.await
+        }
+    }
+}
+
+async fn collect(mut body: Incoming) -> Result<Vec<u8>, AskError> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        if let Ok(data) = frame?.into_data() {
+            if bytes.len() + data.len() > ANSWER_BYTES_MAX {
+                return Err(AskError::TooLong);
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes)
+}
+
+/// A body that is there as a whole.
+struct Whole(Option<Bytes>);
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+/// A stream of tokio's for hyper.
+struct Adapter(Stream);
+
+impl hyper::rt::Read for Adapter {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Copied once more than necessary, because that needs no `unsafe`; it is a few KiB.
+        let mut bytes = [0; READ_BYTES];
+        let room = buffer.remaining().min(READ_BYTES);
+        let mut read = ReadBuf::new(&mut bytes[..room]);
+        let progress = Pin::new(&mut self.0).poll_read(context, &mut read);
+        if let Poll::Ready(Ok(())) = progress {
+            buffer.put_slice(read.filled());
+        }
+        progress
+    }
+}
+
+impl hyper::rt::Write for Adapter {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,611 @@
+//! Whole enrolments with a played authority: everything it may answer, and everything that may be broken off.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::*;
+use crate::configuration::Role;
+use crate::facter::Facter;
+use authority::{Authority, Requested, certificate, root};
+
+pub(super) mod authority;
+
+/// RSA keys of 2,048 bits; making those of 4,096 takes its time.
+pub(super) const KEY: &str = include_str!("../../tests/data/rip.mcollective.key.pem");
+pub(super) const OTHER_KEY: &str = include_str!("../../tests/data/other.key.pem");
+
+const NAME: &str = "rip.mcollective";
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_289_687)
+}
+
+struct Machine {
+    folder: tempfile::TempDir,
+    surroundings: Surroundings,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_path_buf();
+        let surroundings = Surroundings {
+            environment: BTreeMap::from([("USER".to_owned(), "rip".to_owned())]),
+            home: Some(root.join("home/rip")),
+            directory: None,
+            is_root: false,
+            host_name: "client.example.net".into(),
+            facter: Facter::none(),
+            root,
+        };
+        Self {
+            folder,
+            surroundings,
+        }
+    }
+
+    /// One whose user has a key already.
+    fn with_key(pem: &str) -> Self {
+        let machine = Self::new();
+        let files = machine.prepare("").unwrap().files;
+        fs::create_dir_all(files.key.parent().unwrap()).unwrap();
+        fs::write(&files.key, pem).unwrap();
+        machine
+    }
+
+    fn prepare(&self, settings: &str) -> Result<Enrolment, EnrolmentError> {
+        let file = self.folder.path().join("client.conf");
+        fs::write(&file, settings).unwrap();
+        let loaded = Configuration::load(Role::Client, Some(&file), &self.surroundings).unwrap();
+        Enrolment::prepare(&loaded.configuration, &self.surroundings)
+    }
+
+    fn ssl(&self) -> PathBuf {
+        self.folder
+            .path()
+            .join("home/rip/.puppetlabs/etc/puppet/ssl")
+    }
+
+    async fn run(&self, authority: &Authority) -> (Vec<Step>, Result<(), EnrolmentError>) {
+        self.run_with(std::slice::from_ref(&authority.address), &quick())
+            .await
+    }
+
+    async fn run_with(
+        &self,
+        addresses: &[ServerAddress],
+        options: &EnrolmentOptions,
+    ) -> (Vec<Step>, Result<(), EnrolmentError>) {
+        let enrolment = match self.prepare("") {
+            Ok(enrolment) => enrolment,
+            Err(error) => return (Vec::new(), Err(error)),
+        };
+        let mut steps = Vec::new();
+        let mut report = |step| steps.push(step);
+        let result = enrolment.run(addresses, options, now(), &mut report).await;
+        (steps, result)
+    }
+
+    /// What is said, without the way to the files.
+    fn said(&self, result: Result<(), EnrolmentError>) -> String {
+        let error = result.unwrap_err().to_string();
+        error.replace(&format!("{}/", self.folder.path().display()), "")
+    }
+
+    /// What is there, below the folder.
+    fn files(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        collect(&self.ssl(), &self.ssl(), &mut found);
+        found.sort();
+        found
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.ssl().join(name)).unwrap()
+    }
+}
+
+fn collect(base: &Path, folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(base, &path, found);
+        } else {
+            found.push(path.strip_prefix(base).unwrap().display().to_string());
+        }
+    }
+}
+
+fn quick() -> EnrolmentOptions {
+    EnrolmentOptions {
+        poll_interval: Duration::from_millis(5),
+        wait_max: Duration::from_secs(60),
+        ..EnrolmentOptions::default()
+    }
+}
+
+const ALL: [&str; 4] = [
+    "certificate_requests/rip.mcollective.pem",
+    "certs/ca.pem",
+    "certs/rip.mcollective.pem",
+    "private_keys/rip.mcollective.pem",
+];
+
+#[tokio::test]
+async fn a_certificate_is_requested_and_comes() {
+    let authority = Authority::start().await;
+    let machine = Machine::new();
+    let (steps, result) = machine.run(&authority).await;
+    result.unwrap();
+    assert_eq!(
+        authority.asked(),
+        [
+            "GET certificate/ca",
+            "GET certificate/rip.mcollective",
+            "PUT certificate_request/rip.mcollective",
+            "GET certificate/rip.mcollective",
+            "GET certificate/rip.mcollective",
+        ]
+    );
+    let [
+        Step::Authorities {
+            certificates,
+            known_by: KnownBy::Nothing,
+            ..
+        },
+        Step::Key { is_new: true, path },
+        Step::Request { fingerprint, .. },
+        Step::Submitted,
+        Step::Waiting { .. },
+        Step::Stored { .. },
+    ] = &steps[..]
+    else {
+        panic!("{steps:?}")
+    };
+    let names: Vec<_> = certificates.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["Puppet CA: puppet", "Puppet Root CA"]);
+    assert_eq!(machine.files(), ALL);
+    assert_eq!(machine.read("certs/ca.pem"), authority.bundle);
+    let request = machine.read(ALL[0]);
+    let der = CertificateSigningRequestDer::from_pem_slice(request.as_bytes()).unwrap();
+    assert_eq!(Fingerprint::of(&der), *fingerprint);
+    assert_eq!(
+        fs::metadata(path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    for folder in ["public_keys", "private"] {
+        assert!(machine.ssl().join(folder).is_dir());
+    }
+    // All together they are what the connector needs.
+    let file = machine.folder.path().join("client.conf");
+    let loaded = Configuration::load(Role::Client, Some(&file), &machine.surroundings).unwrap();
+    let ssl = crate::ssl::Ssl::load(&loaded.configuration, &machine.surroundings, now()).unwrap();
+    ssl.signing_key().unwrap();
+
+    let (steps, result) = machine.run(&authority).await;
+    assert_eq!(steps, []);
+    assert_eq!(
+        machine.said(result),
+        "Already have a certificate 'home/rip/.puppetlabs/etc/puppet/ssl/certs/rip.mcollective.pem', cannot request a new \
+         one; remove it first if it is of no use any more"
+    );
+}
+
+#[test]
+fn others_than_puppet_have_no_authority_to_ask() {
+    let three = "plugin.security.provider = file\nplugin.security.file.certificate = /a/cert\n\
+        plugin.security.file.key = /a/key\nplugin.security.file.ca = /a/ca\n";
+    let error = Machine::new().prepare(three).unwrap_err();
+    assert!(matches!(error, EnrolmentError::Provider), "{error}");
+}
+
+/// Each question is left without an answer once, and the program ended there; each time the next run goes on.
+#[tokio::test]
+async fn what_is_broken_off_goes_on() {
+    for (hangs_at, files) in [
+        (0, &[][..]),
+        (1, &["certs/ca.pem"][..]),
+        (2, &[ALL[0], ALL[1], ALL[3]][..]),
+        (3, &[ALL[0], ALL[1], ALL[3]][..]),
+        (4, &[ALL[0], ALL[1], ALL[3]][..]),
+    ] {
+        let authority = Authority::start().await;
+        authority.state(|state| state.hangs_at = Some(hangs_at));
+        let machine = Machine::new();
+        // A key that is given takes the place of the one that would be made in between.
+        let enrolment = machine.prepare("").unwrap();
+        if hangs_at > 1 {
+            folder::create(&machine.ssl()).unwrap();
+            fs::write(&enrolment.files.key, KEY).unwrap();
+        }
+        let addresses = [authority.address.clone()];
+        let (options, mut report) = (quick(), |_| ());
+        tokio::select! {
+            result = enrolment.run(&addresses, &options, now(), &mut report) => {
+                panic!("{hangs_at}: {result:?}")
+            }
+            () = authority.hangs.notified() => {}
+        }
+        assert_eq!(machine.files(), files, "{hangs_at}");
+        authority.state(|state| state.hangs_at = None);
+        if hangs_at <= 1 {
+            folder::create(&machine.ssl()).unwrap();
+            fs::write(&enrolment.files.key, KEY).unwrap();
+        }
+        let (steps, result) = machine.run(&authority).await;
+        result.unwrap_or_else(|error| panic!("{hangs_at}: {error}"));
+        let is_kept = steps
+            .iter()
+            .any(|step| matches!(step, Step::Key { is_new: false, .. }));
+        assert!(is_kept, "{steps:?}");
+        assert_eq!(machine.read(ALL[3]), KEY, "{hangs_at}");
+        assert_eq!(machine.files(), ALL, "{hangs_at}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_signs_in_time() {
+    let authority = Authority::start().await;
+    authority.state(|state| state.signs_after = None);
+    let machine = Machine::with_key(KEY);
+    let short = EnrolmentOptions {
+        wait_max: Duration::ZERO,
+        ..quick()
+    };
+    let addresses = [authority.address.clone()];
+    let (steps, result) = machine.run_with(&addresses, &short).await;
+    let Some(Step::Request { fingerprint, .. }) = steps.get(2) else {
+        panic!("{steps:?}")
+    };
+    assert_eq!(
+        machine.said(result),
+        format!(
+            "not signed within 0 seconds. On the authority: puppetserver ca sign --certname {NAME}, after comparing the \
+             fingerprint {fingerprint}. Then run this again: it goes on from here"
+        )
+    );
+    // The request waits there, and is ours.
+    let (steps, result) = machine.run_with(&addresses, &short).await;
+    assert!(steps.contains(&Step::AlreadySubmitted), "{steps:?}");
+    assert!(matches!(result, Err(EnrolmentError::NotSigned { .. })));
+    assert_eq!(
+        authority.asked().split_off(4),
+        [
+            "GET certificate/rip.mcollective",
+            "PUT certificate_request/rip.mcollective",
+            "GET certificate_request/rip.mcollective",
+            "GET certificate/rip.mcollective",
+        ]
+    );
+    // It is signed while nobody asks.
+    authority.state(|state| state.signs_after = Some(0));
+    let (steps, result) = machine.run_with(&addresses, &short).await;
+    result.unwrap();
+    assert!(!steps.contains(&Step::AlreadySubmitted), "{steps:?}");
+    assert_eq!(authority.asked(), ["GET certificate/rip.mcollective"]);
+}
+
+#[tokio::test]
+async fn an_authority_that_is_away_for_a_while() {
+    let authority = Authority::start().await;
+    let machine = Machine::with_key(KEY);
+    authority.state(|state| state.signs_after = None);
+    let enrolment = machine.prepare("").unwrap();
+    let mut troubles = 0;
+    let mut report = |step| match step {
+        Step::Submitted => authority.state(|state| {
+            state.signs_after = Some(0);
+            state.instead = Some(("GET".into(), 500, "busy\u{1b}[2J".into()));
+        }),
+        Step::Trouble { reason } => {
+            assert_eq!(reason, "it answers 500: busy [2J");
+            troubles += 1;
+            if troubles == 3 {
+                authority.state(|state| state.instead = None);
+            }
+        }
+        _ => {}
+    };
+    let addresses = [authority.address.clone()];
+    let result = enrolment
+        .run(&addresses, &quick(), now(), &mut report)
+        .await;
+    result.unwrap();
+    assert_eq!(troubles, 3);
+}
+
+#[tokio::test]
+async fn authorities_are_known_by_their_fingerprint() {
+    let authority = Authority::start().await;
+    let bundle = Bundle::from_pem(authority.bundle.clone().into_bytes()).unwrap();
+    let known = [
+        bundle.show()[0].fingerprint,
+        bundle.show()[1].fingerprint,
+        Fingerprint::of(authority.bundle.as_bytes()),
+    ];
+    let addresses = [authority.address.clone()];
+    for fingerprint in known {
+        let options = EnrolmentOptions {
+            ca_fingerprint: Some(fingerprint),
+            ..quick()
+        };
+        authority.state(|state| {
+            state.signed.clear();
+            state.signs_after = Some(0);
+        });
+        let machine = Machine::with_key(KEY);
+        let (steps, result) = machine.run_with(&addresses, &options).await;
+        result.unwrap();
+        let is_known = |step: &Step| {
+            let known_by = KnownBy::Fingerprint;
+            matches!(step, Step::Authorities { known_by: found, .. } if *found == known_by)
+        };
+        assert!(is_known(&steps[0]), "{steps:?}");
+    }
+
+    let wrong = EnrolmentOptions {
+        ca_fingerprint: Some(Fingerprint::of(b"")),
+        ..quick()
+    };
+    let machine = Machine::new();
+    authority.asked();
+    let (steps, result) = machine.run_with(&addresses, &wrong).await;
+    assert_eq!(steps, []);
+    assert!(!machine.ssl().exists(), "nothing is kept");
+    assert_eq!(authority.asked(), ["GET certificate/ca"]);
+    let said = machine.said(result);
+    assert!(said.contains("were not trusted:\n  (SHA256) "), "{said}");
+    assert!(said.ends_with(" Puppet Root CA"), "{said}");
+
+    // Those in the folder are compared as well, and stay.
+    folder::create(&machine.ssl()).unwrap();
+    fs::write(machine.ssl().join("certs/ca.pem"), &authority.bundle).unwrap();
+    let (_, result) = machine.run_with(&addresses, &wrong).await;
+    assert!(matches!(result, Err(EnrolmentError::Fingerprint { .. })));
+    assert_eq!(machine.files(), ["certs/ca.pem"]);
+    assert_eq!(authority.asked(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn who_does_not_fit_to_what_it_shows() {
+    // Somebody in between passes on the authorities of another.
+    let real = root("Puppet CA");
+    let between = Authority::start_with(root("Puppet CA"), real.pem(), "localhost").await;
+    let machine = Machine::new();
+    let (_, result) = machine.run(&between).await;
+    let said = machine.said(result);
+    assert!(
+        said.contains("authorities that do not vouch for it as localhost"),
+        "{said}"
+    );
+    assert!(!machine.ssl().exists());
+
+    let issuer = root("Puppet CA");
+    let bundle = issuer.pem();
+    let renamed = Authority::start_with(issuer, bundle, "puppet").await;
+    let (_, result) = machine.run(&renamed).await;
+    let said = machine.said(result);
+    assert!(
+        said.contains("use the name that is in its certificate"),
+        "{said}"
+    );
+    assert!(!machine.ssl().exists());
+
+    // Once the authorities are known, nobody else is asked for anything.
+    let authority = Authority::start().await;
+    folder::create(&machine.ssl()).unwrap();
+    fs::write(machine.ssl().join("certs/ca.pem"), &authority.bundle).unwrap();
+    let (steps, result) = machine.run(&between).await;
+    assert!(matches!(
+        steps[..],
+        [Step::Authorities {
+            known_by: KnownBy::Folder,
+            ..
+        }]
+    ));
+    assert!(machine.said(result).contains("cannot connect securely"));
+    assert_eq!(
+        between.asked(),
+        ["GET certificate/ca"],
+        "and that was before"
+    );
+    assert_eq!(machine.files(), ["certs/ca.pem"], "no key for nobody");
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken() {
+    let authority = Authority::start().await;
+    let other = SigningKey::from_pem(OTHER_KEY.as_bytes()).unwrap();
+    let other = SigningRequest::new(NAME, &other).unwrap();
+
+    let machine = Machine::with_key(KEY);
+    authority.state(|state| state.pending.insert(NAME.into(), other.pem()));
+    authority.state(|state| state.signs_after = None);
+    let (_, result) = machine.run(&authority).await;
+    let Err(EnrolmentError::OtherPending { pending, ours, .. }) = &result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(*pending, other.fingerprint());
+    assert_ne!(pending, ours);
+    let said = machine.said(result);
+    assert!(
+        said.contains("puppetserver ca clean --certname rip.mcollective"),
+        "{said}"
+    );
+
+    let signed = certificate(&authority.issuer, NAME, &Requested::of(&other.pem()));
+    authority.state(|state| {
+        state.pending.clear();
+        state.signed.insert(NAME.into(), signed);
+    });
+    for machine in [machine, Machine::new()] {
+        let (_, result) = machine.run(&authority).await;
+        let said = machine.said(result);
+        assert!(said.starts_with("the authority has signed a certificate of rip.mcollective for another key than home/rip/"));
+        assert!(
+            said.contains("puppetserver ca clean --certname rip.mcollective"),
+            "{said}"
+        );
+        assert!(!machine.ssl().join(ALL[2]).exists());
+    }
+    // The owner of that key goes on.
+    let machine = Machine::with_key(OTHER_KEY);
+    let (_, result) = machine.run(&authority).await;
+    result.unwrap();
+
+    // Signed for another key between our questions.
+    let machine = Machine::with_key(KEY);
+    authority.state(|state| {
+        let signed = state.signed.get(NAME).cloned().unwrap();
+        state.signed.clear();
+        state.signed.insert("gone".into(), signed);
+        let text = format!("{NAME} already has a signed certificate; ignoring certificate request");
+        state.instead = Some(("PUT".into(), 400, text));
+    });
+    let short = EnrolmentOptions {
+        wait_max: Duration::ZERO,
+        ..quick()
+    };
+    let addresses = [authority.address.clone()];
+    let (_, result) = machine.run_with(&addresses, &short).await;
+    assert!(
+        matches!(result, Err(EnrolmentError::NotSigned { .. })),
+        "{result:?}"
+    );
+}
+
+#[tokio::test]
+async fn answers_that_are_of_no_use() {
+    let long = "x".repeat(300_000);
+    for (question, status, text, expected) in [
+        ("GET certificate/ca", 404, "", "is it Puppet's server"),
+        (
+            "GET certificate/ca",
+            500,
+            "<html>\noops",
+            "it answers 500: <html> oops",
+        ),
+        (
+            "GET certificate/ca",
+            200,
+            "<html>",
+            "authorities that it shows cannot be used",
+        ),
+        ("GET certificate/ca", 200, &long, "longer than 262144 bytes"),
+        (
+            "GET certificate/rip",
+            403,
+            "Forbidden",
+            "it answers 403: Forbidden",
+        ),
+        (
+            "GET certificate/rip",
+            200,
+            "no PEM",
+            "no certificate in it that can be read",
+        ),
+        (
+            "PUT",
+            400,
+            "Instance name \"a\" does not match requested key \"b\"",
+            "it answers 400: Instance name \"a\" does not match",
+        ),
+        ("PUT", 500, "Internal Server Error", "it answers 500"),
+    ] {
+        let authority = Authority::start().await;
+        authority.state(|state| state.instead = Some((question.into(), status, text.into())));
+        let machine = Machine::with_key(KEY);
+        let (_, result) = machine.run(&authority).await;
+        let said = machine.said(result);
+        assert!(said.contains(expected), "{question} {status}: {said}");
+        assert!(!machine.ssl().join(ALL[2]).exists());
+        // And nothing of it hinders the next time.
+        authority.state(|state| state.instead = None);
+        let (_, result) = machine.run(&authority).await;
+        result.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn certificates_that_are_not_good() {
+    let ours = SigningKey::from_pem(KEY.as_bytes()).unwrap();
+    let request = SigningRequest::new(NAME, &ours).unwrap().pem();
+    let stranger = root("Stranger");
+    let authority = Authority::start().await;
+    for (pem, expected) in [
+        (
+            certificate(
+                &authority.issuer,
+                "bob.mcollective",
+                &Requested::of(&request),
+            ),
+            "the authority gave a certificate of bob.mcollective instead of rip.mcollective; it was not kept",
+        ),
+        (
+            certificate(&stranger, NAME, &Requested::of(&request)),
+            "the certificate from the authority is of no use and was not kept: it was not signed by the configured \
+             authorities",
+        ),
+    ] {
+        authority.state(|state| state.signed.insert(NAME.into(), pem));
+        let machine = Machine::with_key(KEY);
+        let (_, result) = machine.run(&authority).await;
+        assert_eq!(machine.said(result), expected);
+        assert!(!machine.ssl().join(ALL[2]).exists());
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_there() {
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        ServerAddress::new("localhost", listener.local_addr().unwrap().port())
+    };
+    let machine = Machine::with_key(KEY);
+    let (_, result) = machine
+        .run_with(std::slice::from_ref(&closed), &quick())
+        .await;
+    let said = machine.said(result);
+    assert!(
+        said.starts_with(&format!("Puppet's authority at {closed}: cannot connect: ")),
+        "{said}"
+    );
+    assert!(
+        said.ends_with("; name another one with --ca, or plugin.choria.puppetca_host"),
+        "{said}"
+    );
+    let (_, result) = machine.run_with(&[], &quick()).await;
+    assert!(matches!(result, Err(EnrolmentError::NoAddress)));
+
+    let authority = Authority::start().await;
+    let both = [closed, authority.address.clone()];
+    let (_, result) = machine.run_with(&both, &quick()).await;
+    result.unwrap();
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used() {
+    let authority = Authority::start().await;
+    let machine = Machine::with_key(&rcgen::KeyPair::generate().unwrap().serialize_pem());
+    let (_, result) = machine.run(&authority).await;
+    let said = machine.said(result);
+    assert!(
+        said.contains("move it away to have a new one made"),
+        "{said}"
+    );
+    fs::write(machine.ssl().join("certs/ca.pem"), "spoiled").unwrap();
+    let (_, result) = machine.run(&authority).await;
+    let said = machine.said(result);
+    assert!(
+        said.contains("remove that file to have them fetched again"),
+        "{said}"
+    );
+
+    let machine = Machine::new();
+    fs::create_dir_all(machine.ssl().parent().unwrap()).unwrap();
+    fs::write(machine.ssl(), "a file").unwrap();
+    let (_, result) = machine.run(&authority).await;
+    assert!(machine.said(result).starts_with("cannot "), "it says where");
+}
