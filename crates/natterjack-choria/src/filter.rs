@@ -132,6 +132,33 @@ impl Filter {
         (*self == alone && pattern(identity).is_none()).then_some(identity)
     }
 
+    /// Whether nodes can tell if they are meant. Those that cannot stay silent, so it is better to know before.
+    ///
+    /// # Errors
+    /// As [`Self::is_match`].
+    pub fn check(&self) -> Result<(), FilterError> {
+        let nobody = Inventory {
+            identity: "",
+            classes: &[],
+            agents: &[],
+            facts: &Value::Null,
+        };
+        self.is_match(&nobody).map(drop)
+    }
+
+    /// The nodes that can be meant, if there is nothing but identities without patterns: they need not be looked for.
+    #[must_use]
+    pub fn named_identities(&self) -> Option<&[String]> {
+        let alone = Self {
+            identity: self.identity.clone(),
+            agent: self.agent.clone(),
+            ..Self::default()
+        };
+        let is_name = |identity: &String| pattern(identity).is_none();
+        let are_named = *self == alone && !self.identity.is_empty();
+        (are_named && self.identity.iter().all(is_name)).then_some(&self.identity)
+    }
+
     /// Whether this node is meant.
     ///
     /// # Errors
@@ -309,7 +336,7 @@ fn number(text: &str) -> Option<f64> {
 }
 
 /// A fact by its name, or by the way to it: `os.family`, `disks.0`.
-fn find<'a>(facts: &'a Value, name: &str) -> Option<&'a Value> {
+pub(crate) fn find<'a>(facts: &'a Value, name: &str) -> Option<&'a Value> {
     let facts = facts.as_object()?;
     if let Some(fact) = facts.get(name) {
         return Some(fact);
@@ -505,6 +532,30 @@ mod tests {
             ..Filter::default()
         };
         assert!(matches!(matches(&huge), Err(FilterError::Pattern { .. })));
+    }
+
+    #[test]
+    fn named_nodes_need_not_be_looked_for() {
+        let names = ["n2".to_owned(), "n1".to_owned()];
+        let mut filter = Filter {
+            identity: names.to_vec(),
+            agent: vec!["rpcutil".into()],
+            ..Filter::default()
+        };
+        assert_eq!(filter.named_identities(), Some(names.as_slice()));
+        filter.identity.push("/n3/".into());
+        assert_eq!(filter.named_identities(), None);
+        assert_eq!(Filter::default().named_identities(), None);
+    }
+
+    #[test]
+    fn what_nodes_cannot_read_is_found_before() {
+        assert_eq!(Filter::default().check(), Ok(()));
+        let class = Filter {
+            cf_class: vec!["/(/".into()],
+            ..Filter::default()
+        };
+        assert!(matches!(class.check(), Err(FilterError::Pattern { .. })));
     }
 
     #[test]

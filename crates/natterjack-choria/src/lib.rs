@@ -4,15 +4,19 @@
 //! [`configuration`] is what files and the environment say, [`ssl`] the keys and certificates that follow from it, [`trust`]
 //! who vouches for others. [`identity`] says who somebody is, [`subject`] where messages go, [`wire`] what they look like,
 //! and [`filter`] whom they are for.
+//!
+//! A [`node`] answers requests, a [`client`] makes them.
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod client;
 pub mod configuration;
 pub mod connector;
 pub mod enrolment;
 pub mod facter;
 pub mod filter;
 pub mod identity;
+pub mod node;
 pub mod pattern;
 mod pem;
 pub mod pins;

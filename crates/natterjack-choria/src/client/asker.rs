@@ -1,0 +1,113 @@
+//! Who asks: makes requests and signs them.
+
+use std::time::{Duration, SystemTime};
+
+use data_encoding::HEXLOWER;
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use crate::configuration::Configuration;
+use crate::filter::Filter;
+use crate::identity::{CallerId, Identity};
+use crate::ssl::Ssl;
+use crate::wire::{KeyError, Request, SecureRequest, SigningKey, Wrapping};
+
+/// Somebody with a certificate, on some machine.
+#[derive(Debug)]
+pub struct Asker {
+    identity: Identity,
+    caller: CallerId,
+    key: SigningKey,
+    certificate_pem: String,
+    lifetime: Duration,
+}
+
+/// What is asked, and of whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// In which collective.
+    pub collective: &'a str,
+    /// Which agent.
+    pub agent: &'a str,
+    /// What it gets.
+    pub body: &'a str,
+    /// Which nodes are meant.
+    pub filter: &'a Filter,
+}
+
+/// A request that can be sent, to as many nodes as need be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedRequest {
+    /// Its identifier, which answers bear.
+    pub id: String,
+    /// The secure request.
+    pub content: Vec<u8>,
+}
+
+impl Asker {
+    /// Takes names and a key. The lifetime is for how long requests are good; nodes of Choria want 30 seconds at least.
+    #[must_use]
+    pub fn new(
+        identity: Identity,
+        caller: CallerId,
+        key: SigningKey,
+        certificate_pem: &str,
+        lifetime: Duration,
+    ) -> Self {
+        Self {
+            identity,
+            caller,
+            key,
+            certificate_pem: certificate_pem.to_owned(),
+            lifetime,
+        }
+    }
+
+    /// Whom a configuration and the files it names describe.
+    ///
+    /// # Errors
+    /// If the key cannot sign.
+    pub fn of(configuration: &Configuration, ssl: &Ssl) -> Result<Self, KeyError> {
+        Ok(Self::new(
+            configuration.identity.clone(),
+            ssl.caller.clone(),
+            ssl.signing_key()?,
+            ssl.certificate_pem(),
+            configuration.request_lifetime,
+        ))
+    }
+
+    /// The caller id.
+    #[must_use]
+    pub const fn caller(&self) -> &CallerId {
+        &self.caller
+    }
+
+    /// Signs a question. A millisecond.
+    #[must_use]
+    pub fn sign(&self, question: &Question<'_>, now: SystemTime) -> SignedRequest {
+        let request = Request {
+            body: question.body.to_owned(),
+            id: identifier(),
+            sender: self.identity.clone(),
+            caller: self.caller.clone(),
+            collective: question.collective.to_owned(),
+            agent: question.agent.to_owned(),
+            lifetime: self.lifetime,
+            time: now,
+            filter: question.filter.clone(),
+        };
+        let secure = SecureRequest::sign(request.to_text(), &self.key, &self.certificate_pem);
+        SignedRequest {
+            id: request.id,
+            content: secure.to_bytes(Wrapping::None),
+        }
+    }
+}
+
+/// Thirty-two hexadecimal digits that nobody can guess. Choria takes those of a UUID, and looks at none of them.
+fn identifier() -> String {
+    let mut bytes = [0; 16];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.expect("the system has randomness: TLS could not go without");
+    HEXLOWER.encode(&bytes)
+}

@@ -1,0 +1,119 @@
+//! The shell around a node: receives, lets agents work, publishes what they answer.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::task::JoinSet;
+
+use super::{Node, Taken};
+use crate::connector::{Connector, OutgoingReply, PublishError};
+use crate::rpc::{ActionReply, Status};
+use crate::subject::{TargetError, TargetKind};
+
+/// Serves requests that come over a connector, until that is closed or `end` is over. Then no more requests are taken, what
+/// agents work on is waited for, and answers are sent.
+///
+/// The connector must be the node's alone: it takes everything that comes.
+///
+/// # Errors
+/// If the connector is in other collectives than the node.
+pub async fn serve(
+    node: Arc<Node>,
+    connector: &Connector,
+    end: impl Future<Output = ()>,
+) -> Result<(), TargetError> {
+    subscribe(&node, connector)?;
+    let mut incoming = connector.receive();
+    let mut work = JoinSet::new();
+    let mut end = std::pin::pin!(end);
+    loop {
+        // Without this it would keep what every piece of work has left behind.
+        while work.try_join_next().is_some() {}
+        let message = tokio::select! {
+            biased;
+            () = &mut end => break,
+            message = incoming.next() => message,
+        };
+        let Some(message) = message else {
+            break;
+        };
+        // Checking signatures takes a while, and others want the thread, too.
+        tokio::task::consume_budget().await;
+        match node.take(&message.transport, now()) {
+            Taken::Nothing => {}
+            Taken::Answer(answer) => publish(&node, connector, answer).await,
+            Taken::Work(task) => {
+                let (node, connector) = (Arc::clone(&node), connector.clone());
+                work.spawn(async move {
+                    let (asked, time) = (task.asked.clone(), task.call.time);
+                    if let Some(answer) = task.perform().await {
+                        publish_or_explain(&node, &connector, answer, |message| {
+                            let reply = ActionReply::failed(Status::UnknownError, message);
+                            node.shared.render(&asked, &reply.to_text(), time)
+                        })
+                        .await;
+                    }
+                });
+            }
+        }
+    }
+    unsubscribe(&node, connector)?;
+    while work.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Everything that a node listens to: in each collective its own subject, and one for each agent.
+fn targets(node: &Node) -> impl Iterator<Item = (&str, TargetKind, &str)> {
+    node.collectives().names().iter().flat_map(|collective| {
+        let agents = node.agents().iter();
+        let agents =
+            agents.map(|agent| (agent.as_str(), TargetKind::Broadcast, collective.as_str()));
+        agents.chain([("", TargetKind::Directed, collective.as_str())])
+    })
+}
+
+fn subscribe(node: &Node, connector: &Connector) -> Result<(), TargetError> {
+    targets(node)
+        .try_for_each(|(agent, kind, collective)| connector.subscribe(agent, kind, collective))
+}
+
+fn unsubscribe(node: &Node, connector: &Connector) -> Result<(), TargetError> {
+    targets(node)
+        .try_for_each(|(agent, kind, collective)| connector.unsubscribe(agent, kind, collective))
+}
+
+async fn publish(node: &Node, connector: &Connector, answer: OutgoingReply) {
+    if let Err(error) = connector.publish(answer).await {
+        tracing::warn!(node = %node.identity(), "an answer was lost: {error}");
+    }
+}
+
+/// An answer that no server takes would look like none.
+async fn publish_or_explain(
+    node: &Node,
+    connector: &Connector,
+    answer: OutgoingReply,
+    explain: impl FnOnce(String) -> OutgoingReply,
+) {
+    match connector.publish(answer).await {
+        Ok(_) => {}
+        Err(error @ PublishError::TooLarge { .. }) => {
+            tracing::warn!(node = %node.identity(), "an answer was lost: {error}");
+            publish(
+                node,
+                connector,
+                explain(format!("the answer was lost: {error}")),
+            )
+            .await;
+        }
+        Err(error) => tracing::warn!(node = %node.identity(), "an answer was lost: {error}"),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whether a request is out of date is a matter of the calendar"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
