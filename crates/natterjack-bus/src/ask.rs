@@ -4,7 +4,7 @@
 //! go to who asked, alone. Both are CloudEvents in structured mode: the extension attribute `askto` names the node that
 //! is asked, if it is not all, and `answer` tells what an answer is. Whoever answers with plain JSON is understood, too.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -65,13 +65,14 @@ pub struct Answer<A> {
     pub data: A,
 }
 
-/// Answers to one question as they come, or why a node has none. Ends when time is up, or the bus has ended. Dropping it
-/// is not caring for the rest.
+/// Answers to one question as they come, or why a node has none. Ends when all nodes that were known when it was asked
+/// have said something, be it that they answer no such questions; when time is up; or when the bus has ended. Dropping it is
+/// not caring for the rest.
 pub struct Answers<A> {
     replies: Replies,
     deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// How many more nodes there are to answer, where that is known.
-    nodes_left: Option<usize>,
+    /// Names of nodes that have said nothing yet; `None` where it is not known who is there.
+    silent: Option<BTreeSet<String>>,
     read: fn(Envelope) -> Option<Result<Answer<A>, AskError>>,
 }
 
@@ -426,13 +427,27 @@ pub(crate) async fn one<A: DeserializeOwned>(
 }
 
 impl<A: DeserializeOwned> Answers<A> {
-    pub(crate) fn new(replies: Replies, timeout: Duration, nodes: Option<usize>) -> Self {
+    pub(crate) fn new(
+        replies: Replies,
+        timeout: Duration,
+        nodes: Option<BTreeSet<String>>,
+    ) -> Self {
         let deadline = tokio::time::timeout(timeout, std::future::pending::<()>());
         Self {
             replies,
             deadline: Box::pin(deadline.map(|_| ())),
-            nodes_left: nodes,
+            silent: nodes,
             read: read::<A>,
+        }
+    }
+
+    /// The same, but going on until time is up, whoever has answered: for answers of programs without this library, which
+    /// nobody knows of before they come.
+    #[must_use]
+    pub fn until_timeout(self) -> Self {
+        Self {
+            silent: None,
+            ..self
         }
     }
 }
@@ -442,12 +457,14 @@ impl<A> Stream for Answers<A> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if self.nodes_left == Some(0) {
+            if self.silent.as_ref().is_some_and(BTreeSet::is_empty) {
                 return Poll::Ready(None);
             }
             match self.replies.queue.poll_pop(context) {
                 Poll::Ready(Some(reply)) => {
-                    self.nodes_left = self.nodes_left.map(|nodes| nodes - 1);
+                    if let Some(silent) = &mut self.silent {
+                        silent.remove(&reply.attributes.source);
+                    }
                     if let Some(answer) = (self.read)(reply) {
                         return Poll::Ready(Some(answer));
                     }

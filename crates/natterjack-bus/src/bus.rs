@@ -187,8 +187,9 @@ where
         ask::one(replies, node, timeout).await
     }
 
-    /// Asks all nodes, this one included. Answers come as they are given, until time is up: who is not there or has no
-    /// answer keeps silent, so whoever knows how many to expect takes that many.
+    /// Asks all nodes, this one included. Answers come as they are given, until all nodes that are up have said what they
+    /// have to say, or time is up. Who is up is known once the bus is [`EventBus::ready`]; before that this waits until time
+    /// is up. Programs without this library may answer, too: see [`Answers::until_timeout`].
     ///
     /// # Errors
     /// If the question cannot be sent.
@@ -197,8 +198,9 @@ where
         question: &T,
         timeout: Duration,
     ) -> Result<Answers<A>, AskError> {
+        // Before the question: whoever comes later may not have heard it.
+        let nodes = self.core.watch.nodes();
         let replies = self.send_question(None, question).await?;
-        let nodes = self.core.is_alone.then_some(1);
         Ok(Answers::new(replies, timeout, nodes))
     }
 

@@ -44,8 +44,6 @@ pub(crate) struct Core {
     pub(crate) watch: Arc<Watch>,
     /// CloudEvents `type` of what is published where nothing else is said.
     pub(crate) main_kind: Arc<str>,
-    /// Whether there are no other nodes.
-    pub(crate) is_alone: bool,
     mergings: Mutex<Vec<Weak<dyn Flush>>>,
     tasks: Vec<AbortHandle>,
     delivered: Arc<Queue<()>>,
@@ -98,7 +96,6 @@ impl Core {
             embedded,
             watch,
             main_kind: main_kind.into(),
-            is_alone,
             mergings: Mutex::default(),
             tasks,
             delivered,

@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use natterjack_server::{Cluster, Endpoint, Monitoring, Options, RouteUrl, Server, Tls};
 
 use crate::error::StartError;
 use crate::health::ServerHealth;
 use crate::settings::{self, Listen, is_loopback};
+use crate::survey::{Surveyed, survey, tag};
+use crate::transport::{Channel, channel_subject};
 
 /// Runs until shut down or dropped.
 pub(crate) struct Embedded {
@@ -20,6 +23,8 @@ pub(crate) struct Embedded {
     routes: usize,
     /// Those of them that are not this one, as far as their addresses tell.
     routes_to_others: usize,
+    /// What every node of the bus subscribes to.
+    nodes_subject: String,
 }
 
 impl Embedded {
@@ -30,6 +35,7 @@ impl Embedded {
                 is_stopped: AtomicBool::new(false),
                 routes: settings.server.cluster.routes.len(),
                 routes_to_others: routes_to_others(&settings.server),
+                nodes_subject: nodes_subject(settings),
             }),
             Err(error) => Err(start_error(error)),
         }
@@ -79,10 +85,19 @@ impl Embedded {
             .unwrap_or_default()
     }
 
+    /// What the servers of the cluster say of their nodes, as far as they do in time.
+    pub(crate) async fn survey(&self, patience: Duration) -> Vec<Surveyed> {
+        survey(&self.server, &self.nodes_subject, patience).await
+    }
+
     pub(crate) async fn shutdown(&self) {
         self.is_stopped.store(true, Relaxed);
         self.server.shutdown().await;
     }
+}
+
+fn nodes_subject(settings: &settings::Nats) -> String {
+    channel_subject(&settings.client.subject, Channel::Health)
 }
 
 /// Routes that do not lead back here, as far as one can tell without asking.
@@ -123,6 +138,7 @@ fn options(settings: &settings::Nats) -> Options {
     };
     Options {
         server_name: Some(server.name.clone()),
+        server_tags: vec![tag(&nodes_subject(settings))],
         host: server.client.host.clone(),
         port: server.client.port,
         cluster: Some(cluster(server, tls.clone())),
@@ -252,5 +268,58 @@ mod tests {
         check("localhost", "x", &["127.0.0.1", "::1"], 0);
         check("0.0.0.0", "x", &["10.0.0.1", "10.0.0.1"], 1);
         check("0.0.0.0", "x", &[], 0);
+    }
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn servers_without_nodes_say_so() {
+        let listen = Endpoint {
+            host: "127.0.0.1".into(),
+            port: 0,
+        };
+        let other = Server::start(Options {
+            host: listen.host.clone(),
+            port: 0,
+            cluster: Some(Cluster {
+                name: Some("bindplane".into()),
+                listen: Some(listen),
+                ..Cluster::default()
+            }),
+            ..Options::default()
+        });
+        let other = other.await.expect("it starts");
+        let mut settings = settings::Nats {
+            server: settings::Server::on_free_ports(),
+            ..settings::Nats::default()
+        };
+        let address = other.cluster_addr().expect("it is in a cluster");
+        settings.server.cluster.routes = vec![settings::Endpoint {
+            scheme: "nats".into(),
+            host: address.ip().to_string(),
+            port: address.port(),
+        }];
+        let embedded = Embedded::start(&settings).await.expect("it starts");
+        let told = async |server: &Server, is_without: bool| {
+            let is_told = |surveyed: &Surveyed| {
+                surveyed.id == server.server_id() && surveyed.is_without_nodes == is_without
+            };
+            let looking = async {
+                let patience = Duration::from_millis(50);
+                while !embedded.survey(patience).await.iter().any(is_told) {}
+            };
+            let told = tokio::time::timeout(DEADLINE, looking).await;
+            told.unwrap_or_else(|_| panic!("it does not say {is_without}"));
+        };
+        told(&other, true).await;
+        let node = other.in_process_client().expect("it runs");
+        let subject = &settings.client.subject;
+        let _events = node.subscribe(subject).await.expect("it runs");
+        told(&other, true).await;
+        let health = format!("{subject}.health");
+        let _health = node.subscribe(&health).await.expect("it runs");
+        told(&other, false).await;
+        // Nobody has subscribed yet, but somebody will.
+        told(embedded.server(), false).await;
     }
 }

@@ -102,9 +102,9 @@ pub enum DecodeError {
     /// A structured CloudEvent that is not a JSON object with the right members.
     #[error("it is not a structured CloudEvent: {0}")]
     Structured(serde_json::Error),
-    /// A structured CloudEvent with binary data, which cannot be a JSON value.
-    #[error("its data is binary")]
-    Binary,
+    /// A structured CloudEvent whose binary data is not written as it should be.
+    #[error("its data_base64 is not Base64")]
+    Base64,
     /// The payload is not JSON.
     #[error("its payload is not JSON: {0}")]
     NotJson(serde_json::Error),

@@ -12,6 +12,7 @@ use std::str::FromStr as _;
 
 use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
+use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -314,13 +315,14 @@ fn filled(mut attributes: Attributes, message_id: Option<String>, subject: &str)
 fn read_structured(payload: &Bytes) -> Result<(Attributes, Bytes), DecodeError> {
     let members: BTreeMap<String, &RawValue> =
         serde_json::from_slice(payload).map_err(DecodeError::Structured)?;
-    let mut data = Bytes::from_static(b"null");
-    let mut binary = false;
+    let mut data = None;
+    let mut encoded = None;
     let mut all = BTreeMap::new();
     for (name, value) in members {
         match name.as_str() {
-            "data" => data = payload.slice_ref(value.get().as_bytes()),
-            "data_base64" => binary = true,
+            "data" => data = Some(payload.slice_ref(value.get().as_bytes())),
+            // There may be only one of the two (JSON event format, section 3.1.1).
+            "data_base64" => encoded = Some(value),
             name if !is_attribute(name) => {}
             // An attribute that is null is not there (JSON event format, section 2.2).
             _ if value.get() == "null" => {}
@@ -341,10 +343,23 @@ fn read_structured(payload: &Bytes) -> Result<(Attributes, Bytes), DecodeError> 
             return Err(DecodeError::Structured(missing));
         }
     }
-    if binary {
-        return Err(DecodeError::Binary);
-    }
+    let data = match (data, encoded) {
+        (Some(_), Some(_)) => {
+            let twice = serde::de::Error::custom("it has both `data` and `data_base64`");
+            return Err(DecodeError::Structured(twice));
+        }
+        (Some(data), None) => data,
+        (None, Some(encoded)) => from_base64(encoded)?,
+        (None, None) => Bytes::from_static(b"null"),
+    };
     Ok((named(all), data))
+}
+
+/// Any bytes may be in there, JSON text among them; whether it is that shows when it is decoded.
+fn from_base64(encoded: &RawValue) -> Result<Bytes, DecodeError> {
+    let text: String = serde_json::from_str(encoded.get()).map_err(DecodeError::Structured)?;
+    let bytes = BASE64.decode(text.as_bytes());
+    Ok(bytes.map_err(|_| DecodeError::Base64)?.into())
 }
 
 /// Writes an event in structured mode. The data must be JSON.
@@ -513,6 +528,29 @@ mod tests {
             assert_eq!(envelope.payload, r#"{"x":[1, 2]}"#);
             assert_eq!(envelope.attributes.source, "s");
             assert_eq!(envelope.attributes.others["n"], "5");
+        }
+    }
+
+    #[test]
+    fn structured_events_may_have_their_data_in_base64() {
+        let read = |data: &str| {
+            let payload =
+                format!(r#"{{"specversion":"1.0","id":"i","source":"s","type":"t",{data}}}"#);
+            read_structured(&payload.into()).map(|(_, data)| data)
+        };
+        let encoded = |text: &str| read(&format!(r#""data_base64":"{text}""#));
+        assert_eq!(encoded("eyJ4IjogMX0=").unwrap(), r#"{"x": 1}"#);
+        assert_eq!(encoded("/w==").unwrap(), b"\xff".as_slice());
+        assert_eq!(encoded("").unwrap(), "");
+        for no in ["eyJ4I", "e*J4"] {
+            assert!(matches!(encoded(no), Err(DecodeError::Base64)), "{no}");
+        }
+        for no in [
+            r#""data_base64":7"#,
+            r#""data":1,"data_base64":"MQ==""#,
+            r#""data_base64":"MQ==","data":null"#,
+        ] {
+            assert!(matches!(read(no), Err(DecodeError::Structured(_))), "{no}");
         }
     }
 

@@ -5,6 +5,7 @@
 //! have confirmed. The same channel tells that a node leaves, and answers who asks for a node's status, which
 //! `natterjack bus --status` does.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use crate::embedded::Embedded;
 use crate::metrics::{Histogram, Metrics};
 use crate::roster::{Roster, Seen};
 use crate::settings;
+use crate::survey::Surveyed;
 use crate::transport::{Channel, Inbound, Link, Notice, Transport};
 
 /// How long nobody new must have turned up for a node to be ready. Answers within a cluster take less than a tenth of it.
@@ -27,6 +29,9 @@ const SETTLING: Duration = Duration::from_millis(50);
 /// How long a node waits at its start for its server's peers, and for an answer from each. Whoever is up answers within it: a route is
 /// dialled for one second, and again after one more.
 const ROUTES_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often servers whose nodes keep silent meanwhile are asked whether they have any, and how long they have to answer.
+const SURVEY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often readiness is looked at while somebody waits for it, beside each change: that of routes is not announced.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -128,6 +133,8 @@ pub(crate) struct Watch {
     instance: String,
     settings: settings::Health,
     roster: Mutex<Roster>,
+    /// Ids of servers that have said that they have no node, and when they were asked.
+    without_nodes: Mutex<BTreeMap<String, Instant>>,
     changed: Notify,
     started: Instant,
     inbound: Inbound,
@@ -154,6 +161,7 @@ impl Watch {
             instance,
             settings,
             roster: Mutex::new(roster),
+            without_nodes: Mutex::default(),
             changed: Notify::new(),
             started,
             inbound,
@@ -164,6 +172,17 @@ impl Watch {
 
     /// Asks and answers until the transport is closed.
     pub(crate) async fn run(self: Arc<Self>) {
+        tokio::select! {
+            () = self.converse() => {}
+            // Ends earlier, as a rule.
+            () = async {
+                self.survey().await;
+                std::future::pending().await
+            } => {}
+        }
+    }
+
+    async fn converse(&self) {
         let Some(mut links) = self.transport.upgrade().map(|transport| transport.links()) else {
             return;
         };
@@ -195,6 +214,45 @@ impl Watch {
             }
             self.changed.notify_waiters();
         }
+    }
+
+    /// Finds out, in the time after the start, which of the server's peers have no node that could answer.
+    async fn survey(&self) {
+        let mut looks = tokio::time::interval(SURVEY_INTERVAL);
+        while now() < self.started + ROUTES_PATIENCE {
+            looks.tick().await;
+            let Some(embedded) = self.embedded.upgrade() else {
+                return;
+            };
+            if self.has_heard_of_all(&embedded.peers(), now()) {
+                continue;
+            }
+            let asked = now();
+            let surveyed = embedded.survey(SURVEY_INTERVAL).await;
+            let mut without_nodes = self.without_nodes.lock();
+            for Surveyed {
+                id,
+                is_without_nodes,
+            } in surveyed
+            {
+                if is_without_nodes {
+                    without_nodes.insert(id, asked);
+                } else {
+                    without_nodes.remove(&id);
+                }
+            }
+            drop(without_nodes);
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Whether a node at each of these servers has answered, or there was none to answer at `since` or later.
+    fn has_heard_of_all(&self, peers: &[natterjack_server::PeerSnapshot], since: Instant) -> bool {
+        let roster = self.roster.lock();
+        let without_nodes = self.without_nodes.lock();
+        let is_without = |id: &str| without_nodes.get(id).is_some_and(|asked| *asked >= since);
+        let is_heard = |id: &str| roster.has_answered_at(id) || is_without(id);
+        peers.iter().all(|peer| is_heard(&peer.id))
     }
 
     /// Asks everybody. Answers with the number of the question.
@@ -258,11 +316,13 @@ impl Watch {
 
     /// Waits until an event that is published now reaches the nodes that are up.
     pub(crate) async fn ready(&self) {
+        // Whoever is up by now.
+        let since = now();
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.is_ready() {
+            if self.is_ready(since) {
                 return;
             }
             // Whether in time or not is the same.
@@ -271,17 +331,31 @@ impl Watch {
     }
 
     /// With an embedded server, a node must have answered at each of its peers: only then do messages from here go there.
-    /// A peer may have no node of this bus, so that is not waited for for ever.
-    fn is_ready(&self) -> bool {
-        let roster = self.roster.lock();
-        roster.is_complete()
+    /// A peer may have no node of this bus, and may not say so, so that is not waited for for ever.
+    fn is_ready(&self, since: Instant) -> bool {
+        let is_complete = self.roster.lock().is_complete();
+        is_complete
             && self.embedded.upgrade().is_none_or(|embedded| {
-                let has_all = || {
-                    embedded.has_all_routes()
-                        && (embedded.peers().iter()).all(|peer| roster.has_answered_at(&peer.id))
-                };
+                let has_all =
+                    || embedded.has_all_routes() && self.has_heard_of_all(&embedded.peers(), since);
                 now() >= self.started + ROUTES_PATIENCE || has_all()
             })
+    }
+
+    /// Names of the nodes that are up, this one included, if that is known.
+    pub(crate) fn nodes(&self) -> Option<BTreeSet<String>> {
+        if !self.is_ready(self.started) {
+            return None;
+        }
+        let seen = self.roster.lock().seen(now());
+        // Whoever has not answered yet is new; whoever does not any more is not waited for.
+        let is_up = |seen: &Seen| seen.is_answering || seen.answered_ago.is_none();
+        Some(
+            seen.into_iter()
+                .filter(is_up)
+                .map(|seen| seen.name)
+                .collect(),
+        )
     }
 
     /// Waits until the other nodes have confirmed that everything accepted so far has arrived there, and says good-bye.
@@ -339,7 +413,7 @@ impl Watch {
         Health {
             node: self.node.clone(),
             is_healthy: is_connected && hosts_answering >= self.settings.required_hosts,
-            is_ready: is_connected && self.is_ready(),
+            is_ready: is_connected && self.is_ready(self.started),
             is_connected,
             server: self.embedded.upgrade().map(|embedded| embedded.health()),
             hosts,

@@ -214,6 +214,7 @@ mod health;
 mod ledger;
 mod rfc3339;
 mod roster;
+mod survey;
 mod transport;
 
 mod error;

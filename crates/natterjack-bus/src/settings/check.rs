@@ -1,4 +1,7 @@
-//! What must fit together, once every value alone is good. The files of TLS are `tls_files`' business.
+//! What must fit together. Where a value alone is no good, nothing is said of what depends on it. The files of TLS are
+//! `tls_files`' business.
+
+use std::collections::BTreeSet;
 
 use super::origin::{Origin, Origins};
 use super::problem::{About, Findings, Wrong};
@@ -21,26 +24,60 @@ pub(super) const KEY: &str = "eventBus.nats.tls.tlsKey";
 pub(super) const CA: &str = "eventBus.nats.tls.tlsCA";
 pub(super) const SKIP_VERIFY: &str = "eventBus.nats.tls.tlsSkipVerify";
 
+/// What was given, and could not be read.
+#[derive(Debug, Default)]
+pub(super) struct Gaps {
+    /// Whether every key and flag is an option, so that what is not given was not meant to be.
+    pub(super) is_all_read: bool,
+    /// Options whose values are no good, by row.
+    pub(super) unread: BTreeSet<usize>,
+}
+
+impl Gaps {
+    pub(super) fn none() -> Self {
+        Self {
+            is_all_read: true,
+            unread: BTreeSet::new(),
+        }
+    }
+}
+
 /// Settings, where each comes from, and what is found about them.
 pub(super) struct Check<'a> {
     pub(super) settings: &'a Settings,
     origins: &'a Origins,
+    gaps: &'a Gaps,
     findings: &'a mut Findings,
 }
 
-pub(super) fn check(settings: &Settings, origins: &Origins, findings: &mut Findings) {
+pub(super) fn check(settings: &Settings, origins: &Origins, gaps: &Gaps, findings: &mut Findings) {
     let mut check = Check {
         settings,
         origins,
+        gaps,
         findings,
     };
+    let is_said = *origins.at(table::index(TYPE)) != Origin::Default;
+    let is_local = check.is_read(&[TYPE]) || is_said && check.has_values(&[TYPE]);
     match settings.transport {
-        TransportKind::Local => check.local(),
-        TransportKind::Nats => check.nats(),
+        TransportKind::Local if is_local => check.local(),
+        // Also where that was meant by a slip.
+        _ => check.nats(),
     }
 }
 
 impl Check<'_> {
+    /// Whether these options are what they were meant to be, given or not.
+    fn is_read(&self, options: &[&str]) -> bool {
+        self.gaps.is_all_read && self.has_values(options)
+    }
+
+    /// Whether what was given for these options, if anything, is a value.
+    fn has_values(&self, options: &[&str]) -> bool {
+        let is_unread = |option: &&str| self.gaps.unread.contains(&table::index(option));
+        !options.iter().any(is_unread)
+    }
+
     /// Sections of `nats` may be there for later. Only what says that it is meant to run now is a slip.
     fn local(&mut self) {
         let Nats { server, tls, .. } = &self.settings.nats;
@@ -59,7 +96,8 @@ impl Check<'_> {
         let is_given = |index: usize| *self.origins.at(index) != Origin::Default;
         let mut nats =
             (0..ROWS.len()).filter(|index| ROWS[*index].path.starts_with("eventBus.nats."));
-        if is_given(table::index(TYPE)) && !nats.any(is_given) {
+        let is_meant = self.is_read(&[TYPE]) && is_given(table::index(TYPE));
+        if is_meant && !nats.any(is_given) {
             let wrong = Wrong::new(
                 "is `nats`, so the section `eventBus.nats` must be filled out, and it says nothing",
                 format!("set at least {ENABLE} or {ENDPOINT}"),
@@ -80,7 +118,7 @@ impl Check<'_> {
             return;
         };
         if endpoint.is_in_process() {
-            if !server.enable {
+            if !server.enable && self.is_read(&[ENABLE]) {
                 let wrong = Wrong::new(
                     format!("`{endpoint}` is the embedded server, and none is enabled"),
                     format!("set {ENABLE} to true, or name a server"),
@@ -91,7 +129,8 @@ impl Check<'_> {
         }
         // Our own client is to use our own server, so an endpoint on this host with another port is a slip.
         let port = server.client.port;
-        if server.enable && port != 0 && is_loopback(&endpoint.host) && endpoint.port != port {
+        let is_elsewhere = port != 0 && is_loopback(&endpoint.host) && endpoint.port != port;
+        if server.enable && is_elsewhere && self.is_read(&[CLIENT]) {
             let wrong = Wrong::new(
                 format!(
                     "`{endpoint}` is on this host, but the embedded server listens on port {port}"
@@ -111,7 +150,7 @@ impl Check<'_> {
         ];
         for (index, (option, listen)) in listeners.iter().enumerate() {
             for (earlier, other) in &listeners[..index] {
-                if !overlap(listen, other) {
+                if !overlap(listen, other) || !self.is_read(&[option, earlier]) {
                     continue;
                 }
                 // What was written is changed sooner than what is the default.
@@ -137,7 +176,8 @@ impl Check<'_> {
             .routes
             .iter()
             .find(|route| !is_loopback(&route.host));
-        if let Some(route) = is_elsewhere.filter(|_| is_loopback(host)) {
+        let is_own_host = is_loopback(host) && self.is_read(&[CLUSTER_HOST]);
+        if let Some(route) = is_elsewhere.filter(|_| is_own_host) {
             let wrong = Wrong::new(
                 format!(
                     "is `{host}`, so only this host can connect, but routes name others, such as `{route}`"
@@ -156,7 +196,8 @@ impl Check<'_> {
             (!tls.authorities.is_empty(), CA),
         ];
         if !tls.enable {
-            if let Some((_, option)) = is_given.into_iter().find(|(is_given, _)| *is_given) {
+            let given = is_given.into_iter().find(|(is_given, _)| *is_given);
+            if let Some((_, option)) = given.filter(|_| self.is_read(&[ENABLE_TLS])) {
                 let wrong = Wrong::new(
                     "is given, but TLS is not enabled: all connections are in plain text",
                     format!("set {ENABLE_TLS} to true, or leave the files out"),
@@ -166,25 +207,27 @@ impl Check<'_> {
             return;
         }
         let [(certificate, _), (key, _), (authorities, _)] = is_given;
+        // A key that is misspelt may be what is missing.
+        let is_missing = |is_given: bool, option| !is_given && self.is_read(&[option]);
+        let [no_certificate, no_key, no_authorities] = [
+            is_missing(certificate, CERT),
+            is_missing(key, KEY),
+            is_missing(authorities, CA),
+        ];
         let key_words = "name the file with the certificate's private key";
         let certificate_words = "name the file with this node's certificate";
-        match (certificate, key) {
-            (true, false) => self.error(
-                KEY,
-                Wrong::new("must be set when tlsCert is set", key_words),
-            ),
-            (false, true) => self.error(
-                CERT,
-                Wrong::new("must be set when tlsKey is set", certificate_words),
-            ),
-            (false, false) => {
-                let remedy = format!("{certificate_words}, or make one: natterjack certs node");
-                self.error(CERT, Wrong::new("is required with TLS", remedy));
-                self.error(KEY, Wrong::new("is required with TLS", key_words));
-            }
-            (true, true) => {}
+        if no_certificate && no_key {
+            let remedy = format!("{certificate_words}, or make one: natterjack certs node");
+            self.error(CERT, Wrong::new("is required with TLS", remedy));
+            self.error(KEY, Wrong::new("is required with TLS", key_words));
+        } else if no_key {
+            let wrong = Wrong::new("must be set when tlsCert is set", key_words);
+            self.error(KEY, wrong);
+        } else if no_certificate {
+            let wrong = Wrong::new("must be set when tlsKey is set", certificate_words);
+            self.error(CERT, wrong);
         }
-        if !authorities {
+        if no_authorities {
             let wrong = Wrong::new(
                 "is required with TLS: everybody's certificate is verified with it",
                 "name the file with the certificate of the authority that the nodes' certificates come from",

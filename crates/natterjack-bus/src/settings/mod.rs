@@ -201,7 +201,8 @@ impl Settings {
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut findings = problem::Findings::default();
-        check::check(self, &Origins::defaults(), &mut findings);
+        let gaps = check::Gaps::none();
+        check::check(self, &Origins::defaults(), &gaps, &mut findings);
         findings.sorted()
     }
 }

@@ -84,7 +84,11 @@ impl Findings {
     }
 
     pub(super) fn has_errors(&self) -> bool {
-        self.0.iter().any(Problem::is_error)
+        self.errors() > 0
+    }
+
+    pub(super) fn errors(&self) -> usize {
+        self.0.iter().filter(|problem| problem.is_error()).count()
     }
 
     /// All of them, in order.

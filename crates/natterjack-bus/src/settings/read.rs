@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use natterjack_conf::nearest;
 
-use super::check;
+use super::check::{self, Gaps};
 use super::origin::{Origin, Origins, Place};
 use super::problem::{About, Findings, Problems, Wrong};
 use super::sources::{Document, Sources};
@@ -23,7 +23,12 @@ pub(super) fn read(sources: &Sources) -> Result<Loaded, Problems> {
     let mut written = document(sources, &mut findings);
     nearly_variables(sources, &mut findings);
     unknown_flags(sources, &mut findings);
+    let mut gaps = Gaps {
+        is_all_read: !findings.has_errors(),
+        ..Gaps::default()
+    };
     for (index, row) in ROWS.iter().enumerate() {
+        let errors_before = findings.errors();
         let in_document = written.remove(&index);
         let given = flag(sources, index)
             .or_else(|| variable(sources, index, &mut findings))
@@ -32,11 +37,11 @@ pub(super) fn read(sources: &Sources) -> Result<Loaded, Problems> {
             value::read(row.slot, &given, &mut settings, &mut findings);
             origins.set(index, given.origin);
         }
+        if findings.errors() > errors_before {
+            gaps.unread.insert(index);
+        }
     }
-    // What fits together can only be told of values that are some.
-    if !findings.has_errors() {
-        check::check(&settings, &origins, &mut findings);
-    }
+    check::check(&settings, &origins, &gaps, &mut findings);
     if findings.has_errors() {
         return Err(Problems(findings.sorted()));
     }

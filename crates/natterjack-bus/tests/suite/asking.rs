@@ -69,7 +69,7 @@ async fn who_answers_nothing_says_so(world: World) {
         .unwrap_err();
     assert!(matches!(error, AskError::NotAnswering { .. }), "{error}");
     let answers = squares(&bus)
-        .ask_all::<u64>(&Square { of: 1 }, SHORT)
+        .ask_all::<u64>(&Square { of: 1 }, 2 * DEADLINE)
         .await
         .unwrap();
     assert_eq!(within("answers", answers.count()).await, 0);
@@ -256,11 +256,15 @@ async fn every_node_answers_and_one_is_asked_alone() {
         nodes.push((bus, answering.unwrap()));
     }
     let squares = squares(&nodes[0].0);
+    // Then it knows the others, too.
+    within("ready", nodes[0].0.ready()).await;
     let answers = squares
-        .ask_all::<String>(&Square { of: 4 }, DEADLINE)
+        .ask_all::<String>(&Square { of: 4 }, 2 * DEADLINE)
         .await
         .unwrap();
-    let mut answers: Vec<_> = within("answers", answers.take(3).collect()).await;
+    // It ends by itself: all nodes are known. If it waited until time is up, this would be too late.
+    let mut answers: Vec<_> = within("answers", answers.collect()).await;
+    assert_eq!(answers.len(), 3);
     answers.sort_by_key(|answer| answer.as_ref().unwrap().source.clone());
     for (answer, name) in answers.iter().zip(names) {
         let answer = answer.as_ref().unwrap();
@@ -321,7 +325,8 @@ async fn other_programs_ask_and_answer() {
     drop(answering);
     let of = Square { of: 3 };
     let asking = squares.ask_all::<u64>(&of, DEADLINE);
-    let mut answers = asking.await.unwrap();
+    // Nobody knows that the program is there.
+    let mut answers = asking.await.unwrap().until_timeout();
     let question = within("question", questions.next()).await.unwrap();
     let text = String::from_utf8(question.payload.to_vec()).unwrap();
     assert!(text.contains(r#""data":{"of":3}"#), "{text}");

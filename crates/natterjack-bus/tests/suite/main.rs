@@ -7,6 +7,7 @@
 #[macro_use]
 mod contract;
 mod asking;
+mod conditions;
 mod drain;
 mod health;
 mod link;

@@ -14,13 +14,13 @@ use tempfile::TempDir;
 use crate::world::{Note, endpoint, eventually, note, take, within};
 
 /// Gives certificates, and keeps them in files.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: TempDir,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -34,12 +34,12 @@ impl Authority {
         authority
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// TLS with a certificate of this name: for both ends and for loopback addresses, unless changed.
-    fn tls(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Tls {
+    pub(crate) fn tls(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Tls {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.subject_alt_names = vec![
