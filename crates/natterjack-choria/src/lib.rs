@@ -2,8 +2,8 @@
 //! nothing to configure.
 //!
 //! [`configuration`] is what files and the environment say, [`ssl`] the keys and certificates that follow from it, [`trust`]
-//! who vouches for others. [`identity`] says who somebody is, [`subject`] where messages go, [`wire`] what they look like,
-//! and [`filter`] whom they are for.
+//! who vouches for others, [`finding`] which servers to talk to. [`identity`] says who somebody is, [`subject`] where
+//! messages go, [`wire`] what they look like, and [`filter`] whom they are for.
 //!
 //! A [`node`] answers requests, a [`client`] makes them.
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ pub mod enrolment;
 pub mod facter;
 pub mod filter;
 pub mod identity;
+pub mod finding;
 pub mod node;
 pub mod pattern;
 mod pem;

@@ -190,6 +190,18 @@ impl CertificateNames {
         })
     }
 
+    /// Reads them from the first certificate in a file.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    pub fn of_pem(pem: &[u8]) -> Result<Self, TrustError> {
+        let certificate = CertificateDer::pem_slice_iter(pem).next();
+        match certificate {
+            Some(Ok(certificate)) => Self::of(&certificate),
+            _ => Err(TrustError::Unreadable),
+        }
+    }
+
     /// Whether it is this one's certificate: one of its alternative names, or if it has no alternatives at all its common
     /// name, without regard to case.
     #[must_use]

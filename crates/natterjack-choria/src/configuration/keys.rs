@@ -252,6 +252,57 @@ const OTHERS: &[&str] = &[
     "threaded",
 ];
 
+/// Settings of Choria's own that nothing here goes by; those that end in a dot stand for all below them.
+const OTHERS_OF_CHORIA: &[&str] = &[
+    "plugin.choria.adapter.",
+    "plugin.choria.adapters",
+    "plugin.choria.agent_provider.",
+    "plugin.choria.broker_federation",
+    "plugin.choria.broker_network",
+    "plugin.choria.discovery.",
+    "plugin.choria.executor.",
+    "plugin.choria.legacy_lifecycle_format",
+    "plugin.choria.machine.",
+    "plugin.choria.network.",
+    "plugin.choria.prometheus_textfile_directory",
+    "plugin.choria.registration.",
+    "plugin.choria.require_client_filter",
+    "plugin.choria.security.server.",
+    "plugin.choria.server.",
+    "plugin.choria.services.",
+    "plugin.choria.stats_address",
+    "plugin.choria.stats_port",
+    "plugin.choria.status_file_path",
+    "plugin.choria.status_update_interval",
+    "plugin.choria.submission.",
+    "plugin.choria.tasks.",
+    "plugin.choria.tasks_cache",
+    "plugin.security.certmanager.",
+    "plugin.security.choria.",
+    "plugin.security.cipher_suites",
+    "plugin.security.ecc_curves",
+    "plugin.security.issuer.",
+    "plugin.security.pkcs11.",
+    "plugin.security.support_legacy_certificates",
+];
+
+/// Settings of Choria that would make things less secure, or that somebody has to know of if they do nothing; each with what
+/// holds instead.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    (
+        "plugin.security.client_anon_tls",
+        "servers are always verified, and our certificate is always shown",
+    ),
+    (
+        "plugin.security.server_anon_tls",
+        "servers are always verified, and our certificate is always shown",
+    ),
+    (
+        "plugin.choria.security.request_signer.",
+        "requests are signed by our own key",
+    ),
+];
+
 /// Beginnings of names below which this library knows every setting. What else is there is another plugin's, or a mistake.
 const OWN: [&str; 4] = [
     "plugin.choria.",
@@ -267,6 +318,8 @@ pub(super) enum Known {
     Used,
     /// Somebody else's.
     Unused,
+    /// It does nothing, and this holds instead.
+    WithoutEffect(&'static str),
     /// Perhaps a mistake: it looks like one of ours, but there is none of that name.
     Doubtful,
     /// There is no such setting.
@@ -276,6 +329,13 @@ pub(super) enum Known {
 pub(super) fn known(name: &str) -> Known {
     if KEYS.iter().any(|key| key.name == name) {
         Known::Used
+    } else if let Some((_, instead)) = WITHOUT_EFFECT
+        .iter()
+        .find(|(other, _)| is_below(name, other))
+    {
+        Known::WithoutEffect(instead)
+    } else if OTHERS_OF_CHORIA.iter().any(|other| is_below(name, other)) {
+        Known::Unused
     } else if OWN.iter().any(|beginning| name.starts_with(beginning)) {
         Known::Doubtful
     } else if name.starts_with("plugin.") || OTHERS.contains(&name) {
@@ -283,6 +343,15 @@ pub(super) fn known(name: &str) -> Known {
     } else {
         Known::Unknown
     }
+}
+
+fn is_below(name: &str, other: &str) -> bool {
+    name == other || other.ends_with('.') && name.starts_with(other)
+}
+
+/// Whether the value is nobody's business, ours or that of another plugin.
+pub(super) fn is_secret(name: &str) -> bool {
+    name.to_ascii_lowercase().contains("pass")
 }
 
 /// The setting that was probably meant.
@@ -306,6 +375,13 @@ mod tests {
         assert_eq!(known("loglevel"), Known::Unused);
         assert_eq!(known("plugin.puppet.splay"), Known::Unused);
         assert_eq!(known("plugin.choria.srv_domian"), Known::Doubtful);
+        assert_eq!(known("plugin.choria.network.peers"), Known::Unused);
+        assert_eq!(known("plugin.choria.adapters"), Known::Unused);
+        assert_eq!(known("plugin.choria.adaptersx"), Known::Doubtful);
+        assert!(matches!(
+            known("plugin.choria.security.request_signer.url"),
+            Known::WithoutEffect(_)
+        ));
         assert_eq!(known("idenity"), Known::Unknown);
         assert_eq!(similar("idenity"), Some("identity"));
         assert_eq!(

@@ -44,6 +44,8 @@ pub struct Configuration {
     pub role: Role,
     /// The main file, if there is one.
     pub file: Option<PathBuf>,
+    /// Where plugins have their files, whether it is there or not.
+    pub plugin_folder: Option<PathBuf>,
     /// All files that were read, the main one first.
     pub files: Vec<PathBuf>,
     /// What this machine calls itself.
@@ -236,6 +238,12 @@ impl Configuration {
         })
     }
 
+    /// The places of the usual files, of which [`load`](Self::load) takes the first that can be read.
+    #[must_use]
+    pub fn usual_files(role: Role, surroundings: &Surroundings) -> Vec<PathBuf> {
+        search::candidates(role, surroundings)
+    }
+
     /// All settings that mean something here, with where they come from.
     #[must_use]
     pub fn show(&self) -> Vec<Shown> {
@@ -243,8 +251,7 @@ impl Configuration {
             let setting = self.settings.get(key.name);
             let text = setting.map(|setting| setting.text.as_str());
             let value = match text {
-                Some(_) if key.name == PASSWORD => "…",
-                Some(text) => text,
+                Some(text) => masked(key.name, text),
                 None => key.default,
             };
             Shown {
@@ -257,6 +264,15 @@ impl Configuration {
         KEYS.iter().map(show).collect()
     }
 
+    /// All settings that were made and whose names begin like this, those of other plugins included, by name: name, value and
+    /// where it comes from. Passwords are masked.
+    pub fn settings_below(&self, beginning: &str) -> impl Iterator<Item = (&str, &str, &Origin)> {
+        let settings = self.settings.iter();
+        settings
+            .filter(move |(name, _)| name.starts_with(beginning))
+            .map(|(name, setting)| (&**name, masked(name, &setting.text), &setting.origin))
+    }
+
     /// Where a setting comes from.
     #[must_use]
     pub fn origin(&self, name: &str) -> Origin {
@@ -265,10 +281,11 @@ impl Configuration {
             .map_or(Origin::Default, |setting| setting.origin.clone())
     }
 
-    /// A setting as it was written, those of other plugins included; what an agent may ask a node for.
+    /// A setting as it was written, those of other plugins included; what an agent may ask a node for. Passwords are masked.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.settings.get(name).map(|setting| setting.text.as_str())
+        let setting = self.settings.get(name);
+        setting.map(|setting| masked(name, &setting.text))
     }
 
     /// Whether requests go through a federation.
@@ -279,6 +296,14 @@ impl Configuration {
 }
 
 const PASSWORD: &str = "plugin.nats.pass";
+
+/// Stands for a password.
+const MASK: &str = "…";
+
+/// The value as it may be shown.
+fn masked<'a>(name: &str, value: &'a str) -> &'a str {
+    if keys::is_secret(name) { MASK } else { value }
+}
 
 /// Variables that stand for settings, and go before files.
 const VARIABLES: [(&str, &str); 5] = [
@@ -297,6 +322,7 @@ struct Reader<'a> {
     settings: BTreeMap<String, Setting>,
     files: Vec<PathBuf>,
     main: Option<PathBuf>,
+    plugin_folder: Option<PathBuf>,
     problems: Vec<Problem>,
 }
 
@@ -307,6 +333,7 @@ impl<'a> Reader<'a> {
             settings: BTreeMap::new(),
             files: Vec::new(),
             main: None,
+            plugin_folder: None,
             problems: Vec::new(),
         }
     }
@@ -335,11 +362,13 @@ impl<'a> Reader<'a> {
             Some(file) => Some(file.to_path_buf()),
             None => search::candidates(role, self.surroundings)
                 .into_iter()
-                .find(|path| path.is_file() && std::fs::File::open(path).is_ok()),
+                .find(|path| search::is_readable(path)),
         };
         if let Some(main) = main {
             if self.read_file(&main, "") {
-                for (plugin, path) in search::plugin_files(&main, self.surroundings) {
+                self.plugin_folder = search::plugin_folder(&main, self.surroundings);
+                let plugins = self.plugin_folder.as_deref().map(search::plugin_files);
+                for (plugin, path) in plugins.unwrap_or_default() {
                     self.read_file(&path, &format!("plugin.{plugin}."));
                 }
             }
@@ -379,8 +408,10 @@ impl<'a> Reader<'a> {
             };
             match line.content {
                 Content::Lost(text) => {
+                    // It may be one that lacks its equals sign.
+                    let shown = masked(text, text);
                     let message = format!(
-                        "{text:?} is no setting and is ignored; write key = value, or # before a comment"
+                        "{shown:?} is no setting and is ignored; write key = value, or # before a comment"
                     );
                     self.say(Severity::Warning, origin, message);
                 }
@@ -399,6 +430,10 @@ impl<'a> Reader<'a> {
         };
         match keys::known(name) {
             Known::Used | Known::Unused => {}
+            Known::WithoutEffect(instead) => {
+                let message = format!("{name} has no effect here: {instead}");
+                self.say(Severity::Warning, origin.clone(), message);
+            }
             Known::Doubtful => {
                 let message = format!("there is no setting {name} here{}", advice());
                 self.say(Severity::Warning, origin.clone(), message);
@@ -424,6 +459,15 @@ impl<'a> Reader<'a> {
     fn read_environment(&mut self) {
         for (variable, name) in VARIABLES {
             if let Some(value) = self.surroundings.variable(variable) {
+                match self.settings.get(name) {
+                    Some(setting) => {
+                        tracing::debug!(
+                            "{name} is taken from {variable}, and not from {}",
+                            setting.origin
+                        );
+                    }
+                    None => tracing::debug!("{name} is taken from {variable}"),
+                }
                 let setting = Setting {
                     text: value.to_owned(),
                     origin: Origin::Environment(variable),
@@ -446,10 +490,11 @@ impl<'a> Reader<'a> {
         match parse(&setting.text) {
             Ok(value) => value,
             Err(reason) => {
-                let shown = if name == PASSWORD {
-                    "…"
+                // Also where there should be none, in the address of a server.
+                let shown = if setting.text.contains('@') {
+                    MASK
                 } else {
-                    &setting.text
+                    masked(name, &setting.text)
                 };
                 let message = format!("{name} is {shown:?}: {reason}");
                 let origin = setting.origin.clone();
@@ -485,7 +530,7 @@ impl<'a> Reader<'a> {
 
     fn service(&mut self, host: &'static str, port: &'static str) -> Service {
         Service {
-            host: self.optional(host, |text| Ok(text.to_owned())),
+            host: self.optional(host, value::host),
             port: self.optional(port, value::port),
         }
     }
@@ -530,7 +575,10 @@ impl<'a> Reader<'a> {
                 value::seconds,
             ),
             publish_timeout: self.value("publish_timeout", Duration::from_secs(2), value::seconds),
-            connection_timeout: self.optional("connection_timeout", value::seconds),
+            // None at all is as good as none, as it is for Ruby.
+            connection_timeout: self
+                .optional("connection_timeout", value::seconds)
+                .filter(|timeout| !timeout.is_zero()),
             classes_file: self
                 .path("classesfile")
                 .unwrap_or_else(|| "/var/lib/puppet/state/classes.txt".into()),
@@ -583,6 +631,7 @@ impl<'a> Reader<'a> {
                 &[r"/\.privileged\.mcollective$/", r"/\.privileged\.choria$/"],
             ),
             file: self.main.clone(),
+            plugin_folder: self.plugin_folder.clone(),
             files: self.files.clone(),
             settings: self.settings.clone(),
         }

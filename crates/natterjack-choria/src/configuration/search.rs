@@ -37,16 +37,20 @@ pub(super) fn candidates(role: Role, surroundings: &Surroundings) -> Vec<PathBuf
     candidates
 }
 
-/// Files of plugins beside the main file, `plugin.d/NAME.cfg` or `.conf`, by name: what is told must not depend on the order
-/// in a folder. A user's own file in his home has none: there the folder would be his home's.
-pub(super) fn plugin_files(main: &Path, surroundings: &Surroundings) -> Vec<(String, PathBuf)> {
-    let Some(folder) = main.parent() else {
-        return Vec::new();
-    };
-    if surroundings.home.as_deref() == Some(folder) {
-        return Vec::new();
-    }
-    let Ok(entries) = fs::read_dir(folder.join("plugin.d")) else {
+pub(super) fn is_readable(path: &Path) -> bool {
+    path.is_file() && fs::File::open(path).is_ok()
+}
+
+/// Where plugins have their files, whether it is there or not: beside the main file. For a user's own file in his home there
+/// is none: there the folder would be his home's.
+pub(super) fn plugin_folder(main: &Path, surroundings: &Surroundings) -> Option<PathBuf> {
+    let folder = main.parent()?;
+    (surroundings.home.as_deref() != Some(folder)).then(|| folder.join("plugin.d"))
+}
+
+/// Files of plugins in that folder, `NAME.cfg` or `.conf`, by name: what is told must not depend on the order in a folder.
+pub(super) fn plugin_files(folder: &Path) -> Vec<(String, PathBuf)> {
+    let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
     let plugin = |path: PathBuf| {

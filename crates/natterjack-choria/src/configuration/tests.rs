@@ -258,6 +258,54 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
+fn passwords_are_never_shown() {
+    let text = "plugin.nats.user = rip\nplugin.nats.pass = s3cret\nplugin.choria.network.peer_password = s3cret\n\
+        plugin.activemq.pool.1.password = s3cret\nplugin.nats.pass: s3cret\n\
+        plugin.choria.srv_domain = example.net\n";
+    let machine = Machine::new();
+    let file = machine.write("etc/choria/client.conf", text);
+    let loaded = machine.load(Role::Client, Some(&file)).unwrap();
+    let configuration = loaded.configuration;
+    let below: Vec<_> = configuration.settings_below("plugin.").collect();
+    let said = format!("{below:?} {:?} {:?}", configuration.show(), loaded.warnings);
+    assert!(!said.contains("s3cret"), "{said}");
+    assert_eq!(loaded.warnings.len(), 1);
+    assert_eq!(configuration.login.password.as_deref(), Some("s3cret"));
+    assert_eq!(configuration.text("plugin.nats.pass"), Some("…"));
+    let names: Vec<_> = configuration
+        .settings_below("plugin.choria.")
+        .map(|(name, value, _)| (name, value))
+        .collect();
+    let expected = [
+        ("plugin.choria.network.peer_password", "…"),
+        ("plugin.choria.srv_domain", "example.net"),
+    ];
+    assert_eq!(names, expected);
+    let said = machine.said("plugin.choria.middleware_hosts = nats://a:s3cret@b:1\n");
+    assert_eq!(said.len(), 1);
+    assert!(!said[0].contains("s3cret"), "{said:?}");
+}
+
+#[test]
+fn settings_of_choria_that_mean_nothing_here() {
+    let said = Machine::new().said(
+        "plugin.choria.network.client_port = 4222\nplugin.choria.stats_port = 8222\nregistration = inventory\n\
+        plugin.security.client_anon_tls = true\nplugin.choria.security.request_signer.url = https://x/\n\
+        connection_timeout = 0\n",
+    );
+    let expected = [
+        "client.conf:4: warning: plugin.security.client_anon_tls has no effect here: servers are always verified, \
+         and our certificate is always shown",
+        "client.conf:5: warning: plugin.choria.security.request_signer.url has no effect here: requests are signed \
+         by our own key",
+    ];
+    assert_eq!(said, expected, "{said:#?}");
+    let machine = Machine::new();
+    machine.write("etc/choria/client.conf", "connection_timeout = 0\n");
+    assert_eq!(machine.client().connection_timeout, None);
+}
+
+#[test]
 fn unknown_settings_of_servers_are_left_out() {
     let machine = Machine::new();
     let file = machine.write("etc/choria/server.conf", "new_in_choria = 1\n");

@@ -47,6 +47,20 @@ pub(super) fn port(text: &str) -> Result<u16, Wrong> {
     }
 }
 
+/// A host without a port. Addresses of IPv6 may be in brackets.
+pub(super) fn host(text: &str) -> Result<String, Wrong> {
+    let is_bare_address = text.parse::<std::net::Ipv6Addr>().is_ok();
+    let with_port = if is_bare_address {
+        format!("[{text}]:1")
+    } else {
+        format!("{text}:1")
+    };
+    match with_port.parse::<ServerAddress>() {
+        Ok(server) => Ok(server.host),
+        Err(_) => Err("it must be the name or address of a host, without a port".into()),
+    }
+}
+
 /// What stands between commas; empty parts are left out.
 pub(super) fn list(text: &str) -> Vec<String> {
     text.split(',')
@@ -106,6 +120,22 @@ mod tests {
         assert_eq!(port("4222"), Ok(4222));
         for text in ["0", "65536", "x", ""] {
             assert!(port(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        for (text, expected) in [
+            ("puppet", "puppet"),
+            ("ca.example.net.", "ca.example.net"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("10.0.0.1", "10.0.0.1"),
+        ] {
+            assert_eq!(host(text).as_deref(), Ok(expected));
+        }
+        for text in ["", "puppet:8140", "https://puppet", "a b", "a@b", "[a]"] {
+            assert!(host(text).is_err(), "{text:?}");
         }
     }
 
