@@ -49,19 +49,108 @@ fn take_length(block: &[u8]) -> Result<(usize, &[u8]), S2Error> {
 
 /// Follows the instructions; `None` if they do not fill the target exactly.
 fn fill(target: &mut [u8], instructions: &[u8]) -> Option<()> {
-    let mut rest = instructions;
-    let mut filled = 0;
-    // 0 until something was copied, which makes a repetition before that invalid like any copy from 0 back.
-    let mut offset = 0;
-    while let Some((&tag, behind)) = rest.split_first() {
+    let mut position = Position {
+        rest: instructions,
+        filled: 0,
+        offset: 0,
+    };
+    loop {
+        position.follow_usual(target)?;
+        if position.rest.is_empty() {
+            return (position.filled == target.len()).then_some(());
+        }
+        position.follow_one(target)?;
+    }
+}
+
+/// What a usual instruction copies at most. It is copied as half of that or all of it, and the surplus is overwritten
+/// later: so only few branches depend on lengths, and they are seldom guessed wrong.
+const WIDE: usize = 64;
+const HALF: usize = WIDE / 2;
+
+/// How far a block has been read.
+struct Position<'a> {
+    rest: &'a [u8],
+    /// Bytes of the target that are there.
+    filled: usize,
+    /// 0 until something was copied, which makes a repetition before that invalid like any copy from 0 back.
+    offset: usize,
+}
+
+impl Position<'_> {
+    /// Follows instructions up to one that is unusual, or near to an end.
+    #[inline]
+    fn follow_usual(&mut self, target: &mut [u8]) -> Option<()> {
+        let Self {
+            mut rest,
+            mut filled,
+            mut offset,
+        } = *self;
+        while let Some(input) = rest.first_chunk::<{ 1 + WIDE }>()
+            && filled + WIDE <= target.len()
+        {
+            let [tag, one, two, three, four, ..] = *input;
+            let upper = usize::from(tag >> 2);
+            let place = &mut target[filled..filled + WIDE];
+            if tag & 3 == 0 {
+                // The length stands elsewhere.
+                if upper >= 60 {
+                    break;
+                }
+                let length = upper + 1;
+                place[..HALF].copy_from_slice(&input[1..=HALF]);
+                if length > HALF {
+                    place[HALF..].copy_from_slice(&input[1 + HALF..]);
+                }
+                filled += length;
+                rest = &rest[1 + length..];
+                continue;
+            }
+            let (back, length, taken) = match tag & 3 {
+                1 => ((upper >> 3) << 8 | usize::from(one), 4 + (upper & 7), 2),
+                2 => (usize::from(u16::from_le_bytes([one, two])), 1 + upper, 3),
+                _ => {
+                    let back = u32::from_le_bytes([one, two, three, four]);
+                    (back as usize, 1 + upper, 5)
+                }
+            };
+            if back >= WIDE {
+                let from = filled.checked_sub(back)?;
+                target.copy_within(from..from + HALF, filled);
+                if length > HALF {
+                    target.copy_within(from + HALF..from + WIDE, filled + HALF);
+                }
+            } else if back == 0 {
+                break;
+            } else {
+                copy(target, filled, back, length)?;
+            }
+            offset = back;
+            filled += length;
+            rest = &rest[taken..];
+        }
+        *self = Self {
+            rest,
+            filled,
+            offset,
+        };
+        Some(())
+    }
+
+    /// Follows the next instruction, whatever it is; there is one.
+    fn follow_one(&mut self, target: &mut [u8]) -> Option<()> {
+        let (&tag, behind) = self.rest.split_first()?;
         let upper = usize::from(tag >> 2);
         let length;
-        (length, rest) = match tag & 3 {
+        (length, self.rest) = match tag & 3 {
             0 => {
                 let (length, behind) = literal_length(upper, behind)?;
-                rest = append(target, filled, length, behind)?;
-                filled += length;
-                continue;
+                let (literal, behind) = behind.split_at_checked(length)?;
+                let place = target[self.filled..].get_mut(..length)?;
+                place.copy_from_slice(literal);
+                self.filled += length;
+                self.rest = behind;
+                return Some(());
             }
             1 => {
                 let (&[low], behind) = behind.split_first_chunk()?;
@@ -69,25 +158,25 @@ fn fill(target: &mut [u8], instructions: &[u8]) -> Option<()> {
                 if back == 0 {
                     repeat_length(upper & 7, behind)?
                 } else {
-                    offset = back;
+                    self.offset = back;
                     (4 + (upper & 7), behind)
                 }
             }
             2 => {
                 let (&bytes, behind) = behind.split_first_chunk()?;
-                offset = usize::from(u16::from_le_bytes(bytes));
+                self.offset = usize::from(u16::from_le_bytes(bytes));
                 (1 + upper, behind)
             }
             _ => {
                 let (&bytes, behind) = behind.split_first_chunk()?;
-                offset = u32::from_le_bytes(bytes) as usize;
+                self.offset = u32::from_le_bytes(bytes) as usize;
                 (1 + upper, behind)
             }
         };
-        copy(target, filled, offset, length)?;
-        filled += length;
+        copy(target, self.filled, self.offset, length)?;
+        self.filled += length;
+        Some(())
     }
-    (filled == target.len()).then_some(())
 }
 
 /// How many bytes follow as they are.
@@ -119,30 +208,8 @@ fn number(rest: &[u8], bytes: usize) -> Option<(usize, &[u8])> {
     Some((u32::from_le_bytes(number) as usize, rest))
 }
 
-/// A short piece is copied as so many bytes, the surplus of which is overwritten later: that is two instructions
-/// instead of a call.
+/// A short piece is copied as so many bytes, where there is room.
 const SHORT: usize = 16;
-
-/// Writes the first `length` bytes of `source` at `filled`, and returns what follows them.
-#[inline]
-fn append<'a>(
-    target: &mut [u8],
-    filled: usize,
-    length: usize,
-    source: &'a [u8],
-) -> Option<&'a [u8]> {
-    let place = &mut target[filled..];
-    if length <= SHORT
-        && let Some(source_chunk) = source.first_chunk::<SHORT>()
-        && let Some(chunk) = place.first_chunk_mut::<SHORT>()
-    {
-        *chunk = *source_chunk;
-        return Some(&source[length..]);
-    }
-    let (literal, behind) = source.split_at_checked(length)?;
-    place.get_mut(..length)?.copy_from_slice(literal);
-    Some(behind)
-}
 
 /// Copies `length` bytes to `filled` from `offset` bytes before. The two may overlap, and then what was copied is
 /// copied again.
@@ -243,23 +310,29 @@ mod tests {
         let block = [&b"\x89\x80\x04"[..], start, b"\x1D\x00\x02\x00\x00"].concat();
         check(&block, Ok(&long(3 + 4 + 65_536 + 2)));
     }
-    /// With room behind what is copied, and without.
+
+    /// With much room behind what is copied and behind the instruction, with little, and without.
     #[test]
     fn copies_of_every_length_from_everywhere_near() {
-        let literal: Vec<u8> = (0..40).collect();
-        for offset in 1..=40 {
+        let literal: Vec<u8> = (0..100).collect();
+        for offset in 1..=100 {
             for length in 1..=64 {
-                for behind in [0, 20] {
+                for behind in [0, 20, 100] {
                     let mut expected = literal.clone();
                     for _ in 0..length {
                         expected.push(expected[expected.len() - offset]);
                     }
                     expected.extend_from_slice(&literal[..behind]);
-                    let mut block = vec![expected.len() as u8, 39 << 2];
+                    let mut block = Vec::new();
+                    match expected.len() {
+                        few @ ..0x80 => block.push(few as u8),
+                        many => block.extend_from_slice(&[many as u8 | 0x80, (many >> 7) as u8]),
+                    }
+                    block.extend_from_slice(&[60 << 2, 99]);
                     block.extend_from_slice(&literal);
                     block.extend_from_slice(&[(length - 1) << 2 | 2, offset as u8, 0]);
                     if behind > 0 {
-                        block.push((behind as u8 - 1) << 2);
+                        block.extend_from_slice(&[60 << 2, behind as u8 - 1]);
                         block.extend_from_slice(&literal[..behind]);
                     }
                     check(&block, Ok(&expected));

@@ -215,7 +215,7 @@ pub enum Effort {
     Fast,
 }
 
-/// Writes a stream. Some 32 KiB large.
+/// Writes a stream. Some 96 KiB large.
 #[derive(Clone, Debug)]
 pub struct Compressor {
     effort: Effort,
