@@ -13,8 +13,7 @@ const CLUSTER_ADVANTAGE_MIN: f64 = 3.0;
 /// How near to copying counts as the same: what else is to be done for a message is not nothing.
 const FLOOR_FACTOR: f64 = 1.25;
 /// The cell with one request at a time: a message costs each server a call to wait, one to read and one to write, and
-/// that is most of it. What nats-server spends depends on what else the machine does: less than half of it on one that is
-/// never idle, since nobody has to be woken there.
+/// that is most of it, for nats-server too.
 const SINGLE_REQUESTS: &str = "cluster-request-1";
 const SINGLE_REQUESTS_ADVANTAGE_MIN: f64 = 2.0;
 /// TLS between servers, where a part of the work is the same for both.
