@@ -60,8 +60,9 @@ const ROOMS: [Room; 9] = [
     Room {
         name: "natterjack-bus",
         // Public APIs only: what the bus cannot do through the server's own face is a gap in that face. Of the
-        // configuration language it takes how people write durations, and the guess at what they meant.
-        may_use: &["natterjack-conf", "natterjack-server"],
+        // configuration language it takes how people write durations, and the guess at what they meant. It is a client of
+        // other servers, too, and speaks to them with the codec.
+        may_use: &["natterjack-wire", "natterjack-conf", "natterjack-server"],
         without_runtime: false,
     },
     Room {

@@ -244,7 +244,7 @@ async fn nats(
         alone: embedded.is_some(),
         tls: ClientTls::load(&settings.nats.tls)?,
     };
-    let transport = Nats::start(target, &settings.limits, inbound).await?;
+    let transport = Nats::start(target, &settings.limits, inbound)?;
     if let Some(embedded) = &embedded {
         let timeout = EMBEDDED_READY_TIMEOUT;
         let ready = tokio::time::timeout(timeout, transport.ready()).await;

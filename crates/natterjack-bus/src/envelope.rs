@@ -102,7 +102,7 @@ pub(crate) fn id_text(id: Uuid, buffer: &mut [u8; ID_BYTES]) -> &str {
 }
 
 /// What [`Uuid::encode_buffer`] gives.
-const ID_BYTES: usize = Uuid::encode_buffer().len();
+pub(crate) const ID_BYTES: usize = Uuid::encode_buffer().len();
 
 #[cfg(test)]
 mod tests {

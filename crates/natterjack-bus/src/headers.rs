@@ -8,24 +8,29 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::str::FromStr as _;
 
-use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 use uuid::Uuid;
 
-use crate::envelope::{Attributes, Envelope, JSON, KIND_UNKNOWN};
+use crate::envelope::{Attributes, Draft, Envelope, ID_BYTES, JSON, KIND_UNKNOWN, id_text, stamp};
 use crate::fault::DecodeError;
+use crate::rfc3339;
 
 const PREFIX: &str = "ce-";
 const CONTENT_TYPE: &str = "content-type";
 const STRUCTURED: &str = "application/cloudevents";
 
+/// Characters of an identifier of ours.
+const ID_TEXT_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
+
+const STATUS_LINE: &str = "NATS/1.0\r\n";
+
 /// Status line and the empty line at the end.
-const BLOCK_BYTES: usize = "NATS/1.0\r\n\r\n".len();
+const BLOCK_BYTES: usize = STATUS_LINE.len() + "\r\n".len();
 
 /// The attributes as headers, each name and value for itself.
 pub(crate) fn entries(
@@ -56,30 +61,68 @@ pub(crate) fn entries(
     fixed.chain(others)
 }
 
-/// The fixed part of [`entries`] for attributes that are at hand as text. Source and type are [`percent_encode`]d.
-pub(crate) fn fixed_entries<'a>(
-    id: &'a str,
+/// What is said about a new event of this node, as it is written into headers, without an allocation if nothing special is.
+pub(crate) struct Said<'a> {
+    pub(crate) id: Uuid,
+    id_buffer: [u8; ID_BYTES],
+    time_buffer: [u8; rfc3339::LENGTH],
+    time: Option<Cow<'a, str>>,
     source: &'a str,
-    kind: &'a str,
-    time: &'a str,
-) -> [(&'static str, &'a str); 6] {
-    [
-        ("ce-specversion", "1.0"),
-        ("ce-id", id),
-        ("ce-source", source),
-        ("ce-type", kind),
-        ("ce-time", time),
-        (CONTENT_TYPE, JSON),
-    ]
+    kind: Cow<'a, str>,
+    others: Vec<(String, Cow<'a, str>)>,
 }
 
-/// The headers of attributes beyond the fixed ones.
-pub(crate) fn other_entries(
-    others: &BTreeMap<String, String>,
-) -> impl Iterator<Item = (String, Cow<'_, str>)> {
-    others
-        .iter()
-        .map(|(name, value)| (format!("{PREFIX}{name}"), percent_encode(value)))
+impl<'a> Said<'a> {
+    /// Gives an event its identifier and time; see [`stamp()`]. The source is [`percent_encode`]d already, `kind` is the
+    /// event's type where the draft names none.
+    pub(crate) fn new(draft: &'a Draft, source: &'a str, kind: &'a str) -> Self {
+        let (id, now) = stamp();
+        let mut said = Self {
+            id,
+            id_buffer: Uuid::encode_buffer(),
+            time_buffer: [0; rfc3339::LENGTH],
+            time: draft.time.as_deref().map(percent_encode),
+            source,
+            kind: percent_encode(draft.kind.as_deref().unwrap_or(kind)),
+            others: draft
+                .others
+                .iter()
+                .map(|(name, value)| (format!("{PREFIX}{name}"), percent_encode(value)))
+                .collect(),
+        };
+        id_text(id, &mut said.id_buffer);
+        rfc3339::write(now, &mut said.time_buffer);
+        said
+    }
+
+    /// Names and values.
+    pub(crate) fn entries(&self) -> SmallVec<[(&str, &str); 8]> {
+        // Both buffers hold ASCII; that of the identifier is longer than it.
+        let text = |buffer| str::from_utf8(buffer).unwrap_or_default();
+        let time = self.time.as_deref();
+        let mut entries = SmallVec::from_iter([
+            ("ce-specversion", "1.0"),
+            ("ce-id", text(&self.id_buffer[..ID_TEXT_BYTES])),
+            ("ce-source", self.source),
+            ("ce-type", &self.kind),
+            ("ce-time", time.unwrap_or_else(|| text(&self.time_buffer))),
+            (CONTENT_TYPE, JSON),
+        ]);
+        let others = self.others.iter();
+        entries.extend(others.map(|(name, value)| (&**name, &**value)));
+        entries
+    }
+}
+
+/// Appends a header block (NATS ADR-4). No value has a line end: all are [`percent_encode`]d.
+pub(crate) fn write_block(out: &mut Vec<u8>, entries: &[(&str, &str)]) {
+    out.extend_from_slice(STATUS_LINE.as_bytes());
+    for (name, value) in entries {
+        for part in [name, ": ", value, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// What the attributes take as headers, which counts towards the server's limit on payloads: status line,
@@ -99,41 +142,11 @@ fn line_bytes(name: &str, value: &str) -> usize {
     name.len() + value.len() + ": \r\n".len()
 }
 
-/// The attributes as the client library's headers, and their [`wire_bytes`].
-pub(crate) fn encode(attributes: &Attributes) -> (HeaderMap, usize) {
-    let mut headers = HeaderMap::new();
-    let mut wire_bytes = BLOCK_BYTES;
-    for (name, value) in entries(attributes) {
-        wire_bytes += line_bytes(&name, &value);
-        let name = match name {
-            Cow::Borrowed(name) => HeaderName::from_static(name),
-            // Names of attributes are letters and digits.
-            Cow::Owned(name) => match HeaderName::from_str(&name) {
-                Ok(name) => name,
-                Err(_) => continue,
-            },
-        };
-        headers.insert(name, &*value);
-    }
-    (headers, wire_bytes)
-}
-
 /// A message that is no event, with what is known about it.
 pub(crate) struct Unreadable {
     pub(crate) id: String,
     pub(crate) origin: String,
     pub(crate) reason: DecodeError,
-}
-
-/// The client library's headers, for [`decode`].
-pub(crate) fn of_map(headers: Option<&HeaderMap>) -> impl Iterator<Item = (&[u8], &[u8])> {
-    headers
-        .into_iter()
-        .flat_map(HeaderMap::iter)
-        .filter_map(|(name, values)| {
-            let name: &[u8] = name.as_ref();
-            Some((name, values.first()?.as_str().as_bytes()))
-        })
 }
 
 /// Reads a message from `subject`. What it does not say is filled in: a new identifier, the subject as source, and
@@ -456,75 +469,102 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_written_is_read_back() {
-        let (headers, _) = encode(&attributes());
-        let source = headers.get("ce-source").unwrap().as_str();
-        assert_eq!(source, "node%20a/%C3%BC%25%22");
-        let envelope = decode(of_map(Some(&headers)), Bytes::from_static(b"1"), "s")
-            .ok()
-            .unwrap();
-        assert_eq!(envelope.attributes, attributes());
-        assert_eq!(envelope.payload, "1");
+    fn read(entries: &[(&str, &str)], payload: &'static str) -> Result<Envelope, Box<Unreadable>> {
+        let entries = entries
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        decode(entries, payload.into(), "s")
+    }
+
+    fn taken(entries: &[(&str, &str)], payload: &'static str) -> Envelope {
+        read(entries, payload).ok().expect("an event")
     }
 
     #[test]
-    fn wire_size_is_exact() {
-        let (headers, wire_bytes) = encode(&attributes());
-        let mut wire = String::from("NATS/1.0\r\n");
-        for (name, values) in headers.iter() {
-            wire += &format!("{name}: {}\r\n", values[0]);
-        }
-        wire += "\r\n";
-        assert_eq!(wire.len(), wire_bytes);
-        assert_eq!(super::wire_bytes(&attributes()), wire_bytes);
+    fn what_is_written_is_read_back() {
+        let Attributes {
+            source,
+            kind,
+            time,
+            others,
+            ..
+        } = attributes();
+        let draft = Draft {
+            kind: Some(kind.into()),
+            time,
+            others,
+            payload: Bytes::new(),
+        };
+        let source = percent_encode(&source);
+        assert_eq!(source, "node%20a/%C3%BC%25%22");
+        let said = Said::new(&draft, &source, "unused");
+        let entries = said.entries();
+        let envelope = taken(&entries, "1");
+        let expected = Attributes {
+            id: said.id.to_string(),
+            ..attributes()
+        };
+        assert_eq!(envelope.attributes, expected);
+        assert_eq!(envelope.payload, "1");
+        let mut block = Vec::new();
+        write_block(&mut block, &entries);
+        assert_eq!(
+            block.len(),
+            bytes_of(&entries),
+            "what is counted is what is written"
+        );
+        assert_eq!(block.len(), wire_bytes(&expected));
+        let headers = natterjack_wire::headers::Headers::parse(&block).expect("a block");
+        let read = headers.entries().map(|(name, value)| {
+            let text = |bytes| str::from_utf8(bytes).expect("text");
+            (text(name), text(value))
+        });
+        assert_eq!(read.collect::<Vec<_>>(), entries.to_vec());
+    }
+
+    #[test]
+    fn a_time_of_its_own_is_the_present() {
+        let draft = Draft::default();
+        let said = Said::new(&draft, "s", "k");
+        let attributes = taken(&said.entries(), "").attributes;
+        let time = rfc3339::parse(attributes.time.as_deref().expect("a time")).expect("our own");
+        assert!(time.abs_diff(crate::envelope::since_1970()).as_secs() < 60);
+        assert_eq!((&*attributes.source, &*attributes.kind), ("s", "k"));
     }
 
     #[test]
     fn plain_json_gets_sensible_attributes() {
-        let envelope = decode(of_map(None), Bytes::from_static(b"{\"a\":1}"), "events")
-            .ok()
-            .unwrap();
+        let envelope = taken(&[], "{\"a\":1}");
         assert_eq!(envelope.payload, "{\"a\":1}");
-        assert_eq!(envelope.attributes.source, "events");
+        assert_eq!(envelope.attributes.source, "s");
         assert_eq!(envelope.attributes.kind, "unknown");
         assert!(Uuid::parse_str(&envelope.attributes.id).is_ok());
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", "m1");
-        let envelope = decode(of_map(Some(&headers)), Bytes::from_static(b"1"), "events")
-            .ok()
-            .unwrap();
+        let envelope = taken(&[("Nats-Msg-Id", "m1")], "1");
         assert_eq!(envelope.attributes.id, "m1");
     }
 
     #[test]
     fn header_names_match_whatever_their_case() {
-        let mut headers = HeaderMap::new();
-        headers.insert("Ce-Id", "7");
-        headers.insert("CE-Type", "t");
-        headers.insert("ce-datacontenttype", "application/json");
-        let read = decode(of_map(Some(&headers)), Bytes::new(), "s")
-            .ok()
-            .unwrap()
-            .attributes;
+        let entries = [
+            ("Ce-Id", "7"),
+            ("CE-Type", "t"),
+            ("ce-datacontenttype", "application/json"),
+        ];
+        let read = taken(&entries, "").attributes;
         assert_eq!((read.id.as_str(), read.kind.as_str()), ("7", "t"));
         assert_eq!(read.content_type.as_deref(), Some("application/json"));
     }
 
     #[test]
     fn structured_events_are_unpacked() {
-        let payload = Bytes::from_static(
-            br#"{"specversion":"1.0","id":"i","source":"s","type":"t","n":5,"data":{"x":[1, 2]}}"#,
-        );
-        let mut headers = HeaderMap::new();
-        headers.insert(
+        let payload =
+            r#"{"specversion":"1.0","id":"i","source":"s","type":"t","n":5,"data":{"x":[1, 2]}}"#;
+        let said = [(
             "Content-Type",
             "application/cloudevents+json; charset=utf-8",
-        );
-        for headers in [Some(&headers), None] {
-            let envelope = decode(of_map(headers), payload.clone(), "subject")
-                .ok()
-                .unwrap();
+        )];
+        for entries in [&said[..], &[]] {
+            let envelope = taken(entries, payload);
             assert_eq!(envelope.payload, r#"{"x":[1, 2]}"#);
             assert_eq!(envelope.attributes.source, "s");
             assert_eq!(envelope.attributes.others["n"], "5");
@@ -567,10 +607,8 @@ mod tests {
 
     #[test]
     fn null_is_no_attribute() {
-        let payload = Bytes::from_static(
-            br#"{"specversion":"1.0","id":"i","source":"s","type":"t","time":null,"x":null,"data":null}"#,
-        );
-        let envelope = decode(of_map(None), payload, "subject").ok().unwrap();
+        let payload = r#"{"specversion":"1.0","id":"i","source":"s","type":"t","time":null,"x":null,"data":null}"#;
+        let envelope = taken(&[], payload);
         assert_eq!(envelope.attributes.time, None);
         assert!(envelope.attributes.others.is_empty());
         let payload =
@@ -580,31 +618,26 @@ mod tests {
 
     #[test]
     fn names_that_are_no_attributes_are_dropped() {
-        let mut headers = HeaderMap::new();
-        headers.insert("ce-id", "1");
-        headers.insert("Ce-Fine1", "yes");
-        for name in ["ce-", "ce-data", "ce-data_base64", "ce-a-b"] {
-            headers.insert(name, "forged");
-        }
-        let envelope = decode(of_map(Some(&headers)), Bytes::from_static(b"1"), "s")
-            .ok()
-            .unwrap();
+        let entries = [
+            ("ce-id", "1"),
+            ("Ce-Fine1", "yes"),
+            ("ce-", "forged"),
+            ("ce-data", "forged"),
+            ("ce-data_base64", "forged"),
+            ("ce-a-b", "forged"),
+        ];
+        let envelope = taken(&entries, "1");
         let others = &envelope.attributes.others;
         assert_eq!((others.len(), others["fine1"].as_str()), (1, "yes"));
-        let payload = Bytes::from_static(
-            br#"{"specversion":"1.0","id":"i","source":"s","type":"t","Data":1,"":2,"a_b":3,"data":4}"#,
-        );
-        let envelope = decode(of_map(None), payload, "s").ok().unwrap();
+        let payload = r#"{"specversion":"1.0","id":"i","source":"s","type":"t","Data":1,"":2,"a_b":3,"data":4}"#;
+        let envelope = taken(&[], payload);
         assert!(envelope.attributes.others.is_empty());
         assert_eq!(envelope.payload, "4");
     }
 
     #[test]
     fn what_claims_to_be_an_event_must_be_one() {
-        let mut headers = HeaderMap::new();
-        headers.insert("ce-specversion", "0.3");
-        headers.insert("ce-id", "9");
-        let unreadable = decode(of_map(Some(&headers)), Bytes::new(), "s")
+        let unreadable = read(&[("ce-specversion", "0.3"), ("ce-id", "9")], "")
             .err()
             .unwrap();
         assert!(matches!(unreadable.reason, DecodeError::SpecVersion(_)));
@@ -612,13 +645,9 @@ mod tests {
             (unreadable.id.as_str(), unreadable.origin.as_str()),
             ("9", "s")
         );
-        let mut headers = HeaderMap::new();
-        headers.insert("content-type", "application/cloudevents+json");
+        let said = [("content-type", "application/cloudevents+json")];
         for payload in ["no", "[]", r#"{"specversion":"1.0","id":"i"}"#] {
-            assert!(
-                decode(of_map(Some(&headers)), payload.into(), "s").is_err(),
-                "{payload}"
-            );
+            assert!(read(&said, payload).is_err(), "{payload}");
         }
     }
 

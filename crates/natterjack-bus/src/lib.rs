@@ -207,6 +207,7 @@ mod merge;
 mod metrics;
 mod queue;
 
+mod client;
 mod embedded;
 mod envelope;
 mod headers;

@@ -11,20 +11,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use natterjack_server::{ClientError, InProcessClient, Listener, MessageView, Server};
 use parking_lot::Mutex;
-use smallvec::SmallVec;
 use tokio::sync::watch;
-use uuid::Uuid;
 
-use super::{
-    Arrival, Channel, Inbound, Link, Notice, Overflowing, Transport, channel_subject, enter, own_id,
-};
-use crate::envelope::{Draft, id_text, stamp};
+use super::{Channel, Inbound, Intake, Link, Notice, Transport, channel_subject, enter};
+use crate::envelope::Draft;
 use crate::error::{PublishError, StartError};
-use crate::headers;
+use crate::headers::{self, Said};
 use crate::ledger::Ledger;
-use crate::rfc3339;
 use crate::settings::Limits;
-use crate::stats::count;
 
 pub(crate) struct InProcess {
     shared: Arc<Shared>,
@@ -98,24 +92,8 @@ impl InProcess {
         if !*accepting {
             return Err(PublishError::Closed);
         }
-        let Draft {
-            kind,
-            time,
-            others,
-            payload,
-        } = draft;
-        let (id, now) = stamp();
-        let (mut id_buffer, mut time_buffer) = (Uuid::encode_buffer(), [0; rfc3339::LENGTH]);
-        let time = match &time {
-            Some(time) => headers::percent_encode(time),
-            None => rfc3339::write(now, &mut time_buffer).into(),
-        };
-        let kind = headers::percent_encode(kind.as_deref().unwrap_or(&self.kind));
-        let id_text = id_text(id, &mut id_buffer);
-        let others: Vec<_> = headers::other_entries(&others).collect();
-        let fixed = headers::fixed_entries(id_text, &self.source_encoded, &kind, &time);
-        let mut headers = SmallVec::<[_; 8]>::from_iter(fixed);
-        headers.extend(others.iter().map(|(name, value)| (&**name, &**value)));
+        let said = Said::new(&draft, &self.source_encoded, &self.kind);
+        let (headers, payload) = (said.entries(), &draft.payload);
         let event_bytes = headers::bytes_of(&headers) + payload.len();
         let event_bytes_max = client.payload_bytes_max();
         if event_bytes > event_bytes_max {
@@ -124,9 +102,9 @@ impl InProcess {
                 event_bytes_max,
             });
         }
-        let entry = enter(ledger, link, id, event_bytes).await?;
+        let entry = enter(ledger, link, said.id, event_bytes).await?;
         // The ledger is told first: the event may be back before the call is.
-        while !self.try_publish(&headers, &payload)? {
+        while !self.try_publish(&headers, payload)? {
             client.writable().await;
         }
         entry.sent();
@@ -167,8 +145,7 @@ impl Shared {
     async fn listen_to_events(self: &Arc<Self>, subject: &str) -> Result<Listener, StartError> {
         let mut receiver = Receiver {
             shared: Arc::downgrade(self),
-            subject: subject.into(),
-            overflowing: Overflowing::default(),
+            intake: Intake::new(subject, &self.source),
         };
         let listener = self
             .client
@@ -210,42 +187,17 @@ impl Shared {
 /// Takes events as the server sends them. It must not hold what it is held by.
 struct Receiver {
     shared: Weak<Shared>,
-    subject: String,
-    overflowing: Overflowing,
+    intake: Intake,
 }
 
 impl Receiver {
     fn receive(&mut self, message: &MessageView<'_>) {
-        let Some(shared) = self.shared.upgrade() else {
-            return;
-        };
-        let payload = Bytes::copy_from_slice(message.payload());
-        let bytes = payload.len();
-        let inbound = &shared.inbound;
-        let mut envelope = match headers::decode(message.headers(), payload, &self.subject) {
-            Ok(envelope) => envelope,
-            Err(unreadable) => {
-                let headers::Unreadable { id, origin, reason } = *unreadable;
-                let arrival = Arrival::Unreadable {
-                    id,
-                    origin,
-                    reason,
-                    payload: Bytes::copy_from_slice(message.payload()),
-                };
-                self.overflowing.deliver(inbound, arrival, bytes);
-                return;
-            }
-        };
-        let own = own_id(&shared.source, &shared.ledger, &envelope.attributes);
-        envelope.own = own.is_some();
-        let delivered = self
-            .overflowing
-            .deliver(inbound, Arrival::Event(envelope), bytes);
-        let Some(id) = own else { return };
-        // Only now: a drain ends delivery as soon as the ledger is empty.
-        shared.returned(id);
-        if !delivered {
-            count(&inbound.counters.lost_events);
+        if let Some(shared) = self.shared.upgrade() {
+            let (headers, payload) = (message.headers(), message.payload());
+            let Shared {
+                inbound, ledger, ..
+            } = &*shared;
+            self.intake.take(headers, payload, inbound, ledger);
         }
     }
 }
@@ -255,13 +207,6 @@ impl Drop for Receiver {
         if let Some(shared) = self.shared.upgrade() {
             shared.end();
         }
-    }
-}
-
-impl Shared {
-    fn returned(&self, id: Uuid) {
-        let lost = self.ledger.returned(id);
-        self.inbound.lost(lost);
     }
 }
 

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::envelope::{Attributes, Draft, Envelope};
 use crate::error::PublishError;
 use crate::fault::{DecodeError, Fault, Faults};
+use crate::headers;
 use crate::ledger::{Ledger, Opened};
 use crate::metrics::Histogram;
 use crate::queue::{Overflow, Pushed, Queue};
@@ -185,6 +186,61 @@ impl Overflowing {
             inbound.report(&Fault::OverflowEnded { events });
         }
         true
+    }
+}
+
+/// Makes events of a server's messages and hands them over, and knows which are our own.
+struct Intake {
+    /// The subject of the events.
+    subject: String,
+    /// Of our own.
+    source: String,
+    overflowing: Overflowing,
+}
+
+impl Intake {
+    fn new(subject: &str, source: &str) -> Self {
+        Self {
+            subject: subject.into(),
+            source: source.into(),
+            overflowing: Overflowing::default(),
+        }
+    }
+
+    fn take<'a>(
+        &mut self,
+        headers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+        payload: &[u8],
+        inbound: &Inbound,
+        ledger: &Ledger,
+    ) {
+        let payload = Bytes::copy_from_slice(payload);
+        let bytes = payload.len();
+        let mut envelope = match headers::decode(headers, payload.clone(), &self.subject) {
+            Ok(envelope) => envelope,
+            Err(unreadable) => {
+                let headers::Unreadable { id, origin, reason } = *unreadable;
+                let arrival = Arrival::Unreadable {
+                    id,
+                    origin,
+                    reason,
+                    payload,
+                };
+                self.overflowing.deliver(inbound, arrival, bytes);
+                return;
+            }
+        };
+        let own = own_id(&self.source, ledger, &envelope.attributes);
+        envelope.own = own.is_some();
+        let arrival = Arrival::Event(envelope);
+        let delivered = self.overflowing.deliver(inbound, arrival, bytes);
+        let Some(id) = own else { return };
+        // Only now: a drain ends delivery as soon as the ledger is empty.
+        inbound.lost(ledger.returned(id));
+        if !delivered {
+            // The overflow is reported as such; a report for each event would push that one out.
+            count(&inbound.counters.lost_events);
+        }
     }
 }
 

@@ -9,30 +9,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use async_nats::{
-    Client, ClientError, ConnectOptions, Event as ClientEvent, Message, Subject, Subscriber,
-};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _};
+use natterjack_wire::client::{Message, header_publish, publish};
+use natterjack_wire::headers::Headers;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
-use tokio::task::AbortHandle;
+use tokio::sync::watch;
 
-use super::{
-    Arrival, Channel, Inbound, Link, Notice, Overflowing, Transport, channel_subject, enter, own_id,
-};
+use super::{Channel, Inbound, Intake, Link, Notice, Transport, channel_subject, enter};
+use crate::client::{self, Client, ClientError, Events};
 use crate::envelope::Draft;
 use crate::error::{PublishError, StartError};
 use crate::fault::Fault;
-use crate::headers;
+use crate::headers::{self, Said};
 use crate::ledger::Ledger;
 use crate::settings::Limits;
 use crate::stats::count;
 use crate::tls::ClientTls;
 
-/// A fence that has not come back is sent again after this long. The client library may drop its notice of a new
-/// connection when many come at once, so a fence must not depend on that alone.
+/// A fence that has not come back is sent again after this long: it may have gone with a connection whose end nobody has
+/// noticed yet.
 const FENCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the server may take to have what was told, when nobody depends on it.
@@ -41,43 +37,58 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Last token of the subject of fences.
 const FENCE: &str = "fence";
 
-/// First and longest pause between two attempts to connect.
-const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
-const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
-
 /// Distinct refusals remembered, and so reported, for one connection or outage.
 const REFUSALS_MAX: usize = 16;
 
-/// What the client library calls a server that cannot be reached, without a cause. It says so at every attempt, and
-/// [`Fault::Disconnected`] has said it already.
-const UNREACHABLE: &str = "IO error";
+/// With so many bytes waiting beyond what events may take, nodes tell each other nothing: the server takes nothing.
+const NOTICES_BYTES_MAX: usize = 16 << 20;
 
-/// Room in the client library's command queue beyond what the ledger admits, for fences and subscriptions.
-const COMMANDS_EXTRA: usize = 64;
+/// What is subscribed to, in the order of the subscriptions' ids.
+const SUBSCRIPTIONS: [Subscription; 4] = [
+    Subscription::Events,
+    Subscription::Channel(Channel::Health),
+    Subscription::Channel(Channel::Ask),
+    Subscription::Inbox,
+];
+
+#[derive(Clone, Copy)]
+enum Subscription {
+    Events,
+    Channel(Channel),
+    /// For this node alone.
+    Inbox,
+}
 
 pub(crate) struct Nats {
     shared: Arc<Shared>,
-    subject: Subject,
-    source: String,
+    subject: String,
     kind: String,
-    /// Whether publishing goes on. Held while an event is entered and sent, which keeps the ledger in sending order.
-    accepting: tokio::sync::Mutex<bool>,
-    tasks: Vec<AbortHandle>,
+    /// The source as it is written into headers.
+    source_encoded: String,
+    /// Held while an event is entered and sent, which keeps the ledger in sending order.
+    publishing: tokio::sync::Mutex<Publishing>,
+    outbound_bytes_max: usize,
+}
+
+struct Publishing {
+    /// Whether publishing goes on.
+    is_accepting: bool,
+    /// Room for a header block.
+    block: Vec<u8>,
 }
 
 struct Shared {
     client: Client,
     ledger: Ledger,
     inbound: Inbound,
-    link: Arc<LinkState>,
+    link: LinkState,
     /// Where what is for this node alone arrives, without the last tokens: `fence`, or a channel and a token.
     inbox: String,
 }
 
-/// What the client library tells about its connection.
+/// What is known about the connection.
 struct LinkState {
     link: watch::Sender<Link>,
-    connected: Notify,
     inbound: Inbound,
     /// Where we were told to connect to.
     server: String,
@@ -101,66 +112,66 @@ pub(crate) struct Target {
 
 impl Nats {
     /// Starts to connect; returns before that succeeds. Must be called inside a tokio runtime.
-    pub(crate) async fn start(
+    pub(crate) fn start(
         target: Target,
         limits: &Limits,
         inbound: Inbound,
     ) -> Result<Self, StartError> {
-        let link = Arc::new(LinkState {
-            link: watch::Sender::new(Link::Connecting),
-            connected: Notify::new(),
-            inbound: inbound.clone(),
-            server: target.address.clone(),
+        let inbox = client::new_inbox();
+        let subject_of = |subscription| match subscription {
+            Subscription::Events => target.subject.clone(),
+            Subscription::Channel(channel) => channel_subject(&target.subject, channel),
+            Subscription::Inbox => format!("{inbox}.>"),
+        };
+        let (client, starting) = Client::new(client::Options {
+            address: target.address.clone(),
+            name: target.source.clone(),
+            is_alone: target.alone,
             tls: target.tls.clone(),
-            refusals: Mutex::default(),
-        });
-        let client = connect(&target, limits, Arc::clone(&link)).await?;
-        let inbox = client.new_inbox();
-        let subscribe = async |subject: String| {
-            let subscriber = client.subscribe(subject).await;
-            subscriber.map_err(StartError::client)
-        };
-        let subscriptions = Subscriptions {
-            events: subscribe(target.subject.clone()).await?,
-            health: subscribe(channel_subject(&target.subject, Channel::Health)).await?,
-            asks: subscribe(channel_subject(&target.subject, Channel::Ask)).await?,
-            own: subscribe(format!("{inbox}.>")).await?,
-        };
-        let ledger = Ledger::new(limits.outbound_events_max, limits.outbound_bytes_max);
+            subscriptions: SUBSCRIPTIONS.map(subject_of).into(),
+            payload_bytes_max: limits.event_bytes_max,
+        })
+        .map_err(StartError::client)?;
         let shared = Arc::new(Shared {
             client,
-            ledger,
+            ledger: Ledger::new(limits.outbound_events_max, limits.outbound_bytes_max),
+            link: LinkState {
+                link: watch::Sender::new(Link::Connecting),
+                inbound: inbound.clone(),
+                server: target.address,
+                tls: target.tls,
+                refusals: Mutex::default(),
+            },
             inbound,
-            link,
             inbox,
         });
-        let receiver = Receiver {
+        starting.start(Receiver {
             shared: Arc::clone(&shared),
-            source: target.source.clone(),
-            overflowing: Overflowing::default(),
-        };
-        let tasks = vec![
-            tokio::spawn(receiver.run(subscriptions)).abort_handle(),
-            tokio::spawn(fence_each_connection(Arc::clone(&shared))).abort_handle(),
-        ];
+            intake: Intake::new(&target.subject, &target.source),
+        });
         Ok(Self {
             shared,
-            subject: target.subject.into(),
-            source: target.source,
+            subject: target.subject,
             kind: target.kind,
-            accepting: tokio::sync::Mutex::new(true),
-            tasks,
+            source_encoded: headers::percent_encode(&target.source).into_owned(),
+            publishing: tokio::sync::Mutex::new(Publishing {
+                is_accepting: true,
+                block: Vec::new(),
+            }),
+            outbound_bytes_max: limits.outbound_bytes_max,
         })
     }
 
     async fn send(&self, draft: Draft) -> Result<(), PublishError> {
-        let accepting = self.accepting.lock().await;
-        if !*accepting {
+        let mut publishing = self.publishing.lock().await;
+        if !publishing.is_accepting {
             return Err(PublishError::Closed);
         }
-        let (id, attributes, payload) = draft.stamp(&self.source, &self.kind);
-        let (headers, header_bytes) = headers::encode(&attributes);
-        let event_bytes = header_bytes + payload.len();
+        let said = Said::new(&draft, &self.source_encoded, &self.kind);
+        let block = &mut publishing.block;
+        block.clear();
+        headers::write_block(block, &said.entries());
+        let event_bytes = block.len() + draft.payload.len();
         let event_bytes_max = self.event_bytes_max();
         if event_bytes > event_bytes_max {
             return Err(PublishError::TooLarge {
@@ -169,14 +180,36 @@ impl Nats {
             });
         }
         let Shared { ledger, link, .. } = &*self.shared;
-        let entry = enter(ledger, &link.link, id, event_bytes).await?;
-        self.shared
-            .client
-            .publish_with_headers(self.subject.clone(), headers, payload)
-            .await
-            .map_err(|_| PublishError::Closed)?;
+        let entry = enter(ledger, &link.link, said.id, event_bytes).await?;
+        // The ledger is told first: the event may be back before the call is.
+        let is_sent = self.shared.client.send(|out| {
+            header_publish(out, self.subject.as_bytes(), None, block, &draft.payload);
+        });
+        if !is_sent {
+            return Err(PublishError::Closed);
+        }
         entry.sent();
         Ok(())
+    }
+
+    fn send_notice(
+        &self,
+        subject: &str,
+        reply: Option<&str>,
+        payload: &[u8],
+    ) -> Result<(), PublishError> {
+        let client = &self.shared.client;
+        let bytes_max = self.outbound_bytes_max.saturating_add(NOTICES_BYTES_MAX);
+        // What is told to nobody now must not pile up.
+        if self.link() != Link::Connected || client.waiting_bytes() > bytes_max {
+            return Ok(());
+        }
+        let (subject, reply) = (subject.as_bytes(), reply.map(str::as_bytes));
+        if client.send(|out| publish(out, subject, reply, payload)) {
+            Ok(())
+        } else {
+            Err(PublishError::Closed)
+        }
     }
 }
 
@@ -193,26 +226,16 @@ impl Transport for Nats {
     ) -> BoxFuture<'_, Result<(), PublishError>> {
         let subject = channel_subject(&self.subject, channel);
         let reply = format!("{}.{}.{token}", self.shared.inbox, channel.name());
-        Box::pin(async move {
-            // What is told to nobody now must not pile up in the client library.
-            if self.link() != Link::Connected {
-                return Ok(());
-            }
-            let client = &self.shared.client;
-            let sent = client.publish_with_reply(subject, reply, payload).await;
-            sent.map_err(|_| PublishError::Closed)
-        })
+        let told = self.send_notice(&subject, Some(&reply), &payload);
+        Box::pin(std::future::ready(told))
     }
 
     fn answer(&self, reply: String, payload: Bytes) -> BoxFuture<'_, Result<(), PublishError>> {
-        Box::pin(async move {
-            let sent = self.shared.client.publish(reply, payload).await;
-            sent.map_err(|_| PublishError::Closed)
-        })
+        Box::pin(std::future::ready(self.send_notice(&reply, None, &payload)))
     }
 
     fn event_bytes_max(&self) -> usize {
-        self.shared.client.max_payload()
+        self.shared.client.payload_bytes_max()
     }
 
     fn link(&self) -> Link {
@@ -234,7 +257,7 @@ impl Transport for Nats {
     fn flush(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if self.link() == Link::Connected {
-                // That the library has written it is not enough: the server must have read it.
+                // That it is written is not enough: the server must have read it.
                 let before = self.shared.ledger.fences();
                 let flushed = self.shared.fence_until(|ledger| ledger.fences() > before);
                 // What has not arrived by then is nobody's any more.
@@ -245,7 +268,7 @@ impl Transport for Nats {
 
     fn drain(&self) -> BoxFuture<'_, u64> {
         Box::pin(async {
-            *self.accepting.lock().await = false;
+            self.publishing.lock().await.is_accepting = false;
             let lost_before = self.shared.inbound.counters.lost_events.load(Relaxed);
             self.shared
                 .fence_until(|ledger| ledger.open_events() == 0)
@@ -259,8 +282,8 @@ impl Transport for Nats {
     }
 
     fn close(&self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
         self.shared.link.end();
+        self.shared.client.close();
         self.shared.inbound.close();
     }
 }
@@ -284,41 +307,36 @@ impl Shared {
             }
             tokio::select! {
                 () = changed => {}
-                _ = interval.tick() => self.send_fence().await,
+                _ = interval.tick() => self.send_fence(),
             }
         }
     }
 
-    /// While there is no connection a fence would only wait in the client library; the next connection sends its own.
-    async fn send_fence(&self) {
+    /// While there is no connection a fence would only wait for one; the next connection sends its own.
+    fn send_fence(&self) {
         if *self.link.link.borrow() != Link::Connected {
             return;
         }
+        let subject = format!("{}.{FENCE}", self.inbox);
         let sent = self.ledger.sent().to_string();
-        if self
-            .client
-            .publish(format!("{}.{FENCE}", self.inbox), sent.into())
-            .await
-            .is_err()
-        {
-            self.link.end();
-        }
+        self.client
+            .send(|out| publish(out, subject.as_bytes(), None, sent.as_bytes()));
     }
 
     /// Something for this node alone.
-    fn receive_own(&self, message: Message) {
-        let Some(rest) = message.subject.strip_prefix(self.inbox.as_str()) else {
+    fn receive_own(&self, message: &Message<'_>) {
+        let Some(rest) = message.subject.strip_prefix(self.inbox.as_bytes()) else {
             return;
         };
-        let mut tokens = rest.split('.').skip(1);
+        let mut tokens = rest.split(|byte| *byte == b'.').skip(1);
         match (tokens.next(), tokens.next()) {
-            (Some(FENCE), None) => self.settle(&message),
+            (Some(token), None) if token == FENCE.as_bytes() => self.settle(message.payload()),
             (Some(name), Some(token)) => {
-                if let Some(channel) = Channel::named(name) {
+                if let Some(channel) = str::from_utf8(name).ok().and_then(Channel::named) {
                     let notice = Notice {
                         reply: None,
-                        token: Some(token.into()),
-                        payload: message.payload,
+                        token: Some(text(token)),
+                        payload: Bytes::copy_from_slice(message.payload()),
                     };
                     self.inbound.notice(channel, notice);
                 }
@@ -327,172 +345,77 @@ impl Shared {
         }
     }
 
-    fn settle(&self, fence: &Message) {
-        let Some(sent_before) = std::str::from_utf8(&fence.payload)
+    fn settle(&self, fence: &[u8]) {
+        let sent_before = str::from_utf8(fence)
             .ok()
-            .and_then(|text| text.parse().ok())
-        else {
-            return;
-        };
-        let lost = self.ledger.fenced(sent_before);
-        self.inbound.lost(lost);
+            .and_then(|text| text.parse().ok());
+        if let Some(sent_before) = sent_before {
+            self.inbound.lost(self.ledger.fenced(sent_before));
+        }
     }
 }
 
-/// What the client library hands over.
-struct Subscriptions {
-    events: Subscriber,
-    health: Subscriber,
-    asks: Subscriber,
-    /// The inbox.
-    own: Subscriber,
-}
-
-async fn fence_each_connection(shared: Arc<Shared>) {
-    loop {
-        shared.link.connected.notified().await;
-        shared.send_fence().await;
-    }
-}
-
-/// Takes messages from the client library as fast as they come, so that its own queue never fills.
+/// Takes what the client hands over. It is held by the client's task, which ends when the transport is closed.
 struct Receiver {
     shared: Arc<Shared>,
-    source: String,
-    overflowing: Overflowing,
+    intake: Intake,
 }
 
-impl Receiver {
-    async fn run(mut self, mut subscriptions: Subscriptions) {
-        loop {
-            let Subscriptions {
-                events,
-                health,
-                asks,
-                own,
-            } = &mut subscriptions;
-            let (channel, message) = tokio::select! {
-                biased;
-                message = events.next() => match message {
-                    Some(message) => {
-                        self.receive(message);
-                        continue;
-                    }
-                    None => break,
-                },
-                Some(message) = own.next() => (None, message),
-                Some(message) = health.next() => (Some(Channel::Health), message),
-                Some(message) = asks.next() => (Some(Channel::Ask), message),
-            };
-            // The library put what came before this message into the events' queue before it put this into its own.
-            while let Some(Some(event)) = events.next().now_or_never() {
-                self.receive(event);
+impl Events for Receiver {
+    fn message(&mut self, message: &Message<'_>) {
+        let Shared {
+            inbound, ledger, ..
+        } = &*self.shared;
+        // Ids are those of `SUBSCRIPTIONS`: one digit.
+        let subscription = match message.sid {
+            [digit] => SUBSCRIPTIONS.get(usize::from(digit.wrapping_sub(b'1'))),
+            _ => None,
+        };
+        match subscription {
+            Some(Subscription::Events) => {
+                let headers = Headers::parse(message.header()).ok();
+                let entries = headers.iter().flat_map(Headers::entries);
+                self.intake
+                    .take(entries, message.payload(), inbound, ledger);
             }
-            match channel {
-                Some(channel) => self.shared.inbound.notice(
-                    channel,
-                    Notice {
-                        reply: message.reply.map(|reply| reply.to_string()),
-                        token: None,
-                        payload: message.payload,
-                    },
-                ),
-                None => self.shared.receive_own(message),
+            Some(Subscription::Channel(channel)) => {
+                let notice = Notice {
+                    reply: message.reply.map(text),
+                    token: None,
+                    payload: Bytes::copy_from_slice(message.payload()),
+                };
+                inbound.notice(*channel, notice);
             }
+            Some(Subscription::Inbox) => self.shared.receive_own(message),
+            None => {}
         }
-        // The library ends subscriptions only when it gives up for good.
+    }
+
+    fn batch_ended(&mut self) {}
+
+    fn connected(&mut self) {
+        self.shared.link.connected();
+        self.shared.send_fence();
+    }
+
+    fn disconnected(&mut self) {
+        self.shared.link.disconnected();
+    }
+
+    fn failed(&mut self, error: &ClientError) {
+        self.shared.link.failed(error);
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
         self.shared.link.end();
         self.shared.inbound.close();
     }
-
-    fn receive(&mut self, message: Message) {
-        let Message {
-            subject,
-            payload,
-            headers,
-            ..
-        } = message;
-        let bytes = payload.len();
-        let mut envelope =
-            match headers::decode(headers::of_map(headers.as_ref()), payload.clone(), &subject) {
-                Ok(envelope) => envelope,
-                Err(unreadable) => {
-                    let headers::Unreadable { id, origin, reason } = *unreadable;
-                    let arrival = Arrival::Unreadable {
-                        id,
-                        origin,
-                        reason,
-                        payload,
-                    };
-                    self.overflowing
-                        .deliver(&self.shared.inbound, arrival, bytes);
-                    return;
-                }
-            };
-        let Some(id) = own_id(&self.source, &self.shared.ledger, &envelope.attributes) else {
-            self.overflowing
-                .deliver(&self.shared.inbound, Arrival::Event(envelope), bytes);
-            return;
-        };
-        envelope.own = true;
-        let delivered =
-            self.overflowing
-                .deliver(&self.shared.inbound, Arrival::Event(envelope), bytes);
-        // Only now: a drain ends delivery as soon as the ledger is empty.
-        let lost = self.shared.ledger.returned(id);
-        self.shared.inbound.lost(lost);
-        if !delivered {
-            // The overflow is reported as such; a report for each event would push that one out.
-            count(&self.shared.inbound.counters.lost_events);
-        }
-    }
 }
 
-async fn connect(
-    target: &Target,
-    limits: &Limits,
-    link: Arc<LinkState>,
-) -> Result<Client, StartError> {
-    let failed = Arc::clone(&link);
-    let options = ConnectOptions::new()
-        .name(&target.source)
-        // Also without TLS: a server may demand it all the same, and then it is told what is missing.
-        .tls_client_config(target.tls.config())
-        .require_tls(target.tls.is_required())
-        .retry_on_initial_connect()
-        .max_reconnects(None)
-        .reconnect_delay_callback(reconnect_pause)
-        // Before each attempt. It is not to choose, but only here is told why the last one failed.
-        .reconnect_to_server_callback(move |servers, _| {
-            failed.explain(&servers);
-            std::future::ready(None)
-        })
-        .client_capacity(limits.outbound_events_max.saturating_add(COMMANDS_EXTRA))
-        .event_callback(move |event| {
-            link.observe(event);
-            std::future::ready(())
-        });
-    let options = if target.alone {
-        options.ignore_discovered_servers()
-    } else {
-        options
-    };
-    options
-        .connect(target.address.as_str())
-        .await
-        .map_err(StartError::client)
-}
-
-/// Doubles from attempt to attempt, and takes a random part of that off, so that nodes do not come back in step.
-fn reconnect_pause(attempts: usize) -> Duration {
-    if attempts <= 1 {
-        return Duration::ZERO;
-    }
-    let doublings = u32::try_from(attempts - 2).unwrap_or(u32::MAX).min(16);
-    let pause = RECONNECT_PAUSE_MIN
-        .saturating_mul(1 << doublings)
-        .min(RECONNECT_PAUSE_MAX);
-    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 impl LinkState {
@@ -514,7 +437,38 @@ impl LinkState {
         before
     }
 
+    fn connected(&self) {
+        if self.change(Link::Connected) == Link::Disconnected {
+            count(&self.inbound.counters.reconnects);
+            let server = self.server.clone();
+            self.inbound.report(&Fault::Reconnected { server });
+        }
+        self.refusals.lock().clear();
+    }
+
+    fn disconnected(&self) {
+        if self.change(Link::Disconnected) == Link::Connected {
+            self.refusals.lock().clear();
+            let server = self.server.clone();
+            self.inbound.report(&Fault::Disconnected { server });
+        }
+    }
+
+    /// Says what is wrong in our own words where that is about certificates, and nothing of a server that is just not
+    /// there: it is tried again and again, and [`Fault::Disconnected`] has said it.
+    fn failed(&self, error: &ClientError) {
+        let text = error.to_string();
+        match self.tls.explain(&text) {
+            Some(explained) => self.refused(explained),
+            None if error.is_outage() => {}
+            None => self.refused(text),
+        }
+    }
+
     fn refused(&self, message: String) {
+        if *self.link.borrow() == Link::Closed {
+            return;
+        }
         let mut known = self.refusals.lock();
         if known.contains(&message) || known.len() == REFUSALS_MAX {
             return;
@@ -523,64 +477,5 @@ impl LinkState {
             message: message.clone(),
         });
         known.push(message);
-    }
-
-    /// Says what is wrong with certificates, and nothing of the rest.
-    fn explain(&self, servers: &[async_nats::Server]) {
-        let errors = servers
-            .iter()
-            .filter_map(|server| server.last_error.as_deref());
-        for explained in errors.filter_map(|error| self.tls.explain(error)) {
-            self.refused(explained);
-        }
-    }
-
-    fn observe(&self, event: ClientEvent) {
-        if *self.link.borrow() == Link::Closed {
-            return;
-        }
-        match event {
-            ClientEvent::Connected => {
-                if self.change(Link::Connected) == Link::Disconnected {
-                    count(&self.inbound.counters.reconnects);
-                    let server = self.server.clone();
-                    self.inbound.report(&Fault::Reconnected { server });
-                }
-                self.refusals.lock().clear();
-                self.connected.notify_one();
-            }
-            ClientEvent::Disconnected => {
-                if self.change(Link::Disconnected) == Link::Connected {
-                    self.refusals.lock().clear();
-                    let server = self.server.clone();
-                    self.inbound.report(&Fault::Disconnected { server });
-                }
-            }
-            // Our receiver empties the library's queue faster than a socket fills it, but if it ever fills, say so.
-            ClientEvent::SlowConsumer(_) => count(&self.inbound.counters.overflowed_events),
-            ClientEvent::ServerError(error) => self.refused(error.to_string()),
-            ClientEvent::ClientError(ClientError::Other(text)) if text == UNREACHABLE => {}
-            ClientEvent::ClientError(ClientError::Other(text)) => self.refused(text),
-            ClientEvent::ClientError(error) => self.refused(error.to_string()),
-            ClientEvent::Closed | ClientEvent::Draining | ClientEvent::LameDuckMode => {}
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_bound() {
-        assert_eq!(reconnect_pause(1), Duration::ZERO);
-        for attempts in [2, 3, 10, 1000, usize::MAX] {
-            let pause = reconnect_pause(attempts);
-            assert!(
-                pause >= RECONNECT_PAUSE_MIN / 2 && pause <= RECONNECT_PAUSE_MAX,
-                "{pause:?}"
-            );
-        }
-        assert!(reconnect_pause(1000) >= RECONNECT_PAUSE_MAX / 2);
     }
 }

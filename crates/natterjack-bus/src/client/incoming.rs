@@ -1,0 +1,169 @@
+//! What was read from the server and not yet understood. Operations are decoded where they were read.
+
+use std::task::{Context, Poll, ready};
+
+use natterjack_wire::client::{Decoded, Limits, ServerOp, decode_server};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::ClientError;
+
+/// Room for reading, and so the largest batch, as long as no message is larger.
+const READ_BYTES: usize = 64 * 1024;
+
+pub(super) struct Incoming {
+    /// All of it is room.
+    buffer: Vec<u8>,
+    /// Where what was read and not decoded starts and ends.
+    start: usize,
+    end: usize,
+    /// Bytes from `start` that the operation there takes, at least.
+    needed: usize,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self {
+            buffer: vec![0; READ_BYTES],
+            start: 0,
+            end: 0,
+            needed: 0,
+        }
+    }
+}
+
+impl Incoming {
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Reads once.
+    pub(super) fn poll_read(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin + ?Sized),
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), ClientError>> {
+        self.make_room();
+        let mut room = ReadBuf::new(&mut self.buffer[self.end..]);
+        let read = ready!(std::pin::Pin::new(stream).poll_read(context, &mut room));
+        let bytes = room.filled().len();
+        self.end += bytes;
+        Poll::Ready(match read {
+            Ok(()) if bytes == 0 => Err(ClientError::Ended),
+            Ok(()) => Ok(()),
+            Err(error) => Err(ClientError::Broken(error)),
+        })
+    }
+
+    fn make_room(&mut self) {
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+            if self.buffer.len() > READ_BYTES {
+                self.buffer = vec![0; READ_BYTES];
+            }
+        }
+        let whole = self.needed.max(READ_BYTES / 4);
+        if self.buffer.len() - self.start >= whole && self.end < self.buffer.len() {
+            return;
+        }
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.buffer.len() < whole || self.end == self.buffer.len() {
+            self.buffer.resize(whole.max(self.end + READ_BYTES), 0);
+        }
+    }
+
+    /// Hands over every whole operation that was read.
+    pub(super) fn decode(&mut self, mut take: impl FnMut(ServerOp<'_>)) -> Result<(), ClientError> {
+        while self.decode_one(&mut take)?.is_some() {}
+        Ok(())
+    }
+
+    fn decode_one<R>(
+        &mut self,
+        take: impl FnOnce(ServerOp<'_>) -> R,
+    ) -> Result<Option<R>, ClientError> {
+        if self.is_empty() {
+            self.needed = 0;
+            return Ok(None);
+        }
+        let read = &self.buffer[self.start..self.end];
+        match decode_server(read, &Limits::FROM_SERVER).map_err(ClientError::Protocol)? {
+            Decoded::Op { op, consumed } => {
+                let result = take(op);
+                self.start += consumed;
+                Ok(Some(result))
+            }
+            Decoded::Incomplete { needed } => {
+                self.needed = needed;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads until there is an operation, and hands it over.
+    pub(super) async fn next<R>(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin + ?Sized),
+        take: impl FnOnce(ServerOp<'_>) -> R,
+    ) -> Result<R, ClientError> {
+        let mut take = Some(take);
+        loop {
+            let once = |op: ServerOp<'_>| take.take().map(|take| take(op));
+            if let Some(Some(result)) = self.decode_one(once)? {
+                return Ok(result);
+            }
+            std::future::poll_fn(|context| self.poll_read(stream, context)).await?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use natterjack_wire::client::{decimal, message_head};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Reads all of `bytes`, as much at a time as `pieces` say, and answers the payloads.
+    fn read(bytes: &[u8], pieces: &[usize]) -> Vec<Vec<u8>> {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut incoming = Incoming::default();
+        let mut payloads = Vec::new();
+        let (mut rest, mut pieces) = (bytes, pieces.iter().cycle());
+        while !rest.is_empty() {
+            let piece = pieces.next().map_or(1, |piece| *piece).min(rest.len());
+            let (mut now, later) = rest.split_at(piece);
+            while !now.is_empty() {
+                let polled = incoming.poll_read(&mut now, &mut context);
+                assert!(matches!(polled, Poll::Ready(Ok(()))));
+                let decoded = incoming.decode(|op| match op {
+                    ServerOp::Message(message) => payloads.push(message.payload().to_vec()),
+                    other => panic!("{other:?}"),
+                });
+                decoded.expect("no fault");
+            }
+            rest = later;
+        }
+        assert!(incoming.is_empty());
+        payloads
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn however_it_is_cut_the_messages_are_whole(
+            sizes in prop::collection::vec(prop_oneof![8 => 0_usize..400, 1 => 60_000_usize..200_000], 1..20),
+            pieces in prop::collection::vec(prop_oneof![1_usize..100, 1000_usize..100_000], 1..5),
+        ) {
+            let payloads: Vec<Vec<u8>> = sizes.iter().map(|size| vec![b'x'; *size]).collect();
+            let mut bytes = Vec::new();
+            for payload in &payloads {
+                message_head(&mut bytes, b"s", b"1", None, decimal(payload.len()).as_ref());
+                bytes.extend_from_slice(payload);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            prop_assert_eq!(read(&bytes, &pieces), payloads);
+        }
+    }
+}
