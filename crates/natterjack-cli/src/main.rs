@@ -3,6 +3,7 @@
 
 mod commands;
 mod connection;
+mod log_level;
 mod message;
 mod output;
 mod signals;
@@ -38,6 +39,7 @@ enum Command {
     Certs(commands::certs::Arguments),
     Passwd(commands::passwd::Arguments),
     Nkey(commands::nkey::Arguments),
+    Choria(commands::choria::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
             Command::Certs(arguments) => commands::certs::run(arguments).await,
             Command::Passwd(arguments) => commands::passwd::run(arguments).await,
             Command::Nkey(arguments) => commands::nkey::run(arguments).await,
+            Command::Choria(arguments) => commands::choria::run(arguments).await,
         }
     });
     // Not waited for: a thread of the runtime may be stuck in a read of the terminal.

@@ -15,10 +15,11 @@ use futures_util::StreamExt;
 use natterjack_bus::settings::{Loaded, Settings, TransportKind};
 use natterjack_bus::{DrainError, EventBus, EventStream, FaultStream, Link, PublishError};
 use natterjack_cli::service_manager::Notifier;
-use natterjack_cli::{log, open_files};
+use natterjack_cli::open_files;
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 
+use crate::log_level::LogLevel;
 use crate::output::{Failed, Output, note, say};
 use crate::signals::Stop;
 use given::Given;
@@ -73,14 +74,6 @@ pub(crate) struct Arguments {
     log: LogLevel,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-enum LogLevel {
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
 /// Events are passed on as they are written: numbers keep their digits, objects the order of their keys.
 type Bus = EventBus<Box<RawValue>>;
 
@@ -106,7 +99,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return status::run(&settings, arguments.format).await;
     }
     settings.nats.client.event_type = arguments.event_type;
-    let _log = start_log(arguments.log)?;
+    let _log = arguments.log.start()?;
     open_files::raise_limit();
     let mut stop = Stop::watch()?;
 
@@ -232,16 +225,6 @@ async fn tell(manager: Arc<Notifier>, bus: Arc<Bus>) {
         manager.ready(&format!("Ready, {hosts} nodes answer"));
     };
     tokio::join!(alive, ready);
-}
-
-fn start_log(level: LogLevel) -> anyhow::Result<log::Log> {
-    let settings = log::Settings {
-        info: level >= LogLevel::Info,
-        debug: level >= LogLevel::Debug,
-        trace: level >= LogLevel::Trace,
-        ..log::Settings::default()
-    };
-    log::start(&settings).context("cannot start the log")
 }
 
 /// What the feeder must know about the printer.

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod bus;
 pub(crate) mod certs;
 pub(crate) mod check;
+pub(crate) mod choria;
 pub(crate) mod nkey;
 pub(crate) mod passwd;
 pub(crate) mod publish;

@@ -7,6 +7,7 @@ mod bus_settings;
 mod certs;
 mod check;
 mod daemon;
+mod choria;
 mod daemon_files;
 mod daemon_log;
 mod daemon_reload;

@@ -1,0 +1,34 @@
+//! `natterjack choria`: what a person does with a Choria fleet. A file for each subcommand; `start` is what all begin with.
+
+mod config;
+mod start;
+
+use std::process::ExitCode;
+
+/// Talk to Choria and MCollective fleets over NATS, with Puppet's certificates
+#[derive(clap::Args)]
+#[command(
+    after_help = "Settings are those of Choria and MCollective, from the first of their usual files that there is: \
+    ~/.choriarc, ~/.mcollective, /etc/choria/client.conf and so on. Without any, servers are found through DNS, and \
+    certificates are Puppet's.\n\n\
+    Examples:\n  natterjack choria config\n  \
+    natterjack choria config --server --config /etc/choria/server.conf --json"
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    shared: start::Shared,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Config(config::Arguments),
+}
+
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let shared = arguments.shared;
+    match arguments.command {
+        Command::Config(arguments) => config::run(&shared, &arguments).await,
+    }
+}
