@@ -213,10 +213,10 @@ impl Admission {
         let certname = names.shown().unwrap_or("(no name)").to_owned();
         // The name becomes that of a file.
         let is_name = crate::identity::check(&certname).is_ok();
-        if is_name && names.prove(&certname) && self.privileged.fits(&certname) {
+        if is_name && is_exactly(names, &certname) && self.privileged.fits(&certname) {
             return Ok(certname);
         }
-        if !names.prove(caller.certname()) {
+        if !is_exactly(names, caller.certname()) {
             return Err(Refusal::Impostor {
                 caller: caller.clone(),
                 certname,
@@ -259,11 +259,24 @@ impl Admission {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         // After that it is out of date by itself.
         let until = request.time + request.lifetime;
-        taken.add(&request.id, until, now)
+        // Who has heard of another's request could otherwise use up its identifier before that comes.
+        let key = format!("{} {}", request.caller, request.id);
+        taken.add(&key, until, now)
     }
 }
 
-/// Identifiers of requests that were taken, until they would be out of date.
+/// Whether it is this one's certificate, letter by letter. Hosts may be written in any case; a caller who could be would be
+/// several to whatever keeps apart who asks: pinned certificates, lists of who may do what, subjects of replies.
+fn is_exactly(names: &CertificateNames, name: &str) -> bool {
+    let own = if names.has_alternatives {
+        names.alternatives.iter().any(|own| own == name)
+    } else {
+        names.common_name.as_deref() == Some(name)
+    };
+    own && names.prove(name)
+}
+
+/// Callers and identifiers of requests that were taken, until they would be out of date.
 #[derive(Debug, Default)]
 struct Taken {
     ids: HashSet<String>,

@@ -172,6 +172,25 @@ fn who_may_not_ask() {
 }
 
 #[test]
+fn a_caller_is_spelt_in_one_way() {
+    let world = World::new();
+    let certificate = world.certificate(RIP);
+    let refusal = world
+        .admit(&certificate, &request("Rip.mcollective"))
+        .unwrap_err();
+    assert!(matches!(refusal, Refusal::Impostor { .. }), "{refusal}");
+    assert!(world.admit(&certificate, &request(RIP)).is_ok());
+}
+
+#[test]
+fn nobody_uses_up_identifiers_of_others() {
+    let world = World::new();
+    let bob = "bob.mcollective";
+    assert!(world.admit(&world.certificate(bob), &request(bob)).is_ok());
+    assert!(world.admit(&world.certificate(RIP), &request(RIP)).is_ok());
+}
+
+#[test]
 fn the_privileged_ask_for_others() {
     let world = World::new();
     let certificate = world.certificate("web.privileged.mcollective");
