@@ -14,6 +14,7 @@ pub mod configuration;
 pub mod connector;
 pub mod enrolment;
 pub mod facter;
+pub mod federation;
 pub mod filter;
 pub mod identity;
 pub mod finding;

@@ -233,6 +233,26 @@ pub fn federation_replies(cluster: &str) -> Result<String, NameError> {
     Ok(format!("choria.federation.{cluster}.collective"))
 }
 
+/// Whether a request may be for those who listen there, by the look of it: to an agent, a service or a node of some
+/// collective.
+#[must_use]
+pub fn is_of_request(subject: &str) -> bool {
+    let kinds = [".broadcast.agent.", ".broadcast.service.", ".node."];
+    is_literal(subject) && kinds.iter().any(|kind| is_between_names(subject, kind))
+}
+
+/// Whether a caller may wait for replies there, by the look of it.
+#[must_use]
+pub fn is_of_reply(subject: &str) -> bool {
+    is_literal(subject) && is_between_names(subject, ".reply.")
+}
+
+/// Whether a collective's name is before it, and some name behind.
+fn is_between_names(subject: &str, middle: &str) -> bool {
+    let parts = subject.split_once(middle);
+    parts.is_some_and(|(before, after)| check(before).is_ok() && check(after).is_ok())
+}
+
 /// Whether a federation's broker listens there for answers.
 #[must_use]
 pub fn is_federation_reply(subject: &str) -> bool {

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod federation;
 mod life;
 mod messages;
 mod scripted;

@@ -126,11 +126,6 @@ impl Authority {
         start(self.options()).await
     }
 
-    /// Keys and certificate of somebody.
-    pub(crate) fn ssl(&self, name: &str) -> Ssl {
-        self.configured(name, "").1
-    }
-
     fn configured(&self, name: &str, settings: &str) -> (Configuration, Ssl) {
         let pair = self.pair(name, &[name]);
         let text = format!(
