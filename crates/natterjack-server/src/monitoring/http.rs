@@ -17,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, LOCATION,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
+    HeaderValue, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1;
@@ -223,9 +223,14 @@ impl Answer {
             let any = HeaderValue::from_static("*");
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
         }
-        if self.status == StatusCode::NOT_FOUND {
+        if self.status == StatusCode::NOT_FOUND || self.policy.is_some() {
             let nosniff = HeaderValue::from_static("nosniff");
             headers.insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+        }
+        if let Some(policy) = self.policy {
+            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+            let nobody = HeaderValue::from_static("no-referrer");
+            headers.insert(REFERRER_POLICY, nobody);
         }
         if let Some(location) = self
             .location

@@ -11,7 +11,7 @@ mod accountz;
 mod accstatz;
 mod connz;
 mod healthz;
-mod root;
+mod page;
 mod routez;
 mod subsz;
 mod varz;

@@ -15,8 +15,8 @@ use super::accstatz::accstatz;
 use super::connz::{ConnzOptions, Subscriptions, connz};
 use super::format::{compact_json, indented_json};
 use super::healthz::{HealthzOptions, healthz};
+use super::page;
 use super::query::{BadValue, Query, percent_decoded};
-use super::root::root;
 use super::routez::routez;
 use super::subsz::{SubszOptions, subsz};
 use super::varz::varz;
@@ -73,6 +73,8 @@ pub(super) struct Answer {
     /// Whether scripts of any web page may read it.
     pub(super) is_for_any_origin: bool,
     pub(super) location: Option<String>,
+    /// What a browser may do on behalf of the page.
+    pub(super) policy: Option<&'static str>,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -86,6 +88,7 @@ impl Answer {
             body: text.into().into(),
             is_for_any_origin: false,
             location: None,
+            policy: None,
         }
     }
 
@@ -100,6 +103,7 @@ impl Answer {
             body: body.into(),
             is_for_any_origin: true,
             location: None,
+            policy: None,
         }
     }
 
@@ -242,7 +246,10 @@ fn build(shared: &Shared, page: Page, query: &Query) -> Result<Answer, Refusal> 
         }
         Page::Root => {
             count();
-            Ok(Answer::html(StatusCode::OK, root(&shared.facts())))
+            Ok(Answer {
+                policy: Some(&page::POLICY),
+                ..Answer::html(StatusCode::OK, page::page(&shared.facts()))
+            })
         }
         Page::Varz => {
             count();

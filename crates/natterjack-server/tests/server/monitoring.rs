@@ -76,6 +76,22 @@ async fn pages_are_json_for_any_origin() {
 }
 
 #[tokio::test]
+async fn the_live_page_is_whole_and_shows_names_as_text() {
+    let mut options = monitored();
+    options.server_name = Some("<script>alert(1)</script>{{script}}".to_owned());
+    let (_server, address) = start_with(options).await;
+    let root = get(address, "/").await;
+    let policy = root.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!(root.header("x-content-type-options"), "nosniff");
+    assert_eq!(root.body.matches("<script>").count(), 1, "only its own");
+    let name = "&lt;script&gt;alert(1)&lt;/script&gt;{{script}}";
+    assert!(root.body.contains(name), "{}", root.body);
+    assert!(root.body.trim_end().ends_with("</html>"));
+}
+
+#[tokio::test]
 async fn a_base_path_is_before_all_paths() {
     let mut options = monitored();
     options.monitoring.base_path = "nats/a/".to_owned();
