@@ -1,6 +1,7 @@
 //! `natterjack choria`: what a person does with a Choria fleet. A file for each subcommand; `start` is what all begin with.
 
 mod config;
+mod federation;
 mod start;
 
 use std::process::ExitCode;
@@ -24,11 +25,13 @@ pub(crate) struct Arguments {
 #[derive(clap::Subcommand)]
 enum Command {
     Config(config::Arguments),
+    Federation(federation::Arguments),
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let shared = arguments.shared;
     match arguments.command {
         Command::Config(arguments) => config::run(&shared, &arguments).await,
+        Command::Federation(arguments) => federation::run(&shared, arguments).await,
     }
 }
