@@ -13,6 +13,7 @@
 )]
 
 mod canary;
+mod choria;
 mod command;
 mod conf;
 mod engine;
@@ -81,6 +82,36 @@ const TARGETS: &[Target] = &[
         name: "engine_session",
         generate: engine::client_session,
         check: engine::check,
+    },
+    Target {
+        name: "choria_transport",
+        generate: choria::transport,
+        check: natterjack_choria::fuzzing::transport,
+    },
+    Target {
+        name: "choria_secure_request",
+        generate: choria::secure_request,
+        check: natterjack_choria::fuzzing::secure_request,
+    },
+    Target {
+        name: "choria_secure_reply",
+        generate: choria::reply,
+        check: natterjack_choria::fuzzing::secure_reply,
+    },
+    Target {
+        name: "choria_request",
+        generate: choria::request_input,
+        check: natterjack_choria::fuzzing::request,
+    },
+    Target {
+        name: "choria_admission",
+        generate: choria::admission_input,
+        check: choria::admission,
+    },
+    Target {
+        name: "choria_configuration",
+        generate: choria::configuration_input,
+        check: choria::configuration,
     },
     // Must fail, to show that the fuzzing finds what is there.
     Target {

@@ -148,7 +148,11 @@ impl Broker {
     }
 
     /// How many went out, and what prevented the others.
-    async fn send(&self, passed: Result<Passed, DropReason>, to: &Connector) -> (u64, Option<DropReason>) {
+    async fn send(
+        &self,
+        passed: Result<Passed, DropReason>,
+        to: &Connector,
+    ) -> (u64, Option<DropReason>) {
         let Passed {
             mut transport,
             subjects,
@@ -347,7 +351,10 @@ mod tests {
         ] {
             let transport = changed(|headers| federation(headers).targets.push(target.into()));
             assert!(
-                matches!(into_collective(transport, REPLIES), Err(DropReason::Subject(_))),
+                matches!(
+                    into_collective(transport, REPLIES),
+                    Err(DropReason::Subject(_))
+                ),
                 "{target:?}"
             );
         }
@@ -360,7 +367,10 @@ mod tests {
         ] {
             let transport = changed(|headers| headers.reply_to = Some(subject.into()));
             assert!(
-                matches!(into_collective(transport, REPLIES), Err(DropReason::Subject(_))),
+                matches!(
+                    into_collective(transport, REPLIES),
+                    Err(DropReason::Subject(_))
+                ),
                 "{subject:?}"
             );
             let transport = changed(|headers| federation(headers).reply_to = Some(subject.into()));
@@ -370,7 +380,10 @@ mod tests {
             );
         }
         let plain = changed(|headers| headers.federation = None);
-        assert!(matches!(into_federation(plain), Err(DropReason::NotFederated)));
+        assert!(matches!(
+            into_federation(plain),
+            Err(DropReason::NotFederated)
+        ));
         assert!(matches!(
             into_federation(request()),
             Err(DropReason::NoReplySubject)

@@ -16,6 +16,8 @@ pub mod enrolment;
 pub mod facter;
 pub mod federation;
 pub mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod finding;
 pub mod node;

@@ -1,0 +1,4 @@
+//! Feeds libFuzzer's inputs to `natterjack_choria::fuzzing::secure_request`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| natterjack_choria::fuzzing::secure_request(data));
