@@ -89,6 +89,8 @@ pub struct Call {
     pub timeout: Duration,
     /// How long they have to say that they are there; `None`: the discovery timeout.
     pub discovery_timeout: Option<Duration>,
+    /// How many nodes are known to be there: when so many have said so, no others are waited for.
+    pub nodes_expected: Option<usize>,
     /// Whether answers are wanted. If not, it is done when all has been sent.
     pub wants_answers: bool,
 }
@@ -106,6 +108,7 @@ impl Call {
             limit: None,
             timeout: Duration::from_secs(10),
             discovery_timeout: None,
+            nodes_expected: None,
             wants_answers: true,
         }
     }

@@ -89,6 +89,8 @@ struct Listening {
     exchange: Exchange,
     sent: Instant,
     until: Instant,
+    /// Nobody wants any more.
+    is_stopped: bool,
 }
 
 impl Listening {
@@ -97,6 +99,7 @@ impl Listening {
             exchange,
             sent,
             until: sent + time.min(TIMEOUT_MAX),
+            is_stopped: false,
         }
     }
 
@@ -144,6 +147,17 @@ impl<'a> Run<'a> {
         advanced.transpose()
     }
 
+    /// Waits for no more answers: what is still told is what came of it so far. Nobody is asked who has not been.
+    pub fn stop(&mut self) {
+        match (&mut self.phase, &self.plan) {
+            (Phase::Answering(listening), _)
+            | (Phase::Discovering(listening, _), Plan::Ping(_)) => {
+                listening.is_stopped = true;
+            }
+            _ => self.phase = Phase::Ended,
+        }
+    }
+
     /// The same as a stream.
     pub fn into_stream(self) -> impl Stream<Item = Result<Event, ClientError>> + use<'a> {
         futures_util::stream::unfold(self, async |mut run| Some((run.next().await?, run)))
@@ -161,7 +175,7 @@ impl<'a> Run<'a> {
                 Phase::Discovering(listening, found) => {
                     let enough = match &self.plan {
                         Plan::Ping(ping) => ping.answers_max,
-                        Plan::Call(_) => None,
+                        Plan::Call(call) => call.nodes_expected,
                     };
                     let is_enough = enough.is_some_and(|enough| found.len() >= enough);
                     let arrival = if is_enough {
@@ -369,7 +383,7 @@ async fn arrival(
     listening: &mut Listening,
 ) -> Result<Option<(Arrival, Duration)>, ClientError> {
     loop {
-        if listening.exchange.is_complete() {
+        if listening.exchange.is_complete() || listening.is_stopped {
             return Ok(None);
         }
         let until = tokio::time::Instant::from_std(listening.until);

@@ -1,8 +1,15 @@
 //! `natterjack choria`: what a person does with a Choria fleet. A file for each subcommand; `start` is what all begin with.
 
+mod conditions;
 mod config;
+mod fleet;
+mod ping;
+mod report;
 mod federation;
+mod rpc;
+mod server;
 mod start;
+mod table;
 
 use std::process::ExitCode;
 
@@ -25,6 +32,9 @@ pub(crate) struct Arguments {
 #[derive(clap::Subcommand)]
 enum Command {
     Config(config::Arguments),
+    Ping(ping::Arguments),
+    Rpc(rpc::Arguments),
+    Server(server::Arguments),
     Federation(federation::Arguments),
 }
 
@@ -32,6 +42,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let shared = arguments.shared;
     match arguments.command {
         Command::Config(arguments) => config::run(&shared, &arguments).await,
+        Command::Ping(arguments) => ping::run(&shared, arguments).await,
+        Command::Rpc(arguments) => rpc::run(&shared, arguments).await,
+        Command::Server(arguments) => server::run(&shared, arguments).await,
         Command::Federation(arguments) => federation::run(&shared, arguments).await,
     }
 }
