@@ -83,6 +83,15 @@ pub enum Fault {
         /// Where the bus was told to connect to. A server of the same cluster may have answered.
         server: String,
     },
+    /// Another node that is up has this node's client name, by which others tell them apart. Reported once.
+    #[error(
+        "another node is called `{node}` like this one: give each a name of its own (eventBus.nats.client.name), unless \
+         one is about to take the other's place"
+    )]
+    NameShared {
+        /// The name.
+        node: String,
+    },
     /// The server or the client library refused something, a login perhaps. The same words are reported once for each
     /// connection, and once for each time without one. That a server cannot be reached is no refusal.
     #[error("the server or its client says: {message}")]

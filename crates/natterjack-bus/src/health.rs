@@ -6,7 +6,7 @@
 //! `natterjack bus --status` does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::embedded::Embedded;
+use crate::fault::Fault;
 use crate::metrics::{Histogram, Metrics};
 use crate::roster::{Roster, Seen};
 use crate::settings;
@@ -135,6 +136,8 @@ pub(crate) struct Watch {
     roster: Mutex<Roster>,
     /// Ids of servers that have said that they have no node, and when they were asked.
     without_nodes: Mutex<BTreeMap<String, Instant>>,
+    /// Whether it has been told that another node has this one's name.
+    is_name_shared: AtomicBool,
     changed: Notify,
     started: Instant,
     inbound: Inbound,
@@ -162,6 +165,7 @@ impl Watch {
             settings,
             roster: Mutex::new(roster),
             without_nodes: Mutex::default(),
+            is_name_shared: AtomicBool::new(false),
             changed: Notify::new(),
             started,
             inbound,
@@ -282,6 +286,12 @@ impl Watch {
                     instance,
                     server,
                 } = here;
+                // Only who is up answers, and nobody is up twice.
+                let is_shared = node == self.node && instance != self.instance;
+                if is_shared && !self.is_name_shared.swap(true, Relaxed) {
+                    self.inbound
+                        .report(&Fault::NameShared { node: node.clone() });
+                }
                 let mut roster = self.roster.lock();
                 roster.answered(number, &instance, &node, now());
                 if let Some(server) = server {

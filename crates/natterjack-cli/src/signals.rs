@@ -1,8 +1,12 @@
 //! The signals that end a command in good order.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What comes sooner after a signal is the same once more: timeout(1), for one, signals a program and then its group.
+const ECHO_MAX: Duration = Duration::from_millis(500);
 
 /// SIGINT and SIGTERM from the moment this is made; before that they kill.
 pub(crate) struct Stop {
@@ -24,5 +28,17 @@ impl Stop {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+
+    /// Waits for another one, just after one has come.
+    pub(crate) async fn signalled_again(&mut self) {
+        let echoes = async {
+            loop {
+                self.signalled().await;
+            }
+        };
+        // It ends by time alone.
+        let _: Result<(), _> = tokio::time::timeout(ECHO_MAX, echoes).await;
+        self.signalled().await;
     }
 }

@@ -217,11 +217,18 @@ fn of_file(problem: &TlsProblem) -> (&'static str, Wrong) {
         } => (
             option(name),
             Wrong::new(
-                format!(
-                    "failed to lookup {} {}: {error}",
-                    kind(name),
-                    path.display()
-                ),
+                match error {
+                    std::io::ErrorKind::NotFound => format!(
+                        "failed to lookup {} {}: there is no such file",
+                        kind(name),
+                        path.display()
+                    ),
+                    error => format!(
+                        "failed to lookup {} {}: {error}",
+                        kind(name),
+                        path.display()
+                    ),
+                },
                 match error {
                     std::io::ErrorKind::NotFound => "check the path",
                     std::io::ErrorKind::PermissionDenied => "let the user that runs this read it",

@@ -55,7 +55,9 @@ pub(super) fn parse(text: &str) -> Result<Document, (Option<Place>, String)> {
     {
         return Ok(Document::default());
     }
-    serde_saphyr::from_str::<Document>(text).map_err(|error| {
+    // Names may be `no` and `y`, which are words since YAML 1.2.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_str_with_options::<Document>(text, options).map_err(|error| {
         let message = error.without_snippet().to_string();
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
         // The place stands in front of every problem, and the library's own options are of no use to an operator.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use natterjack_bus::settings::TransportKind;
-use natterjack_bus::{DrainError, EventBus, Settings};
+use natterjack_bus::{DrainError, EventBus, Fault, Settings};
 
 use crate::world::{Note, World, eventually, note, start, take, within};
 
@@ -47,6 +48,25 @@ async fn too_few_hosts_are_unhealthy_until_they_come_and_after_they_left() {
     within("drain", b.drain()).await.unwrap();
     eventually("b has left", || answering(&a) == ["a"]).await;
     assert!(!a.health().is_healthy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_of_one_name_are_told() {
+    let world = World::new(TransportKind::Nats).await;
+    let first = start(quick(&world, "a", 1)).await;
+    let mut faults = first.faults();
+    let _other = start(quick(&world, "b", 1)).await;
+    let second = start(quick(&world, "a", 1)).await;
+    let fault = within("fault", faults.next()).await.unwrap();
+    assert!(
+        matches!(&fault, Fault::NameShared { node } if node == "a"),
+        "{fault}"
+    );
+    assert!(
+        fault.to_string().contains("eventBus.nats.client.name"),
+        "{fault}"
+    );
+    within("drain", second.drain()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use natterjack_bus::settings::{Loaded, Settings, TransportKind};
-use natterjack_bus::{DrainError, EventBus, EventStream, FaultStream, Link, PublishError};
+use natterjack_bus::settings::{Endpoint, Loaded, Problem, Settings, TransportKind};
+use natterjack_bus::{
+    DrainError, EventBus, EventStream, FaultStream, Link, Publish, PublishError, Subscription,
+};
 use natterjack_cli::service_manager::Notifier;
 use natterjack_cli::open_files;
 use serde_json::value::RawValue;
@@ -32,6 +34,12 @@ const WINDOW_EVENTS: u64 = 1024;
 /// How long to wait for a server before saying that we do.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 
+/// How long, after that, to wait for other nodes' answers before saying whose.
+const ANSWERS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The option about which a bus that dials warns by itself.
+const SKIP_VERIFY: &str = "eventBus.nats.tls.tlsSkipVerify";
+
 /// How long stopping the embedded server and the output may take after the drain.
 const STOP_EXTRA: Duration = Duration::from_secs(10);
 
@@ -45,6 +53,7 @@ const STOP_EXTRA: Duration = Duration::from_secs(10);
     Examples:\n  \
     echo '{\"hello\": \"world\"}' | natterjack bus --config examples/single-node.yaml --exit-on-eof\n  \
     natterjack bus --event-bus-type nats --nats-server-enable\n  \
+    natterjack bus --config examples/single-node.yaml --status\n  \
     natterjack check --bus examples/single-node.yaml --explain"
 )]
 pub(crate) struct Arguments {
@@ -68,6 +77,12 @@ pub(crate) struct Arguments {
         value_parser = clap::builder::NonEmptyStringValueParser::new()
     )]
     event_type: String,
+    /// Routing key of the published events: subscribers may ask for those of some keys alone
+    #[arg(long, value_name = "KEY", conflicts_with = "status")]
+    key: Option<String>,
+    /// Print events with this routing key alone; may be repeated
+    #[arg(long, value_name = "KEY", conflicts_with = "status")]
+    only_key: Vec<String>,
     /// What to log to standard error: problems, also the embedded server's course, also its clients and our own client
     /// library, or also every protocol operation (without payloads)
     #[arg(long, value_enum, default_value_t = LogLevel::Warn, value_name = "LEVEL")]
@@ -82,8 +97,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Ok(Loaded {
             settings, warnings, ..
         }) => {
+            // Whoever dials says that one at each start.
+            let endpoint = &settings.nats.client.endpoint;
+            let dials =
+                !arguments.status && !endpoint.as_ref().is_some_and(Endpoint::is_in_process);
+            let is_said = |warning: &&Problem| !dials || warning.option != SKIP_VERIFY;
             warnings
                 .iter()
+                .filter(is_said)
                 .for_each(|warning| note(format_args!("{warning}")));
             settings
         }
@@ -112,8 +133,13 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let manager = Arc::new(Notifier::from_environment());
     let telling = tokio::spawn(tell(Arc::clone(&manager), Arc::clone(&bus)));
     let flow = Arc::new(Flow::default());
+    let Arguments { key, only_key, .. } = arguments;
+    let prints_own = only_key.is_empty() || key.as_ref().is_some_and(|key| only_key.contains(key));
+    let wanted = only_key
+        .into_iter()
+        .fold(bus.subscription(), Subscription::key);
     let printer = tokio::spawn(print_events(
-        bus.subscribe(),
+        wanted.start(),
         Output::start(),
         Arc::clone(&flow),
     ));
@@ -124,6 +150,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let feeder = Feeder {
         bus: Arc::clone(&bus),
         flow,
+        key,
+        prints_own,
         stopped,
         bad_lines: 0,
         published: 0,
@@ -131,10 +159,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let feed = feeder.run(&settings);
     tokio::pin!(feed);
     let mut printed = None;
+    let mut is_told_to_stop = false;
     let fed = loop {
         tokio::select! {
             fed = &mut feed => break fed,
-            () = stop.signalled() => stopping.send_replace(true),
+            () = stop.signalled() => {
+                is_told_to_stop = true;
+                stopping.send_replace(true)
+            }
             result = &mut printer, if printed.is_none() => {
                 printed = Some(result);
                 stopping.send_replace(true)
@@ -143,7 +175,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     if fed.at_end && !arguments.exit_on_eof && printed.is_none() {
         tokio::select! {
-            () = stop.signalled() => {}
+            () = stop.signalled() => is_told_to_stop = true,
             result = &mut printer => printed = Some(result),
         }
     }
@@ -160,9 +192,16 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let _ = faults.await;
         (drained, printed)
     };
+    let insisted = async {
+        if is_told_to_stop {
+            stop.signalled_again().await;
+        } else {
+            stop.signalled().await;
+        }
+    };
     let (drained, printed) = tokio::select! {
         result = ending => result,
-        () = stop.signalled() => anyhow::bail!("interrupted before everything was delivered"),
+        () = insisted => anyhow::bail!("interrupted before everything was delivered"),
     };
     let stats = bus.stats();
     let failed = fed.bad_lines > 0
@@ -262,6 +301,9 @@ async fn print_faults(mut faults: FaultStream, flow: Arc<Flow>) {
 struct Feeder {
     bus: Arc<Bus>,
     flow: Arc<Flow>,
+    key: Option<String>,
+    /// Whether events of this node are among those that are printed.
+    prints_own: bool,
     stopped: watch::Receiver<bool>,
     bad_lines: u64,
     published: u64,
@@ -304,28 +346,51 @@ impl Feeder {
     }
 
     async fn wait_for_server(&mut self, settings: &Settings) -> Option<()> {
-        let ready = self.bus.ready();
+        let bus = Arc::clone(&self.bus);
+        let ready = bus.ready();
         tokio::pin!(ready);
-        tokio::select! {
-            ready = tokio::time::timeout(SILENCE_MAX, &mut ready) => {
-                if ready.is_ok() {
-                    return Some(());
+        // With a connection it is the other nodes that take their time, and they may.
+        for patience in [SILENCE_MAX, ANSWERS_PATIENCE] {
+            tokio::select! {
+                ready = tokio::time::timeout(patience, &mut ready) => {
+                    if ready.is_ok() {
+                        return Some(());
+                    }
                 }
+                _ = self.stopped.wait_for(|stopped| *stopped) => return None,
             }
-            _ = self.stopped.wait_for(|stopped| *stopped) => return None,
+            if bus.link() != Link::Connected {
+                break;
+            }
         }
-        let endpoint = settings.nats.client.endpoint.clone();
-        let endpoint = endpoint.unwrap_or_else(natterjack_bus::settings::Endpoint::standard);
-        let refusal = self.bus.refusal();
-        let advice = advice(refusal.as_deref());
-        let reason = refusal.map_or_else(String::new, |refusal| format!(" ({refusal})"));
-        note(format_args!(
-            "not connected to {endpoint} yet{reason}; still trying. {advice}"
-        ));
+        note(format_args!("{}", self.waits_for(settings)));
         tokio::select! {
             () = ready => Some(()),
             _ = self.stopped.wait_for(|stopped| *stopped) => None,
         }
+    }
+
+    /// Why it is not ready yet, and what to do about that.
+    fn waits_for(&self, settings: &Settings) -> String {
+        if self.bus.link() == Link::Connected {
+            let health = self.bus.health();
+            let silent = health.hosts.into_iter().filter(|host| !host.is_answering);
+            let silent: Vec<String> = silent.map(|host| host.name).collect();
+            if silent.is_empty() {
+                return "connected, but no answer has come back yet; still waiting".into();
+            }
+            return format!(
+                "connected, but these nodes do not answer: {}; still waiting. If they have stopped, this goes on without \
+                 them as soon as they are forgotten",
+                silent.join(", ")
+            );
+        }
+        let endpoint = settings.nats.client.endpoint.clone();
+        let endpoint = endpoint.unwrap_or_else(Endpoint::standard);
+        let refusal = self.bus.refusal();
+        let advice = advice(refusal.as_deref());
+        let reason = refusal.map_or_else(String::new, |refusal| format!(" ({refusal})"));
+        format!("not connected to {endpoint} yet{reason}; still trying. {advice}")
     }
 
     async fn publish(&mut self, line: Line) -> Option<Result<(), String>> {
@@ -335,7 +400,11 @@ impl Feeder {
         };
         self.wait_for_window().await?;
         loop {
-            match self.bus.publish(&value).await {
+            let publish = Publish {
+                key: self.key.clone(),
+                ..Publish::default()
+            };
+            match self.bus.publish_with(&value, publish).await {
                 Ok(()) => {
                     self.published += 1;
                     return Some(Ok(()));
@@ -354,7 +423,7 @@ impl Feeder {
                 .own_events_printed
                 .load(std::sync::atomic::Ordering::Relaxed);
             let gone = self.bus.stats().lost_events;
-            if self.published.saturating_sub(printed + gone) < WINDOW_EVENTS {
+            if !self.prints_own || self.published.saturating_sub(printed + gone) < WINDOW_EVENTS {
                 return Some(());
             }
             tokio::select! {

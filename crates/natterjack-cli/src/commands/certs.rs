@@ -3,6 +3,7 @@
 
 mod files;
 mod inspect;
+mod keys;
 mod make;
 
 use std::process::ExitCode;

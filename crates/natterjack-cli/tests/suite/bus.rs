@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Daemon, Ended, NATTERJACK, Running, free_port, run};
+use crate::process::{Daemon, Ended, NATTERJACK, Running, free_port, run, wait_until};
 
 /// Of the buses of these tests.
 const SUBJECT: &str = "test.bus";
@@ -105,6 +105,42 @@ fn each_line_becomes_an_event_and_each_event_a_line() {
         assert_eq!(event["id"].as_str().unwrap().len(), 36);
         assert!(event["time"].as_str().unwrap().ends_with('Z'));
     });
+}
+
+#[test]
+fn events_have_a_key_and_are_chosen_by_it() {
+    let daemon = Daemon::start(&[]);
+    let listener = Config::client_of(&daemon.url, "node-a");
+    let arguments = listener.arguments(&["--only-key", "x", "--only-key", "y"]);
+    let mut bus = Running::start(NATTERJACK, &arguments);
+    wait_until("it is ready", || {
+        run(NATTERJACK, &listener.arguments(&["--status"]), "").code == Some(0)
+    });
+    // Own events have no key, so many of them go by, and none waits for being printed.
+    let own: String = (0..3000).map(|number| format!("{number}\n")).collect();
+    bus.send_line(own.trim_end());
+    bus.close_input();
+    let config = Config::client_of(&daemon.url, "node-b");
+    for (key, line) in [("x", "1"), ("z", "2"), ("y", "3")] {
+        let ended = run(
+            NATTERJACK,
+            &config.arguments(&["--exit-on-eof", "--key", key]),
+            line,
+        );
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let event: Value = ended
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+            .find(|event: &Value| event["source"] == "node-b")
+            .expect("its own event");
+        assert_eq!(event["routingkey"], key);
+    }
+    bus.stdout_line("\"data\":3}");
+    bus.signal("TERM");
+    let ended = bus.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(data(&ended), [1, 3]);
 }
 
 #[test]

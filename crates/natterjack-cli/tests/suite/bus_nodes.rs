@@ -128,6 +128,21 @@ fn the_status_of_a_node_is_printed_and_is_the_exit_code() {
 }
 
 #[test]
+fn a_signal_that_comes_twice_at_once_is_one() {
+    let node = Node::new(1);
+    let mut command = node.command(&[]);
+    command.stdin(std::process::Stdio::piped());
+    let mut running = Running::spawn(command);
+    running.send_line("1");
+    running.stdout_line("\"data\":1}");
+    // As timeout(1) does: to the program, and to its group.
+    running.signal("TERM");
+    running.signal("INT");
+    let ended = running.end();
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
+}
+
+#[test]
 fn too_few_hosts_are_no_success() {
     let node = Node::new(2);
     let mut command = node.command(&[]);

@@ -74,7 +74,7 @@ fn assert_tells(text: &str, parts: &[&str]) {
 #[test]
 fn openssl_takes_what_is_made() {
     let place = Place::new();
-    for (kind, name) in [("p256", "nats"), ("p384", "p384")] {
+    for (kind, name) in [("p256", "nats"), ("p384", "p384"), ("ed25519", "ed25519")] {
         let ended = place.node(&[
             "--host",
             "bindplane-0",
@@ -149,6 +149,24 @@ fn nothing_is_overwritten() {
         std::fs::read(place.path("nats.key")).expect("it is there"),
         b"mine"
     );
+}
+
+#[test]
+fn what_is_missing_is_told_with_what_to_do() {
+    let place = Place(tempfile::tempdir().expect("a directory"));
+    let ended = place.node(&["--host", "a"]);
+    assert_eq!(ended.code, Some(1));
+    assert_tells(
+        &ended.stderr,
+        &["ca.crt; make one with `natterjack certs ca`"],
+    );
+    let place = Place::new();
+    for host in ["nats://a", "a:6222", "a b"] {
+        let ended = place.node(&["--host", host]);
+        assert_eq!(ended.code, Some(1));
+        assert_tells(&ended.stderr, &[host, "without scheme and port"]);
+        assert!(!place.path("nats.crt").exists());
+    }
 }
 
 #[test]
@@ -313,10 +331,22 @@ fn an_authority_made_with_openssl_is_taken() {
     );
     place.openssl("verify -CAfile ca.crt -purpose sslserver nats.crt");
 
+    // As `step` writes keys, and old OpenSSL.
     place.openssl("ec -in ca.key -out sec1.key");
+    place.openssl("pkey -in ca.key -aes128 -passout pass:x -out secret.key");
     let sec1 = place.file("sec1.key");
-    let ended = place.node(&["--host", "b", "--name", "b", "--ca-key", &sec1]);
-    assert_tells(&ended.stderr, &["openssl pkcs8 -topk8 -nocrypt"]);
+    let ended = place.node(&["--host", "c", "--name", "c", "--ca-key", &sec1]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    place.openssl("verify -CAfile ca.crt -purpose sslclient c.crt");
+    for (name, words) in [
+        ("secret.key", "decrypt it: openssl pkey -in"),
+        ("ca.crt", "is not a private key that can be used"),
+    ] {
+        let key = place.file(name);
+        let ended = place.node(&["--host", "b", "--name", "b", "--ca-key", &key]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_tells(&ended.stderr, &[name, words]);
+    }
     place.openssl("genpkey -algorithm ec -pkeyopt ec_paramgen_curve:P-256 -out other.key");
     let other = place.file("other.key");
     let ended = place.node(&["--host", "b", "--name", "b", "--ca-key", &other]);
@@ -328,9 +358,34 @@ fn an_authority_made_with_openssl_is_taken() {
 }
 
 #[test]
+fn authorities_of_every_kind_are_taken() {
+    for make in [
+        "genrsa -traditional -out ca.key 2048",
+        "ecparam -name secp384r1 -genkey -noout -out ca.key",
+        "genpkey -algorithm ed25519 -out ca.key",
+    ] {
+        let place = Place(tempfile::tempdir().expect("a directory"));
+        place.openssl(make);
+        place.openssl(
+            "req -x509 -days 30 -subj /CN=pond -addext basicConstraints=critical,CA:TRUE -key ca.key -out ca.crt",
+        );
+        let ended = place.node(&["--host", "a", "--key", "ed25519"]);
+        assert_eq!(ended.code, Some(0), "{make}: {ended:?}");
+        place.openssl("verify -CAfile ca.crt -purpose sslserver nats.crt");
+    }
+}
+
+#[test]
 fn a_bus_runs_with_them() {
+    for kind in ["p256", "ed25519"] {
+        runs_a_bus(kind);
+    }
+}
+
+/// A node whose certificate has this kind of key.
+fn runs_a_bus(kind: &str) {
     let place = Place::new();
-    place.node(&["--host", "bindplane-0"]);
+    place.node(&["--host", "bindplane-0", "--key", kind]);
     let [port, http, cluster] = [(); 3].map(|()| free_port().to_string());
     let [ca, crt, key] = ["ca.crt", "nats.crt", "nats.key"].map(|name| place.file(name));
     let arguments = [

@@ -3,6 +3,7 @@
 mod bench;
 mod bus;
 mod bus_nodes;
+mod bus_routes;
 mod bus_settings;
 mod certs;
 mod check;

@@ -293,9 +293,13 @@ impl fmt::Display for Told<'_> {
             }
             Fault::Tls(error, refused) => {
                 formatter.write_str(&explain(error, who))?;
-                match refused {
-                    Some(certificate) => write!(formatter, " ({certificate})"),
-                    None => Ok(()),
+                if let Some(certificate) = refused {
+                    write!(formatter, " ({certificate})")?;
+                }
+                // Whoever connects servers has both sides' certificates in hand.
+                match remedy(error) {
+                    Some(remedy) if *who != CLIENT => write!(formatter, "; {remedy}"),
+                    _ => Ok(()),
                 }
             }
         }
@@ -343,6 +347,40 @@ fn explain(error: &Error, who: &str) -> String {
             format!("the {who} finds this server's certificate expired")
         }
         other => other.to_string(),
+    }
+}
+
+/// What to do about a failure between servers.
+fn remedy(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::NoCertificatesPresented => Some("give it a certificate"),
+        Error::InvalidCertificate(reason) => match reason {
+            CertificateError::UnknownIssuer => {
+                Some("all servers need certificates of authorities that the others know")
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                Some("renew it, or correct the clock that is wrong")
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Some("correct the clock that is wrong")
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Some("make one that names it, too, or dial a name that it has")
+            }
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                Some("make it anew with both")
+            }
+            _ => None,
+        },
+        Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            Some("renew it, or correct the clock that is wrong")
+        }
+        Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown,
+        ) => Some("its log says why"),
+        _ => None,
     }
 }
 
@@ -494,6 +532,18 @@ mod tests {
             "failed to verify the client's certificate: not valid before 1970-01-05T00:00:00Z, and it is \
              1970-01-03T00:00:00Z here"
         );
+    }
+
+    #[test]
+    fn peers_are_told_of_with_a_remedy() {
+        let said = |error, who| Told(&Fault::Tls(error, Some("CN=a".into())), who).to_string();
+        let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        assert_eq!(
+            said(unknown(), "peer"),
+            "failed to verify the peer's certificate: signed by an unknown authority (CN=a); all servers need certificates \
+             of authorities that the others know"
+        );
+        assert!(said(unknown(), CLIENT).ends_with("authority (CN=a)"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Settings documents, variables and flags, and what is said about them.
 
 use super::*;
-use crate::settings::{Endpoint, Listen, PREFIX, TransportKind, options};
+use crate::settings::{Endpoint, Listen, Nats, PREFIX, TransportKind, options};
 
 /// What a document is told, one problem a line; empty if there are no problems at all.
 fn check(text: &str, expected: &[&str]) {
@@ -115,6 +115,27 @@ fn keys_match_whatever_their_case() {
     check(
         "eventBus:\n  type: nats\n  Type: local\n  nats: {}\n",
         &["c.yaml:3:3: eventBus.Type: was given at 2:3 already, as `type`; keep one"],
+    );
+}
+
+#[test]
+fn words_are_not_taken_for_switches() {
+    let settings = settings(
+        "eventBus: {nats: {client: {name: y}, server: {name: no, enable: true}, tls: {tlsKey: n, tlsCA: [on, 'off']}}}",
+    );
+    let Nats {
+        client,
+        server,
+        tls,
+    } = settings.nats;
+    assert_eq!((&*client.name, &*server.name), ("y", "no"));
+    assert_eq!(tls.key, Some("n".into()));
+    assert_eq!(tls.authorities, ["on", "off"].map(std::path::PathBuf::from));
+    check(
+        "eventBus: {nats: {server: {enable: yes}}}",
+        &[
+            "c.yaml:1:36: eventBus.nats.server.enable: `yes` is neither true nor false; write `true` or `false`",
+        ],
     );
 }
 
@@ -448,12 +469,12 @@ fn tls_must_be_complete() {
     tls(
         ", tlsCert: /no/c, tlsKey: /no/k, tlsCA: /no/a, tlsSkipVerify: 1",
         &[
-            "c.yaml:1:82: eventBus.nats.tls.tlsCert: failed to lookup tls certificate file /no/c: entity not found; check \
+            "c.yaml:1:82: eventBus.nats.tls.tlsCert: failed to lookup tls certificate file /no/c: there is no such file; \
+             check the path",
+            "c.yaml:1:97: eventBus.nats.tls.tlsKey: failed to lookup private key file /no/k: there is no such file; check \
              the path",
-            "c.yaml:1:97: eventBus.nats.tls.tlsKey: failed to lookup private key file /no/k: entity not found; check the \
-             path",
-            "c.yaml:1:111: eventBus.nats.tls.tlsCA: failed to lookup certificate authority file /no/a: entity not \
-             found; check the path",
+            "c.yaml:1:111: eventBus.nats.tls.tlsCA: failed to lookup certificate authority file /no/a: there is no such \
+             file; check the path",
             "c.yaml:1:133: warning: eventBus.nats.tls.tlsSkipVerify: is on: whoever answers is believed, whatever \
              certificate it shows; this is for tests only; set it to false",
         ],

@@ -108,14 +108,12 @@ impl Case<'_> {
         line("issuer", &own.issuer);
         let names = own.names();
         let none = "nobody: it has no subject alternative names";
-        line(
-            "names",
-            &if names.is_empty() {
-                none.to_owned()
-            } else {
-                names.join(", ")
-            },
-        );
+        // An authority is not dialled.
+        if !names.is_empty() {
+            line("names", &names.join(", "));
+        } else if !own.is_authority {
+            line("names", none);
+        }
         line(
             "valid",
             &format!("{} to {}", date(own.not_before), date(own.not_after)),

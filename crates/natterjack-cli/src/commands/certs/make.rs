@@ -1,18 +1,22 @@
 //! `certs ca` and `certs node`: an authority, and certificates from it.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
-use natterjack_bus::certificates::{Certificate, Flaw, Role, authority_flaw, date, flaws};
+use natterjack_bus::certificates::{
+    Certificate, Flaw, ReadError, Role, authority_flaw, date, flaws,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType, SignatureAlgorithm,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
 use super::files::{CERTIFICATE_MODE, File, KEY_MODE, refuse_existing, write};
+use super::keys::{self, KeyKind};
 use crate::output::say;
 
 /// Clocks of nodes differ, and a certificate should be good at once everywhere.
@@ -69,28 +73,6 @@ pub(super) struct NodeArguments {
     key: KeyKind,
 }
 
-/// Not Ed25519: as it is written here, OpenSSL 3.0 cannot read it. Not RSA: it is slow, and cannot be made here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum KeyKind {
-    /// EC P-256, which everybody knows and which is fast
-    P256,
-    /// EC P-384
-    P384,
-}
-
-impl KeyKind {
-    fn algorithm(self) -> &'static SignatureAlgorithm {
-        match self {
-            Self::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-            Self::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
-        }
-    }
-
-    fn generate(self) -> anyhow::Result<KeyPair> {
-        KeyPair::generate_for(self.algorithm()).context("cannot make a key")
-    }
-}
-
 pub(super) fn authority(arguments: &AuthorityArguments) -> anyhow::Result<ExitCode> {
     let paths = pair_paths(&arguments.out, "ca");
     refuse_existing(paths.iter().map(PathBuf::as_path))?;
@@ -115,8 +97,17 @@ pub(super) fn authority(arguments: &AuthorityArguments) -> anyhow::Result<ExitCo
 
 pub(super) fn node(arguments: &NodeArguments) -> anyhow::Result<ExitCode> {
     let now = super::calendar_now();
-    let authorities = Certificate::read(&arguments.ca)
-        .with_context(|| format!("the authority's certificate {}", arguments.ca.display()))?;
+    let authorities = match Certificate::read(&arguments.ca) {
+        Ok(authorities) => authorities,
+        Err(ReadError::Unreadable(error)) if error.kind() == ErrorKind::NotFound => bail!(
+            "there is no authority's certificate {}; make one with `natterjack certs ca`, or name it with --ca",
+            arguments.ca.display()
+        ),
+        Err(error) => {
+            let place = format!("the authority's certificate {}", arguments.ca.display());
+            return Err(anyhow::Error::new(error).context(place));
+        }
+    };
     if let Some(flaw) = authorities.iter().find_map(|one| authority_flaw(one, now)) {
         bail!("{}: {flaw}; {}", arguments.ca.display(), flaw.remedy());
     }
@@ -147,8 +138,7 @@ pub(super) fn node(arguments: &NodeArguments) -> anyhow::Result<ExitCode> {
     for ((_, hosts), paths) in groups.iter().zip(&paths) {
         let key = arguments.key.generate()?;
         let pem = certificate(hosts, now, life, &key, &issuer)?;
-        verify(&pem, &authorities, hosts, now)
-            .with_context(|| format!("with the authority {}", arguments.ca.display()))?;
+        verify(&pem, &authorities, hosts, now)?;
         files.extend(pair(paths.clone(), pem, &key));
     }
     write(&arguments.out, &files)?;
@@ -246,10 +236,14 @@ fn verify(
         .chain([Role::Client]);
     for flaw in roles.flat_map(|role| flaws(&chain, authorities, role, now)) {
         match flaw {
-            Flaw::OtherKey { .. } => bail!("the key is not that of the authority's certificate"),
-            Flaw::NameMissing { host, .. } => {
-                bail!("{host:?} is not a host name that clients can dial")
-            }
+            Flaw::OtherKey { .. } => bail!(
+                "the key is not that of the authority's certificate; name the two that were made together with --ca and \
+                 --ca-key"
+            ),
+            Flaw::NameMissing { host, .. } => bail!(
+                "{host:?} is not a host name or address that can be dialled; write it without scheme and port, as in \
+                 bindplane-0 or 10.0.0.1"
+            ),
             flaw if flaw.is_warning() => {}
             flaw => bail!("what was made would be refused: {flaw}"),
         }
@@ -264,14 +258,17 @@ fn issuer(arguments: &NodeArguments) -> anyhow::Result<Issuer<'static, KeyPair>>
     };
     let text = std::fs::read_to_string(&ca_key)
         .with_context(|| format!("cannot read the authority's key {}", ca_key.display()))?;
-    let key = KeyPair::from_pem(&text).with_context(|| {
-        format!(
-            "{} is not a key in PKCS#8 that can be used; if it is another form of key, turn it into that: openssl pkcs8 \
-             -topk8 -nocrypt -in {} -out ca-pkcs8.key",
-            ca_key.display(),
-            ca_key.display()
-        )
-    })?;
+    let Some(key) = keys::read(&text) else {
+        let what = if text.contains("ENCRYPTED") {
+            format!(
+                "is encrypted; decrypt it: openssl pkey -in {} -out plain.key, and name that with --ca-key",
+                ca_key.display()
+            )
+        } else {
+            "is not a private key that can be used: EC P-256 or P-384, Ed25519 or RSA of 2048 bits or more, in PEM".into()
+        };
+        bail!("{} {what}", ca_key.display());
+    };
     let certificate = std::fs::read_to_string(&arguments.ca)?;
     Issuer::from_ca_cert_pem(&certificate, key)
         .with_context(|| format!("the authority's certificate {}", arguments.ca.display()))
@@ -298,7 +295,7 @@ fn pair([certificate, key]: [PathBuf; 2], pem: String, pair: &KeyPair) -> [File;
     [
         File {
             path: key,
-            text: pair.serialize_pem(),
+            text: keys::pem(pair),
             mode: KEY_MODE,
         },
         File {
