@@ -1,0 +1,324 @@
+//! What these tests share: an authority, a server, nodes and people with certificates; waiting with a deadline.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use natterjack_choria::client::{Asker, Call, Client, ClientOptions, Event, Outcome, Run};
+use natterjack_choria::configuration::{Configuration, Role, Surroundings};
+use natterjack_choria::connector::{Connector, ConnectorOptions};
+use natterjack_choria::facter::Facter;
+use natterjack_choria::identity::Identity;
+use natterjack_choria::node::{Knowledge, Node, NodeBuilder, Statistics, serve};
+use natterjack_choria::rpc::ActionReply;
+use natterjack_choria::server::ServerAddress;
+use natterjack_choria::ssl::Ssl;
+use natterjack_server::{Options, Server, Tls};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// No wait takes longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where something is looked at until it is so.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Who may ask here.
+pub(crate) const RIP: &str = "rip.mcollective";
+
+/// People sign with RSA, which this protocol needs and rcgen does not make.
+const KEY_OF_PEOPLE: &str = include_str!("../data/rip.mcollective.key.pem");
+
+pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("in vain waited for {what}"),
+    }
+}
+
+pub(crate) fn now() -> SystemTime {
+    #[expect(clippy::disallowed_methods, reason = "requests are made now")]
+    SystemTime::now()
+}
+
+/// A collective on one server.
+pub(crate) struct World {
+    folder: TempDir,
+    authority: CertifiedIssuer<'static, KeyPair>,
+    server: Server,
+}
+
+/// A node that answers, until it is told to end.
+pub(crate) struct Running {
+    pub(crate) node: Arc<Node>,
+    end: Option<oneshot::Sender<()>>,
+    served: JoinHandle<()>,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let name = "Puppet CA: puppet";
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let authority = CertifiedIssuer::self_signed(params, key).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let (cert_file, key_file) = write(&folder, &authority, "localhost", &key);
+        let tls = Tls {
+            cert_file: Some(cert_file),
+            key_file: Some(key_file),
+            ca_files: vec![folder.path().join("ca.pem")],
+            verify: true,
+            // Others use the machine, too.
+            timeout: PATIENCE,
+            ..Tls::default()
+        };
+        let options = Options {
+            host: "127.0.0.1".into(),
+            port: 0,
+            tls: Some(tls),
+            ..Options::default()
+        };
+        let server = Server::start(options).await.unwrap();
+        Self {
+            folder,
+            authority,
+            server,
+        }
+    }
+
+    fn configured(&self, role: Role, name: &str, settings: &str) -> (Configuration, Ssl) {
+        let key = match role {
+            Role::Client => KeyPair::from_pem(KEY_OF_PEOPLE).unwrap(),
+            Role::Server => KeyPair::generate().unwrap(),
+        };
+        let (certificate, key) = write(&self.folder, &self.authority, name, &key);
+        let text = format!(
+            "connector = nats\nidentity = {name}\nplugin.security.provider = file\n\
+             plugin.security.file.certificate = {}\nplugin.security.file.key = {}\n\
+             plugin.security.file.ca = {}\n{settings}",
+            certificate.display(),
+            key.display(),
+            self.folder.path().join("ca.pem").display()
+        );
+        let file = self.folder.path().join(format!("{name}.conf"));
+        fs::write(&file, text).unwrap();
+        let surroundings = Surroundings {
+            environment: BTreeMap::from([("MCOLLECTIVE_CERTNAME".into(), name.into())]),
+            home: None,
+            directory: None,
+            is_root: false,
+            host_name: name.into(),
+            facter: Facter::none(),
+            root: self.folder.path().join("root"),
+        };
+        let loaded = Configuration::load(role, Some(&file), &surroundings).unwrap();
+        let ssl = Ssl::load(&loaded.configuration, &surroundings, now()).unwrap();
+        (loaded.configuration, ssl)
+    }
+
+    async fn connect(&self, configuration: &Configuration, ssl: &Ssl) -> Connector {
+        let options = ConnectorOptions::of(configuration, ssl);
+        let port = self.server.client_addr().port();
+        let connector = Connector::start(options, ssl, vec![ServerAddress::new("localhost", port)]);
+        within("a connection", connector.connect()).await.unwrap();
+        connector
+    }
+
+    /// A connection of a machine or person.
+    pub(crate) async fn connector(&self, name: &str) -> Connector {
+        let (configuration, ssl) = self.configured(Role::Server, name, "");
+        self.connect(&configuration, &ssl).await
+    }
+
+    pub(crate) async fn node(&self, name: &str, facts: Value, classes: &[&str]) -> Running {
+        let knowledge = Knowledge {
+            facts,
+            classes: classes.iter().map(|class| (*class).to_owned()).collect(),
+        };
+        self.node_with(name, "", |builder| builder.with_knowledge(knowledge))
+            .await
+    }
+
+    pub(crate) async fn node_with(
+        &self,
+        name: &str,
+        settings: &str,
+        complete: impl FnOnce(NodeBuilder) -> NodeBuilder,
+    ) -> Running {
+        let (configuration, ssl) = self.configured(Role::Server, name, settings);
+        let connector = self.connect(&configuration, &ssl).await;
+        let builder = NodeBuilder::from_configuration(Arc::new(configuration), &ssl);
+        let node = Arc::new(complete(builder).build(now()));
+        let (end, ending) = oneshot::channel::<()>();
+        let (served, link) = (Arc::clone(&node), connector.clone());
+        let (ready, is_ready) = oneshot::channel::<()>();
+        let served = tokio::spawn(async move {
+            let end = async {
+                // It is asked once all is subscribed to.
+                let _ = ready.send(());
+                let _ = ending.await;
+            };
+            serve(served, &link, end).await.unwrap();
+        });
+        within("a node", is_ready).await.unwrap();
+        assert!(connector.flush().await, "the subscriptions hold");
+        Running {
+            node,
+            end: Some(end),
+            served,
+        }
+    }
+
+    /// Three of them, with facts and classes.
+    pub(crate) async fn fleet(&self) -> Vec<Running> {
+        let facts = |family: &str, processors: u64| serde_json::json!({"os": {"family": family}, "processors": processors});
+        vec![
+            self.node("n1.example.net", facts("Debian", 2), &["web"])
+                .await,
+            self.node("n2.example.net", facts("Debian", 8), &["web", "db"])
+                .await,
+            self.node("n3.example.net", facts("RedHat", 8), &[]).await,
+        ]
+    }
+
+    pub(crate) fn asker(&self, name: &str) -> Asker {
+        let (configuration, ssl) = self.configured(Role::Client, name, "");
+        Asker::of(&configuration, &ssl).unwrap()
+    }
+
+    /// Somebody who asks.
+    pub(crate) async fn client(&self, name: &str) -> Client {
+        self.client_with(name, |_| ()).await
+    }
+
+    pub(crate) async fn client_with(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut ClientOptions),
+    ) -> Client {
+        let (configuration, ssl) = self.configured(Role::Client, name, "");
+        let connector = self.connect(&configuration, &ssl).await;
+        let asker = Asker::of(&configuration, &ssl).unwrap();
+        let mut options = ClientOptions::of(&configuration);
+        change(&mut options);
+        Client::new(asker, connector, options)
+    }
+}
+
+fn write(
+    folder: &TempDir,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    name: &str,
+    key: &KeyPair,
+) -> (PathBuf, PathBuf) {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    let certificate = params.signed_by(key, authority).unwrap();
+    let file = |end: &str| folder.path().join(format!("{name}{end}.pem"));
+    fs::write(file(""), certificate.pem()).unwrap();
+    fs::write(file("-key"), key.serialize_pem()).unwrap();
+    (file(""), file("-key"))
+}
+
+impl Running {
+    /// Waits until what the node has counted is so.
+    pub(crate) async fn counts(&self, what: &str, is_so: impl Fn(&Statistics) -> bool) {
+        within(what, async {
+            let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+            while !is_so(&self.node.statistics()) {
+                ticks.tick().await;
+            }
+        })
+        .await;
+    }
+
+    /// Has it end, and waits for that.
+    pub(crate) async fn end(mut self) {
+        self.ask_to_end();
+        within("the node's end", self.served).await.unwrap();
+    }
+
+    pub(crate) fn ask_to_end(&mut self) {
+        let _ = self.end.take().map(|end| end.send(()));
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.served.is_finished()
+    }
+}
+
+/// What a run told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) discovered: Option<Vec<String>>,
+    pub(crate) asked: Option<Vec<String>>,
+    pub(crate) is_directed: Option<bool>,
+    pub(crate) answers: BTreeMap<String, ActionReply>,
+    pub(crate) outcome: Outcome,
+}
+
+impl Told {
+    /// Names of those who answered.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.answers.keys().map(String::as_str).collect()
+    }
+}
+
+/// Listens to the end.
+pub(crate) async fn listen(mut run: Run<'_>) -> Told {
+    let mut told = Told::default();
+    let mut found = Vec::new();
+    let names = |nodes: Vec<Identity>| nodes.iter().map(ToString::to_string).collect();
+    while let Some(event) = within("an event", run.next()).await {
+        match event.unwrap() {
+            Event::Discovered { node, .. } => found.push(node.to_string()),
+            Event::DiscoveryEnded { nodes, outcome, .. } => {
+                assert_eq!(nodes, found.len());
+                found.sort();
+                told.discovered = Some(std::mem::take(&mut found));
+                told.outcome = outcome;
+            }
+            Event::Sent {
+                nodes, is_directed, ..
+            } => {
+                told.asked = nodes.map(names);
+                told.is_directed = Some(is_directed);
+            }
+            Event::Answered { node, reply, .. } => {
+                told.answers.insert(node.to_string(), reply.unwrap());
+            }
+            Event::Ended { outcome, .. } => told.outcome = outcome,
+            _ => {}
+        }
+    }
+    told
+}
+
+/// An action, with as much time as it takes, on three nodes if they have to be found.
+pub(crate) fn call(agent: &str, action: &str, arguments: Value) -> Call {
+    let Value::Object(arguments) = arguments else {
+        panic!("arguments have names");
+    };
+    let mut call = Call::new(agent, action, arguments);
+    call.timeout = PATIENCE;
+    call.discovery_timeout = Some(PATIENCE);
+    call.nodes_expected = Some(3);
+    call
+}
