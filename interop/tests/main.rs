@@ -19,6 +19,8 @@ mod bus;
 
 mod bus_tls;
 
+mod choria;
+
 mod clients;
 
 mod cluster;
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         bus_topology::trials(),
         bus::trials(),
         bus_tls::trials(),
+        choria::trials(),
         clients::trials(),
         cluster::trials(),
         conversations::trials(),

@@ -131,6 +131,15 @@ impl Program {
         Some(self.child.wait().expect("the child is ours to wait for"))
     }
 
+    /// Interrupts it, as Ctrl-C does.
+    ///
+    /// # Panics
+    /// When the system has no `kill`.
+    #[track_caller]
+    pub fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
     /// Has `kill` send it a signal, by an option such as `-HUP`.
     #[track_caller]
     pub(crate) fn signal(&self, option: &str) {

@@ -71,6 +71,30 @@ pub fn old_nats_server() -> Result<PathBuf, Missing> {
     )
 }
 
+/// The root in which Puppet's server is, with everything below it. Its programs run there by `chroot`.
+///
+/// # Errors
+/// When it is not prepared.
+pub fn puppet() -> Result<PathBuf, Missing> {
+    let root = peers_folder().join("puppet");
+    existing(
+        "Puppet's server",
+        root.join("usr/share/puppetserver/puppetserver.jar"),
+        PREPARE,
+    )?;
+    Ok(root)
+}
+
+/// The root in which dnsmasq, knot and facter are, with everything below them. They run there by `chroot`.
+///
+/// # Errors
+/// When it is not prepared.
+pub fn naming() -> Result<PathBuf, Missing> {
+    let root = peers_folder().join("naming");
+    existing("dnsmasq", root.join("usr/sbin/dnsmasq"), PREPARE)?;
+    Ok(root)
+}
+
 /// A Python that can `import nats`.
 ///
 /// # Errors

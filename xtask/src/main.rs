@@ -40,7 +40,8 @@ usage: cargo xtask <chore> [arguments]
 
   test [--without-peers] [-- ARGS]  prepare the real peers, then run every test; ARGS go to `cargo test`
   ci                                everything a change must pass, `test` included
-  peers                             prepare the real peers (nats-server, an old one, nats.py, nats.js) under target/peers
+  peers                             prepare the real peers (nats-server, an old one, nats.py, nats.js, Puppet's server) under
+                                   target/peers
   tidy                              the house rules no linter knows
   walls                             which crate may reach which, and what the engine may not name
   fuzz [--seconds N] [--seed S] [TARGET…]

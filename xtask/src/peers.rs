@@ -1,13 +1,15 @@
 //! The real peers the tests talk to, prepared once per set of lock files under `target/peers`:
 //! nats-server and nats.py in a Python virtual environment, nats.js in a `node_modules`, an old nats-server unpacked from
-//! a package of Debian's.
+//! a package of Debian's, Puppet's server with all it needs unpacked from packages of Debian's.
 //!
-//! What is installed is decided by the lock files in `interop/` alone, every one of them with hashes. This file decides
-//! when to install, and what to tell a person when that cannot be done; which test needs which peer is `testkit`'s to know.
+//! What is installed is decided by the lock files in `interop/` alone. They have hashes, except that of Puppet's server: it
+//! needs 280 packages, some of which have security updates every few weeks, after which the former ones are gone. There
+//! apt's own check of the archive's signatures has to do. This file decides when to install, and what to tell a person when
+//! that cannot be done; which test needs which peer is `testkit`'s to know.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -78,7 +80,7 @@ struct Group {
     install: fn(&Workspace, &Path) -> Result<()>,
 }
 
-static GROUPS: [&Group; 3] = [&PYTHON, &JAVASCRIPT, &DEBIAN];
+static GROUPS: [&Group; 5] = [&PYTHON, &JAVASCRIPT, &DEBIAN, &PUPPET, &NAMING];
 
 static PYTHON: Group = Group {
     name: "python",
@@ -109,6 +111,36 @@ static DEBIAN: Group = Group {
              interop/debian/packages.sha256 names in a folder that NATTERJACK_DEBIAN_PACKAGES names. \
              Then run `cargo xtask peers`.",
     install: install_debian,
+};
+
+static PUPPET: Group = Group {
+    name: "puppet",
+    provides: "Puppet's server",
+    lock_files: &["interop/debian/puppet.packages"],
+    results: &[
+        "usr/share/puppetserver/puppetserver.jar",
+        "usr/lib/jvm/default-java/bin/java",
+        "usr/bin/ruby",
+        "etc/passwd",
+    ],
+    remedy: "It needs apt-get and dpkg-deb with a source of Debian 12 (bookworm) packages, 200 MB to download and 600 MB \
+             of disk. Then run `cargo xtask peers`.",
+    install: install_puppet,
+};
+
+static NAMING: Group = Group {
+    name: "naming",
+    provides: "dnsmasq, knot and facter",
+    lock_files: &["interop/debian/naming.packages"],
+    results: &[
+        "usr/sbin/dnsmasq",
+        "usr/sbin/knotd",
+        "usr/bin/facter",
+        "etc/passwd",
+    ],
+    remedy: "It needs apt-get and dpkg-deb with a source of Debian 12 (bookworm) packages, 50 MB to download and 150 MB \
+             of disk. Then run `cargo xtask peers`.",
+    install: install_naming,
 };
 
 impl Group {
@@ -244,24 +276,138 @@ fn install_debian(workspace: &Workspace, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Downloads a package by its file name, `<name>_<version>_<architecture>.deb`. The lists of what there is are apt's own if
-/// it has them, as a developer's machine does; a fresh container has none, and only root may fill apt's, so then they are
-/// fetched to a folder of ours.
+fn install_puppet(workspace: &Workspace, folder: &Path) -> Result<()> {
+    install_root(workspace, PUPPET.lock_files[0], folder)?;
+    // What a maintainer script would have done.
+    let java = folder.join("usr/share/java");
+    std::os::unix::fs::symlink("clojure-1.11.jar", java.join("clojure.jar"))
+        .context("cannot link clojure.jar")
+}
+
+fn install_naming(workspace: &Workspace, folder: &Path) -> Result<()> {
+    install_root(workspace, NAMING.lock_files[0], folder)
+}
+
+/// Unpacks the packages of a list and everything below them, down to the C library, into a root of their own, in which they
+/// find each other where they expect it. Nothing is installed: programs run there by `chroot`, on any Linux.
+fn install_root(workspace: &Workspace, list_file: &str, folder: &Path) -> Result<()> {
+    let list = fs::read_to_string(workspace.root.join(list_file))
+        .with_context(|| format!("cannot read {list_file}"))?;
+    let wanted = list
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let archives = folder.join("packages");
+    fs::create_dir_all(archives.join("partial"))
+        .with_context(|| format!("cannot create {}", archives.display()))?;
+    // As if nothing were installed, so that nothing is taken from this system.
+    let status = folder.join("packages/status");
+    fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
+    let own = [
+        format!("Dir::State::Status={}", status.display()),
+        format!("Dir::Cache::Archives={}", archives.display()),
+        "APT::Install-Recommends=false".to_owned(),
+    ];
+    with_lists(folder, |command| {
+        for option in &own {
+            command.args(["-o", option]);
+        }
+        command.args(["--yes", "--download-only", "install"]);
+        command.args(wanted.clone());
+    })?;
+
+    // Debian keeps them below /usr; packages still name the former places.
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        let below = Path::new("usr").join(name);
+        fs::create_dir_all(folder.join(&below))
+            .and_then(|()| std::os::unix::fs::symlink(&below, folder.join(name)))
+            .with_context(|| format!("cannot make {}", below.display()))?;
+    }
+    let mut packages = 0;
+    for entry in fs::read_dir(&archives).context("the packages are there")? {
+        let package = entry.context("the packages are there")?.path();
+        if package.extension().is_some_and(|end| end == "deb") {
+            unpack(&package, folder)?;
+            packages += 1;
+        }
+    }
+    fs::remove_dir_all(&archives)
+        .with_context(|| format!("cannot remove {}", archives.display()))?;
+    println!("{packages} packages");
+
+    // What maintainer scripts would have done, as far as it is needed. The user `puppet` is root here, whom alone there is
+    // within a user namespace.
+    for (name, text) in [
+        (
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\npuppet:x:0:0:puppet:/mnt:/bin/sh\n",
+        ),
+        ("etc/group", "root:x:0:\npuppet:x:0:\n"),
+        ("etc/hosts", "127.0.0.1 localhost puppet\n"),
+        (
+            "etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files\n",
+        ),
+    ] {
+        fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))?;
+    }
+    // Where the test puts things.
+    for name in ["dev", "proc", "mnt", "tmp"] {
+        fs::create_dir_all(folder.join(name)).with_context(|| format!("cannot create {name}"))?;
+    }
+    Ok(())
+}
+
+/// `dpkg-deb --extract`, except that it follows the links above, and leaves out what only people read.
+fn unpack(package: &Path, folder: &Path) -> Result<()> {
+    let mut open = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(package)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start dpkg-deb")?;
+    let content = open.stdout.take().context("it has a pipe")?;
+    let unpacked = Command::new("tar")
+        .args(["--extract", "--keep-directory-symlink", "--no-same-owner"])
+        .args(["--exclude=./usr/share/doc/*", "--exclude=./usr/share/man/*"])
+        .args(["--exclude=./usr/share/locale/*", "--exclude=./dev/*"])
+        .current_dir(folder)
+        .stdin(content)
+        .status()
+        .context("cannot start tar")?;
+    let opened = open.wait().context("dpkg-deb is ours to wait for")?;
+    if !opened.success() || !unpacked.success() {
+        bail!("cannot unpack {}", package.display());
+    }
+    Ok(())
+}
+
+/// Downloads a package by its file name, `<name>_<version>_<architecture>.deb`.
 fn download_debian(package: &str, folder: &Path) -> Result<()> {
     let mut parts = package.split('_');
     let wanted = match (parts.next(), parts.next()) {
         (Some(name), Some(version)) => format!("{name}={version}"),
         _ => bail!("`{package}` is no file name of a package"),
     };
+    with_lists(folder, |command| {
+        command.args(["download", &wanted]);
+    })
+}
+
+/// Has apt-get do what `arguments` say. The lists of what there is are apt's own if it has them, as a developer's machine
+/// does; a fresh container has none, and only root may fill apt's, so then they are fetched to a folder of ours.
+fn with_lists(folder: &Path, arguments: impl Fn(&mut Command)) -> Result<()> {
     // Otherwise apt lets another user write the files when we are root, who may not be able to reach the folder.
     let apt_get = || {
         let mut command = Command::new("apt-get");
         command
             .args(["-qq", "-o", "APT::Sandbox::User=root"])
+            .args(["-o", "Debug::NoLocking=1"])
             .current_dir(folder);
         command
     };
-    if run::run(apt_get().args(["download", &wanted])).is_ok() {
+    let mut with_apts_lists = apt_get();
+    arguments(&mut with_apts_lists);
+    if run::run(&mut with_apts_lists).is_ok() {
         return Ok(());
     }
     let state = folder.join("apt");
@@ -271,13 +417,14 @@ fn download_debian(package: &str, folder: &Path) -> Result<()> {
     let own = |command: &mut Command| {
         let lists = format!("Dir::State::Lists={}", state.join("lists").display());
         let cache = format!("Dir::Cache={}", state.join("cache").display());
-        command.args(["-o", &lists, "-o", &cache, "-o", "Debug::NoLocking=1"]);
+        command.args(["-o", &lists, "-o", &cache]);
     };
     let mut update = apt_get();
     own(&mut update);
     run::run(update.arg("update"))?;
-    let mut download = apt_get();
-    own(&mut download);
-    run::run(download.args(["download", &wanted]))?;
+    let mut again = apt_get();
+    own(&mut again);
+    arguments(&mut again);
+    run::run(&mut again)?;
     fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))
 }

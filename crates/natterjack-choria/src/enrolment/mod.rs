@@ -136,6 +136,12 @@ pub enum EnrolmentError {
          which must be copied to where they belong"
     )]
     Provider,
+    /// Its authority signs names without capitals only.
+    #[error(
+        "Puppet's authority signs no name with capitals, such as {0:?}; set MCOLLECTIVE_CERTNAME to \
+         another, here and wherever it is used"
+    )]
+    Capitals(String),
     /// There is one.
     #[error(
         "Already have a certificate '{}', cannot request a new one; remove it first if it is of no use any more",
@@ -299,6 +305,13 @@ impl Enrolment {
         let (Some(folder), Some(request)) = (files.folder.clone(), files.request.clone()) else {
             return Err(EnrolmentError::Provider);
         };
+        // Puppet Server 7.9: "Certificate names must be lower case."
+        if files
+            .certname
+            .contains(|letter: char| letter.is_uppercase())
+        {
+            return Err(EnrolmentError::Capitals(files.certname));
+        }
         if files.certificate.exists() {
             return Err(EnrolmentError::Exists(files.certificate));
         }

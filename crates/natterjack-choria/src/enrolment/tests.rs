@@ -194,11 +194,17 @@ async fn a_certificate_is_requested_and_comes() {
 }
 
 #[test]
-fn others_than_puppet_have_no_authority_to_ask() {
+fn what_cannot_be_requested() {
     let three = "plugin.security.provider = file\nplugin.security.file.certificate = /a/cert\n\
         plugin.security.file.key = /a/key\nplugin.security.file.ca = /a/ca\n";
     let error = Machine::new().prepare(three).unwrap_err();
     assert!(matches!(error, EnrolmentError::Provider), "{error}");
+
+    let mut machine = Machine::new();
+    let environment = &mut machine.surroundings.environment;
+    environment.insert("USER".into(), "Rip".into());
+    let error = machine.prepare("").unwrap_err();
+    assert!(matches!(error, EnrolmentError::Capitals(_)), "{error}");
 }
 
 /// Each question is left without an answer once, and the program ended there; each time the next run goes on.

@@ -6,6 +6,7 @@ mod fleet;
 mod ping;
 mod report;
 mod federation;
+mod request_cert;
 mod rpc;
 mod server;
 mod start;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
     after_help = "Settings are those of Choria and MCollective, from the first of their usual files that there is: \
     ~/.choriarc, ~/.mcollective, /etc/choria/client.conf and so on. Without any, servers are found through DNS, and \
     certificates are Puppet's.\n\n\
-    Examples:\n  natterjack choria config\n  \
+    Examples:\n  natterjack choria request-cert\n  natterjack choria config\n  \
     natterjack choria config --server --config /etc/choria/server.conf --json"
 )]
 pub(crate) struct Arguments {
@@ -35,6 +36,7 @@ enum Command {
     Ping(ping::Arguments),
     Rpc(rpc::Arguments),
     Server(server::Arguments),
+    RequestCert(request_cert::Arguments),
     Federation(federation::Arguments),
 }
 
@@ -45,6 +47,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Ping(arguments) => ping::run(&shared, arguments).await,
         Command::Rpc(arguments) => rpc::run(&shared, arguments).await,
         Command::Server(arguments) => server::run(&shared, arguments).await,
+        Command::RequestCert(arguments) => request_cert::run(&shared, arguments).await,
         Command::Federation(arguments) => federation::run(&shared, arguments).await,
     }
 }

@@ -1,0 +1,9 @@
+//! The Choria connector and what it has to do with: real DNS servers, Puppet's real authority, brokers of both kinds.
+
+use libtest_mimic::Trial;
+
+mod puppet;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    puppet::trials()
+}
