@@ -76,14 +76,20 @@ impl Encoder {
         let head = out.len();
         let bytes_max = start + content.len() - content.len() / 8 - head;
         out.resize(head + bytes_max + TURN_BYTES_MAX, 0);
-        let written = self.instructions(content.len(), &mut out[head..], bytes_max);
+        let target = &mut out[head..];
+        let written = match content.len() {
+            MUCH_CONTENT_BYTES.. => {
+                self.instructions::<KEY_BYTES_MOST>(content.len(), target, bytes_max)
+            }
+            _ => self.instructions::<KEY_BYTES_LEAST>(content.len(), target, bytes_max),
+        };
         out.truncate(written.map_or(start, |written| head + written));
         written.is_some()
     }
 
     /// Writes the instructions and says how many bytes they take; `None` if they take more than `bytes_max`. The target has
     /// [`TURN_BYTES_MAX`] more than that.
-    fn instructions(
+    fn instructions<const KEY_BYTES: usize>(
         &mut self,
         content_bytes: usize,
         target: &mut [u8],
@@ -94,12 +100,8 @@ impl Encoder {
         let window = &*self.window;
         let places = &mut *self.places;
         places[..1 << bits].fill(0);
-        let key_bytes = match content_bytes {
-            MUCH_CONTENT_BYTES.. => KEY_BYTES_MOST,
-            _ => KEY_BYTES_LEAST,
-        };
         // A key has its bytes at the upper end of a word, and nothing below.
-        let key_shift = 8 * (8 - key_bytes);
+        let key_shift = 8 * (8 - KEY_BYTES);
         let hash_shift = u64::BITS - bits;
         // A table's length is a power of two: so it is seen that no hash is beyond it.
         let hash = |key: u64| {
@@ -131,7 +133,10 @@ impl Encoder {
             }
             let mut length = same_bytes(window, from, at, content_bytes);
             // What was stepped over may be the same as well.
-            while at > written && from > 0 && window[at - 1] == window[from - 1] {
+            while at > written
+                && from > 0
+                && window[(at - 1) % CONTENT_BYTES_MAX] == window[(from - 1) % CONTENT_BYTES_MAX]
+            {
                 at -= 1;
                 from -= 1;
                 length += 1;
@@ -216,9 +221,10 @@ fn write_literal(
     }
     // Without content there is no literal, and its head is overwritten.
     let head = (length.wrapping_sub(1) as u8) << 2;
-    let source = &window[from..from + SHORT_LITERAL_BYTES];
-    target[taken] = head;
-    target[taken + 1..][..SHORT_LITERAL_BYTES].copy_from_slice(source);
+    let from = from % CONTENT_BYTES_MAX;
+    let place = &mut target[taken..taken + 1 + SHORT_LITERAL_BYTES];
+    place[0] = head;
+    place[1..].copy_from_slice(&window[from..from + SHORT_LITERAL_BYTES]);
     taken + usize::from(length > 0) + length
 }
 
