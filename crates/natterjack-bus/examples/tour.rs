@@ -98,7 +98,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let answers = uptimes
         .ask_all::<String>(&Uptime, Duration::from_secs(5))
         .await?;
-    let answers: Vec<_> = answers.take(3).collect().await;
+    let answers: Vec<_> = answers.collect().await;
     for answer in answers {
         println!("{}", answer?.data);
     }

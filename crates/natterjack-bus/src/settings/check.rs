@@ -17,6 +17,7 @@ pub(super) const CLIENT: &str = "eventBus.nats.server.client.port";
 pub(super) const HTTP: &str = "eventBus.nats.server.http.port";
 pub(super) const CLUSTER: &str = "eventBus.nats.server.cluster.port";
 pub(super) const CLUSTER_HOST: &str = "eventBus.nats.server.cluster.host";
+pub(super) const ROUTES: &str = "eventBus.nats.server.cluster.routes";
 pub(super) const ADVERTISE: &str = "eventBus.nats.server.cluster.advertise";
 pub(super) const ENABLE_TLS: &str = "eventBus.nats.tls.enableTLS";
 pub(super) const CERT: &str = "eventBus.nats.tls.tlsCert";
@@ -184,7 +185,7 @@ impl Check<'_> {
                 ),
                 "set it to `0.0.0.0`, or to an address that the others reach",
             );
-            self.warn(CLUSTER_HOST, wrong);
+            self.warn_because(ROUTES, CLUSTER_HOST, wrong);
         }
     }
 
@@ -218,21 +219,23 @@ impl Check<'_> {
         let certificate_words = "name the file with this node's certificate";
         if no_certificate && no_key {
             let remedy = format!("{certificate_words}, or make one: natterjack certs node");
-            self.error(CERT, Wrong::new("is required with TLS", remedy));
-            self.error(KEY, Wrong::new("is required with TLS", key_words));
+            let wrong = Wrong::new("is required with TLS", remedy);
+            self.error_because(ENABLE_TLS, CERT, wrong);
+            let wrong = Wrong::new("is required with TLS", key_words);
+            self.error_because(ENABLE_TLS, KEY, wrong);
         } else if no_key {
             let wrong = Wrong::new("must be set when tlsCert is set", key_words);
-            self.error(KEY, wrong);
+            self.error_because(CERT, KEY, wrong);
         } else if no_certificate {
             let wrong = Wrong::new("must be set when tlsKey is set", certificate_words);
-            self.error(CERT, wrong);
+            self.error_because(KEY, CERT, wrong);
         }
         if no_authorities {
             let wrong = Wrong::new(
                 "is required with TLS: everybody's certificate is verified with it",
                 "name the file with the certificate of the authority that the nodes' certificates come from",
             );
-            self.error(CA, wrong);
+            self.error_because(ENABLE_TLS, CA, wrong);
         }
         if tls.skip_verify {
             let wrong = Wrong::new(
@@ -247,22 +250,43 @@ impl Check<'_> {
     }
 
     pub(super) fn error(&mut self, option: &str, wrong: Wrong) {
-        self.report(option, wrong, Findings::error);
+        self.error_because(option, option, wrong);
     }
 
     pub(super) fn warn(&mut self, option: &str, wrong: Wrong) {
-        self.report(option, wrong, Findings::warn);
+        self.warn_because(option, option, wrong);
     }
 
-    fn report(&mut self, option: &str, wrong: Wrong, report: fn(&mut Findings, About<'_>, Wrong)) {
+    /// About an option that may not be given: then `because` is, and that is where to look.
+    fn error_because(&mut self, because: &str, option: &str, wrong: Wrong) {
+        self.report(because, option, wrong, Findings::error);
+    }
+
+    fn warn_because(&mut self, because: &str, option: &str, wrong: Wrong) {
+        self.report(because, option, wrong, Findings::warn);
+    }
+
+    fn report(
+        &mut self,
+        because: &str,
+        option: &str,
+        wrong: Wrong,
+        report: fn(&mut Findings, About<'_>, Wrong),
+    ) {
         let index = table::index(option);
+        let own = self.origins.at(index);
+        let origin = if *own == Origin::Default {
+            self.origins.at(table::index(because))
+        } else {
+            own
+        };
         let value = match show(ROWS[index].slot, self.settings) {
             Shown::Nothing => None,
             Shown::One(value) => Some(value),
             Shown::Many(values) => Some(values.join(",")),
         };
         let about = About {
-            origin: self.origins.at(index),
+            origin,
             option,
             value: value.as_deref(),
         };

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use natterjack_bus::settings::{Origin, Problem, Problems, Sources};
+use natterjack_bus::settings::{Problem, Problems, Sources};
 use natterjack_bus::{EventBus, Settings, StartError};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 
@@ -58,7 +58,7 @@ fn check(row: &Row<'_>) {
             && problem.remedy.contains(row.remedy)
             // A line of text holds all of it.
             && [row.option, row.remedy].iter().all(|part| text.contains(part))
-            && (row.source == "default" || text.starts_with(row.source))
+            && text.starts_with(row.source)
     };
     assert_eq!(
         told.iter().filter(is_it).count(),
@@ -357,7 +357,7 @@ fn what_does_not_fit_together() {
             "eventBus:\n  type: nats\n  nats:\n    server:\n      enable: true\n      cluster:\n        routes: \
              [nats://10.0.0.1:6222]\n",
         ),
-        "default",
+        "c:7:17",
         CLUSTER_HOST,
         &["is `localhost`", "`nats://10.0.0.1:6222`"],
         "`0.0.0.0`",
@@ -456,26 +456,20 @@ fn files_of_tls() {
     let says: &[&str] = &["must be set when tlsKey is set"];
     check(&error(
         Document(&text),
-        "default",
+        "c:7:15",
         CERT,
         says,
         "this node's certificate",
     ));
     let text = tls(&format!("      tlsCert: {cert}\n      tlsCA: {ca}\n"));
     let says: &[&str] = &["must be set when tlsCert is set"];
-    check(&error(Document(&text), "default", KEY, says, "private key"));
+    check(&error(Document(&text), "c:7:16", KEY, says, "private key"));
     let text = tls(&format!("      tlsCert: {cert}\n      tlsKey: {key}\n"));
     let says: &[&str] = &[
         "is required with TLS",
         "everybody's certificate is verified",
     ];
-    check(&error(
-        Document(&text),
-        "default",
-        CA,
-        says,
-        "the authority",
-    ));
+    check(&error(Document(&text), "c:6:18", CA, says, "the authority"));
     let text = format!(
         "eventBus: {{type: nats, nats: {{client: {{name: a}}, tls: {{tlsCert: {cert}}}}}}}"
     );
@@ -661,6 +655,7 @@ eventBus:
             ("c:5:33", ENDPOINT),
             ("c:8:22", "eventBus.nats.server.client.port"),
             ("c:10:23", "eventBus.nats.server.cluster.port"),
+            ("c:10:37", CLUSTER_HOST),
             ("c:11:37", CERT),
             ("c:11:55", KEY),
             ("c:11:71", CA),
@@ -670,10 +665,8 @@ eventBus:
                 "--event-bus-health-required-hosts",
                 "eventBus.health.requiredHosts"
             ),
-            ("default", CLUSTER_HOST),
         ]
     );
-    assert_eq!(Origin::Default.to_string(), "default");
 }
 
 /// What could not be read is not taken for what it would be by default.

@@ -16,8 +16,8 @@ use natterjack_bus::settings::{Endpoint, Loaded, Problem, Settings, TransportKin
 use natterjack_bus::{
     DrainError, EventBus, EventStream, FaultStream, Link, Publish, PublishError, Subscription,
 };
-use natterjack_cli::service_manager::Notifier;
 use natterjack_cli::open_files;
+use natterjack_cli::service_manager::Notifier;
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 

@@ -442,28 +442,29 @@ fn tls_must_be_complete() {
         );
         check(&text, expected);
     };
-    let authority = "eventBus.nats.tls.tlsCA: is required with TLS: everybody's certificate is verified with it; \
+    let authority = "c.yaml:1:67: eventBus.nats.tls.tlsCA: is required with TLS: everybody's certificate is verified with it; \
                      name the file with the certificate of the authority that the nodes' certificates come from";
     tls(
         "",
         &[
-            "eventBus.nats.tls.tlsCert: is required with TLS; name the file with this node's certificate, or make one: \
+            "c.yaml:1:67: eventBus.nats.tls.tlsCert: is required with TLS; name the file with this node's certificate, or make one: \
              natterjack certs node",
-            "eventBus.nats.tls.tlsKey: is required with TLS; name the file with the certificate's private key",
+            "c.yaml:1:67: eventBus.nats.tls.tlsKey: is required with TLS; name the file with the certificate's private key",
             authority,
         ],
     );
     tls(
         ", tlsCert: c",
         &[
-            "eventBus.nats.tls.tlsKey: must be set when tlsCert is set; name the file with the certificate's private key",
             authority,
+            "c.yaml:1:82: eventBus.nats.tls.tlsKey: must be set when tlsCert is set; name the file with the certificate's \
+             private key",
         ],
     );
     tls(
         ", tlsKey: k, tlsCA: a",
         &[
-            "eventBus.nats.tls.tlsCert: must be set when tlsKey is set; name the file with this node's certificate",
+            "c.yaml:1:81: eventBus.nats.tls.tlsCert: must be set when tlsKey is set; name the file with this node's certificate",
         ],
     );
     tls(
