@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
+    ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
     HeaderValue, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::rt::ReadBufCursor;
@@ -203,7 +203,10 @@ async fn respond(
         Answer::not_found()
     } else {
         let uri = request.uri();
-        router::answer(shared, uri.path(), uri.query().unwrap_or("")).await
+        let accept = request.headers().get(ACCEPT);
+        let accept = accept.and_then(|accept| accept.to_str().ok());
+        let query = uri.query().unwrap_or_default();
+        router::answer(shared, uri.path(), query, accept.unwrap_or_default()).await
     };
     let mut response = answer.into_response();
     if is_crowded || lacks_host {

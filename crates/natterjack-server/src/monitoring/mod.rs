@@ -11,6 +11,7 @@ mod accountz;
 mod accstatz;
 mod connz;
 mod healthz;
+mod metrics;
 mod page;
 mod routez;
 mod subsz;
@@ -50,6 +51,8 @@ pub use self::format::{RoundTrip, Time, Uptime};
 pub(crate) use self::healthz::HealthzOptions;
 pub use self::healthz::{Healthz, HealthzFault};
 use self::http::{CONNECTIONS_MAX, Clear, Encrypted};
+use self::metrics::MetricsSources;
+pub use self::metrics::{Exposition, ExpositionFormat, MetricKind, MetricsSource};
 use self::places::Places;
 use self::process::ProcessorShare;
 use self::router::NAMES;
@@ -91,6 +94,8 @@ pub(crate) struct Monitor {
     addresses: Addresses,
     /// Listeners that still accept.
     listeners: Gate,
+    /// What others add to `/metrics`.
+    sources: MetricsSources,
     /// Places for connections.
     places: Arc<Places>,
     /// Places for long pages.
@@ -127,6 +132,7 @@ impl Monitor {
             base_path,
             addresses,
             listeners: Gate::new(),
+            sources: MetricsSources::default(),
             places: Arc::new(Places::new(CONNECTIONS_MAX)),
             turns: Semaphore::new(TURNS),
             room: Arc::new(Semaphore::new(router::LARGE_KIB_MAX as usize)),
@@ -302,6 +308,19 @@ impl Shared {
         }
     }
 
+    fn metrics(&self, format: ExpositionFormat) -> String {
+        let sources = &self.monitor.sources;
+        let (facts, load) = (self.facts(), self.load());
+        metrics::metrics(
+            &facts,
+            &self.engine,
+            load,
+            self.is_accepting(),
+            sources,
+            format,
+        )
+    }
+
     /// Subscriptions, and interest of other servers.
     pub(crate) fn subscriptions(&self) -> usize {
         let accounts = self.engine.accounts();
@@ -376,6 +395,17 @@ impl Server {
     #[must_use]
     pub fn accstatz(&self, with_unused: bool) -> Accstatz {
         accstatz::accstatz(&self.shared.facts(), &self.shared.engine, with_unused)
+    }
+
+    /// Numbers of the server for Prometheus, and of what was [added](Self::add_metrics). Linear in connections and accounts.
+    #[must_use]
+    pub fn metrics(&self, format: ExpositionFormat) -> String {
+        self.shared.metrics(format)
+    }
+
+    /// Has `/metrics` show more: what else is in this process.
+    pub fn add_metrics(&self, source: Arc<dyn MetricsSource>) {
+        self.shared.monitor.sources.add(source);
     }
 
     /// Whether the server takes connections. Cheap.

@@ -15,6 +15,7 @@ use super::accstatz::accstatz;
 use super::connz::{ConnzOptions, Subscriptions, connz};
 use super::format::{compact_json, indented_json};
 use super::healthz::{HealthzOptions, healthz};
+use super::metrics::ExpositionFormat;
 use super::page;
 use super::query::{BadValue, Query, percent_decoded};
 use super::routez::routez;
@@ -37,10 +38,11 @@ enum Page {
     Leafz,
     Jsz,
     Healthz,
+    Metrics,
 }
 
 /// The names pages are counted by, in the order of [`Page`].
-pub(super) const NAMES: [&str; 11] = [
+pub(super) const NAMES: [&str; 12] = [
     "/",
     "/varz",
     "/connz",
@@ -52,6 +54,7 @@ pub(super) const NAMES: [&str; 11] = [
     "/leafz",
     "/jsz",
     "/healthz",
+    "/metrics",
 ];
 
 /// Pages that take longer than the time it takes to hand them to another thread: from this many connections and
@@ -143,8 +146,8 @@ impl Answer {
     }
 }
 
-/// Answers a request for `path` with `query`, both as they were sent.
-pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str) -> Answer {
+/// Answers a request for `path` with `query`, both as they were sent, by somebody who reads the kinds of text in `accept`.
+pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str, accept: &str) -> Answer {
     let Some(path) = percent_decoded(path) else {
         return Answer::text(StatusCode::BAD_REQUEST, "400 Bad Request");
     };
@@ -156,21 +159,22 @@ pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str) -> Answ
         return Answer::not_found();
     };
     let query = Query::parse(query);
+    let format = ExpositionFormat::accepted(accept);
     let is_listing = match page {
-        Page::Connz | Page::Subsz => true,
+        Page::Connz | Page::Subsz | Page::Metrics => true,
         Page::Routez => !query.text("subs").is_empty(),
         _ => false,
     };
     let engine = &shared.engine;
     let size = engine.connections() + engine.closed_connections() + shared.subscriptions();
     if !is_listing || size < LARGE {
-        return written(&shared, page, &query);
+        return written(&shared, page, &query, format);
     }
     let Ok(_turn) = shared.monitor.turns.acquire().await else {
         return Answer::not_found();
     };
     let work = Arc::clone(&shared);
-    let built = tokio::task::spawn_blocking(move || written(&work, page, &query)).await;
+    let built = tokio::task::spawn_blocking(move || written(&work, page, &query, format)).await;
     match built {
         Ok(answer) => within_bounds(&shared, answer).await,
         Err(_) => Answer::text(
@@ -210,8 +214,8 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-fn written(shared: &Shared, page: Page, query: &Query) -> Answer {
-    build(shared, page, query)
+fn written(shared: &Shared, page: Page, query: &Query, format: ExpositionFormat) -> Answer {
+    build(shared, page, query, format)
         .unwrap_or_else(|refusal| Answer::text(StatusCode::BAD_REQUEST, refusal.0))
 }
 
@@ -225,7 +229,12 @@ impl<E: std::error::Error> From<E> for Refusal {
     }
 }
 
-fn build(shared: &Shared, page: Page, query: &Query) -> Result<Answer, Refusal> {
+fn build(
+    shared: &Shared,
+    page: Page,
+    query: &Query,
+    format: ExpositionFormat,
+) -> Result<Answer, Refusal> {
     let (monitor, engine) = (&shared.monitor, &*shared.engine);
     let count = || monitor.count(page as usize);
     // Whether a request with a bad parameter is counted differs from page to page, as in nats-server.
@@ -249,6 +258,13 @@ fn build(shared: &Shared, page: Page, query: &Query) -> Result<Answer, Refusal> 
             Ok(Answer {
                 policy: Some(&page::POLICY),
                 ..Answer::html(StatusCode::OK, page::page(&shared.facts()))
+            })
+        }
+        Page::Metrics => {
+            count();
+            Ok(Answer {
+                content_type: format.content_type(),
+                ..Answer::text(StatusCode::OK, shared.metrics(format))
             })
         }
         Page::Varz => {
@@ -412,6 +428,7 @@ fn page_at(base: &str, path: &str) -> Option<Page> {
         "/leafz" => Page::Leafz,
         "/jsz" => Page::Jsz,
         "/healthz" => Page::Healthz,
+        "/metrics" => Page::Metrics,
         _ => return None,
     })
 }

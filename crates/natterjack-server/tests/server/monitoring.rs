@@ -3,10 +3,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use natterjack_server::monitoring::{
-    ConnectionState, ConnzError, ConnzOptions, ConnzSort, Subscriptions, SubszOptions,
+    ConnectionState, ConnzError, ConnzOptions, ConnzSort, Exposition, MetricKind, MetricsSource,
+    Subscriptions, SubszOptions,
 };
 use natterjack_server::{Endpoint, Monitoring, Options, Server, StartError};
 use serde_json::Value;
@@ -89,6 +91,81 @@ async fn the_live_page_is_whole_and_shows_names_as_text() {
     let name = "&lt;script&gt;alert(1)&lt;/script&gt;{{script}}";
     assert!(root.body.contains(name), "{}", root.body);
     assert!(root.body.trim_end().ends_with("</html>"));
+}
+
+/// Something else in the process.
+struct Kettle;
+
+impl MetricsSource for Kettle {
+    fn write(&self, exposition: &mut Exposition) {
+        exposition.single(
+            "kettle_celsius",
+            MetricKind::Gauge,
+            "Warm.",
+            &[("of", "a\"b")],
+            93,
+        );
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_told_in_the_format_that_is_asked_for() {
+    let (server, address) = start_with(monitored()).await;
+    server.add_metrics(Arc::new(Kettle));
+    let clients = server.client_addr();
+    beside(move || {
+        let connect = serde_json::json!({ "verbose": false, "pedantic": false });
+        let mut peer = Peer::introduced(clients, &connect);
+        peer.send("SUB a 1\r\nPUB a 2\r\nhi\r\n");
+        peer.expect("MSG a 1 2\r\nhi\r\n");
+        peer.ping_pong();
+        let plain = HttpAnswer::get(address, "/metrics");
+        let kind = "text/plain; version=0.0.4; charset=utf-8";
+        assert_eq!(plain.header("content-type"), kind);
+        let open = HttpAnswer::to(
+            address,
+            "GET /metrics HTTP/1.0\r\nAccept: application/openmetrics-text;version=1.0.0\r\n\r\n",
+        );
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        assert_eq!(open.header("content-type"), kind);
+        assert!(open.body.ends_with("\n# EOF\n"), "{}", open.body);
+        for text in [&plain.body, &open.body] {
+            for sample in [
+                "kettle_celsius{of=\"a\\\"b\"} 93",
+                "natterjack_messages_dropped_total{reason=\"subscriber_behind\"} 0",
+                "natterjack_pending_bytes{kind=\"client\"} 0",
+            ] {
+                assert!(text.lines().any(|line| line == sample), "{sample}: {text}");
+            }
+            assert_eq!(metric(text, "gnatsd_varz_in_msgs"), 1.0);
+            assert_eq!(metric(text, "gnatsd_varz_connections"), 1.0);
+            assert_eq!(metric(text, "gnatsd_connz_subscriptions"), 1.0);
+            assert_eq!(metric(text, "gnatsd_healthz_status_value"), 1.0);
+            no_family_twice(text);
+        }
+        drop(peer);
+    })
+    .await;
+}
+
+/// The value of the first sample of that name.
+fn metric(text: &str, name: &str) -> f64 {
+    let mut lines = text.lines();
+    let sample = lines.find(|line| line.starts_with(name) && line[name.len()..].starts_with('{'));
+    let sample = sample.unwrap_or_else(|| panic!("no {name}: {text}"));
+    let (_, value) = sample.rsplit_once(' ').expect("a value");
+    value.parse().expect("a number")
+}
+
+fn no_family_twice(text: &str) {
+    let mut types: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("# TYPE "))
+        .collect();
+    let all = types.len();
+    types.sort_unstable();
+    types.dedup();
+    assert_eq!(types.len(), all, "{text}");
 }
 
 #[tokio::test]
@@ -275,9 +352,9 @@ async fn lame_duck_mode_can_be_watched_and_shutdown_frees_the_address() {
     })
     .await;
     let _peer = quiet_peer(&server);
-    let server = std::sync::Arc::new(server);
+    let server = Arc::new(server);
     let leaving = tokio::spawn({
-        let server = std::sync::Arc::clone(&server);
+        let server = Arc::clone(&server);
         async move { server.lame_duck().await }
     });
     until("it is a lame duck", || server.healthz().status != "ok").await;

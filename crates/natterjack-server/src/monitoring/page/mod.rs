@@ -16,7 +16,7 @@ const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
 /// The pages, in the order they are shown.
-const LINKS: [(&str, &str); 10] = [
+const LINKS: [(&str, &str); 11] = [
     ("varz", "Server"),
     ("connz", "Connections"),
     ("accountz", "Accounts"),
@@ -27,6 +27,7 @@ const LINKS: [(&str, &str); 10] = [
     ("leafz", "Leaf nodes"),
     ("jsz", "JetStream"),
     ("healthz", "Health"),
+    ("metrics", "Metrics for Prometheus"),
 ];
 
 /// What a browser may do on behalf of the page: run its own script, and ask this server.
