@@ -198,9 +198,13 @@ impl Roster {
 
     /// A node has said good-bye.
     pub(crate) fn left(&mut self, instance: &str) {
-        // With it, whoever was there before it under its name: instances are named in the order of their starts.
+        // With it, whoever was there before it under its name: instances are named in the order of their starts. This node
+        // itself is there, whatever others are called.
         if let Some(Node { name, .. }) = self.nodes.remove(instance) {
-            let is_before = |earlier: &str, node: &Node| node.name == name && *earlier < *instance;
+            let own = &self.own;
+            let is_before = |earlier: &str, node: &Node| {
+                node.name == name && *earlier < *instance && *earlier != **own
+            };
             self.nodes.retain(|earlier, node| !is_before(earlier, node));
         }
         if self.left.len() == LEFT_MAX {
@@ -407,6 +411,17 @@ mod tests {
         assert!(game.roster.silent_since(number).is_empty());
         game.roster.left("b2");
         assert_eq!(game.answering(), ["own"], "and leaves once");
+    }
+
+    #[test]
+    fn this_node_stays_when_another_of_its_name_leaves() {
+        let mut game = Game::new();
+        game.settle(&["own"]);
+        game.roster.heard("own2", "own", game.now);
+        game.settle(&["own", "own2"]);
+        game.roster.left("own2");
+        assert!(game.roster.is_complete());
+        assert_eq!(game.answering(), ["own"]);
     }
 
     #[test]
