@@ -359,15 +359,10 @@ fn a_request_is_interrupted_and_goes_on(puppet: &Puppet, certname: &str) -> Pers
     wait(&program, "Waiting for the signature");
     // What is shown here is what is shown there.
     let shown = program.output();
-    let request = shown
+    let mut request = shown
         .lines()
         .skip_while(|line| !line.starts_with("Request in "));
-    let fingerprint = request
-        .skip(1)
-        .next()
-        .expect("it is shown")
-        .trim()
-        .to_owned();
+    let fingerprint = request.nth(1).expect("it is shown").trim();
     let list = said(&puppet.administer("list", &[]));
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
