@@ -2,8 +2,10 @@
 
 use libtest_mimic::Trial;
 
+mod finding;
 mod puppet;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    puppet::trials()
+    let suites = [finding::trials(), puppet::trials()];
+    suites.into_iter().flatten().collect()
 }
