@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -109,6 +110,8 @@ pub struct Finder {
     /// By the full name of the service; there are only the few services above.
     answers: Mutex<BTreeMap<String, Remembered<Vec<ServiceRecord>>>>,
     random: Mutex<fastrand::Rng>,
+    /// Whether somebody has heard that nobody knows the domain. Servers are looked for again and again.
+    has_warned: AtomicBool,
 }
 
 /// What somebody said, and when.
@@ -143,6 +146,7 @@ impl Finder {
             domain: Mutex::new(None),
             answers: Mutex::new(BTreeMap::new()),
             random: Mutex::new(fastrand::Rng::new()),
+            has_warned: AtomicBool::new(false),
         }
     }
 
@@ -417,9 +421,14 @@ impl Finder {
             return None;
         }
         let Some(domain) = self.domain().await else {
-            warn!(
-                "SRV records of {} cannot be looked up: nobody knows this machine's domain; set plugin.choria.srv_domain, \
-                 or plugin.choria.use_srv = false",
+            if !self.has_warned.swap(true, Ordering::Relaxed) {
+                warn!(
+                    "SRV records cannot be looked up, since nobody knows this machine's domain; set \
+                     plugin.choria.srv_domain, or plugin.choria.use_srv = false"
+                );
+            }
+            debug!(
+                "SRV records of {} are not asked for: nobody knows the domain",
                 services.join(" and ")
             );
             return None;

@@ -515,8 +515,11 @@ async fn every_decision_is_in_the_debug_log() {
         .await;
     drop(machine);
     let machine = Machine::new();
-    machine.finder("").middleware().await;
+    let finder = machine.finder("");
+    finder.middleware().await;
+    finder.middleware().await;
     let text = text.lock().clone();
+    assert_eq!(text.matches("WARN").count(), 1, "{text}");
     for expected in [
         "DEBUG message=plugin.choria.federation_middleware_hosts names no servers",
         "DEBUG message=Facter knows this machine's domain domain=\"example.net\"",
@@ -532,8 +535,9 @@ async fn every_decision_is_in_the_debug_log() {
         "DEBUG message=SRV records of _mcollective-server._tcp and _x-puppet-mcollective._tcp are not asked for: \
          plugin.choria.use_srv is off",
         "DEBUG message=there is no Facter on this machine",
-        "WARN message=SRV records of _mcollective-server._tcp and _x-puppet-mcollective._tcp cannot be looked up: nobody \
-         knows this machine's domain",
+        "WARN message=SRV records cannot be looked up, since nobody knows this machine's domain",
+        "DEBUG message=SRV records of _mcollective-server._tcp and _x-puppet-mcollective._tcp are not asked for: nobody knows \
+         the domain",
         "DEBUG message=servers found for middleware servers=\"puppet:4222\" source=default",
     ] {
         assert!(text.contains(expected), "{expected}\nin\n{text}");
