@@ -455,6 +455,10 @@ fn advice(refusal: Option<&str>) -> &'static str {
         Some(refusal) if refusal.contains("dns") => {
             "Correct the host in `eventBus.nats.client.endpoint`, or make its name known"
         }
+        // Files are looked at again and again, settings at the start alone.
+        Some(refusal) if refusal.contains("enabletls") => {
+            "If it is this node's settings that are wrong, correct them and start it again"
+        }
         Some(refusal) if refusal.contains("tls") || refusal.contains("certificate") => {
             "Once that is put right the connection is made by itself"
         }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::process::{Ended, NATTERJACK, Running, free_port, run};
+use crate::process::{Ended, NATTERJACK, NATTERJACKD, Running, free_port, run};
 
 /// A directory with an authority in it.
 struct Place(TempDir);
@@ -380,6 +380,43 @@ fn a_bus_runs_with_them() {
     for kind in ["p256", "ed25519"] {
         runs_a_bus(kind);
     }
+}
+
+#[test]
+fn a_client_of_a_server_with_tls_is_told_what_it_lacks() {
+    let place = Place::new();
+    place.node(&["--host", "bindplane-0"]);
+    let [crt, key] = ["nats.crt", "nats.key"].map(|name| place.file(name));
+    let port = free_port().to_string();
+    let arguments = [
+        "-a",
+        "127.0.0.1",
+        "-p",
+        &port,
+        "--tls",
+        "--tlscert",
+        &crt,
+        "--tlskey",
+        &key,
+    ];
+    let _server = Running::start(NATTERJACKD, &arguments);
+    let endpoint = format!("nats://127.0.0.1:{port}");
+    let arguments = [
+        "bus",
+        "--event-bus-type=nats",
+        "--nats-client-name=a",
+        "--nats-client-endpoint",
+        &endpoint,
+    ];
+    let bus = &mut Running::start(NATTERJACK, &arguments);
+    let line = bus.stderr_line("not connected to nats://127.0.0.1");
+    assert_tells(
+        &line,
+        &[
+            "the server demands TLS: set eventBus.nats.tls.enableTLS, tlsCert, tlsKey and tlsCA",
+            "correct them and start it again",
+        ],
+    );
 }
 
 /// A node whose certificate has this kind of key.
