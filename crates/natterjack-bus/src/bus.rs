@@ -117,7 +117,7 @@ where
     }
 
     fn draft(&self, event: &T, publish: Publish) -> Result<Draft, PublishError> {
-        let payload = serde_json::to_vec(event)?;
+        let payload = encode(event)?;
         Ok(Draft {
             kind: Some(Arc::clone(&self.kind)),
             ..publish.draft(payload)?
@@ -338,6 +338,14 @@ where
     pub(crate) fn core(&self) -> &Core {
         &self.core
     }
+}
+
+fn encode(event: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    /// Most events are smaller, and need not grow step by step.
+    const BYTES_EXPECTED: usize = 512;
+    let mut json = Vec::with_capacity(BYTES_EXPECTED);
+    serde_json::to_writer(&mut json, event)?;
+    Ok(json)
 }
 
 /// Faults as they happen. Ends after the bus does.

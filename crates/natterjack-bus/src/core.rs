@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use tokio::task::AbortHandle;
 
 use crate::ask::Asks;
+use crate::client::Way;
 use crate::embedded::Embedded;
 use crate::envelope::Draft;
 use crate::error::{DrainError, PublishError, StartError};
@@ -24,15 +25,17 @@ use crate::queue::Queue;
 use crate::settings::{Endpoint, Limits, Problem, Problems, Settings, TransportKind};
 use crate::stats::count;
 use crate::tls::ClientTls;
-use crate::transport::in_process::InProcess;
 use crate::transport::local::Local;
 use crate::transport::nats::{Nats, Target};
-use crate::transport::{Inbound, Transport};
+use crate::transport::{Inbound, Link, Transport};
 
 /// How long the embedded server may take to accept our own connection.
 const EMBEDDED_READY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A running bus. Dropping it ends it at once.
+/// How long a bus that is dropped, and not drained, may take to tell the others.
+const GOOD_BYE_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// A running bus. Dropping it ends it at once, but for a good-bye to the others.
 pub(crate) struct Core {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) inbound: Inbound,
@@ -187,10 +190,25 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        self.transport.close();
         self.tasks.iter().for_each(AbortHandle::abort);
         self.feeds.close();
         self.inbound.faults.close();
+        let transport = Arc::clone(&self.transport);
+        let runtime = tokio::runtime::Handle::try_current();
+        match runtime {
+            // Otherwise whoever drains would wait for this node's confirmation in vain.
+            Ok(runtime) if transport.link() == Link::Connected => {
+                let (watch, embedded) = (Arc::clone(&self.watch), self.embedded.clone());
+                runtime.spawn(async move {
+                    let good_bye = watch.say_good_bye(&*transport);
+                    // It is a courtesy.
+                    let _ = tokio::time::timeout(GOOD_BYE_TIMEOUT, good_bye).await;
+                    transport.close();
+                    drop(embedded);
+                });
+            }
+            _ => transport.close(),
+        }
     }
 }
 
@@ -219,30 +237,28 @@ async fn nats(
     } else {
         None
     };
-    if client
-        .endpoint
-        .as_ref()
-        .is_some_and(Endpoint::is_in_process)
-    {
-        let Some(embedded) = embedded else {
-            return Err(StartError::NoServerInProcess);
-        };
-        let limits = &settings.limits;
-        let transport = InProcess::start(embedded.server(), client, limits, inbound).await?;
-        return Ok((Arc::new(transport), Some(embedded)));
-    }
+    let is_in_process = (client.endpoint.as_ref()).is_some_and(Endpoint::is_in_process);
     let address = match (client.endpoint, &embedded) {
         (Some(endpoint), _) => endpoint.to_string(),
         (None, Some(embedded)) => embedded.client_url(),
         (None, None) => Endpoint::standard().to_string(),
     };
+    let way = if is_in_process {
+        let embedded = embedded.as_ref().ok_or(StartError::NoServerInProcess)?;
+        let connection = embedded.server().in_process_connection();
+        Way::Inside(connection.map_err(StartError::client)?)
+    } else {
+        Way::Sockets {
+            address: address.clone(),
+            is_alone: embedded.is_some(),
+            tls: Box::new(ClientTls::load(&settings.nats.tls)?),
+        }
+    };
     let target = Target {
-        address: address.clone(),
+        way,
         subject: client.subject,
         source: client.name,
         kind: client.event_type,
-        alone: embedded.is_some(),
-        tls: ClientTls::load(&settings.nats.tls)?,
     };
     let transport = Nats::start(target, &settings.limits, inbound)?;
     if let Some(embedded) = &embedded {
@@ -265,9 +281,12 @@ async fn deliver(inbound: Inbound, feeds: Arc<Feeds>, delivered: Arc<Queue<()>>)
         feeds: Arc::clone(&feeds),
         delivered,
     };
-    while let Some(arrival) = inbound.queue.pop().await {
-        for room in feeds.deliver(arrival) {
-            room.await;
+    let mut arrivals = Vec::new();
+    while inbound.queue.pop_some(&mut arrivals).await {
+        for arrival in arrivals.drain(..) {
+            for room in feeds.deliver(arrival) {
+                room.await;
+            }
         }
         // Others of this thread want to go on, too, while events come faster than they are handed over.
         tokio::task::coop::consume_budget().await;

@@ -39,7 +39,7 @@ pub(crate) struct Draft {
     /// Attributes beyond those that the transport stamps, by lower-case name.
     pub(crate) others: BTreeMap<String, String>,
     /// JSON.
-    pub(crate) payload: Bytes,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// The attribute that carries [`crate::Publish::key`].
@@ -63,7 +63,7 @@ impl Draft {
             content_type: Some(JSON.into()),
             others: self.others,
         };
-        (id, attributes, self.payload)
+        (id, attributes, self.payload.into())
     }
 }
 

@@ -380,13 +380,18 @@ impl Watch {
         } else {
             Vec::new()
         };
+        self.say_good_bye(transport).await;
+        silent
+    }
+
+    /// Has the others wait for this node no more.
+    pub(crate) async fn say_good_bye(&self, transport: &dyn Transport) {
         let leave = encoded(&Said::Leave {
             instance: self.instance.clone(),
         });
         // Others notice it without that, only later.
         let _ = transport.tell(Channel::Health, "0", leave).await;
         transport.flush().await;
-        silent
     }
 
     async fn confirmed(&self, transport: &dyn Transport, timeout: Duration) -> Vec<String> {

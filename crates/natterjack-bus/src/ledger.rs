@@ -5,15 +5,17 @@
 //! never return. This knows no network; the `nats` transport drives it.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use uuid::Uuid;
 
 pub(crate) struct Ledger {
     state: Mutex<State>,
-    /// Wakes whoever waits for room, for a fence or for the end.
-    pub(crate) changed: Notify,
+    /// Wakes whoever waits for room, for a fence or for the end, if the state says that there is somebody.
+    changed: Notify,
     events_max: usize,
     bytes_max: usize,
 }
@@ -26,6 +28,8 @@ struct State {
     sent: u64,
     /// Fences that came back.
     fences: u64,
+    /// Somebody waits for a change.
+    is_watched: bool,
 }
 
 struct Entry {
@@ -77,9 +81,27 @@ impl Ledger {
         for _ in 0..=lost {
             state.close_oldest();
         }
-        drop(state);
-        self.changed.notify_waiters();
+        self.tell(state);
         lost as u64
+    }
+
+    /// Notices every change from now on.
+    pub(crate) fn watch(&self, mut changed: Pin<&mut Notified<'_>>) {
+        changed.as_mut().enable();
+        self.state.lock().is_watched = true;
+    }
+
+    /// What [`Ledger::watch`] takes.
+    pub(crate) fn change(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    fn tell(&self, mut state: MutexGuard<'_, State>) {
+        let is_watched = std::mem::take(&mut state.is_watched);
+        drop(state);
+        if is_watched {
+            self.changed.notify_waiters();
+        }
     }
 
     /// What a fence sent now must carry.
@@ -100,8 +122,7 @@ impl Ledger {
             lost += 1;
         }
         state.fences += 1;
-        drop(state);
-        self.changed.notify_waiters();
+        self.tell(state);
         lost
     }
 

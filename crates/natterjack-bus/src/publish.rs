@@ -64,7 +64,7 @@ impl Publish {
             kind: None,
             time: self.time.map(format).transpose()?,
             others,
-            payload: payload.into(),
+            payload,
         })
     }
 }

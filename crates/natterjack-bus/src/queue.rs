@@ -23,7 +23,7 @@ pub enum Overflow {
 
 pub(crate) struct Queue<E> {
     state: Mutex<State<E>>,
-    /// Wakes producers that wait for room.
+    /// Wakes producers that wait for room, if the state says that there are any.
     room: Notify,
     items_max: usize,
     bytes_max: usize,
@@ -40,6 +40,8 @@ struct State<E> {
     lifted: bool,
     dropped: u64,
     consumer: Option<Waker>,
+    /// Producers wait for room.
+    is_awaited: bool,
 }
 
 /// What became of a pushed item.
@@ -68,6 +70,7 @@ impl<E> Queue<E> {
                 lifted: false,
                 dropped: 0,
                 consumer: None,
+                is_awaited: false,
             }),
             room: Notify::new(),
             items_max: items_max.max(1),
@@ -90,16 +93,19 @@ impl<E> Queue<E> {
 
     /// Queues an item, waiting for room. `false`: the queue is closed or abandoned, and the item is gone.
     pub(crate) async fn push(&self, item: E, bytes: usize) -> bool {
-        let mut item = item;
+        let mut item = match self.try_push(item, bytes) {
+            Pushed::Full(item) => item,
+            other => return !matches!(other, Pushed::Gone),
+        };
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
             // Registered before the attempt, or a pop in between would go unnoticed.
             room.as_mut().enable();
+            self.state.lock().is_awaited = true;
             match self.try_push(item, bytes) {
                 Pushed::Full(back) => item = back,
-                Pushed::Gone => return false,
-                Pushed::Queued | Pushed::Evicted { .. } => return true,
+                other => return !matches!(other, Pushed::Gone),
             }
             room.await;
         }
@@ -135,17 +141,42 @@ impl<E> Queue<E> {
     }
 
     pub(crate) fn poll_pop(&self, context: &Context<'_>) -> Poll<Option<E>> {
+        self.poll_take(context, State::pop)
+    }
+
+    /// Takes what `take` takes. `None`: there will be no more.
+    fn poll_take<R>(
+        &self,
+        context: &Context<'_>,
+        take: impl FnOnce(&mut State<E>) -> Option<R>,
+    ) -> Poll<Option<R>> {
         let mut state = self.state.lock();
-        if let Some(item) = state.pop() {
+        if let Some(taken) = take(&mut state) {
+            let is_awaited = std::mem::take(&mut state.is_awaited);
             drop(state);
-            self.room.notify_waiters();
-            return Poll::Ready(Some(item));
+            if is_awaited {
+                self.room.notify_waiters();
+            }
+            return Poll::Ready(Some(taken));
         }
         if state.closed {
             return Poll::Ready(None);
         }
         state.consumer = Some(context.waker().clone());
         Poll::Pending
+    }
+
+    /// Takes several items, but no more than a sixty-fourth of the bound: they are beyond it now. `false`: there will be no
+    /// more.
+    pub(crate) async fn pop_some(&self, into: &mut Vec<E>) -> bool {
+        let items_max = (self.items_max / 64).clamp(1, 64);
+        let popped = std::future::poll_fn(|context| {
+            self.poll_take(context, |state| {
+                into.extend(std::iter::from_fn(|| state.pop()).take(items_max));
+                (!into.is_empty()).then_some(())
+            })
+        });
+        popped.await.is_some()
     }
 
     pub(crate) async fn pop(&self) -> Option<E> {

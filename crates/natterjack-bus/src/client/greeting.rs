@@ -9,6 +9,7 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::ClientError;
 use super::incoming::Incoming;
@@ -37,14 +38,45 @@ pub(super) struct Greeted {
     pub(super) info: ServerInfo,
 }
 
-/// Connects.
+/// Connects over a socket.
 pub(super) async fn connect(
     address: &Address,
     name: &str,
     tls: &ClientTls,
 ) -> Result<Greeted, ClientError> {
     let socket = dial(address).await?;
-    let greeting = greet(socket, address, name, tls);
+    in_time(async {
+        let mut socket = socket;
+        let mut incoming = Incoming::default();
+        let info = hear(&mut socket, &mut incoming).await?;
+        let is_encrypted = tls.is_required() || address.is_tls || info.tls_required;
+        let stream: Box<dyn Stream> = if is_encrypted {
+            Box::new(encrypt(socket, &info, &incoming, address, tls).await?)
+        } else {
+            Box::new(socket)
+        };
+        greet(stream, incoming, info, options(name, is_encrypted)).await
+    })
+    .await
+}
+
+/// Connects over a stream inside the process, which is never encrypted.
+pub(super) async fn connect_inside(
+    stream: impl Stream + 'static,
+    name: &str,
+) -> Result<Greeted, ClientError> {
+    in_time(async {
+        let mut stream = stream;
+        let mut incoming = Incoming::default();
+        let info = hear(&mut stream, &mut incoming).await?;
+        greet(Box::new(stream), incoming, info, options(name, false)).await
+    })
+    .await
+}
+
+async fn in_time(
+    greeting: impl Future<Output = Result<Greeted, ClientError>>,
+) -> Result<Greeted, ClientError> {
     match tokio::time::timeout(GREETING_TIMEOUT, greeting).await {
         Ok(greeted) => greeted,
         Err(_) => Err(ClientError::Silent),
@@ -73,42 +105,53 @@ async fn dial(address: &Address) -> Result<TcpStream, ClientError> {
     Err(ClientError::Broken(failure))
 }
 
-async fn greet(
-    mut socket: TcpStream,
-    address: &Address,
-    name: &str,
-    tls: &ClientTls,
-) -> Result<Greeted, ClientError> {
-    let mut incoming = Incoming::default();
-    let mut info = loop {
-        let info = incoming.next(&mut socket, |op| match op {
+/// Waits for the server to say who it is.
+async fn hear(
+    stream: &mut (impl Stream + ?Sized),
+    incoming: &mut Incoming,
+) -> Result<ServerInfo, ClientError> {
+    loop {
+        let info = incoming.next(stream, |op| match op {
             ServerOp::Info(json) => Some(ServerInfo::parse(json).map_err(ClientError::Info)),
             ServerOp::Err(text) => Some(Err(ClientError::refused(text))),
             _ => None,
         });
         if let Some(info) = info.await? {
-            break info?;
+            return info;
         }
-    };
-    let is_encrypted = tls.is_required() || address.is_tls || info.tls_required;
-    let mut stream: Box<dyn Stream> = if is_encrypted {
-        if !(info.tls_required || info.tls_available) {
-            return Err(ClientError::NoTls);
-        }
-        if !incoming.is_empty() {
-            // Whoever sits between could have put it there.
-            return Err(ClientError::Early);
-        }
-        let name = ServerName::try_from(address.tls_name.clone());
-        let name = name.map_err(|_| ClientError::NoName)?;
-        let connector = TlsConnector::from(Arc::new(tls.config()));
-        let stream = connector.connect(name, socket).await;
-        Box::new(stream.map_err(ClientError::Broken)?)
-    } else {
-        Box::new(socket)
-    };
+    }
+}
+
+async fn encrypt(
+    socket: TcpStream,
+    info: &ServerInfo,
+    incoming: &Incoming,
+    address: &Address,
+    tls: &ClientTls,
+) -> Result<TlsStream<TcpStream>, ClientError> {
+    if !(info.tls_required || info.tls_available) {
+        return Err(ClientError::NoTls);
+    }
+    if !incoming.is_empty() {
+        // Whoever sits between could have put it there.
+        return Err(ClientError::Early);
+    }
+    let name = ServerName::try_from(address.tls_name.clone());
+    let name = name.map_err(|_| ClientError::NoName)?;
+    let connector = TlsConnector::from(Arc::new(tls.config()));
+    let stream = connector.connect(name, socket).await;
+    stream.map_err(ClientError::Broken)
+}
+
+/// Says who we are, and waits until that is accepted.
+async fn greet(
+    mut stream: Box<dyn Stream>,
+    mut incoming: Incoming,
+    mut info: ServerInfo,
+    options: ConnectOptions,
+) -> Result<Greeted, ClientError> {
     let mut hello = Vec::new();
-    client::connect(&mut hello, &options(name, is_encrypted));
+    client::connect(&mut hello, &options);
     client::ping(&mut hello);
     let written = async {
         stream.write_all(&hello).await?;

@@ -1,5 +1,6 @@
-//! A client of a NATS server over sockets, as lean as the bus needs it: subscriptions that are fixed at the start, messages
-//! handed over where they were read, operations written in batches, and a connection that is made again for ever.
+//! A client of a NATS server, as lean as the bus needs it: subscriptions that are fixed at the start, messages handed over
+//! where they were read, operations written in batches, and a connection that is made again for ever: over sockets, or one
+//! to the server in this process, which ends with it.
 //!
 //! It knows the protocol, not the bus. What it does not do: queue groups, subscriptions that come and go, requests.
 
@@ -12,8 +13,10 @@ mod servers;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
-use natterjack_wire::client::{InfoError, Message, ServerInfo, error_text, subscribe};
+use natterjack_server::InProcessConnection;
+use natterjack_wire::client::{InfoError, Message, ServerInfo, decimal, error_text, subscribe};
 use natterjack_wire::error::ProtocolError;
 use tokio::sync::watch;
 
@@ -24,17 +27,26 @@ use crate::tls::ClientTls;
 
 /// How to connect, and to what to subscribe.
 pub(crate) struct Options {
-    /// `scheme://host:port`
-    pub(crate) address: String,
+    pub(crate) way: Way,
     /// What the server is told to call us.
     pub(crate) name: String,
-    /// Whether to stay with this address even if the server names others.
-    pub(crate) is_alone: bool,
-    pub(crate) tls: ClientTls,
     /// Subjects. The first one's subscription has the id 1, and so on.
     pub(crate) subscriptions: Vec<String>,
     /// Largest message, header included, as long as no server has said it.
     pub(crate) payload_bytes_max: usize,
+}
+
+/// How the server is reached.
+pub(crate) enum Way {
+    Sockets {
+        /// `scheme://host:port`
+        address: String,
+        /// Whether to stay with this address even if the server names others.
+        is_alone: bool,
+        tls: Box<ClientTls>,
+    },
+    /// Once; when this ends the client does.
+    Inside(InProcessConnection),
 }
 
 /// Who wants to know what happens. All of it is told by one task, in order, which must not be held up.
@@ -127,16 +139,34 @@ impl Client {
     /// # Errors
     /// If the address is none.
     pub(crate) fn new(options: Options) -> Result<(Self, Starting), ClientError> {
-        let address = Address::parse(&options.address).ok_or(ClientError::Address)?;
+        let Options {
+            way,
+            name,
+            subscriptions,
+            payload_bytes_max,
+        } = options;
+        let way = match way {
+            Way::Inside(connection) => Dialler::Inside(Some(connection)),
+            Way::Sockets {
+                address,
+                is_alone,
+                tls,
+            } => Dialler::Sockets {
+                servers: Servers::new(Address::parse(&address).ok_or(ClientError::Address)?),
+                is_alone,
+                tls,
+            },
+        };
         let shared = Arc::new(Shared {
             outgoing: Outgoing::default(),
-            payload_bytes_max: AtomicUsize::new(options.payload_bytes_max),
+            payload_bytes_max: AtomicUsize::new(payload_bytes_max),
             is_closed: watch::Sender::new(false),
         });
         let starting = Starting {
             shared: Arc::clone(&shared),
-            options,
-            servers: Servers::new(address),
+            dialler: way,
+            name,
+            subscriptions,
         };
         Ok((Self { shared }, starting))
     }
@@ -166,8 +196,9 @@ impl Client {
 /// A client that has yet to learn who listens to it.
 pub(crate) struct Starting {
     shared: Arc<Shared>,
-    options: Options,
-    servers: Servers,
+    dialler: Dialler,
+    name: String,
+    subscriptions: Vec<String>,
 }
 
 impl Starting {
@@ -175,8 +206,9 @@ impl Starting {
     pub(crate) fn start(self, events: impl Events) {
         let session = Session {
             shared: self.shared,
-            options: self.options,
-            servers: self.servers,
+            dialler: self.dialler,
+            name: self.name,
+            subscriptions: self.subscriptions,
             writing: Writing::default(),
             events,
         };
@@ -184,11 +216,59 @@ impl Starting {
     }
 }
 
+/// Makes connections.
+enum Dialler {
+    Sockets {
+        servers: Servers,
+        is_alone: bool,
+        tls: Box<ClientTls>,
+    },
+    /// Until it is used.
+    Inside(Option<InProcessConnection>),
+}
+
+impl Dialler {
+    /// Waits until it is time for another attempt and makes it. `None`: there is nobody left to try.
+    async fn connect(&mut self, name: &str) -> Option<Result<greeting::Greeted, ClientError>> {
+        match self {
+            Self::Sockets { servers, tls, .. } => {
+                let (address, pause) = servers.next();
+                if !pause.is_zero() {
+                    lapse(pause).await;
+                }
+                Some(greeting::connect(&address, name, tls).await)
+            }
+            Self::Inside(connection) => {
+                let connection = connection.take()?;
+                Some(greeting::connect_inside(connection, name).await)
+            }
+        }
+    }
+
+    fn learn(&mut self, urls: &[String]) {
+        if let Self::Sockets {
+            servers,
+            is_alone: false,
+            ..
+        } = self
+        {
+            servers.learn(urls);
+        }
+    }
+
+    fn lasted(&mut self) {
+        if let Self::Sockets { servers, .. } = self {
+            servers.lasted();
+        }
+    }
+}
+
 /// The task: one connection after the other.
 struct Session<E> {
     shared: Arc<Shared>,
-    options: Options,
-    servers: Servers,
+    dialler: Dialler,
+    name: String,
+    subscriptions: Vec<String>,
     /// Outlives connections: what could not be written to one is written to the next.
     writing: Writing,
     events: E,
@@ -199,80 +279,65 @@ impl<E: Events> Session<E> {
         let mut is_closed = self.shared.is_closed.subscribe();
         loop {
             let greeted = tokio::select! {
-                greeted = self.connect() => greeted,
+                greeted = self.dialler.connect(&self.name) => greeted,
                 _ = is_closed.wait_for(|closed| *closed) => return,
             };
-            match greeted {
-                Ok(greeted) => {
+            let ended = match greeted {
+                None => return,
+                Some(Err(error)) => Ended::Failed(error),
+                Some(Ok(greeted)) => {
                     let ended = tokio::select! {
                         ended = self.stay(greeted) => ended,
                         () = farewell(&mut is_closed) => return,
                     };
-                    match ended {
-                        Ended::Closed => return,
-                        Ended::Failed(error) => {
-                            self.events.disconnected();
-                            self.events.failed(&error);
-                        }
-                    }
+                    self.events.disconnected();
+                    ended
                 }
-                Err(error) => self.events.failed(&error),
+            };
+            match ended {
+                Ended::Closed => return,
+                Ended::Failed(error) => self.events.failed(&error),
             }
         }
-    }
-
-    async fn connect(&mut self) -> Result<greeting::Greeted, ClientError> {
-        let (address, pause) = self.servers.next();
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
-        }
-        greeting::connect(&address, &self.options.name, &self.options.tls).await
     }
 
     /// Uses a connection as long as it lasts.
     async fn stay(&mut self, greeted: greeting::Greeted) -> Ended {
-        let mut subscriptions = Vec::new();
-        for (index, subject) in self.options.subscriptions.iter().enumerate() {
-            let id = natterjack_wire::client::decimal(index + 1);
-            subscribe(&mut subscriptions, subject.as_bytes(), None, &id);
+        let Self {
+            shared,
+            dialler,
+            subscriptions,
+            writing,
+            events,
+            ..
+        } = self;
+        let mut operations = Vec::new();
+        for (index, subject) in subscriptions.iter().enumerate() {
+            let id = decimal(index + 1);
+            subscribe(&mut operations, subject.as_bytes(), None, &id);
         }
-        self.writing.start_over(subscriptions);
-        learn(
-            &greeted.info,
-            &self.shared,
-            &mut self.servers,
-            self.options.is_alone,
-        );
-        self.events.connected();
-        let outgoing = &self.shared.outgoing;
-        let mut connection =
-            Connection::new(greeted, outgoing, &mut self.writing, &mut self.events);
+        writing.start_over(operations);
+        let mut learn = |info: &ServerInfo| {
+            // Negative: without a limit.
+            let payload_bytes_max = usize::try_from(info.max_payload).unwrap_or(usize::MAX);
+            if payload_bytes_max > 0 {
+                shared.payload_bytes_max.store(payload_bytes_max, Relaxed);
+            }
+            dialler.learn(&info.connect_urls);
+        };
+        learn(&greeted.info);
+        events.connected();
+        let mut connection = Connection::new(greeted, &shared.outgoing, writing, events);
         let ended = loop {
             match connection.run().await {
-                Ok(info) => learn(
-                    &info,
-                    &self.shared,
-                    &mut self.servers,
-                    self.options.is_alone,
-                ),
+                Ok(info) => learn(&info),
                 Err(ended) => break ended,
             }
         };
         if connection.has_lasted() {
-            self.servers.lasted();
+            dialler.lasted();
         }
         ended
-    }
-}
-
-fn learn(info: &ServerInfo, shared: &Shared, servers: &mut Servers, is_alone: bool) {
-    // Negative: without a limit.
-    let payload_bytes_max = usize::try_from(info.max_payload).unwrap_or(usize::MAX);
-    if payload_bytes_max > 0 {
-        shared.payload_bytes_max.store(payload_bytes_max, Relaxed);
-    }
-    if !is_alone {
-        servers.learn(&info.connect_urls);
     }
 }
 
@@ -280,7 +345,12 @@ fn learn(info: &ServerInfo, shared: &Shared, servers: &mut Servers, is_alone: bo
 async fn farewell(is_closed: &mut watch::Receiver<bool>) {
     // Should the handle be gone it has been closed.
     let _ = is_closed.wait_for(|closed| *closed).await;
-    tokio::time::sleep(FAREWELL_TIMEOUT).await;
+    lapse(FAREWELL_TIMEOUT).await;
+}
+
+async fn lapse(pause: Duration) {
+    // Nothing but time can end it.
+    let _ = tokio::time::timeout(pause, std::future::pending::<()>()).await;
 }
 
 /// A subject that nobody else uses.

@@ -4,7 +4,6 @@
 //! publishers' order. It pushes what arrives into the bus's [`Inbound`] and never waits for subscribers there, except
 //! where the publisher is the one to wait.
 
-pub(crate) mod in_process;
 pub(crate) mod local;
 pub(crate) mod nats;
 
@@ -214,9 +213,8 @@ impl Intake {
         inbound: &Inbound,
         ledger: &Ledger,
     ) {
-        let payload = Bytes::copy_from_slice(payload);
-        let bytes = payload.len();
-        let mut envelope = match headers::decode(headers, payload.clone(), &self.subject) {
+        let (copy, bytes) = (Bytes::copy_from_slice(payload), payload.len());
+        let mut envelope = match headers::decode(headers, copy, &self.subject) {
             Ok(envelope) => envelope,
             Err(unreadable) => {
                 let headers::Unreadable { id, origin, reason } = *unreadable;
@@ -224,7 +222,7 @@ impl Intake {
                     id,
                     origin,
                     reason,
-                    payload,
+                    payload: Bytes::copy_from_slice(payload),
                 };
                 self.overflowing.deliver(inbound, arrival, bytes);
                 return;
@@ -260,9 +258,9 @@ async fn enter<'a>(
         return Ok(entry);
     }
     loop {
-        let changed = ledger.changed.notified();
+        let changed = ledger.change();
         tokio::pin!(changed);
-        changed.as_mut().enable();
+        ledger.watch(changed.as_mut());
         let mut link = link.subscribe();
         if let Some(entry) = ledger.open(id, event_bytes) {
             return Ok(entry);

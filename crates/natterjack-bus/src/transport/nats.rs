@@ -1,4 +1,5 @@
-//! The transport over a NATS server: one subject, published to and subscribed, without a queue group.
+//! The transport over a NATS server: one subject, published to and subscribed, without a queue group. The server is
+//! somewhere else, or the one embedded in this process, which needs no socket.
 //!
 //! The server echoes a node's own events, and that echo is how they arrive here, so all nodes see an event the same
 //! way. The echo is also the proof that the server has the event: the [`Ledger`] knows which are outstanding. A fence,
@@ -17,13 +18,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{Channel, Inbound, Intake, Link, Notice, Transport, channel_subject, enter};
-use crate::client::{self, Client, ClientError, Events};
+use crate::client::{self, Client, ClientError, Events, Way};
 use crate::envelope::Draft;
 use crate::error::{PublishError, StartError};
 use crate::fault::Fault;
 use crate::headers::{self, Said};
 use crate::ledger::Ledger;
-use crate::settings::Limits;
+use crate::settings::{Endpoint, Limits};
 use crate::stats::count;
 use crate::tls::ClientTls;
 
@@ -92,22 +93,18 @@ struct LinkState {
     inbound: Inbound,
     /// Where we were told to connect to.
     server: String,
-    /// Knows why certificates were refused.
-    tls: ClientTls,
+    /// Knows why certificates were refused. `None`: there are none, inside the process.
+    tls: Option<ClientTls>,
     /// What was refused since the connection was made, or broke: each attempt is refused with the same words.
     refusals: Mutex<Vec<String>>,
 }
 
 /// Whom to connect to, and as whom.
 pub(crate) struct Target {
-    pub(crate) address: String,
+    pub(crate) way: Way,
     pub(crate) subject: String,
     pub(crate) source: String,
     pub(crate) kind: String,
-    /// Whether to stay with this address even if the server names others. So with the embedded server.
-    pub(crate) alone: bool,
-    /// What to encrypt with, and whom to believe.
-    pub(crate) tls: ClientTls,
 }
 
 impl Nats {
@@ -123,12 +120,14 @@ impl Nats {
             Subscription::Channel(channel) => channel_subject(&target.subject, channel),
             Subscription::Inbox => format!("{inbox}.>"),
         };
+        let (server, tls) = match &target.way {
+            Way::Sockets { address, tls, .. } => (address.clone(), Some((**tls).clone())),
+            Way::Inside(_) => (Endpoint::in_process().to_string(), None),
+        };
         let (client, starting) = Client::new(client::Options {
-            address: target.address.clone(),
             name: target.source.clone(),
-            is_alone: target.alone,
-            tls: target.tls.clone(),
             subscriptions: SUBSCRIPTIONS.map(subject_of).into(),
+            way: target.way,
             payload_bytes_max: limits.event_bytes_max,
         })
         .map_err(StartError::client)?;
@@ -138,8 +137,8 @@ impl Nats {
             link: LinkState {
                 link: watch::Sender::new(Link::Connecting),
                 inbound: inbound.clone(),
-                server: target.address,
-                tls: target.tls,
+                server,
+                tls,
                 refusals: Mutex::default(),
             },
             inbound,
@@ -269,11 +268,23 @@ impl Transport for Nats {
     fn drain(&self) -> BoxFuture<'_, u64> {
         Box::pin(async {
             self.publishing.lock().await.is_accepting = false;
-            let lost_before = self.shared.inbound.counters.lost_events.load(Relaxed);
-            self.shared
-                .fence_until(|ledger| ledger.open_events() == 0)
-                .await;
-            self.shared.inbound.counters.lost_events.load(Relaxed) - lost_before
+            let Shared {
+                inbound,
+                ledger,
+                link,
+                ..
+            } = &*self.shared;
+            let lost_before = inbound.counters.lost_events.load(Relaxed);
+            let mut links = link.link.subscribe();
+            let settled = self.shared.fence_until(|ledger| ledger.open_events() == 0);
+            tokio::select! {
+                () = settled => {}
+                // There will be no other connection.
+                _ = links.wait_for(|link| *link == Link::Closed) => {
+                    inbound.lost(ledger.fenced(ledger.sent()));
+                }
+            }
+            inbound.counters.lost_events.load(Relaxed) - lost_before
         })
     }
 
@@ -299,9 +310,9 @@ impl Shared {
     async fn fence_until(&self, done: impl Fn(&Ledger) -> bool) {
         let mut interval = tokio::time::interval(FENCE_INTERVAL);
         loop {
-            let changed = self.ledger.changed.notified();
+            let changed = self.ledger.change();
             tokio::pin!(changed);
-            changed.as_mut().enable();
+            self.ledger.watch(changed.as_mut());
             if done(&self.ledger) {
                 return;
             }
@@ -458,7 +469,7 @@ impl LinkState {
     /// there: it is tried again and again, and [`Fault::Disconnected`] has said it.
     fn failed(&self, error: &ClientError) {
         let text = error.to_string();
-        match self.tls.explain(&text) {
+        match self.tls.as_ref().and_then(|tls| tls.explain(&text)) {
             Some(explained) => self.refused(explained),
             None if error.is_outage() => {}
             None => self.refused(text),

@@ -195,3 +195,19 @@ async fn a_drain_waits_for_the_slowest_node() {
         .await
         .expect("nobody else is there");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_dropped_says_good_bye_and_is_not_waited_for() {
+    let fleet = Fleet::new(2, true).await;
+    let stays = fleet.start(0).await.expect("it starts");
+    let goes = fleet.start(1).await.expect("it starts");
+    within("ready", goes.ready()).await;
+    within("ready", stays.ready()).await;
+    eventually("both are there", || stays.health().hosts.len() == 2).await;
+    stays.publish(&note("s", 0)).await.expect("accepted");
+    drop(goes);
+    eventually("it is gone", || stays.health().hosts.len() == 1).await;
+    within("drain", stays.drain())
+        .await
+        .expect("nobody else is there");
+}

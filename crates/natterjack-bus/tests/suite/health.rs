@@ -73,8 +73,15 @@ async fn two_nodes_of_one_name_are_told() {
 async fn a_node_that_vanishes_is_missed_and_named_by_a_drain() {
     let world = World::new(TransportKind::Nats).await;
     let a = start(quick(&world, "a", 1)).await;
-    let b = start(quick(&world, "b", 1)).await;
+    // It cannot say good-bye: what it runs on is gone.
+    let elsewhere = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let b = elsewhere.spawn(start(quick(&world, "b", 1))).await.unwrap();
     a.publish(&note("a", 1)).await.unwrap();
+    let ending = tokio::task::spawn_blocking(|| drop(elsewhere));
+    within("end", ending).await.unwrap();
     drop(b);
     let error = within("drain", a.drain()).await.unwrap_err();
     assert_eq!(

@@ -10,6 +10,7 @@ mod asking;
 mod conditions;
 mod drain;
 mod health;
+mod killed;
 mod link;
 mod merging;
 mod subscriptions;

@@ -188,6 +188,29 @@ async fn three_nodes_with_mutual_tls() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_reaches_its_own_server_without_a_socket_and_so_without_tls() {
+    let authority = Authority::new("pond");
+    let tls = authority.tls("shared", |_| {});
+    let inside = {
+        let mut settings = settings("a", tls.clone());
+        settings.nats.server = Server {
+            name: "a".into(),
+            ..Server::on_free_ports()
+        };
+        settings.nats.client.endpoint = Some(Endpoint::in_process());
+        EventBus::<Note>::start(settings)
+            .await
+            .expect("the node starts")
+    };
+    let address = endpoint(&inside.server_url().expect("it has a server"));
+    let outside = client("b", tls, address).await;
+    within("ready", outside.ready()).await;
+    let mut events = inside.subscribe();
+    outside.publish(&note("b", 1)).await.expect("it is taken");
+    assert_eq!(take(&mut events, 1).await[0].source, "b");
+}
+
 #[tokio::test]
 async fn a_server_of_another_authority() {
     let (pond, lake) = (Authority::new("pond"), Authority::new("lake"));
