@@ -16,10 +16,10 @@ pub mod enrolment;
 pub mod facter;
 pub mod federation;
 pub mod filter;
+pub mod finding;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod identity;
-pub mod finding;
 pub mod node;
 pub mod pattern;
 mod pem;
