@@ -145,12 +145,10 @@ async fn shake_hands(
     caller: &Caller,
 ) -> Result<Dialled, DialError> {
     let mut input = Vec::new();
-    let info = loop {
-        match next(&mut tcp, &mut input, DialError::Broken).await? {
-            Said::Info(info) => break info,
-            Said::Refusal(text) => return Err(DialError::Refused(text)),
-            Said::Pong | Said::Nothing => return Err(DialError::Unexpected),
-        }
+    let info = match next(&mut tcp, &mut input, DialError::Broken).await? {
+        Said::Info(info) => *info,
+        Said::Refusal(text) => return Err(DialError::Refused(text)),
+        Said::Pong | Said::Nothing => return Err(DialError::Unexpected),
     };
     if !info.tls_required && !info.tls_available {
         return Err(DialError::Plaintext);
@@ -196,7 +194,7 @@ async fn introduce(
         match next(&mut stream, &mut rest, DialError::Tls).await? {
             Said::Pong => return Ok(Dialled { stream, rest, info }),
             Said::Refusal(text) => return Err(DialError::Refused(text)),
-            Said::Info(later) => info = later,
+            Said::Info(later) => info = *later,
             Said::Nothing => {}
         }
     }
@@ -205,7 +203,7 @@ async fn introduce(
 
 /// What matters of what a server may say before messages.
 enum Said {
-    Info(ServerInfo),
+    Info(Box<ServerInfo>),
     Refusal(String),
     Pong,
     Nothing,
@@ -223,7 +221,7 @@ async fn next(
                 let said = match op {
                     ServerOp::Info(json) => {
                         let info = ServerInfo::parse(json);
-                        Said::Info(info.map_err(|_| DialError::Unexpected)?)
+                        Said::Info(Box::new(info.map_err(|_| DialError::Unexpected)?))
                     }
                     ServerOp::Err(text) => {
                         Said::Refusal(String::from_utf8_lossy(error_text(text)).into_owned())

@@ -23,7 +23,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// So many of these in which nothing comes, and the connection is given up.
 const SILENT_INTERVALS_MAX: u32 = 2;
 
-/// For what is still to be sent when this side ends the connection.
+/// For what is still to be sent when this side ends the connection, and once more for saying so.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// What is read at once, at least.
@@ -71,17 +71,22 @@ pub(super) async fn drive(
         heard: &heard,
         said: None,
     };
-    let stopping = wish.clone();
+    let is_over = AtomicBool::new(false);
     let end = async {
         // The sender is in the core.
         let _ = wish.wait_for(|wish| *wish != Wish::Connected).await;
+        // With its answer the server has all that was said before.
+        if let Some(seen) = core.observe() {
+            let _ = timeout(FAREWELL_MAX, seen).await;
+        }
+        is_over.store(true, Ordering::Relaxed);
         core.work.notify_one();
         let _ = timeout(FAREWELL_MAX, std::future::pending::<()>()).await;
     };
     tokio::select! {
         biased;
         reason = reading.read(reader, dialled.rest) => reason,
-        reason = write(core, writer, &stopping) => reason,
+        reason = write(core, writer, &is_over) => reason,
         reason = watch_over(core, &heard) => reason,
         () = end => LossReason::Closed,
     }
@@ -190,14 +195,14 @@ pub(super) fn learn(core: &Core, info: &ServerInfo) {
 async fn write(
     core: &Core,
     mut stream: impl AsyncWrite + Unpin,
-    wish: &watch::Receiver<Wish>,
+    is_over: &AtomicBool,
 ) -> LossReason {
     let mut batch = Vec::new();
     loop {
         core.take(&mut batch);
         if batch.is_empty() {
-            if *wish.borrow() != Wish::Connected {
-                // It has been said that this is the end, or cannot be.
+            if is_over.load(Ordering::Relaxed) {
+                // That this is the end has been said, or cannot be.
                 let _ = stream.shutdown().await;
                 return LossReason::Closed;
             }
