@@ -3,9 +3,10 @@
 use libtest_mimic::Trial;
 
 mod finding;
+mod fleet;
 mod puppet;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let suites = [finding::trials(), puppet::trials()];
+    let suites = [finding::trials(), fleet::trials(), puppet::trials()];
     suites.into_iter().flatten().collect()
 }

@@ -1,0 +1,349 @@
+//! A large fleet on one broker: each node a connection of its own over TLS, with a certificate of its own, and all of a
+//! node's work, signatures included. What is measured is printed; what is asserted is that nobody is missing.
+//!
+//! Keys of nodes are of P-256, so that making thousands takes no minutes; who asks signs with RSA, and the authority's
+//! signatures are RSA's, as Puppet's are, since both are checked by every node for every request.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use libtest_mimic::Trial;
+use natterjack_choria::client::{Asker, Call, Client, ClientOptions, Event, Outcome, Ping};
+use natterjack_choria::configuration::{Configuration, Role, Surroundings};
+use natterjack_choria::connector::{Connector, ConnectorOptions};
+use natterjack_choria::facter::Facter;
+use natterjack_choria::filter::Filter;
+use natterjack_choria::node::{Knowledge, NodeBuilder, serve};
+use natterjack_choria::rpc::Values;
+use natterjack_choria::server::ServerAddress;
+use natterjack_choria::ssl::Ssl;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
+use tempfile::TempDir;
+use testkit::{Config, HttpAnswer, Kind, Listener, ServerUnderTest};
+use tokio::task::JoinSet;
+
+use crate::trial;
+
+/// Nodes that may be connecting at once. More would only wait for each other's handshakes.
+const CONNECTING_MAX: usize = 32;
+
+/// No wait takes longer.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Keys of RSA, which rcgen does not make. The first one is that of the connector's own tests.
+const KEY_OF_PEOPLE: &str =
+    include_str!("../../../crates/natterjack-choria/tests/data/rip.mcollective.key.pem");
+const KEY_OF_AUTHORITY: &str = include_str!("fleet_authority.key.pem");
+
+pub(super) fn trials() -> Vec<Trial> {
+    let brokers = [
+        (Kind::Natterjack, 2_000),
+        (Kind::NatsServer, 200),
+        (Kind::OldNatsServer, 20),
+    ];
+    let each = brokers.into_iter().map(|(kind, nodes)| {
+        let name = format!("choria::fleet::{nodes}_nodes::{}", kind.name());
+        trial(name, [kind.program().map(drop)], move || play(kind, nodes))
+    });
+    each.collect()
+}
+
+fn play(kind: Kind, nodes: usize) {
+    let world = World::new(kind);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(world.ask_all(nodes));
+}
+
+struct World {
+    folder: TempDir,
+    authority: CertifiedIssuer<'static, KeyPair>,
+    broker: ServerUnderTest,
+}
+
+impl World {
+    fn new(kind: Kind) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let name = "Puppet CA: puppet";
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::from_pem(KEY_OF_AUTHORITY).expect("a key");
+        let authority = CertifiedIssuer::self_signed(params, key).expect("a certificate");
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("ca.pem"), authority.pem()).expect("written");
+        let key = KeyPair::generate().expect("a key");
+        write(folder.path(), &authority, "localhost", &key);
+        let at = folder.path().display();
+        let broker = ServerUnderTest::start(
+            kind,
+            &Config::file(format!(
+                "http: \"127.0.0.1:-1\"\ntls {{ cert_file: \"{at}/localhost.pem\", key_file: \
+                 \"{at}/localhost-key.pem\", ca_file: \"{at}/ca.pem\", verify: true, timeout: 60 }}\n"
+            )),
+        );
+        Self {
+            folder,
+            authority,
+            broker,
+        }
+    }
+
+    /// Settings and certificate of somebody.
+    fn configured(&self, role: Role, name: &str, key: &KeyPair) -> (Configuration, Ssl) {
+        let (certificate, key) = write(self.folder.path(), &self.authority, name, key);
+        let text = format!(
+            "connector = nats\nidentity = {name}\nplugin.security.provider = file\n\
+             plugin.security.file.certificate = {}\nplugin.security.file.key = {}\n\
+             plugin.security.file.ca = {}\n",
+            certificate.display(),
+            key.display(),
+            self.folder.path().join("ca.pem").display()
+        );
+        let file = self.folder.path().join(format!("{name}.conf"));
+        fs::write(&file, text).expect("written");
+        let surroundings = Surroundings {
+            environment: BTreeMap::from([("MCOLLECTIVE_CERTNAME".into(), name.into())]),
+            home: None,
+            directory: None,
+            is_root: false,
+            host_name: name.into(),
+            facter: Facter::none(),
+            root: self.folder.path().join("root"),
+        };
+        let loaded = Configuration::load(role, Some(&file), &surroundings).expect("settings");
+        let ssl = Ssl::load(&loaded.configuration, &surroundings, calendar_now());
+        (loaded.configuration, ssl.expect("a certificate"))
+    }
+
+    async fn connect(&self, configuration: &Configuration, ssl: &Ssl) -> Connector {
+        let server = ServerAddress::new("localhost", self.broker.address().port());
+        let options = ConnectorOptions::of(configuration, ssl);
+        let connector = Connector::start(options, ssl, vec![server]);
+        within("a connection", connector.connect())
+            .await
+            .expect("connected");
+        connector
+    }
+
+    /// A node that answers for as long as its connector is there.
+    async fn node(&self, number: usize, serving: &Mutex<JoinSet<()>>) {
+        let name = node_name(number);
+        let key = KeyPair::generate().expect("a key");
+        let (configuration, ssl) = self.configured(Role::Server, &name, &key);
+        let connector = self.connect(&configuration, &ssl).await;
+        let facts = serde_json::json!({"number": number, "os": {"family": "Debian"}});
+        let node = NodeBuilder::from_configuration(Arc::new(configuration), &ssl)
+            .with_knowledge(Knowledge {
+                facts,
+                classes: Vec::new(),
+            })
+            .build(calendar_now());
+        let link = connector.clone();
+        let (subscribed, is_subscribed) = tokio::sync::oneshot::channel();
+        let task = async move {
+            let end = async {
+                // It is asked once all is subscribed to.
+                let _ = subscribed.send(());
+                std::future::pending().await
+            };
+            serve(Arc::new(node), &link, end)
+                .await
+                .expect("it is in its own collectives");
+        };
+        serving.lock().expect("nobody panics in it").spawn(task);
+        within("subscriptions", is_subscribed)
+            .await
+            .expect("it serves");
+        assert!(
+            within("the broker", connector.flush()).await,
+            "{name} is connected"
+        );
+    }
+
+    async fn ask_all(&self, nodes: usize) {
+        let before = self.broker_bytes();
+        let start = now();
+        let serving = Mutex::new(JoinSet::new());
+        stream::iter(0..nodes)
+            .for_each_concurrent(CONNECTING_MAX, |number| self.node(number, &serving))
+            .await;
+        tell(format_args!(
+            "{nodes} nodes with certificates of their own are connected after {:.1} s; the broker has {} MiB, {} before",
+            (now() - start).as_secs_f64(),
+            self.broker_bytes() >> 20,
+            before >> 20
+        ));
+        let key = KeyPair::from_pem(KEY_OF_PEOPLE).expect("a key");
+        let (configuration, ssl) = self.configured(Role::Client, "rip.mcollective", &key);
+        let connector = self.connect(&configuration, &ssl).await;
+        let asker = Asker::of(&configuration, &ssl).expect("a key of RSA");
+        let mut client = Client::new(asker, connector, ClientOptions::default());
+        for _ in 0..3 {
+            self.ping_all(&mut client, nodes).await;
+        }
+        self.call_all(&mut client, nodes).await;
+        self.ask_one(&mut client, nodes).await;
+        serving
+            .into_inner()
+            .expect("nobody panicked")
+            .shutdown()
+            .await;
+    }
+
+    async fn ping_all(&self, client: &mut Client, nodes: usize) {
+        let mut run = client.ping(Ping {
+            timeout: Some(PATIENCE),
+            answers_max: Some(nodes),
+            ..Ping::default()
+        });
+        let mut times = Vec::with_capacity(nodes);
+        let mut names = std::collections::BTreeSet::new();
+        let mut ended = Outcome::default();
+        while let Some(event) = run.next().await {
+            match event.expect("it goes on") {
+                Event::Discovered { node, after } => {
+                    times.push(after);
+                    names.insert(node.to_string());
+                }
+                Event::DiscoveryEnded { outcome, .. } => ended = outcome,
+                _ => {}
+            }
+        }
+        let expected: std::collections::BTreeSet<_> = (0..nodes).map(node_name).collect();
+        assert!(
+            names == expected,
+            "{} of {nodes} nodes answered",
+            names.len()
+        );
+        assert_eq!((ended.repeated, ended.damaged, ended.foreign), (0, 0, 0));
+        times.sort_unstable();
+        tell(format_args!(
+            "ping: {nodes} answers, the first after {:.0} ms, half after {:.0} ms, all after {:.0} ms; the broker has {} MiB",
+            milliseconds(times[0]),
+            milliseconds(times[nodes / 2]),
+            milliseconds(times[nodes - 1]),
+            self.broker_bytes() >> 20
+        ));
+    }
+
+    /// An action on all of them, who share the request.
+    async fn call_all(&self, client: &mut Client, nodes: usize) {
+        let mut call = Call::new("rpcutil", "inventory", Values::new());
+        call.timeout = PATIENCE;
+        call.discovery_timeout = Some(PATIENCE);
+        call.nodes_expected = Some(nodes);
+        let outcome = outcome(client, call, |reply| assert!(reply.contains_key("facts"))).await;
+        assert_eq!(outcome.0.answered, nodes);
+        tell(format_args!(
+            "rpc: {nodes} answers after {:.0} ms",
+            milliseconds(outcome.1)
+        ));
+    }
+
+    /// One of them, which is named.
+    async fn ask_one(&self, client: &mut Client, nodes: usize) {
+        let name = node_name(nodes / 2);
+        let arguments = Values::from_iter([("fact".to_owned(), "number".into())]);
+        let mut call = Call::new("rpcutil", "get_fact", arguments);
+        call.timeout = PATIENCE;
+        call.filter = Filter {
+            identity: vec![name],
+            ..Filter::default()
+        };
+        let is_right = |reply: &Values| assert_eq!(reply["value"], nodes / 2);
+        let outcome = outcome(client, call, is_right).await;
+        assert_eq!(outcome.0.answered, 1);
+        tell(format_args!(
+            "rpc to one: its answer after {:.0} ms",
+            milliseconds(outcome.1)
+        ));
+    }
+
+    fn broker_bytes(&self) -> u64 {
+        let page = HttpAnswer::get(self.broker.listener(Listener::Monitor), "/varz");
+        page.json()["mem"].as_u64().expect("it says")
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "what is measured is shown, and not asserted"
+)]
+fn tell(text: std::fmt::Arguments<'_>) {
+    println!("{text}");
+}
+
+async fn outcome(client: &mut Client, call: Call, check: impl Fn(&Values)) -> (Outcome, Duration) {
+    let mut run = client.call(call);
+    loop {
+        match run
+            .next()
+            .await
+            .expect("it ends first")
+            .expect("it goes on")
+        {
+            Event::Answered { reply, .. } => check(&reply.expect("an agent's answer").data),
+            Event::Ended { outcome, took } => {
+                assert!(outcome.missing.is_empty(), "{:?}", outcome.missing);
+                return (outcome, took);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn node_name(number: usize) -> String {
+    format!("node{number:04}.example.net")
+}
+
+fn write(
+    folder: &Path,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    name: &str,
+    key: &KeyPair,
+) -> (PathBuf, PathBuf) {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    let certificate = params.signed_by(key, authority).expect("signed");
+    let file = |end: &str| folder.join(format!("{name}{end}.pem"));
+    fs::write(file(""), certificate.pem()).expect("written");
+    fs::write(file("-key"), key.serialize_pem()).expect("written");
+    (file(""), file("-key"))
+}
+
+async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("in vain waited for {what}"),
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+#[expect(clippy::disallowed_methods, reason = "it measures time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are made now")]
+fn calendar_now() -> SystemTime {
+    SystemTime::now()
+}
