@@ -74,6 +74,12 @@ pub(super) async fn serve(
         cluster.close_unpinned();
     }
     let reason = drive(&shared, &wire, &mut session, reading).await;
+    if let Some(damage) = wire.stream().damage()
+        && let Some(mesh) = shared.engine.mesh()
+    {
+        let why = format_args!("What the other side compressed cannot be read: {damage}");
+        mesh.tell_of_stranger(address, &why, now());
+    }
     cluster.encrypted.lock().remove(&id);
     let write_deadline = shared.write_deadline_of_routes();
     finish(&wire, &mut session, reason, write_deadline).await;

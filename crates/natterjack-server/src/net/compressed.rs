@@ -33,6 +33,10 @@ const READ_BYTES: usize = 64 * 1024;
 /// Reads of one turn: bytes that come to nothing, of which there may be any number, must not keep others waiting.
 const READS_MAX: usize = 16;
 
+/// A server that refuses a route says so with `-ERR`, and in clear if it has not been told yet that the other one has
+/// switched. No compressed stream begins like this.
+const CLEAR_START: u8 = b'-';
+
 /// Kits kept; one is in use per thread that reads or writes.
 const KITS_MAX: usize = 16;
 
@@ -108,6 +112,8 @@ struct Writing {
 
 struct Reading {
     decompressor: Decompressor,
+    /// What comes is not compressed. `None` before the first of it.
+    is_clear: Option<bool>,
     /// What was received is in it from `start` to `end`. Empty when everything was taken.
     received: Vec<u8>,
     start: usize,
@@ -129,6 +135,11 @@ impl<S: Stream> Compressed<S> {
             kits,
             layer: OnceLock::new(),
         }
+    }
+
+    /// What was wrong with what the other side compressed, after a read that failed for that.
+    pub(crate) fn damage(&self) -> Option<s2::S2Error> {
+        self.layer()?.reading.lock().failed
     }
 
     fn layer(&self) -> Option<&Layer> {
@@ -224,6 +235,7 @@ impl Layer {
             }),
             reading: Mutex::new(Reading {
                 decompressor: Decompressor::default(),
+                is_clear: None,
                 start: 0,
                 end: unread.len(),
                 received: unread,
@@ -452,6 +464,18 @@ impl Reading {
                 return Err(corrupt(error));
             }
             let received = &self.received[self.start..self.end];
+            if self.is_clear.is_none() {
+                self.is_clear = received.first().map(|first| *first == CLEAR_START);
+            }
+            if self.is_clear == Some(true) {
+                if received.is_empty() {
+                    self.is_fresh = false;
+                    return Ok(Some(1));
+                }
+                self.content.extend_from_slice(received);
+                self.start = self.end;
+                continue;
+            }
             match self.decompressor.read(received, &mut self.content) {
                 Ok(Decoded::Op { consumed, .. }) => self.start += consumed,
                 Ok(Decoded::Incomplete { needed }) => {
@@ -738,8 +762,29 @@ mod tests {
         };
         assert_eq!(good, b"good");
         assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert_eq!(right.damage(), Some(s2::S2Error::UnknownChunk { kind: 2 }));
+        assert_eq!(left.damage(), None);
         assert!(right.poll_readable(&mut context()).is_ready());
         assert!(read(&right, 100).is_err(), "it stays");
+    }
+
+    #[test]
+    fn an_error_in_place_of_the_stream_is_read_as_it_is() {
+        let (left, right) = End::pair(usize::MAX, 4);
+        right.compress(Compression::S2Fast, 0, Vec::new());
+        let error = b"-ERR 'Authorization Violation'\r\n".repeat(3);
+        let mut rest = error.as_slice();
+        let mut received = Vec::new();
+        let mut chance = fastrand::Rng::with_seed(5);
+        for _ in 0..10_000 {
+            if received.len() == error.len() {
+                break;
+            }
+            send(&left, &mut rest, &mut chance);
+            received.extend(read(&right, 10).unwrap_or_default());
+        }
+        assert_eq!(received, error);
+        assert_eq!(right.damage(), None);
     }
 
     /// CRC-32C bit by bit, masked as the format has it.

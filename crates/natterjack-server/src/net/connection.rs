@@ -67,6 +67,10 @@ impl<S: Stream> Wire<S> {
         })
     }
 
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
+
     pub(crate) fn transport(self: &Arc<Self>) -> Arc<dyn Transport> {
         Arc::clone(self) as Arc<dyn Transport>
     }
