@@ -134,8 +134,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What happens next; `None`: it has ended. Nothing is lost if the future is dropped, unless it is sending: then some
-    /// nodes may have got the request.
+    /// What happens next; `None`: it has ended. Nothing is lost if the future is dropped, unless it is sending the request:
+    /// then some nodes may have got it, and the run has ended.
     ///
     /// # Errors
     /// If it cannot go on. It has ended then.
@@ -170,6 +170,8 @@ impl<'a> Run<'a> {
                 Phase::Start => self.start().await?,
                 Phase::Asking(nodes) => {
                     let nodes = nodes.take();
+                    // Whoever drops this while it sends has ended the run: nobody is to be asked twice, or by mistake.
+                    self.phase = Phase::Ended;
                     return self.ask(nodes).await.map(Some);
                 }
                 Phase::Discovering(listening, found) => {

@@ -52,6 +52,9 @@ const ACTION_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 /// So often, at most, the log hears of messages that are dropped.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Longest text that the log gets of one.
+const COMPLAINT_LETTERS_MAX: usize = 500;
+
 /// Why an agent cannot be added.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -322,6 +325,7 @@ impl Node {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(unsaid) = complaints.ask(now) {
+            let refusal = plain(&refusal.to_string());
             tracing::warn!(node = %self.shared.identity, unsaid, "a message was dropped: {refusal}");
         }
     }
@@ -443,6 +447,14 @@ impl Shared {
             request: asked.headers.clone(),
         }
     }
+}
+
+/// What a stranger may have written parts of, as one short line.
+fn plain(text: &str) -> String {
+    let letters = text.chars().take(COMPLAINT_LETTERS_MAX);
+    letters
+        .map(|letter| if letter.is_control() { '?' } else { letter })
+        .collect()
 }
 
 /// How many were not told of since the last one that was.

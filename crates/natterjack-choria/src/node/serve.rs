@@ -11,7 +11,7 @@ use crate::rpc::{ActionReply, Status};
 use crate::subject::{TargetError, TargetKind};
 
 /// Serves requests that come over a connector, until that is closed or `end` is over. Then no more requests are taken, what
-/// agents work on is waited for, and answers are sent.
+/// agents work on is waited for, and answers are sent. `end` is asked for the first time when all has been subscribed to.
 ///
 /// The connector must be the node's alone: it takes everything that comes.
 ///

@@ -439,6 +439,8 @@ fn complaints_are_few() {
     assert_eq!(complaints.ask(now() + Duration::from_millis(999)), None);
     assert_eq!(complaints.ask(now() + Duration::from_secs(1)), Some(2));
     assert_eq!(complaints.ask(now()), Some(0), "the clock was set back");
+    assert_eq!(plain("a\n[INF] b\u{1b}[2J"), "a?[INF] b?[2J");
+    assert_eq!(plain(&"ä".repeat(1000)).chars().count(), 500);
 }
 
 proptest! {

@@ -9,6 +9,7 @@ mod certs;
 mod check;
 mod daemon;
 mod choria;
+mod choria_fleet;
 mod daemon_files;
 mod daemon_log;
 mod daemon_reload;

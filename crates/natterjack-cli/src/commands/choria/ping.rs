@@ -70,7 +70,7 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
                 let line = if arguments.names {
                     format!("{node}\n")
                 } else {
-                    format!("{node:<40} time={:.2} ms\n", milliseconds(after))
+                    format!("{:<40} time={:.2} ms\n", node.as_str(), milliseconds(after))
                 };
                 if !arguments.silent {
                     output.write(line.into_bytes()).await?;

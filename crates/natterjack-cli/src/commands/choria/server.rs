@@ -49,12 +49,19 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
         node.identity(),
         node.collectives().names().join(", ")
     );
-    say(format_args!("{status}"));
     let notifier = Notifier::from_environment();
-    notifier.ready(&status);
     let is_ending = Notify::new();
     let end = async {
-        stop.signalled().await;
+        // All is subscribed to by now; that the broker knows it makes it true.
+        let is_ready = tokio::select! {
+            _ = connector.flush() => true,
+            () = stop.signalled() => false,
+        };
+        if is_ready {
+            say(format_args!("{status}"));
+            notifier.ready(&status);
+            stop.signalled().await;
+        }
         notifier.stopping("Ending", arguments.drain_timeout + DISCONNECT_TIME);
         is_ending.notify_one();
     };

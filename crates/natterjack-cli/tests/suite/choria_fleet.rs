@@ -1,0 +1,317 @@
+//! `natterjack choria server`, `ping` and `rpc`: a little fleet of real processes on a real broker, with Puppet's folders.
+//!
+//! People are not root: where the tests are, those commands run as nobody.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::process::{Ended, NATTERJACK, NATTERJACKD, Running};
+
+/// The user that is nobody, on every system these tests run on.
+const NOBODY: u32 = 65534;
+
+/// People sign with RSA, which this protocol needs and rcgen does not make.
+const KEY_OF_PEOPLE: &str =
+    include_str!("../../../natterjack-choria/tests/data/rip.mcollective.key.pem");
+
+struct Fleet {
+    folder: TempDir,
+    authority: CertifiedIssuer<'static, KeyPair>,
+    _broker: Running,
+    port: String,
+}
+
+impl Fleet {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let name = "Puppet CA: puppet";
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
+        let folder = tempfile::tempdir().expect("a folder for a test");
+        let everybody = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder.path(), everybody).expect("a folder of ours");
+        for name in ["certs", "private_keys"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder in a folder of ours");
+        }
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).expect("a file in a folder of ours");
+            path
+        };
+        write("certs/ca.pem", &authority.pem());
+        certify(
+            &folder,
+            &authority,
+            "localhost",
+            &KeyPair::generate().expect("a key"),
+        );
+        let at = folder.path().display();
+        let settings = format!(
+            "listen: \"127.0.0.1:-1\"\ntls {{ cert_file: \"{at}/certs/localhost.pem\", key_file: \
+             \"{at}/private_keys/localhost.pem\", ca_file: \"{at}/certs/ca.pem\", verify: true, timeout: 30 }}\n"
+        );
+        let file = write("broker.conf", &settings);
+        let mut broker = Running::start(NATTERJACKD, &["-c", &file.display().to_string()]);
+        let line = broker.stderr_line("Listening for client connections on ");
+        let port = line.rsplit(':').next().expect("a port").to_owned();
+        Self {
+            folder,
+            authority,
+            _broker: broker,
+            port,
+        }
+    }
+
+    /// The settings of somebody, who gets a certificate.
+    fn settings(&self, name: &str, kind: &str, key: &KeyPair, more: &str) -> PathBuf {
+        // Nodes keep the first one that they see of somebody.
+        let has_one = self
+            .folder
+            .path()
+            .join("certs")
+            .join(format!("{name}.pem"))
+            .exists();
+        if !has_one {
+            certify(&self.folder, &self.authority, name, key);
+        }
+        let text = format!(
+            "connector = nats\nidentity = {name}\nplugin.choria.middleware_hosts = localhost:{}\n\
+             plugin.choria.ssldir = {}\n{more}",
+            self.port,
+            self.folder.path().display()
+        );
+        let file = self.folder.path().join(format!("{name}.{kind}.conf"));
+        fs::write(&file, text).expect("a file in a folder of ours");
+        file
+    }
+
+    fn command(&self, certname: &str) -> Command {
+        let mut command = Command::new(NATTERJACK);
+        command
+            .arg("choria")
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("PATH", "/nowhere")
+            .env("HOME", self.folder.path())
+            .env("MCOLLECTIVE_CERTNAME", certname)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// A node that answers.
+    fn node(&self, name: &str, family: &str) -> Running {
+        let facts = self.folder.path().join(format!("{name}.yaml"));
+        let text = format!("os:\n  family: {family}\nprocessors: 2\n");
+        fs::write(&facts, text).expect("a file in a folder of ours");
+        let more = format!("plugin.yaml = {}\n", facts.display());
+        let key = KeyPair::generate().expect("a key");
+        let file = self.settings(name, "server", &key, &more);
+        let mut command = self.command(name);
+        command.arg("server").arg("--config").arg(file);
+        let mut node = Running::spawn(command);
+        node.stderr_line(&format!(
+            "{name} answers in mcollective, connected to localhost:"
+        ));
+        node
+    }
+
+    /// Runs a command of somebody who may ask, to its end.
+    fn asks(&self, arguments: &[&str]) -> Ended {
+        self.somebody_asks("rip.mcollective", arguments)
+    }
+
+    fn somebody_asks(&self, certname: &str, arguments: &[&str]) -> Ended {
+        let key = KeyPair::from_pem(KEY_OF_PEOPLE).expect("a key");
+        let file = self.settings(certname, "client", &key, "");
+        let mut command = self.command(certname);
+        command.args(arguments).arg("--config").arg(file);
+        let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+        if is_root {
+            command.uid(NOBODY);
+        }
+        Running::spawn(command).end()
+    }
+}
+
+fn certify(
+    folder: &TempDir,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    name: &str,
+    key: &KeyPair,
+) {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    let certificate = params.signed_by(key, authority).expect("signed");
+    let file = |kind: &str| folder.path().join(kind).join(format!("{name}.pem"));
+    fs::write(file("certs"), certificate.pem()).expect("a file in a folder of ours");
+    fs::write(file("private_keys"), key.serialize_pem()).expect("a file in a folder of ours");
+}
+
+#[test]
+fn nodes_answer_who_may_ask() {
+    let fleet = Fleet::new();
+    let mut nodes = vec![
+        fleet.node("n1.example.net", "Debian"),
+        fleet.node("n2.example.net", "Debian"),
+        fleet.node("n3.example.net", "RedHat"),
+    ];
+
+    let ended = fleet.asks(&["ping", "--timeout", "30s", "--expect", "3"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let lines: Vec<_> = ended.stdout.lines().collect();
+    let mut answers: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains(" time="))
+        .collect();
+    answers.sort();
+    assert!(answers[2].starts_with("n3.example.net                           time="));
+    assert!(answers[2].ends_with(" ms"), "{ended:?}");
+    assert!(lines.contains(&"---- ping statistics ----"), "{ended:?}");
+    let last = lines.last().expect("lines");
+    assert!(
+        last.starts_with("3 replies max: ") && last.contains(" min: ") && last.contains(" avg: ")
+    );
+
+    let names = ["-I", "n3.example.net", "-I", "n1.example.net"];
+    let ended = fleet.asks(&[&["ping", "--names", "--timeout", "30s"], &names[..]].concat());
+    let mut lines: Vec<_> = ended.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["n1.example.net", "n3.example.net"], "{ended:?}");
+
+    let get = [
+        "rpc",
+        "rpcutil",
+        "get_fact",
+        "fact=os.family",
+        "--timeout",
+        "30s",
+    ];
+    let ended = fleet.asks(&[&get[..], &names[..]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let expected = "NODE            fact       value\n\
+                    n1.example.net  os.family  Debian\n\
+                    n3.example.net  os.family  RedHat\n\n\
+                    Finished processing 2 / 2 hosts in ";
+    assert!(ended.stdout.starts_with(expected), "{ended:?}");
+
+    let found = [
+        "-F",
+        "os.family=debian",
+        "--discovery-timeout",
+        "30s",
+        "--expect",
+        "2",
+        "--json",
+    ];
+    let ended = fleet.asks(&[&get[..], &found[..]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let printed: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert_eq!(printed["request_stats"]["discovered"], 2);
+    assert_eq!(printed["request_stats"]["okcount"], 2);
+    assert_eq!(
+        printed["replies"][0],
+        json!({
+            "sender": "n1.example.net", "statuscode": 0, "statusmsg": "OK",
+            "data": {"fact": "os.family", "value": "Debian"},
+        })
+    );
+
+    nodes.remove(0).signal("TERM");
+    let node = nodes.remove(0);
+    node.signal("TERM");
+    let ended = node.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn exit_codes_tell_what_went_wrong() {
+    let fleet = Fleet::new();
+    let _node = fleet.node("n1.example.net", "Debian");
+    let named = ["-I", "n1.example.net", "--timeout", "30s"];
+    let on_node = |action: &[&str]| fleet.asks(&[&["rpc", "rpcutil"], action, &named[..]].concat());
+
+    let ended = on_node(&["dance"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended
+            .stdout
+            .contains("Unknown Action: Unknown action 'dance' for agent 'rpcutil'")
+    );
+
+    // What is not text has another type on the wire.
+    let ended = on_node(&["get_fact", "fact:=7"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.stdout.contains("argument fact must be text"),
+        "{ended:?}"
+    );
+
+    let ended = fleet.asks(&[
+        "rpc",
+        "rpcutil",
+        "ping",
+        "-F",
+        "os.family=Plan9",
+        "--discovery-timeout",
+        "1s",
+    ]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("no node that is meant has been found"),
+        "{ended:?}"
+    );
+
+    let ended = fleet.asks(&["rpc", "rpcutil", "ping", "-I", "none", "--timeout", "1s"]);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert!(
+        ended.stdout.contains("No response from:\n    none\n"),
+        "{ended:?}"
+    );
+
+    let ended = fleet.asks(&[
+        "rpc",
+        "rpcutil",
+        "ping",
+        "-I",
+        "n1.example.net",
+        "--no-results",
+    ]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout.starts_with("Request sent with id: "),
+        "{ended:?}"
+    );
+
+    // A machine has a good certificate, too, but may not ask.
+    let ended = fleet.somebody_asks("n2.example.net", &["ping", "--timeout", "1s"]);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert!(ended.stdout.contains("No responses received"), "{ended:?}");
+
+    let ended = fleet.asks(&["ping", "-S", "a and b"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("compound filters are not supported"),
+        "{ended:?}"
+    );
+    let ended = fleet.asks(&["rpc", "rpcutil", "ping", "word"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+}
