@@ -2,11 +2,13 @@
 
 use libtest_mimic::Trial;
 
+mod authority;
+mod connection;
 mod finding;
 mod fleet;
 mod puppet;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let suites = [finding::trials(), fleet::trials(), puppet::trials()];
+    let suites = [connection::trials(), finding::trials(), fleet::trials(), puppet::trials()];
     suites.into_iter().flatten().collect()
 }
