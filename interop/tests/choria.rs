@@ -9,6 +9,11 @@ mod fleet;
 mod puppet;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let suites = [connection::trials(), finding::trials(), fleet::trials(), puppet::trials()];
+    let suites = [
+        connection::trials(),
+        finding::trials(),
+        fleet::trials(),
+        puppet::trials(),
+    ];
     suites.into_iter().flatten().collect()
 }
