@@ -37,6 +37,9 @@ const PUPPET_PATIENCE: Duration = Duration::from_secs(400);
 /// How long one of its programs, or ours with it, may take.
 const STEP_PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a broker may take to let somebody in, or to bring a message.
+const BROKER_PATIENCE: Duration = Duration::from_secs(60);
+
 pub(super) fn trials() -> Vec<Trial> {
     let needs = [
         programs::puppet().map(drop),
@@ -550,7 +553,7 @@ async fn who_has_a_certificate_is_let_in(brokers: &Brokers, rip: &Person, node: 
         Connector::start(options, &ssl, vec![address])
     });
     for connector in [&client, &node] {
-        let connected = timeout(PATIENCE, connector.connect()).await;
+        let connected = timeout(BROKER_PATIENCE, connector.connect()).await;
         connected
             .unwrap_or_else(|_| panic!("{names}: nobody is connected"))
             .unwrap_or_else(|error| panic!("{names}: {error}"));
@@ -578,7 +581,7 @@ async fn who_has_a_certificate_is_let_in(brokers: &Brokers, rip: &Person, node: 
             }
         }
     };
-    let incoming = timeout(PATIENCE, arrival)
+    let incoming = timeout(BROKER_PATIENCE, arrival)
         .await
         .unwrap_or_else(|_| panic!("{names}: in vain waited for a request"));
     assert_eq!(incoming.transport.content, b"{}", "{names}");
@@ -641,7 +644,7 @@ async fn common_client(
     ConnectOptions::new()
         .require_tls(true)
         .tls_client_config(tls)
-        .connection_timeout(PATIENCE)
+        .connection_timeout(BROKER_PATIENCE)
         .connect(format!("tls://{address}"))
         .await
 }

@@ -2,6 +2,7 @@
 //! server of its own.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -305,4 +306,44 @@ fn decisions_are_in_the_debug_log() {
         "{}",
         ended.stdout
     );
+}
+
+#[test]
+fn certificates_are_requested_from_the_authority_that_dns_names() {
+    let machine = Machine::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    machine.offer(
+        "_x-puppet-ca._tcp.example.net",
+        &[(1, port, "localhost.")],
+    );
+    // Given back: nobody is there.
+    drop(listener);
+    let settings = "plugin.choria.srv_domain = example.net\nplugin.choria.ssldir = ~/ssl\n";
+    let file = shown(&machine.write("client.conf", settings));
+    let request = |arguments: &[&str]| {
+        let arguments = [&["request-cert", "--config", &file], arguments].concat();
+        let ended = machine.run(&arguments);
+        assert_eq!(ended.stdout, "");
+        (ended.code, ended.stderr)
+    };
+    let (code, said) = request(&["--certname", "rip.mcollective"]);
+    assert_eq!(code, Some(1), "{said}");
+    let course = format!("Requesting a certificate for rip.mcollective from localhost:{port}\n");
+    assert!(said.contains(&course), "{said}");
+    let reason = format!("Puppet's authority at localhost:{port}: cannot connect: ");
+    assert!(said.contains(&reason), "{said}");
+    assert!(!machine.path("home/ssl").exists(), "nothing is made for nobody");
+
+    let (code, said) = request(&["--ca", "localhost:x", "--certname", "rip.mcollective"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("--ca localhost:x"), "{said}");
+    let (code, said) = request(&["--ca-fingerprint", "5F:0A"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("64 hexadecimal digits"), "{said}");
+
+    machine.has_certificate("home/ssl", "rip.mcollective");
+    let (code, said) = request(&["--certname", "rip.mcollective"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("Already have a certificate"), "{said}");
 }
