@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use natterjack_wire::s2::{Compressor, Effort};
 use testkit::cluster::Plan;
 use testkit::{Config, Listener, ServerUnderTest};
 
@@ -37,7 +38,13 @@ pub(super) fn trials() -> Vec<Trial> {
             needs(),
             hostile_peers,
         ),
+        trial(
+            "cluster::refusals::hostile_peers_that_compress".to_owned(),
+            needs(),
+            hostile_peers_that_compress,
+        ),
         trial("cluster::refusals::once".to_owned(), both(), once),
+        trial("cluster::refusals::in_clear".to_owned(), both(), in_clear),
         trial("cluster::refusals::start".to_owned(), both(), start),
         trial("cluster::refusals::reports".to_owned(), both(), reports),
     ];
@@ -232,6 +239,23 @@ fn once() {
     assert!(tries() >= 5, "it does not try again");
     let log = server.log();
     assert_eq!(log.matches(reason).count(), 1, "{log}");
+}
+
+/// Who refuses says so in clear, even if the other one has begun to compress; and is understood.
+fn in_clear() {
+    for kind in [REAL, OURS] {
+        let other = ServerUnderTest::start(
+            kind,
+            &Config::file(
+                "cluster { name: mesh, listen: \"127.0.0.1:-1\", compression: s2_fast, \
+                 authorization { user: a, password: right } }",
+            ),
+        );
+        let address = other.listener(Listener::Route);
+        let routes = format!("compression: s2_fast\nroutes: [\"nats-route://a:wrong@{address}\"]");
+        let server = ServerUnderTest::start(OURS, &config(&routes));
+        let _ = server.wait_for_log("Route Error 'Authorization Violation'");
+    }
 }
 
 /// Of failed tries the first is told, and then one in so many.
@@ -454,6 +478,87 @@ const PLAYS: &[(&str, Play)] = &[
         let _ = stream.read_to_end(&mut Vec::new());
         let time = begin.elapsed();
         assert!(time < Duration::from_secs(20), "still there after {time:?}");
+    }),
+];
+
+/// The same where routes are compressed, and a few bytes can stand for many.
+fn hostile_peers_that_compress() {
+    let mut cluster = complete(Plan::of(&[OURS, OURS]).cluster("compression: s2_fast"));
+    let address = cluster.route_address(0);
+    for (name, bytes) in COMPRESSED {
+        let bytes = bytes();
+        let streams: Vec<TcpStream> = (0..8)
+            .map(|number| {
+                let mut stream = connect(address);
+                let compression = "\"compression\":\"s2_fast\"";
+                let id = format!("PEER{number}");
+                let says = info(compression)
+                    .replace("PEER", &id)
+                    .replace("\"peer\"", &format!("\"{id}\""));
+                pour(&mut stream, CONNECT.replace("PEER", &id).as_bytes());
+                pour(&mut stream, says.as_bytes());
+                pour(&mut stream, &shrunk(says.as_bytes()));
+                pour(&mut stream, &bytes);
+                stream
+            })
+            .collect();
+        let memory = cluster.page(0, "/varz")["mem"].as_u64().expect("a number");
+        assert!(
+            memory <= MEMORY_BYTES_MAX,
+            "{} MiB after {name}",
+            memory >> 20
+        );
+        drop(streams);
+    }
+    cluster.wait_until_complete();
+    let mut clients = cluster.clients();
+    clients[1].subscribe("still.here");
+    cluster.settle(&mut clients);
+    clients[0].publish("still.here", "yes");
+    clients[0].flush();
+    assert_eq!(clients[1].next_message().text(), "yes");
+    let log = cluster.server(0).log();
+    assert!(!log.contains("panicked"), "{log}");
+    let damage =
+        "What the other side compressed cannot be read: unknown kind of chunk in S2 stream: 0x02";
+    assert_eq!(log.matches(damage).count(), 1, "{log}");
+    let lines = log.lines().count();
+    assert!(lines < 1000, "{lines} lines in the log");
+}
+
+fn shrunk(content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Compressor::new(Effort::Fast).write(content, &mut bytes);
+    bytes
+}
+
+/// What comes behind `INFO`.
+const COMPRESSED: &[(&str, fn() -> Vec<u8>)] = &[
+    ("noise", || {
+        let mut bytes = vec![0x02];
+        bytes.extend(Chance(13).bytes(5000));
+        bytes
+    }),
+    ("a chunk that stays away", || {
+        // Of 4 MiB, the most that a chunk may have; but for the last ones.
+        let mut bytes = vec![0x01, 4, 0, 0x40];
+        bytes.resize(4 << 20, b'x');
+        bytes
+    }),
+    ("chunks without content", || {
+        b"\xFE\0\0\0\xFF\x06\0\0S2sTwO".repeat(100_000)
+    }),
+    ("a line without end", || {
+        shrunk(&[&b"RS+ $G "[..], &vec![b'x'; 16 << 20]].concat())
+    }),
+    ("PINGs, and answers that are not read", || {
+        shrunk(&b"PING\r\n".repeat(500_000))
+    }),
+    ("the same interest", || {
+        shrunk(&b"RS+ $G a.b\r\n".repeat(200_000))
+    }),
+    ("a message that never comes", || {
+        shrunk(b"RMSG $G a 60000000\r\nx")
     }),
 ];
 
