@@ -313,10 +313,7 @@ fn certificates_are_requested_from_the_authority_that_dns_names() {
     let machine = Machine::new();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
-    machine.offer(
-        "_x-puppet-ca._tcp.example.net",
-        &[(1, port, "localhost.")],
-    );
+    machine.offer("_x-puppet-ca._tcp.example.net", &[(1, port, "localhost.")]);
     // Given back: nobody is there.
     drop(listener);
     let settings = "plugin.choria.srv_domain = example.net\nplugin.choria.ssldir = ~/ssl\n";
@@ -333,7 +330,10 @@ fn certificates_are_requested_from_the_authority_that_dns_names() {
     assert!(said.contains(&course), "{said}");
     let reason = format!("Puppet's authority at localhost:{port}: cannot connect: ");
     assert!(said.contains(&reason), "{said}");
-    assert!(!machine.path("home/ssl").exists(), "nothing is made for nobody");
+    assert!(
+        !machine.path("home/ssl").exists(),
+        "nothing is made for nobody"
+    );
 
     let (code, said) = request(&["--ca", "localhost:x", "--certname", "rip.mcollective"]);
     assert_eq!(code, Some(1), "{said}");
