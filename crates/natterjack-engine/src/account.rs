@@ -5,7 +5,7 @@ use std::sync::Arc;
 use natterjack_subject::{Index, InvalidPattern, is_valid_pattern};
 
 use crate::delivery::Subscriber;
-use crate::exchange::{AwaitedAnswers, PendingAnswers};
+use crate::exchange::{AwaitedAnswers, Measures, PendingAnswers};
 use crate::mesh::interest::LocalInterest;
 use crate::mesh::remote::{Passages, RemoteSubscriber};
 use crate::monitor::AccountSnapshot;
@@ -32,6 +32,8 @@ pub struct Account {
     pub(crate) answers: PendingAnswers,
     /// Its clients' requests to other accounts that are measured.
     pub(crate) awaited: AwaitedAnswers,
+    /// Requests of clients of other servers that its clients are answering, as far as they are measured there.
+    pub(crate) measures: Measures,
 }
 
 impl Account {
@@ -45,6 +47,7 @@ impl Account {
             counters: AccountCounters::default(),
             answers: PendingAnswers::default(),
             awaited: AwaitedAnswers::default(),
+            measures: Measures::default(),
         }
     }
 

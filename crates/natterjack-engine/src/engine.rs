@@ -18,6 +18,7 @@ use crate::delivery::outbox::Outbox;
 use crate::delivery::segments::Segments;
 use crate::delivery::transport::Transport;
 use crate::delivery::worker::Worker;
+use crate::exchange::RemoteMeasure;
 use crate::limits::Limits;
 use crate::log_limit::LogLimit;
 use crate::mesh::Mesh;
@@ -150,6 +151,8 @@ pub struct Engine {
     spare: Arc<Segments>,
     refusals: Mutex<LogLimit>,
     calendar: OnceLock<Calendar>,
+    /// By which other servers know this one where they tell it what they have measured.
+    short_name: OnceLock<Box<str>>,
 }
 
 /// Spells a point in time as a date.
@@ -206,6 +209,7 @@ impl Engine {
             spare: Arc::default(),
             refusals: Mutex::new(LogLimit::default()),
             calendar: OnceLock::new(),
+            short_name: OnceLock::new(),
         })
     }
 
@@ -666,6 +670,24 @@ impl Engine {
 
     pub(crate) fn spell_time(&self, instant: Instant) -> Option<String> {
         self.calendar.get().map(|spell| spell(instant))
+    }
+
+    /// From now on servers of the cluster tell this one, by this name, what they have measured of requests that its clients
+    /// make and theirs answer (`$SYS.LATENCY.M2.<name>` in the system account). Of use once.
+    pub fn set_short_name(&self, name: &str) {
+        let _ = self.short_name.set(name.into());
+    }
+
+    pub(crate) fn short_name(&self) -> Option<&str> {
+        self.short_name.get().map(|name| &**name)
+    }
+
+    /// Another server has told what it has measured of a request: of the one whose answer goes to the subject `answer` in the
+    /// account of this name. What is not waited for has no effect.
+    pub fn note_measure(&self, account: &str, answer: &[u8], measure: RemoteMeasure) {
+        if let Some(account) = self.account(account) {
+            account.answers.measured(answer, measure);
+        }
     }
 
     /// Reports requests to other accounts that are measured and were not answered in time. Returns when it is to be

@@ -41,7 +41,9 @@ pub use delivery::outbox::{Outbox, Status};
 pub use delivery::transport::Transport;
 pub use delivery::worker::Worker;
 pub use engine::{Direction, Engine, Nonce, Peer, RoutePeer, Settings, Trust};
-pub use exchange::{Headers, LatencyOutcome, LatencyReport, TransformProblem};
+pub use exchange::{
+    Headers, LatencyOutcome, LatencyReport, Measure, RemoteMeasure, TransformProblem,
+};
 pub use limits::{
     CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BUFFER_BYTES, STALL_MAX, UNRESPONSIVE_AFTER,
     WriteTimeout,

@@ -196,6 +196,7 @@ impl Server {
         let info = server_info(&options, &server_id, addresses[0].port());
         tracing::info!("  Name:     {}", info.server_name);
         tracing::info!("  ID:       {server_id}");
+        let server_name = info.server_name.clone();
         let engine = Engine::new(Settings {
             info,
             limits: options.limits(),
@@ -206,7 +207,7 @@ impl Server {
         });
         let has_system =
             !options.no_system_account || options.authorization.system_account.is_some();
-        let system = has_system.then(|| Arc::new(System::new(&engine, &server_id)));
+        let system = has_system.then(|| Arc::new(System::new(&engine, &server_id, &server_name)));
         let (cluster, route_listeners) = routes.map(|routes| routes.open(&engine)).unzip();
         let shared = Arc::new(Shared {
             system,

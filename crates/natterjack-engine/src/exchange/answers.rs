@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::latency::{LatencyOutcome, Tracked, header_bytes};
+use super::measures::{RemoteMeasure, push_suffix};
 use super::service::{Offer, Terms};
 use crate::access::ResponseType;
 use crate::account::Account;
@@ -25,6 +26,10 @@ const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Answered requests that stay in the order of requests beyond as many as are open, twice.
 const ANSWERED_MAX: usize = 1024;
+
+/// How long is waited, after an answer, for what the server of who answered has measured. That goes another way, at the
+/// same time.
+const MEASURE_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Requests of other accounts that this account may answer, by the subjects its answers go to.
 #[derive(Default)]
@@ -42,7 +47,9 @@ struct Pending {
     open_bytes: usize,
     /// In the order they came, with some of those that are answered.
     order: VecDeque<Box<[u8]>>,
-    /// Those in `open` that are measured, by the end of their time and their number.
+    /// Those that were answered by a client of another server, which is about to tell what it has measured.
+    answered: HashMap<Box<[u8]>, Answered, RandomState>,
+    /// Those in `open` that are measured, and those in `answered`, by the end of their time and their number.
     measured: BTreeMap<(Instant, u64), Box<[u8]>>,
     /// When the shell looks after them the next time, if it knows of any.
     looked_after_at: Option<Instant>,
@@ -58,6 +65,13 @@ struct Request {
     tracked: Option<(u64, Box<Tracked>)>,
 }
 
+struct Answered {
+    tracked: Box<Tracked>,
+    after: Duration,
+    /// Its place in `measured`.
+    place: (Instant, u64),
+}
+
 /// A request, to be remembered.
 pub(crate) struct Expected<'a> {
     /// The account of who asks.
@@ -68,6 +82,8 @@ pub(crate) struct Expected<'a> {
     pub(crate) offer: &'a Arc<Offer>,
     pub(crate) terms: Terms,
     pub(crate) tracked: Option<Box<Tracked>>,
+    /// The short name of this server.
+    pub(crate) server: Option<&'a str>,
 }
 
 /// Where an answer goes.
@@ -174,6 +190,57 @@ impl PendingAnswers {
         })
     }
 
+    /// A request was answered by a client of another server: it is reported once that server has told what it has
+    /// measured, or does not.
+    pub(crate) fn await_measure(
+        &self,
+        subject: &[u8],
+        mut tracked: Box<Tracked>,
+        reports: &Reports,
+        now: Instant,
+    ) {
+        let after = now.saturating_duration_since(tracked.requested);
+        if let Some(measure) = tracked.measure.take() {
+            return tracked.finish(LatencyOutcome::AnsweredElsewhere { measure, after });
+        }
+        let mut pending = self.pending.lock();
+        let Some(known) = pending.as_mut().filter(|known| known.has_room()) else {
+            drop(pending);
+            return tracked.answered(None, now);
+        };
+        known.requests += 1;
+        let place = (now + MEASURE_WAIT_MAX, known.requests);
+        known.measured.insert(place, subject.into());
+        known.look_after(place.0, reports);
+        let answered = Answered {
+            tracked,
+            after,
+            place,
+        };
+        known.answered.insert(subject.into(), answered);
+    }
+
+    /// Another server has told what it has measured of a request, before or after the answer has come.
+    pub(crate) fn measured(&self, subject: &[u8], measure: RemoteMeasure) {
+        let mut pending = self.pending.lock();
+        let Some(known) = pending.as_mut() else {
+            return;
+        };
+        if let Some(request) = known.open.get_mut(subject) {
+            if let Some((_, tracked)) = &mut request.tracked {
+                tracked.measure = Some(measure);
+            }
+            return;
+        }
+        let Some(answered) = known.answered.remove(subject) else {
+            return;
+        };
+        known.measured.remove(&answered.place);
+        drop(pending);
+        let Answered { tracked, after, .. } = answered;
+        tracked.finish(LatencyOutcome::AnsweredElsewhere { measure, after });
+    }
+
     /// Nobody heard the request, or whoever asked does not hear the answer.
     pub(crate) fn forget(&self, subject: &[u8], why: impl Fn() -> LatencyOutcome) {
         let mut pending = self.pending.lock();
@@ -184,7 +251,7 @@ impl PendingAnswers {
 
     /// Ends the requests that are measured and not answered in time. Returns when the next one's time is up.
     pub(crate) fn expire(&self, now: Instant) -> Option<Instant> {
-        let mut ended = Ended::new();
+        let (mut ended, mut unmeasured) = (Ended::new(), Vec::new());
         let mut pending = self.pending.lock();
         let known = pending.as_mut()?;
         while let Some(entry) = known.measured.first_entry()
@@ -192,11 +259,16 @@ impl PendingAnswers {
         {
             let subject = entry.remove();
             ended.extend(known.remove(&subject));
+            unmeasured.extend(known.answered.remove(&subject));
         }
         let next = known.measured.keys().next().map(|&(until, _)| until);
         known.looked_after_at = next;
         drop(pending);
         settle(ended, || LatencyOutcome::TimedOut);
+        for Answered { tracked, after, .. } in unmeasured {
+            let responder = None;
+            tracked.finish(LatencyOutcome::Answered { responder, after });
+        }
         next
     }
 }
@@ -223,6 +295,7 @@ impl Pending {
             open: HashMap::default(),
             open_bytes: 0,
             order: VecDeque::new(),
+            answered: HashMap::default(),
             measured: BTreeMap::new(),
             looked_after_at: None,
         }
@@ -241,6 +314,9 @@ impl Pending {
         hasher.write_u64(number);
         let mut subject = prefix.to_owned();
         push_digits(&mut subject, hasher.finish(), 11);
+        if let Some(server) = expected.server.filter(|_| expected.tracked.is_some()) {
+            push_suffix(&mut subject, server);
+        }
         let subject: Box<[u8]> = subject.into_bytes().into();
         let until = now + expected.terms.threshold;
         if let Some(tracked) = &expected.tracked {
@@ -248,10 +324,7 @@ impl Pending {
             let awaited = &expected.account.awaited;
             awaited.insert(expected.reply, exporter, subject.clone());
             self.measured.insert((until, number), subject.clone());
-            let is_looked_after = self.looked_after_at.is_some_and(|at| at <= until);
-            if !is_looked_after && reports.push(Report::AwaitingAnswer(until)) {
-                self.looked_after_at = Some(until);
-            }
+            self.look_after(until, reports);
         }
         let request = Request {
             account: Arc::downgrade(expected.account),
@@ -265,6 +338,19 @@ impl Pending {
         self.open.insert(subject.clone(), request);
         self.order.push_back(subject.clone());
         subject
+    }
+
+    /// Has the shell come back then.
+    fn look_after(&mut self, until: Instant, reports: &Reports) {
+        let is_looked_after = self.looked_after_at.is_some_and(|at| at <= until);
+        if !is_looked_after && reports.push(Report::AwaitingAnswer(until)) {
+            self.looked_after_at = Some(until);
+        }
+    }
+
+    /// Whether one more that was answered may wait for what another server has measured.
+    fn has_room(&self) -> bool {
+        self.answered.len() < REQUESTS_MAX
     }
 
     fn remove(&mut self, subject: &[u8]) -> Option<(Box<[u8]>, Request)> {
@@ -406,6 +492,7 @@ mod tests {
             offer: &Arc::new(Offer::new("A", "svc")),
             terms,
             tracked: None,
+            server: Some("S"),
         };
         pending.expect(expected, &Reports::default(), || 7, now)
     }

@@ -48,6 +48,8 @@ pub(crate) struct Crossing<'a> {
     pub(crate) outbox: &'a Arc<Outbox>,
     /// The client that published; `None` for the server itself, and for what other servers pass on.
     pub(crate) client: Option<&'a Arc<Record>>,
+    /// Another server has passed the message on.
+    pub(crate) is_passed_on: bool,
     pub(crate) now: Instant,
 }
 
@@ -149,8 +151,14 @@ impl<'a> Crossing<'a> {
         let Some(way) = taken else {
             return false;
         };
-        if let Some(tracked) = way.tracked {
-            tracked.answered(self.client.map(|record| &**record), self.now);
+        match way.tracked {
+            // Whoever has answered on another server was measured there, if it is the one who was asked by this server.
+            Some(tracked) if self.is_passed_on && trail.len() == 0 => {
+                let reports = &self.engine.reports;
+                (account.answers).await_measure(message.subject, tracked, reports, self.now);
+            }
+            Some(tracked) => tracked.answered(self.client.map(|record| &**record), self.now),
+            None => {}
         }
         let reply = message.reply.map(|reply| {
             let expected = Expected {
@@ -159,6 +167,7 @@ impl<'a> Crossing<'a> {
                 offer: &way.offer,
                 terms: way.terms,
                 tracked: None,
+                server: None,
             };
             self.expect(&way.account, expected)
         });
@@ -224,6 +233,7 @@ impl<'a> Crossing<'a> {
                     offer: &service.offer,
                     terms: service.terms,
                     tracked: tracked.map(Box::new),
+                    server: self.engine.short_name(),
                 },
             )),
             (None, Some(tracked)) => {
@@ -270,6 +280,7 @@ impl<'a> Crossing<'a> {
             is_shared: service.is_shared,
             headers,
             requested: self.now,
+            measure: None,
         })
     }
 

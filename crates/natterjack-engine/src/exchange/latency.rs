@@ -6,6 +6,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::measures::RemoteMeasure;
 use crate::access::{Latency, Sampling};
 use crate::account::Account;
 use crate::engine::Engine;
@@ -45,6 +46,13 @@ pub enum LatencyOutcome {
         /// After which time.
         after: Duration,
     },
+    /// It was answered by a client of another server, which has told how long that took there.
+    AnsweredElsewhere {
+        /// What the other server has told.
+        measure: RemoteMeasure,
+        /// After which time the answer was here.
+        after: Duration,
+    },
     /// It could not be answered: it said no subject for that.
     BadRequest,
     /// Whoever asked stopped to listen for the answer.
@@ -79,6 +87,8 @@ pub(crate) struct Tracked {
     pub(crate) is_shared: bool,
     pub(crate) headers: Headers,
     pub(crate) requested: Instant,
+    /// What the server of whoever answers has told already.
+    pub(crate) measure: Option<RemoteMeasure>,
 }
 
 impl Tracked {

@@ -5,7 +5,8 @@
 //!
 //! Suggested reading: `transform` (one subject to another), `mapping` (which of an account's transforms apply), `rules`
 //! (who may import what), `stream` (what a subscription hears of other accounts), `service` (whom an account may ask),
-//! `answers` (who may answer), `crossing` (how messages get from account to account), `latency` (how long that took).
+//! `answers` (who may answer), `crossing` (how messages get from account to account), `latency` (how long that took),
+//! `measures` (the part of it that another server knows).
 
 mod answers;
 mod crossing;
@@ -13,6 +14,7 @@ mod first_bytes;
 mod implied;
 mod latency;
 mod mapping;
+mod measures;
 mod request_info;
 mod rules;
 mod service;
@@ -20,6 +22,7 @@ mod stream;
 mod transform;
 
 pub use self::latency::{Headers, LatencyOutcome, LatencyReport};
+pub use self::measures::{Measure, RemoteMeasure};
 pub use self::transform::TransformProblem;
 
 pub(crate) use self::answers::{ANSWER_PREFIX, AwaitedAnswers, PendingAnswers};
@@ -27,6 +30,7 @@ pub(crate) use self::crossing::{Crossing, Message};
 pub(crate) use self::first_bytes::FirstBytes;
 pub(crate) use self::latency::header_bytes;
 pub(crate) use self::mapping::{Mapped, Mapper, Mappings};
+pub(crate) use self::measures::{Measures, is_measured};
 pub(crate) use self::service::{ServiceImports, local_pattern};
 pub(crate) use self::stream::{Interest, StreamImports};
 pub(crate) use self::transform::Transform;

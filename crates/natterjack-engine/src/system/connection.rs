@@ -268,6 +268,7 @@ impl SystemConnection {
             config: &config,
             outbox: &self.outbox,
             client: None,
+            is_passed_on: false,
             now,
         };
         let answer = Message {

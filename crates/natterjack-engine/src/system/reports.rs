@@ -9,7 +9,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::account::Account;
-use crate::exchange::{LatencyReport, header_bytes};
+use crate::exchange::{LatencyReport, Measure, header_bytes};
 use crate::monitor::ConnectionSnapshot;
 
 /// Something the shell may want to tell the system account, or has to answer.
@@ -26,6 +26,8 @@ pub enum Report {
     AccountConnections(Arc<Account>),
     /// How long an answer took, or that there was none. Reported whether or not anybody listens.
     Latency(Box<LatencyReport>),
+    /// How long a client took to answer a request that another server measures. That one waits to be told.
+    Measure(Box<Measure>),
     /// A request is measured, and its time is up then: call [`Engine::expire_requests`](crate::Engine::expire_requests).
     AwaitingAnswer(Instant),
 }
@@ -122,12 +124,16 @@ fn bytes_of(report: &Report) -> usize {
         Report::Latency(report) => header_bytes(&report.headers),
         Report::Connected(client)
         | Report::Disconnected(client)
-        | Report::AuthenticationFailed(client) => {
-            let facts = &client.client;
-            facts.name.len() + facts.language.len() + facts.version.len()
-        }
+        | Report::AuthenticationFailed(client) => words_of(client),
+        Report::Measure(measure) => measure.answer.len() + words_of(&measure.responder),
         Report::AccountConnections(_) | Report::AwaitingAnswer(_) => 0,
     }
+}
+
+/// Bytes of what a client has said of itself.
+fn words_of(client: &ConnectionSnapshot) -> usize {
+    let facts = &client.client;
+    facts.name.len() + facts.language.len() + facts.version.len()
 }
 
 #[cfg(test)]

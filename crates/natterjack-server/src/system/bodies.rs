@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use natterjack_engine::access::{Access, Permissions, SubjectRules, User};
-use natterjack_engine::{ConnectionSnapshot, LatencyOutcome, LatencyReport, RouteSnapshot, Totals};
+use natterjack_engine::{
+    ConnectionSnapshot, LatencyOutcome, LatencyReport, Measure, RemoteMeasure, RouteSnapshot,
+    Totals,
+};
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use crate::monitoring::{AccountStats, KindCounts, Time};
 
@@ -72,13 +76,22 @@ pub(super) struct LatencyMetric<'a> {
     description: &'static str,
     requestor: PartyObject<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    responder: Option<PartyObject<'a>>,
+    responder: Option<Responder<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     header: BTreeMap<&'a str, &'a [String]>,
     start: Time,
     service: u64,
     system: u64,
     total: u64,
+}
+
+/// Who answered.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Responder<'a> {
+    Here(PartyObject<'a>),
+    /// In another server's words.
+    Elsewhere(Box<RawValue>),
 }
 
 impl<'a> LatencyMetric<'a> {
@@ -89,22 +102,39 @@ impl<'a> LatencyMetric<'a> {
         time_of: impl Fn(Instant) -> Time,
     ) -> Self {
         let (status, description) = match &report.outcome {
-            LatencyOutcome::Answered { .. } => (200, ""),
+            LatencyOutcome::Answered { .. } | LatencyOutcome::AnsweredElsewhere { .. } => (200, ""),
             LatencyOutcome::BadRequest => (400, "Bad Request"),
             LatencyOutcome::Abandoned => (408, "Request Timeout"),
             LatencyOutcome::TimedOut => (504, "Service Timeout"),
             _ => (503, "Service Unavailable"),
         };
-        let (responder, after) = match &report.outcome {
-            LatencyOutcome::Answered { responder, after } => (responder.as_ref(), *after),
-            _ => (None, Duration::ZERO),
+        // As the original estimates it: the request was sent that much earlier, and what the responder's answer took on
+        // its way is not the service's. What neither of two servers accounts for is that of the way between them.
+        let (responder, after, service, system) = match &report.outcome {
+            LatencyOutcome::Answered { responder, after } => {
+                let round_trip = responder.as_ref().and_then(|client| client.round_trip);
+                let service = after.saturating_sub(round_trip.unwrap_or_default());
+                let responder = responder.as_ref();
+                let responder = responder.map(|client| {
+                    Responder::Here(PartyObject::new(client, true, server, &time_of))
+                });
+                (responder, *after, service, Duration::ZERO)
+            }
+            LatencyOutcome::AnsweredElsewhere { measure, after } => {
+                let responder = measure.responder.clone().map(RawValue::from_string);
+                let responder = responder.and_then(Result::ok).map(Responder::Elsewhere);
+                let known = measure.service.saturating_add(measure.round_trip);
+                (
+                    responder,
+                    *after,
+                    measure.service,
+                    after.saturating_sub(known),
+                )
+            }
+            _ => (None, Duration::ZERO, Duration::ZERO, Duration::ZERO),
         };
         let is_answered = status == 200;
         let requestor_rtt = report.requestor.round_trip.unwrap_or_default();
-        let responder_rtt = responder.and_then(|responder| responder.round_trip);
-        let responder_rtt = responder_rtt.unwrap_or_default();
-        // As the original estimates it: the request was sent that much earlier, and what the responder's answer took on
-        // its way is not the service's.
         let total = if is_answered {
             requestor_rtt + after
         } else {
@@ -116,8 +146,7 @@ impl<'a> LatencyMetric<'a> {
             status,
             description,
             requestor: PartyObject::new(&report.requestor, report.is_shared, server, &time_of),
-            responder: responder
-                .map(|responder| PartyObject::new(responder, true, server, &time_of)),
+            responder,
             header: headers
                 .map(|(name, values)| (name.as_str(), &values[..]))
                 .collect(),
@@ -127,9 +156,99 @@ impl<'a> LatencyMetric<'a> {
                     .checked_sub(requestor_rtt)
                     .unwrap_or(report.requested),
             ),
-            service: nanoseconds(after.saturating_sub(responder_rtt)),
-            system: 0,
+            service: nanoseconds(service),
+            system: nanoseconds(system),
             total: nanoseconds(total),
+        }
+    }
+}
+
+/// What a server tells the one of who asked of how long a client of its own took to answer (nats-server
+/// `remoteLatency`). It has the form of a report, of which the other server uses a part.
+#[derive(Serialize)]
+pub(super) struct OwnMeasure<'a> {
+    account: &'a str,
+    req_id: &'a str,
+    m2: OwnPart<'a>,
+}
+
+#[derive(Serialize)]
+struct OwnPart<'a> {
+    /// What events begin with is empty.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'static str,
+    timestamp: &'static str,
+    status: u16,
+    responder: PartyObject<'a>,
+    start: Time,
+    service: u64,
+    system: u64,
+    total: u64,
+}
+
+impl<'a> OwnMeasure<'a> {
+    pub(super) fn new(
+        measure: &'a Measure,
+        server: &'a Identity,
+        time_of: impl Fn(Instant) -> Time,
+    ) -> Self {
+        let round_trip = measure.responder.round_trip.unwrap_or_default();
+        let service = measure.after.saturating_sub(round_trip);
+        Self {
+            account: measure.account.name(),
+            req_id: &measure.answer,
+            m2: OwnPart {
+                kind: "",
+                id: "",
+                // Go's time that is none.
+                timestamp: "0001-01-01T00:00:00Z",
+                status: 200,
+                responder: PartyObject::new(&measure.responder, true, server, &time_of),
+                start: time_of(measure.requested),
+                service: nanoseconds(service),
+                system: 0,
+                total: nanoseconds(service + round_trip),
+            },
+        }
+    }
+}
+
+/// What another server tells this one in the same way.
+#[derive(Deserialize)]
+pub(super) struct PeerMeasure {
+    pub(super) account: String,
+    /// The subject of the answer.
+    pub(super) req_id: String,
+    m2: PeerPart,
+}
+
+#[derive(Deserialize)]
+struct PeerPart {
+    responder: Option<Box<RawValue>>,
+    /// In nanoseconds.
+    #[serde(default)]
+    service: i64,
+}
+
+#[derive(Deserialize)]
+struct RoundTrip {
+    /// In nanoseconds.
+    #[serde(default)]
+    rtt: i64,
+}
+
+impl PeerMeasure {
+    pub(super) fn measure(&self) -> RemoteMeasure {
+        let duration = |nanoseconds: i64| Duration::from_nanos(nanoseconds.max(0).unsigned_abs());
+        let responder = self.m2.responder.as_ref();
+        let round_trip = responder
+            .and_then(|responder| serde_json::from_str::<RoundTrip>(responder.get()).ok())
+            .map(|responder| responder.rtt);
+        RemoteMeasure {
+            service: duration(self.m2.service),
+            round_trip: duration(round_trip.unwrap_or_default()),
+            responder: responder.map(|responder| responder.get().to_owned()),
         }
     }
 }

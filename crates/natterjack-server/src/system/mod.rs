@@ -21,7 +21,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use natterjack_engine::{
-    Account, ByKind, ConnectionSnapshot, Engine, LatencyReport, Report, SystemConnection,
+    Account, ByKind, ConnectionSnapshot, Engine, LatencyReport, Measure, Report, SystemConnection,
     SystemMessage,
 };
 use natterjack_wire::client::{Decoded, Limits, ServerOp, decode_server};
@@ -32,8 +32,8 @@ use tokio::time::sleep_until;
 use self::bodies::{
     ACCOUNT_CONNECTIONS, AccountConnections, CLIENT_CONNECT, CLIENT_DISCONNECT, ClientConnect,
     ClientDisconnect, ClientObject, ConnectionsRequest, Identity, LatencyMetric, Messages,
-    PeerNotice, RouteStats, SERVICE_LATENCY, ServerObject, ServerStats, SharedIdentity, Statsz,
-    StatszTraffic, Typed,
+    OwnMeasure, PeerMeasure, PeerNotice, RouteStats, SERVICE_LATENCY, ServerObject, ServerStats,
+    SharedIdentity, Statsz, StatszTraffic, Typed,
 };
 use self::event_id::EventIds;
 use self::inbox::Inbox;
@@ -90,11 +90,13 @@ pub(crate) struct System {
 
 impl System {
     /// Enters the system account.
-    pub(crate) fn new(engine: &Arc<Engine>, server_id: &str) -> Self {
+    pub(crate) fn new(engine: &Arc<Engine>, server_id: &str, server_name: &str) -> Self {
         let inbox = Arc::<Inbox>::default();
         let mut connection = engine.open_system(Arc::clone(&inbox) as _);
         let mut kinds = Vec::new();
-        for (subject, kind) in requests::subjects(server_id) {
+        let short_name = requests::short_name(server_name);
+        engine.set_short_name(&short_name);
+        for (subject, kind) in requests::subjects(server_id, &short_name) {
             let subscribed = connection.subscribe(subject.as_bytes());
             debug_assert!(subscribed.is_ok(), "{subject}");
             kinds.push(kind);
@@ -282,6 +284,17 @@ impl System {
         );
         let subject = report.subject.as_bytes();
         self.publish(shared, &report.account, subject, &compact_json(&metric))
+    }
+
+    /// Tells the server of who asked how long a client here took to answer.
+    fn measured(&self, shared: &Shared, measure: &Measure) -> bool {
+        let subject = requests::measures(&measure.server);
+        self.event(shared, &subject, || {
+            let identity = self.identity(shared);
+            compact_json(&OwnMeasure::new(measure, &identity, |instant| {
+                shared.time_of(instant)
+            }))
+        })
     }
 
     fn statsz(&self, shared: &Shared) -> Vec<u8> {
@@ -511,6 +524,7 @@ impl Task {
                     is_last && system.account_changed(shared, account)
                 }
                 Report::Latency(report) => system.latency(shared, report),
+                Report::Measure(measure) => system.measured(shared, measure),
                 Report::AwaitingAnswer(until) => {
                     let until = Some(*until);
                     self.answers_due = self.answers_due.min(until).or(until);
@@ -600,6 +614,17 @@ impl Task {
                 && system.neighbours.lock().left(id)
             {
                 engine.forget_server(id);
+            }
+            return false;
+        }
+        if kind == Kind::PeerMeasure {
+            match serde_json::from_slice::<PeerMeasure>(payload) {
+                Ok(told) => {
+                    engine.note_measure(&told.account, told.req_id.as_bytes(), told.measure());
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "what another server has measured cannot be read");
+                }
             }
             return false;
         }

@@ -2,6 +2,7 @@
 //! the monitoring pages' own (monitoring reference, section 5).
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::System;
 use super::bodies::{Envelope, Fault, ServerId, UserInfo};
@@ -49,6 +50,8 @@ pub(super) enum Kind {
     PeerLeaves,
     /// No question: how many connections an account has on another server.
     PeerConnections,
+    /// No question: how long a client of another server took to answer one of this server's.
+    PeerMeasure,
 }
 
 impl Kind {
@@ -56,7 +59,7 @@ impl Kind {
     pub(super) fn is_notice(self) -> bool {
         matches!(
             self,
-            Self::PeerStatsz | Self::PeerLeaves | Self::PeerConnections
+            Self::PeerStatsz | Self::PeerLeaves | Self::PeerConnections | Self::PeerMeasure
         )
     }
 }
@@ -100,11 +103,25 @@ pub(super) fn inbox(server_id: &str) -> String {
     format!("$SYS._INBOX_.{server_id}")
 }
 
+/// Where a server is told how long clients of others took to answer its own. `short_name` is the server's
+/// ([`short_name`]).
+pub(super) fn measures(short_name: &str) -> String {
+    format!("$SYS.LATENCY.M2.{short_name}")
+}
+
+/// What a server of this name is called in subjects: as all others work it out, too (nats-server `getHash`).
+pub(super) fn short_name(server_name: &str) -> String {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let hash = Sha256::digest(server_name);
+    let digit = |byte: &u8| char::from(DIGITS[usize::from(byte % 62)]);
+    hash.iter().take(8).map(digit).collect()
+}
+
 /// What is asked of the server that a client is connected with, and of no other.
 pub(super) const USER_INFO: &str = "$SYS.REQ.USER.*.INFO";
 
-/// All subjects the server with this id listens to on all servers.
-pub(super) fn subjects(server_id: &str) -> Vec<(String, Kind)> {
+/// All subjects the server with this id and [`short_name`] listens to on all servers.
+pub(super) fn subjects(server_id: &str, short_name: &str) -> Vec<(String, Kind)> {
     let mut subjects = vec![("$SYS.REQ.SERVER.PING".to_owned(), Kind::Statsz)];
     for (name, kind) in PAGES {
         subjects.push((format!("$SYS.REQ.SERVER.PING.{name}"), kind));
@@ -128,6 +145,7 @@ pub(super) fn subjects(server_id: &str) -> Vec<(String, Kind)> {
     let notices = NOTICES.into_iter();
     subjects.extend(notices.map(|(subject, kind)| (subject.to_owned(), kind)));
     subjects.push((inbox(server_id), Kind::PeerConnections));
+    subjects.push((measures(short_name), Kind::PeerMeasure));
     subjects
 }
 
@@ -265,7 +283,8 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
         | Kind::UserInfo
         | Kind::PeerStatsz
         | Kind::PeerLeaves
-        | Kind::PeerConnections => Err(Refusal::Silent),
+        | Kind::PeerConnections
+        | Kind::PeerMeasure => Err(Refusal::Silent),
         Kind::Statsz => Ok(Answer::Body(system.statsz(shared))),
         Kind::Varz => data.of(varz(&facts(), shared.load())),
         Kind::Connz => {
@@ -517,4 +536,15 @@ fn subsz_options(question: &Question) -> Result<SubszOptions, BadQuestion> {
         test: question.text("test")?,
         account: question.text("account")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_name;
+
+    #[test]
+    fn short_names_are_those_that_others_work_out() {
+        // As nats-server 2.15.1 calls itself.
+        assert_eq!(short_name("A"), "NUmM6cRx");
+    }
 }

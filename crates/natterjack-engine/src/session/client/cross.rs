@@ -7,7 +7,8 @@ use natterjack_wire::client::Publish;
 
 use super::ClientSession;
 use crate::delivery::worker::Worker;
-use crate::exchange::{Crossing, Message};
+use crate::exchange::{Crossing, Measure, Message, is_measured};
+use crate::system::Report;
 
 impl ClientSession {
     /// Whether messages published to `subject` may have to go to other accounts.
@@ -31,6 +32,7 @@ impl ClientSession {
             config: &config,
             outbox: &self.outbox,
             client: Some(&self.record),
+            is_passed_on: false,
             now,
         };
         let message = Message {
@@ -39,6 +41,21 @@ impl ClientSession {
             header: publish.header(),
             payload: publish.payload(),
         };
+        if is_measured(subject) {
+            self.tell_measure(subject, now);
+        }
         crossing.leave(&self.account, &message, worker)
+    }
+
+    /// An answer to a client of another server, which wants to know how long it took.
+    fn tell_measure(&self, answer: &[u8], now: Instant) {
+        let Some(requested) = self.account.measures.end(answer) else {
+            return;
+        };
+        let responder = self.record.snapshot(None);
+        let measure = Measure::new(&self.account, answer, responder, requested, now);
+        if let Some(measure) = measure {
+            self.engine.reports.push(Report::Measure(Box::new(measure)));
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::delivery::Subscriber;
 use crate::delivery::receivers::{PeerGroup, Receivers};
 use crate::delivery::rendering::Source;
 use crate::delivery::worker::{Origin, Publisher, Worker};
-use crate::exchange::{ANSWER_PREFIX, Crossing, Message};
+use crate::exchange::{ANSWER_PREFIX, Crossing, Message, is_measured};
 use crate::limits::LARGE_FRAME_BYTES;
 use crate::monitor::counters;
 
@@ -64,6 +64,12 @@ impl RouteSession {
         }
         self.passing.messages += 1;
         self.passing.bytes += message.body.len() as u64;
+        if let (Some(account), Some(reply)) = (&self.passing.account, message.reply)
+            && is_measured(reply)
+            && !worker.run.receivers.is_empty()
+        {
+            account.measures.begin(reply, now);
+        }
         if self.passing.needs_care {
             self.finish_run(worker, source, false, now);
             self.cross(message, worker, now);
@@ -229,6 +235,7 @@ impl RouteSession {
             config: &self.config,
             outbox: &self.outbox,
             client: None,
+            is_passed_on: true,
             now,
         };
         let answer = Message {
