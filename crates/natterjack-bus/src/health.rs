@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::embedded::Embedded;
@@ -138,6 +138,8 @@ pub(crate) struct Watch {
     without_nodes: Mutex<BTreeMap<String, Instant>>,
     /// Whether it has been told that another node has this one's name.
     is_name_shared: AtomicBool,
+    /// How far the roster has been told of the connection.
+    links: Mutex<watch::Receiver<Link>>,
     changed: Notify,
     started: Instant,
     inbound: Inbound,
@@ -166,6 +168,7 @@ impl Watch {
             roster: Mutex::new(roster),
             without_nodes: Mutex::default(),
             is_name_shared: AtomicBool::new(false),
+            links: Mutex::new(transport.links()),
             changed: Notify::new(),
             started,
             inbound,
@@ -212,6 +215,8 @@ impl Watch {
                 Event::Linked => {
                     let connected = *links.borrow_and_update() == Link::Connected;
                     self.roster.lock().linked(connected, now());
+                    // In this order: what changes in between is still to come.
+                    self.links.lock().mark_unchanged();
                 }
                 Event::Noticed(notice) => self.take(notice, &*transport).await,
                 Event::Due => drop(self.probe(&*transport).await),
@@ -343,8 +348,14 @@ impl Watch {
     /// With an embedded server, a node must have answered at each of its peers: only then do messages from here go there.
     /// A peer may have no node of this bus, and may not say so, so that is not waited for for ever.
     fn is_ready(&self, since: Instant) -> bool {
-        let is_complete = self.roster.lock().is_complete();
-        is_complete
+        // What the roster knows may be of a connection that has broken and been made again this very moment.
+        let is_current = self
+            .links
+            .lock()
+            .has_changed()
+            .is_ok_and(|changed| !changed);
+        is_current
+            && self.roster.lock().is_complete()
             && self.embedded.upgrade().is_none_or(|embedded| {
                 let has_all =
                     || embedded.has_all_routes() && self.has_heard_of_all(&embedded.peers(), since);
