@@ -462,8 +462,8 @@ fn advice(refusal: Option<&str>) -> &'static str {
         Some(refusal) if refusal.contains("tls") || refusal.contains("certificate") => {
             "Once that is put right the connection is made by itself"
         }
-        Some(refusal) if refusal.contains("timed out") => {
-            "Something is there but does not greet as a NATS server does: check `eventBus.nats.client.endpoint`"
+        Some(refusal) if refusal.contains("timed out") || refusal.contains("speak nats") => {
+            "Something is there that is no NATS server: check `eventBus.nats.client.endpoint`"
         }
         _ => "Start a server there, or set `eventBus.nats.server.enable: true`",
     }

@@ -427,6 +427,27 @@ fn a_login_that_is_missing_is_named() {
 }
 
 #[test]
+fn what_is_no_server_is_said_to_be_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("nats://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // It may be gone already.
+            let _ = stream.and_then(|mut stream| stream.write_all(b"SSH-2.0-pond\r\n"));
+        }
+    });
+    let config = Config::client_of(&url, "node-a");
+    let mut bus = config.start();
+    let line = bus.stderr_line("not connected to");
+    assert!(
+        line.contains("Something is there that is no NATS server"),
+        "{line}"
+    );
+    bus.signal("INT");
+    assert_eq!(bus.end().code, Some(0));
+}
+
+#[test]
 fn nobody_can_forge_members_of_an_event() {
     let daemon = Daemon::start(&[]);
     let config = Config::client_of(&daemon.url, "node-a");
