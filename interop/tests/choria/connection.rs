@@ -25,7 +25,9 @@ const RIP: &str = "rip.mcollective";
 const NODE: &str = "node1.example.net";
 const COLLECTIVE: &str = "mcollective";
 
-const SCENARIOS: &[(&str, fn(Kind))] = &[
+type Play = fn(Kind);
+
+const SCENARIOS: &[(&str, Play)] = &[
     ("whom_it_trusts", |kind| run(whom_it_trusts(kind))),
     ("servers_go_and_come_back", |kind| {
         run(servers_go_and_come_back(kind))
