@@ -93,8 +93,8 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
         return Ok(ExitCode::FAILURE);
     };
     let shows_progress = !arguments.json && !arguments.no_progress;
-    let mut progress = Progress::new(shows_progress && std::io::stderr().is_terminal());
-    let collected = collect(client.call(call), &mut progress, &mut stop).await;
+    let progress = Progress::new(shows_progress && std::io::stderr().is_terminal());
+    let collected = collect(client.call(call), &progress, &mut stop).await;
     progress.end();
     let mut collected = collected?;
     collected
@@ -133,7 +133,7 @@ async fn end(
 
 async fn collect(
     mut course: Run<'_>,
-    progress: &mut Progress,
+    progress: &Progress,
     stop: &mut Stop,
 ) -> anyhow::Result<Collected> {
     let mut collected = Collected::default();
@@ -304,7 +304,7 @@ impl Progress {
         Self { bar }
     }
 
-    fn show(&mut self, event: &Event) {
+    fn show(&self, event: &Event) {
         match event {
             Event::Discovered { .. } | Event::Answered { .. } => self.bar.inc(1),
             Event::Sent {
