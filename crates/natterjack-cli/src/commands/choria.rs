@@ -2,10 +2,10 @@
 
 mod conditions;
 mod config;
+mod federation;
 mod fleet;
 mod ping;
 mod report;
-mod federation;
 mod request_cert;
 mod rpc;
 mod server;
