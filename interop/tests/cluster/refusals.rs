@@ -532,8 +532,11 @@ fn shrunk(content: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// What a peer sends, and what it is called.
+type Play = (&'static str, fn() -> Vec<u8>);
+
 /// What comes behind `INFO`.
-const COMPRESSED: &[(&str, fn() -> Vec<u8>)] = &[
+const COMPRESSED: &[Play] = &[
     ("noise", || {
         let mut bytes = vec![0x02];
         bytes.extend(Chance(13).bytes(5000));
