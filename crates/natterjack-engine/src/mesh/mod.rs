@@ -60,7 +60,7 @@ use natterjack_wire::route::{GossipMode, RouteInfo, pool_index};
 use parking_lot::Mutex;
 
 use self::dial::{Dial, DialId, DialPlan, Ended, Purpose, Target};
-use self::roster::{Member, Roster, RouteConnection};
+use self::roster::{Member, Roster, RouteConnection, Sharing};
 use self::settings::ClusterSettings;
 use crate::close_reason::CloseReason;
 use crate::session::route::complaints::Complaints;
@@ -373,18 +373,18 @@ impl Mesh {
         }
     }
 
-    /// A peer wants an account to share the connections, although it has one of its own here. Returns whether that is new.
-    pub(crate) fn share_account(&self, peer: &str, account: &str) -> bool {
-        self.note_sharing(peer, account, true)
+    /// A peer is about to close the connection that an account has to itself. Returns whether that is new.
+    pub(crate) fn own_connection_ends(&self, peer: &str, account: &str) -> bool {
+        self.note_sharing(peer, account, Sharing::Leaves)
     }
 
     /// A peer has refused a connection for an account, which shares the others for the time being. Returns whether that is
     /// new.
     pub(crate) fn own_connection_refused(&self, peer: &str, account: &str) -> bool {
-        self.note_sharing(peer, account, false)
+        self.note_sharing(peer, account, Sharing::Refused)
     }
 
-    fn note_sharing(&self, peer: &str, account: &str, is_settled: bool) -> bool {
+    fn note_sharing(&self, peer: &str, account: &str, why: Sharing) -> bool {
         let mut state = self.state.lock();
         if !state.accounts.iter().any(|known| **known == *account) {
             return false;
@@ -392,8 +392,11 @@ impl Mesh {
         let Some(peer) = state.roster.peer_mut(peer) else {
             return false;
         };
-        let before = peer.sharing.insert(account.into(), is_settled);
-        let is_new = before.is_none();
+        if why == Sharing::Leaves && !peer.dedicated.contains_key(account) {
+            // It is shared as long as nobody opens one.
+            return false;
+        }
+        let is_new = peer.sharing.insert(account.into(), why).is_none();
         if is_new {
             self.has_news.store(true, Ordering::Relaxed);
         }
@@ -411,12 +414,27 @@ impl Mesh {
         is_new
     }
 
-    /// Accounts that are to have connections to themselves, and share with this peer.
+    /// Accounts that are to have connections to themselves, and share with this peer. With one of our kind all do as long
+    /// as there is no such connection: it is one that accounts come to and leave without loss.
     pub(crate) fn shared_accounts(&self, peer: &str) -> Vec<Arc<str>> {
         let state = self.state.lock();
-        let peer = state.roster.peer(peer);
-        let sharing = peer.into_iter().flat_map(|peer| peer.sharing.keys());
-        sharing.cloned().collect()
+        let Some(peer) = state.roster.peer(peer) else {
+            return Vec::new();
+        };
+        let is_ours = peer.members().any(|member| member.is_ours);
+        let shares = |account: &&Arc<str>| {
+            peer.sharing.contains_key(&***account)
+                || is_ours && !peer.dedicated.contains_key(&***account)
+        };
+        state.accounts.iter().filter(shares).cloned().collect()
+    }
+
+    /// Whether an account has a connection to itself with a peer, or is to have one.
+    pub(crate) fn may_move(&self, peer: &str, account: &str) -> bool {
+        let state = self.state.lock();
+        let has_own = |peer: &roster::Peer| peer.dedicated.contains_key(account);
+        state.accounts.iter().any(|known| **known == *account)
+            || state.roster.peer(peer).is_some_and(has_own)
     }
 
     /// Whether a connection is with this peer.
@@ -583,6 +601,10 @@ impl Mesh {
         };
         let is_first = match claim.account {
             Some(account) => {
+                if member.is_ours {
+                    // The account is not shared any more.
+                    self.has_news.store(true, Ordering::Relaxed);
+                }
                 peer.dedicated.insert(Arc::clone(account), member);
                 true
             }
@@ -669,6 +691,10 @@ impl Mesh {
                 Fate::Impossible => Ended::Impossible,
             };
             state.plan.ended(dial, ended, is_missing, now);
+        }
+        if removed.is_some() && account.is_some() {
+            // The account shares the others again.
+            self.has_news.store(true, Ordering::Relaxed);
         }
         if let (Some(removed), Some(peer)) = (removed, peer) {
             state.plan.lost(peer, account, removed.is_last, now);
