@@ -533,10 +533,10 @@ fn shrunk(content: &[u8]) -> Vec<u8> {
 }
 
 /// What a peer sends, and what it is called.
-type Play = (&'static str, fn() -> Vec<u8>);
+type Content = (&'static str, fn() -> Vec<u8>);
 
 /// What comes behind `INFO`.
-const COMPRESSED: &[Play] = &[
+const COMPRESSED: &[Content] = &[
     ("noise", || {
         let mut bytes = vec![0x02];
         bytes.extend(Chance(13).bytes(5000));
