@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     /// Puppet's authority, host or host:port, instead of the one that settings and DNS name
     #[arg(long, value_name = "HOST")]
     ca: Option<String>,
-    /// What the certificate is called, instead of MCOLLECTIVE_CERTNAME or <user>.mcollective
+    /// What the certificate is called, instead of MCOLLECTIVE_CERTNAME or USER.mcollective
     #[arg(long, value_name = "NAME")]
     certname: Option<String>,
     /// The SHA-256 fingerprint of an authority's certificate, or of the file with all of them; others are refused
