@@ -78,6 +78,9 @@ impl Core {
             &transport,
             embedded.as_ref(),
         ));
+        if let Some(embedded) = &embedded {
+            embedded.show(&watch);
+        }
         let (counters, faults) = (Arc::clone(&inbound.counters), Arc::clone(&inbound.faults));
         let (feeds, feed) = Feeds::new(main_kind.clone(), counters, faults);
         let feeds = Arc::new(feeds);

@@ -1,16 +1,18 @@
-//! The embedded server: what its settings mean in the server's own options, and its life. The only place that touches
-//! the server crate.
+//! The embedded server: what its settings mean in the server's own options, and its life. The only place that knows
+//! the server.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use natterjack_server::monitoring::{Exposition, MonitoringSource};
 use natterjack_server::{Cluster, Endpoint, Monitoring, Options, RouteUrl, Server, Tls};
 
 use crate::error::StartError;
-use crate::health::ServerHealth;
+use crate::health::{ServerHealth, Watch};
 use crate::settings::{self, Listen, is_loopback};
 use crate::survey::{Surveyed, survey, tag};
 use crate::transport::{Channel, channel_subject};
@@ -85,6 +87,12 @@ impl Embedded {
             .unwrap_or_default()
     }
 
+    /// Has the server's monitoring show the bus as well, as long as there is one.
+    pub(crate) fn show(&self, watch: &Arc<Watch>) {
+        let shown = Shown(Arc::downgrade(watch));
+        self.server.add_monitoring(Arc::new(shown));
+    }
+
     /// What the servers of the cluster say of their nodes, as far as they do in time.
     pub(crate) async fn survey(&self, patience: Duration) -> Vec<Surveyed> {
         survey(&self.server, &self.nodes_subject, patience).await
@@ -93,6 +101,26 @@ impl Embedded {
     pub(crate) async fn shutdown(&self) {
         self.is_stopped.store(true, Relaxed);
         self.server.shutdown().await;
+    }
+}
+
+/// The bus, in the monitoring of its server.
+struct Shown(Weak<Watch>);
+
+impl MonitoringSource for Shown {
+    fn write_metrics(&self, exposition: &mut Exposition) {
+        if let Some(watch) = self.0.upgrade() {
+            watch.metrics().write(exposition);
+        }
+    }
+
+    fn page_name(&self) -> Option<&'static str> {
+        Some("busz")
+    }
+
+    fn page(&self) -> serde_json::Value {
+        let watch = self.0.upgrade();
+        watch.map_or(serde_json::Value::Null, |watch| watch.metrics().glance())
     }
 }
 

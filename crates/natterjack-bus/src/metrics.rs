@@ -1,9 +1,9 @@
 //! Numbers of a running bus for people and for Prometheus.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use natterjack_server::monitoring::{Exposition, ExpositionFormat, MetricKind};
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::{Attributes, since_1970};
@@ -123,10 +123,30 @@ impl Metrics {
     /// All of it in the text format of Prometheus, version 0.0.4, with names that begin with `natterjack_bus_`.
     #[must_use]
     pub fn prometheus(&self) -> String {
-        let mut text = Text {
-            out: String::with_capacity(4096),
-            node: escaped(&self.health.node),
-        };
+        let mut text = Exposition::new(ExpositionFormat::Prometheus);
+        self.write(&mut text);
+        text.finish()
+    }
+
+    /// The same in a text that others write to as well.
+    pub(crate) fn write(&self, text: &mut Exposition) {
+        let node = &*self.health.node;
+        self.counters(text, node);
+        for (name, help, value) in self.gauges() {
+            let name = format!("natterjack_bus_{name}");
+            text.single(&name, MetricKind::Gauge, help, &[("node", node)], value);
+        }
+        let ends = BUCKETS.iter().map(|end| *end as f64 / 1e6);
+        text.histogram(
+            "natterjack_bus_latency_seconds",
+            "From publishing at another node to arrival at this one.",
+            &[("node", node)],
+            ends.zip(self.latency.counts.iter().copied()),
+            (self.latency.count(), self.latency.sum().as_secs_f64()),
+        );
+    }
+
+    fn counters(&self, text: &mut Exposition, node: &str) {
         let Stats {
             published_events,
             refused_events,
@@ -140,27 +160,40 @@ impl Metrics {
             subscriber_dropped_events,
             reconnects,
         } = self.stats;
-        text.single(
-            "published_events_total",
-            "counter",
-            "Events accepted for publishing.",
-            published_events,
-        );
-        text.single(
-            "consumed_events_total",
-            "counter",
-            "Events that arrived, own ones included.",
-            received_events,
-        );
-        text.single(
-            "own_events_total",
-            "counter",
-            "Own events among them.",
-            own_events,
-        );
+        for (name, help, value) in [
+            (
+                "published_events",
+                "Events accepted for publishing.",
+                published_events,
+            ),
+            (
+                "consumed_events",
+                "Events that arrived, own ones included.",
+                received_events,
+            ),
+            ("own_events", "Own events among them.", own_events),
+            (
+                "ignored_events",
+                "Events that arrived and that no subscriber wanted.",
+                ignored_events,
+            ),
+            (
+                "panics",
+                "Times the program's own code panicked over an event.",
+                panics,
+            ),
+            (
+                "reconnects",
+                "Times the connection to the server came back.",
+                reconnects,
+            ),
+        ] {
+            let name = format!("natterjack_bus_{name}");
+            text.single(&name, MetricKind::Counter, help, &[("node", node)], value);
+        }
         text.family(
-            "dropped_events_total",
-            "counter",
+            "natterjack_bus_dropped_events",
+            MetricKind::Counter,
             "Events refused, lost or dropped.",
         );
         for (reason, events) in [
@@ -170,152 +203,86 @@ impl Metrics {
             ("undecodable", undecodable_messages),
             ("subscriber_full", subscriber_dropped_events),
         ] {
-            text.labelled(
-                "dropped_events_total",
-                &format!("reason=\"{reason}\""),
-                events,
-            );
+            text.sample(&[("node", node), ("reason", reason)], events);
         }
-        text.single(
-            "ignored_events_total",
-            "counter",
-            "Events that arrived and that no subscriber wanted.",
-            ignored_events,
-        );
-        text.single(
-            "panics_total",
-            "counter",
-            "Times the program's own code panicked over an event.",
-            panics,
-        );
-        text.single(
-            "reconnects_total",
-            "counter",
-            "Times the connection to the server came back.",
-            reconnects,
-        );
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         let health = &self.health;
-        text.single(
-            "buffered_events",
-            "gauge",
-            "Own events on their way, or waiting for a connection.",
-            self.buffered_events,
-        );
-        text.single(
-            "inbound_events",
-            "gauge",
-            "Events that wait to be handed to subscribers.",
-            self.inbound_events,
-        );
-        text.single(
-            "connected",
-            "gauge",
-            "Whether events flow.",
-            health.is_connected.into(),
-        );
-        text.single(
-            "ready",
-            "gauge",
-            "Whether an event published now reaches the nodes that are up.",
-            health.is_ready.into(),
-        );
-        text.single(
-            "healthy",
-            "gauge",
-            "Whether as many hosts answer as are required.",
-            health.is_healthy.into(),
-        );
-        text.single(
-            "hosts_answering",
-            "gauge",
-            "Hosts that answer, this one included.",
-            health.hosts_answering,
-        );
-        text.single(
-            "hosts_required",
-            "gauge",
-            "Hosts that must answer.",
-            health.required_hosts,
-        );
-        if let Some(server) = &health.server {
-            text.single(
-                "server_up",
-                "gauge",
-                "Whether the embedded server runs.",
-                server.is_running.into(),
-            );
-            text.single(
-                "server_peers",
-                "gauge",
-                "Servers the embedded one is connected with.",
-                server.peers.len() as u64,
-            );
-        }
-        text.latency(&self.latency);
-        text.out
-    }
-}
-
-struct Text {
-    out: String,
-    node: String,
-}
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String cannot fail, here and below.
-        let _ = write!(
-            self.out,
-            "# HELP natterjack_bus_{name} {help}\n# TYPE natterjack_bus_{name} {kind}\n"
-        );
+        let server = health.server.as_ref().map(|server| {
+            let peers = server.peers.len() as u64;
+            [
+                (
+                    "server_up",
+                    "Whether the embedded server runs.",
+                    server.is_running.into(),
+                ),
+                (
+                    "server_peers",
+                    "Servers the embedded one is connected with.",
+                    peers,
+                ),
+            ]
+        });
+        [
+            (
+                "buffered_events",
+                "Own events on their way, or waiting for a connection.",
+                self.buffered_events,
+            ),
+            (
+                "inbound_events",
+                "Events that wait to be handed to subscribers.",
+                self.inbound_events,
+            ),
+            (
+                "connected",
+                "Whether events flow.",
+                health.is_connected.into(),
+            ),
+            (
+                "ready",
+                "Whether an event published now reaches the nodes that are up.",
+                health.is_ready.into(),
+            ),
+            (
+                "healthy",
+                "Whether as many hosts answer as are required.",
+                health.is_healthy.into(),
+            ),
+            (
+                "hosts_answering",
+                "Hosts that answer, this one included.",
+                health.hosts_answering,
+            ),
+            (
+                "hosts_required",
+                "Hosts that must answer.",
+                health.required_hosts,
+            ),
+        ]
+        .into_iter()
+        .chain(server.into_iter().flatten())
     }
 
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
-        self.family(name, kind, help);
-        let _ = writeln!(
-            self.out,
-            "natterjack_bus_{name}{{node=\"{}\"}} {value}",
-            self.node
-        );
+    /// What a person wants to see of it at a glance.
+    pub(crate) fn glance(&self) -> serde_json::Value {
+        let shown = |share| {
+            let time = self.latency.quantile(share);
+            time.map(|time| format!("within {time:?}"))
+        };
+        serde_json::json!({
+            "health": self.health,
+            "events": self.stats,
+            "buffered_events": self.buffered_events,
+            "inbound_events": self.inbound_events,
+            "latency": {
+                "events": self.latency.count(),
+                "half_of_them": shown(0.5),
+                "99_%_of_them": shown(0.99),
+            },
+        })
     }
-
-    fn labelled(&mut self, name: &str, label: &str, value: u64) {
-        let _ = writeln!(
-            self.out,
-            "natterjack_bus_{name}{{node=\"{}\",{label}}} {value}",
-            self.node
-        );
-    }
-
-    fn latency(&mut self, latency: &Latency) {
-        let name = "latency_seconds";
-        self.family(
-            name,
-            "histogram",
-            "From publishing at another node to arrival at this one.",
-        );
-        let mut seen = 0;
-        for (end, count) in BUCKETS.iter().zip(&latency.counts) {
-            seen += count;
-            let label = format!("le=\"{}\"", *end as f64 / 1e6);
-            self.labelled("latency_seconds_bucket", &label, seen);
-        }
-        self.labelled("latency_seconds_bucket", "le=\"+Inf\"", latency.count());
-        let node = &self.node;
-        let _ = writeln!(
-            self.out,
-            "natterjack_bus_{name}_sum{{node=\"{node}\"}} {}\nnatterjack_bus_{name}_count{{node=\"{node}\"}} {}",
-            latency.sum().as_secs_f64(),
-            latency.count()
-        );
-    }
-}
-
-fn escaped(label: &str) -> String {
-    label
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
 }
 
 #[cfg(test)]

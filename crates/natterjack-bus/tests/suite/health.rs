@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use natterjack_bus::settings::TransportKind;
+use natterjack_bus::settings::{Server, TransportKind};
 use natterjack_bus::{DrainError, EventBus, Fault, Settings};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::world::{Note, World, eventually, note, start, take, within};
 
@@ -128,6 +130,47 @@ async fn metrics_count_and_measure_what_other_nodes_publish() {
         text.contains("natterjack_bus_published_events_total{node=\"a\\\"1\"} 100\n"),
         "{text}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_server_shows_the_bus_on_its_pages() {
+    let world = World::new(TransportKind::Local).await;
+    let mut settings = world.settings("a");
+    settings.transport = TransportKind::Nats;
+    settings.nats.server = Server::on_free_ports();
+    let bus = start(settings).await;
+    let mut events = bus.subscribe();
+    bus.publish(&note("a", 1)).await.unwrap();
+    take(&mut events, 1).await;
+    let url = bus.monitoring_url().expect("it has a server");
+    let metrics = page(&url, "metrics").await;
+    for line in [
+        "natterjack_bus_consumed_events_total{node=\"a\"} 1",
+        "natterjack_bus_ready{node=\"a\"} 1",
+        "natterjack_bus_server_up{node=\"a\"} 1",
+    ] {
+        assert!(metrics.lines().any(|known| known == line), "{metrics}");
+    }
+    assert!(metrics.contains("\ngnatsd_varz_connections{"), "{metrics}");
+    let glance = page(&url, "busz").await;
+    let (_, glance) = glance.split_once("\r\n\r\n").expect("a head and a body");
+    let glance: serde_json::Value = serde_json::from_str(glance).expect("it is JSON");
+    assert_eq!(glance["health"]["is_ready"], true, "{glance}");
+    assert_eq!(glance["events"]["published_events"], 1, "{glance}");
+}
+
+/// A page with its head.
+async fn page(url: &str, name: &str) -> String {
+    let address = url.strip_prefix("http://").expect("it is in clear");
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let request = format!("GET /{name} HTTP/1.0\r\n\r\n");
+    let mut answer = String::new();
+    within("the page", async {
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        stream.read_to_string(&mut answer).await.expect("read");
+    })
+    .await;
+    answer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

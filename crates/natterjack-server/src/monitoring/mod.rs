@@ -23,6 +23,7 @@ mod http;
 mod places;
 mod process;
 mod query;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -51,12 +52,13 @@ pub use self::format::{RoundTrip, Time, Uptime};
 pub(crate) use self::healthz::HealthzOptions;
 pub use self::healthz::{Healthz, HealthzFault};
 use self::http::{CONNECTIONS_MAX, Clear, Encrypted};
-use self::metrics::MetricsSources;
-pub use self::metrics::{Exposition, ExpositionFormat, MetricKind, MetricsSource};
+pub use self::metrics::{Exposition, ExpositionFormat, MetricKind};
 use self::places::Places;
 use self::process::ProcessorShare;
 use self::router::NAMES;
 pub use self::routez::{Route, RouteSubscription, Routez, SubjectRules};
+pub use self::sources::MonitoringSource;
+use self::sources::Sources;
 pub use self::subsz::{IndexStats, InvalidTestSubject, SubscriptionDetail, Subsz, SubszOptions};
 pub use self::varz::{ClusterVarz, DiskWaits, KindCounts, Varz};
 use crate::clock::{calendar_now, now};
@@ -94,8 +96,8 @@ pub(crate) struct Monitor {
     addresses: Addresses,
     /// Listeners that still accept.
     listeners: Gate,
-    /// What others add to `/metrics`.
-    sources: MetricsSources,
+    /// What others add.
+    sources: Sources,
     /// Places for connections.
     places: Arc<Places>,
     /// Places for long pages.
@@ -132,7 +134,7 @@ impl Monitor {
             base_path,
             addresses,
             listeners: Gate::new(),
-            sources: MetricsSources::default(),
+            sources: Sources::default(),
             places: Arc::new(Places::new(CONNECTIONS_MAX)),
             turns: Semaphore::new(TURNS),
             room: Arc::new(Semaphore::new(router::LARGE_KIB_MAX as usize)),
@@ -397,14 +399,14 @@ impl Server {
         accstatz::accstatz(&self.shared.facts(), &self.shared.engine, with_unused)
     }
 
-    /// Numbers of the server for Prometheus, and of what was [added](Self::add_metrics). Linear in connections and accounts.
+    /// Numbers of the server for Prometheus, and of what was [added](Self::add_monitoring). Linear in connections and accounts.
     #[must_use]
     pub fn metrics(&self, format: ExpositionFormat) -> String {
         self.shared.metrics(format)
     }
 
-    /// Has `/metrics` show more: what else is in this process.
-    pub fn add_metrics(&self, source: Arc<dyn MetricsSource>) {
+    /// Has monitoring show more: what else is in this process.
+    pub fn add_monitoring(&self, source: Arc<dyn MonitoringSource>) {
         self.shared.monitor.sources.add(source);
     }
 

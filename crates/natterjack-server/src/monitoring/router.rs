@@ -155,8 +155,10 @@ pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str, accept:
     if clean != path {
         return Answer::moved_to(&clean, query);
     }
-    let Some(page) = page_at(&shared.monitor.base_path, &path) else {
-        return Answer::not_found();
+    let base = &shared.monitor.base_path;
+    let Some(page) = page_at(base, &path) else {
+        let added = name_below(base, &path).and_then(|name| shared.monitor.sources.page(name));
+        return added.map_or_else(Answer::not_found, |page| Answer::page(&page));
     };
     let query = Query::parse(query);
     let format = ExpositionFormat::accepted(accept);
@@ -257,7 +259,10 @@ fn build(
             count();
             Ok(Answer {
                 policy: Some(&page::POLICY),
-                ..Answer::html(StatusCode::OK, page::page(&shared.facts()))
+                ..Answer::html(
+                    StatusCode::OK,
+                    page::page(&shared.facts(), monitor.sources.page_name()),
+                )
             })
         }
         Page::Metrics => {
@@ -413,24 +418,26 @@ fn page_at(base: &str, path: &str) -> Option<Page> {
     if path == base {
         return Some(Page::Root);
     }
-    let name = match base {
-        "/" => path,
-        _ => path.strip_prefix(base)?,
-    };
-    Some(match name {
-        "/varz" => Page::Varz,
-        "/connz" => Page::Connz,
-        "/routez" => Page::Routez,
-        "/subsz" | "/subscriptionsz" => Page::Subsz,
-        "/accountz" => Page::Accountz,
-        "/accstatz" => Page::Accstatz,
-        "/gatewayz" => Page::Gatewayz,
-        "/leafz" => Page::Leafz,
-        "/jsz" => Page::Jsz,
-        "/healthz" => Page::Healthz,
-        "/metrics" => Page::Metrics,
+    Some(match name_below(base, path)? {
+        "varz" => Page::Varz,
+        "connz" => Page::Connz,
+        "routez" => Page::Routez,
+        "subsz" | "subscriptionsz" => Page::Subsz,
+        "accountz" => Page::Accountz,
+        "accstatz" => Page::Accstatz,
+        "gatewayz" => Page::Gatewayz,
+        "leafz" => Page::Leafz,
+        "jsz" => Page::Jsz,
+        "healthz" => Page::Healthz,
+        "metrics" => Page::Metrics,
         _ => return None,
     })
+}
+
+/// What stands behind the base, without the slash between them.
+fn name_below<'a>(base: &str, path: &'a str) -> Option<&'a str> {
+    path.strip_prefix(base.trim_end_matches('/'))?
+        .strip_prefix('/')
 }
 
 /// The path without empty parts, `.` and `..`; it begins with a slash, and ends with one if it did.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use natterjack_server::monitoring::{
-    ConnectionState, ConnzError, ConnzOptions, ConnzSort, Exposition, MetricKind, MetricsSource,
+    ConnectionState, ConnzError, ConnzOptions, ConnzSort, Exposition, MetricKind, MonitoringSource,
     Subscriptions, SubszOptions,
 };
 use natterjack_server::{Endpoint, Monitoring, Options, Server, StartError};
@@ -96,8 +96,8 @@ async fn the_live_page_is_whole_and_shows_names_as_text() {
 /// Something else in the process.
 struct Kettle;
 
-impl MetricsSource for Kettle {
-    fn write(&self, exposition: &mut Exposition) {
+impl MonitoringSource for Kettle {
+    fn write_metrics(&self, exposition: &mut Exposition) {
         exposition.single(
             "kettle_celsius",
             MetricKind::Gauge,
@@ -106,12 +106,20 @@ impl MetricsSource for Kettle {
             93,
         );
     }
+
+    fn page_name(&self) -> Option<&'static str> {
+        Some("kettlez")
+    }
+
+    fn page(&self) -> Value {
+        serde_json::json!({ "celsius": 93 })
+    }
 }
 
 #[tokio::test]
 async fn metrics_are_told_in_the_format_that_is_asked_for() {
     let (server, address) = start_with(monitored()).await;
-    server.add_metrics(Arc::new(Kettle));
+    server.add_monitoring(Arc::new(Kettle));
     let clients = server.client_addr();
     beside(move || {
         let connect = serde_json::json!({ "verbose": false, "pedantic": false });
@@ -143,6 +151,10 @@ async fn metrics_are_told_in_the_format_that_is_asked_for() {
             assert_eq!(metric(text, "gnatsd_healthz_status_value"), 1.0);
             no_family_twice(text);
         }
+        let page = HttpAnswer::get(address, "/kettlez");
+        assert_eq!(page.json(), serde_json::json!({ "celsius": 93 }));
+        let live = HttpAnswer::get(address, "/").body;
+        assert!(live.contains("data-extra=\"kettlez\""), "{live}");
         drop(peer);
     })
     .await;

@@ -54,6 +54,8 @@ pub enum MetricKind {
     Counter,
     /// It says nothing but by its labels, and is always 1. Its samples' names end in `_info`.
     Info,
+    /// It is a distribution: see [`Exposition::histogram`].
+    Histogram,
 }
 
 /// Metrics as text: families, each with its samples.
@@ -78,7 +80,7 @@ impl Exposition {
     /// Begins a family. Its `name` is without the ending that its kind brings along. Each name may be used once.
     pub fn family(&mut self, name: &str, kind: MetricKind, help: &str) {
         let ending = match kind {
-            MetricKind::Gauge => "",
+            MetricKind::Gauge | MetricKind::Histogram => "",
             MetricKind::Counter => "_total",
             MetricKind::Info => "_info",
         };
@@ -88,6 +90,7 @@ impl Exposition {
             (ExpositionFormat::OpenMetrics, MetricKind::Counter) => (name, "counter"),
             (ExpositionFormat::OpenMetrics, MetricKind::Info) => (name, "info"),
             (ExpositionFormat::Prometheus, MetricKind::Counter) => (&*self.family, "counter"),
+            (_, MetricKind::Histogram) => (name, "histogram"),
             (_, MetricKind::Gauge | MetricKind::Info) => (&*self.family, "gauge"),
         };
         writeln!(self.text, "# HELP {shown} {help}\n# TYPE {shown} {kind}")
@@ -96,7 +99,34 @@ impl Exposition {
 
     /// Adds a sample to the family begun last.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.named_sample("", labels, value);
+    }
+
+    /// A family with one distribution. `buckets` are their upper ends, ascending, and how many values are in each alone;
+    /// `count` and `sum` are of all values, those beyond the last bucket included.
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[(&str, &str)],
+        buckets: impl IntoIterator<Item = (f64, u64)>,
+        (count, sum): (u64, f64),
+    ) {
+        self.family(name, MetricKind::Histogram, help);
+        let mut below = 0;
+        for (end, values) in buckets {
+            below += values;
+            let end = format!("{end:?}");
+            self.named_sample("_bucket", &[labels, &[("le", &end)]].concat(), below);
+        }
+        self.named_sample("_bucket", &[labels, &[("le", "+Inf")]].concat(), count);
+        self.named_sample("_sum", labels, sum);
+        self.named_sample("_count", labels, count);
+    }
+
+    fn named_sample(&mut self, ending: &str, labels: &[(&str, &str)], value: impl Display) {
         self.text.push_str(&self.family);
+        self.text.push_str(ending);
         for (position, (name, value)) in labels.iter().enumerate() {
             self.text.push(if position == 0 { '{' } else { ',' });
             self.text.push_str(name);
@@ -155,19 +185,30 @@ mod tests {
             text.single("a", MetricKind::Gauge, "Words.", &[("x", "\"\\\n")], 1.5);
             text.single("b", MetricKind::Counter, "More.", &[], 2);
             text.single("c", MetricKind::Info, "Who.", &[("v", "1"), ("w", "2")], 1);
+            text.histogram(
+                "d",
+                "How long.",
+                &[("n", "x")],
+                [(0.5, 1), (1.0, 2)],
+                (4, 9.5),
+            );
             text.finish()
         };
         assert_eq!(
             written(ExpositionFormat::Prometheus),
             "# HELP a Words.\n# TYPE a gauge\na{x=\"\\\"\\\\\\n\"} 1.5\n\
              # HELP b_total More.\n# TYPE b_total counter\nb_total 2\n\
-             # HELP c_info Who.\n# TYPE c_info gauge\nc_info{v=\"1\",w=\"2\"} 1\n"
+             # HELP c_info Who.\n# TYPE c_info gauge\nc_info{v=\"1\",w=\"2\"} 1\n\
+             # HELP d How long.\n# TYPE d histogram\nd_bucket{n=\"x\",le=\"0.5\"} 1\nd_bucket{n=\"x\",le=\"1.0\"} 3\n\
+             d_bucket{n=\"x\",le=\"+Inf\"} 4\nd_sum{n=\"x\"} 9.5\nd_count{n=\"x\"} 4\n"
         );
         assert_eq!(
             written(ExpositionFormat::OpenMetrics),
             "# HELP a Words.\n# TYPE a gauge\na{x=\"\\\"\\\\\\n\"} 1.5\n\
              # HELP b More.\n# TYPE b counter\nb_total 2\n\
-             # HELP c Who.\n# TYPE c info\nc_info{v=\"1\",w=\"2\"} 1\n# EOF\n"
+             # HELP c Who.\n# TYPE c info\nc_info{v=\"1\",w=\"2\"} 1\n\
+             # HELP d How long.\n# TYPE d histogram\nd_bucket{n=\"x\",le=\"0.5\"} 1\nd_bucket{n=\"x\",le=\"1.0\"} 3\n\
+             d_bucket{n=\"x\",le=\"+Inf\"} 4\nd_sum{n=\"x\"} 9.5\nd_count{n=\"x\"} 4\n# EOF\n"
         );
     }
 

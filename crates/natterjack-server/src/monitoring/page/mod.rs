@@ -41,16 +41,19 @@ pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-pub(super) fn page(facts: &ServerFacts) -> String {
+/// `extra`: the name of a page of something else in the process.
+pub(super) fn page(facts: &ServerFacts, extra: Option<&str>) -> String {
     let prefix = prefix(&facts.options.monitoring.base_path);
     let name = escaped(&facts.info.server_name);
     let version = escaped(&facts.info.go);
     let links = links(&prefix);
+    let extra = escaped(extra.unwrap_or_default());
     fill(TEMPLATE, |part| match part {
         "name" => &name,
         "version" => &version,
         "prefix" => &prefix,
         "links" => &links,
+        "extra" => &extra,
         "style" => STYLE,
         "script" => SCRIPT,
         _ => unreachable!("the template has no other parts"),
