@@ -21,6 +21,7 @@ use crate::access::authority::trusted;
 use crate::trial;
 
 mod cluster;
+mod metrics;
 
 /// Fields whose value is each server's own: both must have them, with a value of the same kind. `*` is any one step.
 const OWN: &[&str] = &[
@@ -233,7 +234,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     ];
     let both = || Kind::ALL.map(|kind| kind.program().map(drop));
     let tests = tests.map(|(name, run)| trial(format!("monitoring::{name}"), both(), run));
-    tests.into_iter().chain(cluster::trials()).collect()
+    let others = cluster::trials().into_iter().chain(metrics::trials());
+    tests.into_iter().chain(others).collect()
 }
 
 fn pages_say_the_same() {

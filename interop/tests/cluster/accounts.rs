@@ -1,8 +1,8 @@
 //! Accounts that spread over servers: apart from each other, but for what one lets another have.
 
 use serde_json::{Value, json};
-use testkit::Kind;
 use testkit::cluster::{Client, Cluster, Login, Plan};
+use testkit::{Kind, PATIENCE, ask_until};
 
 use super::delivery::{complete, expect_nothing_more};
 use super::{Scenario, modern, scenario};
@@ -335,16 +335,18 @@ fn latencies_are_told(kinds: &[Kind]) {
         caller.subscribe("answers");
         cluster.settle([&mut caller]);
         for (to, responder) in responders.iter_mut().enumerate() {
+            // Servers tell each other what they have measured by subscriptions of their own, which take their time to be known.
+            let known = ask_until(PATIENCE, || {
+                let reports = ask_measured(&mut caller, responder, to, &mut meters);
+                let is_whole = |report: &Value| !report["responder"].is_null();
+                reports.iter().all(is_whole).then_some(())
+            });
+            assert!(
+                known.is_some(),
+                "{to} does not tell {from} what it has measured"
+            );
             for _ in 0..REQUESTS {
-                caller.publish_with(&format!("ask.{to}"), Some("answers"), b"", "");
-                caller.flush();
-                let request = responder.next_message();
-                responder.publish(request.reply.as_deref().expect("a request"), "yes");
-                responder.flush();
-                assert_eq!(caller.next_message().text(), "yes");
-                for meter in &mut meters {
-                    let report: Value =
-                        serde_json::from_str(meter.next_message().text()).expect("JSON");
+                for report in ask_measured(&mut caller, responder, to, &mut meters) {
                     let kind = "io.nats.server.metric.v1.service_latency";
                     assert_eq!(
                         (
@@ -370,6 +372,26 @@ fn latencies_are_told(kinds: &[Kind]) {
         }
     }
     expect_nothing_more(&mut cluster, &mut meters);
+}
+
+/// Asks once, and returns what each of `meters` is told of it.
+fn ask_measured(
+    caller: &mut Client,
+    responder: &mut Client,
+    to: usize,
+    meters: &mut [Client],
+) -> Vec<Value> {
+    caller.publish_with(&format!("ask.{to}"), Some("answers"), b"", "");
+    caller.flush();
+    let request = responder.next_message();
+    responder.publish(request.reply.as_deref().expect("a request"), "yes");
+    responder.flush();
+    assert_eq!(caller.next_message().text(), "yes");
+    let report = |meter: &mut Client| {
+        let message = meter.next_message();
+        serde_json::from_str(message.text()).expect("JSON")
+    };
+    meters.iter_mut().map(report).collect()
 }
 
 /// A publishes on one server, B hears on another, under its own name for it, also where nobody of A is.
