@@ -131,6 +131,21 @@ fn who_may_ask_is_taken_once() {
     assert!(world.admit(&certificate, &other).is_ok());
 }
 
+/// Each of these authorities might have signed each, so that there are more orders of them than can be tried.
+#[test]
+fn a_chain_that_would_take_long_to_search_is_not_searched() {
+    let world = World::new();
+    let mut certificates = world.certificate(RIP);
+    certificates.extend((0..3).map(|_| authority().pem()));
+    assert!(world.admit(&certificates, &request(RIP)).is_ok());
+    certificates.extend((3..15).map(|_| authority().pem()));
+    let refusal = world.admit(&certificates, &request(RIP)).unwrap_err();
+    assert!(
+        matches!(&refusal, Refusal::Signature(SignatureError::Certificate)),
+        "{refusal}"
+    );
+}
+
 #[test]
 fn who_may_not_ask() {
     let world = World::new();

@@ -20,8 +20,9 @@ use super::{FormatError, Wrapping, base64, is_protocol, read};
 const REQUEST_PROTOCOL: &str = "choria:secure:request:1";
 const REPLY_PROTOCOL: &str = "choria:secure:reply:1";
 
-/// Certificates that a request may bring: its own and those between it and the authority.
-const CERTIFICATES_MAX: usize = 16;
+/// Certificates that a request may bring: its own and those between it and the authority. Few: who looks for a chain among
+/// authorities that all have the same name tries each order of them, and anybody can send such.
+const CERTIFICATES_MAX: usize = 4;
 
 /// Why a key cannot sign.
 #[derive(Debug, thiserror::Error)]
