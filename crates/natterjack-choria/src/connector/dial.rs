@@ -38,6 +38,13 @@ const ADDRESSES_MAX: usize = 16;
 /// Operations of a server before it has answered. Two or three are usual.
 const OPERATIONS_MAX: usize = 16;
 
+/// What a server may say before it has let us in: nobody has proven yet who it is, and there are no messages.
+const GREETING: Limits = Limits {
+    control_line_bytes_max: 64 << 10,
+    payload_bytes_max: 0,
+    headers: true,
+};
+
 /// Why there is no connection to a server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -216,7 +223,7 @@ async fn next(
     broken: fn(io::Error) -> DialError,
 ) -> Result<Said, DialError> {
     loop {
-        match decode_server(input, &Limits::FROM_SERVER).map_err(DialError::NotNats)? {
+        match decode_server(input, &GREETING).map_err(DialError::NotNats)? {
             Decoded::Op { op, consumed } => {
                 let said = match op {
                     ServerOp::Info(json) => {

@@ -199,7 +199,11 @@ async fn what_comes_before_tls_is_not_taken_for_what_comes_over_it() {
 async fn what_is_no_server_is_said_to_be_none() {
     let authority = Authority::new();
     let server = Scripted::new(&authority).await;
+    let long = format!("INFO {}", "x".repeat(70_000));
     for (greeting, expected) in [
+        // It is not waited for what was announced.
+        ("MSG a 1 999999999\r\n", "NotNats"),
+        (long.as_str(), "NotNats"),
         ("HTTP/1.1 400 Bad Request\r\n", "NotNats"),
         ("PING\r\n", "Unexpected"),
         ("INFO x\r\n", "Unexpected"),
