@@ -24,11 +24,15 @@ const SILENT_TICKS_MAX: u32 = 15;
 /// Batches read before others of this thread get their turn.
 const ROUNDS_MAX: usize = 16;
 
+/// Plaintext that fits into one record of TLS (RFC 8446, section 5.1).
+const RECORD_BYTES_MAX: usize = 1 << 14;
+
 /// Between broken and whole: how long what is left may take to be written when the client is closed.
 pub(super) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) struct Connection<'a, E> {
     stream: Box<dyn Stream>,
+    is_encrypted: bool,
     incoming: Incoming,
     outgoing: &'a Outgoing,
     writing: &'a mut Writing,
@@ -64,6 +68,7 @@ impl<'a, E: Events> Connection<'a, E> {
         ticks.reset();
         Self {
             stream: greeted.stream,
+            is_encrypted: greeted.is_encrypted,
             incoming: greeted.incoming,
             outgoing,
             writing,
@@ -140,8 +145,22 @@ impl<'a, E: Events> Connection<'a, E> {
                     }
                 }
             }
+            if self.is_encrypted {
+                // One write to an encrypted stream becomes many to the socket, and if a later one fails it does not say
+                // how much went out before. With one record at a time, and none before it held back, a failure means
+                // that the record is not whole at the other side, which can read nothing of it then.
+                if self.flush(context)?.is_pending() {
+                    return Ok(());
+                }
+            }
+            let rest = self.writing.rest();
+            let piece = if self.is_encrypted {
+                &rest[..rest.len().min(RECORD_BYTES_MAX)]
+            } else {
+                rest
+            };
             let stream = Pin::new(&mut *self.stream);
-            match stream.poll_write(context, self.writing.rest()) {
+            match stream.poll_write(context, piece) {
                 Poll::Ready(Ok(0)) => return Err(Ended::Failed(ClientError::Ended)),
                 Poll::Ready(Ok(bytes)) => {
                     self.writing.advance(bytes);
@@ -183,4 +202,177 @@ impl<'a, E: Events> Connection<'a, E> {
 
 fn broken(error: std::io::Error) -> Ended {
     Ended::Failed(ClientError::Broken(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use natterjack_wire::client::{ClientOp, Decoded, Limits, Message, decode_client, publish};
+    use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, ReadBuf};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+
+    /// What a connection tells.
+    #[derive(Default)]
+    struct Told {
+        messages: usize,
+        failures: Vec<String>,
+    }
+
+    impl Events for Told {
+        fn message(&mut self, _message: &Message<'_>) {
+            self.messages += 1;
+        }
+
+        fn batch_ended(&mut self) {}
+
+        fn connected(&mut self) {}
+
+        fn disconnected(&mut self) {}
+
+        fn failed(&mut self, error: &ClientError) {
+            self.failures.push(error.to_string());
+        }
+    }
+
+    /// A stream that takes so many bytes, and then breaks for writing.
+    struct Breaking {
+        inner: DuplexStream,
+        bytes_left: usize,
+    }
+
+    impl AsyncRead for Breaking {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Breaking {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let bytes = &bytes[..bytes.len().min(self.bytes_left)];
+            if bytes.is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
+            self.bytes_left -= written;
+            Poll::Ready(Ok(written))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn greeted(stream: impl Stream + 'static, is_encrypted: bool) -> Greeted {
+        Greeted {
+            stream: Box::new(stream),
+            is_encrypted,
+            incoming: Incoming::default(),
+            info: ServerInfo::default(),
+        }
+    }
+
+    /// Both ends of TLS.
+    fn tls() -> (TlsConnector, TlsAcceptor) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
+        let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.expect("a key"))
+            .expect("a certificate");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        (
+            TlsConnector::from(Arc::new(client)),
+            TlsAcceptor::from(Arc::new(server)),
+        )
+    }
+
+    /// The subjects of the whole publishes in there.
+    fn subjects(mut bytes: &[u8]) -> Vec<String> {
+        let limits = Limits {
+            control_line_bytes_max: usize::MAX,
+            payload_bytes_max: usize::MAX,
+            headers: true,
+        };
+        let mut subjects = Vec::new();
+        while let Ok(Decoded::Op { op, consumed }) = decode_client(bytes, &limits) {
+            if let ClientOp::Publish(publish) = op {
+                subjects.push(String::from_utf8_lossy(publish.subject).into_owned());
+            }
+            bytes = &bytes[consumed..];
+        }
+        subjects
+    }
+
+    #[tokio::test]
+    async fn what_went_out_encrypted_before_a_write_failed_is_not_sent_again() {
+        const EVENTS: usize = 400;
+        let (connector, acceptor) = tls();
+        // In the middle of the first record, of a later one, and between.
+        for bytes_max in [3000, 20_000, 16_406, 150_000, 300_000] {
+            let (near, far) = tokio::io::duplex(64 << 20);
+            let name = rustls_pki_types::ServerName::try_from("localhost").expect("a name");
+            let breaking = Breaking {
+                inner: near,
+                bytes_left: usize::MAX,
+            };
+            let (stream, other) =
+                tokio::join!(connector.connect(name, breaking), acceptor.accept(far));
+            let (mut stream, mut other) = (stream.expect("TLS"), other.expect("TLS"));
+            let received = tokio::spawn(async move {
+                let mut all = Vec::new();
+                // It is cut off without a good-bye, in the middle of a record.
+                let _ = other.read_to_end(&mut all).await;
+                all
+            });
+            stream.get_mut().0.bytes_left = bytes_max;
+            let (outgoing, mut writing) = (Outgoing::default(), Writing::default());
+            for number in 0..EVENTS {
+                let subject = number.to_string();
+                writing.append(|out| publish(out, subject.as_bytes(), None, &[b'x'; 1000]));
+            }
+            let mut told = Told::default();
+            let mut connection =
+                Connection::new(greeted(stream, true), &outgoing, &mut writing, &mut told);
+            let ended = connection.run().await.expect_err("it breaks");
+            assert!(matches!(ended, Ended::Failed(_)), "{ended:?}");
+            drop(connection);
+            let received = subjects(&received.await.expect("no panic"));
+            writing.start_over(Vec::new());
+            let again = subjects(writing.rest());
+            assert!(
+                received.iter().all(|subject| !again.contains(subject)),
+                "{bytes_max}: {received:?} arrived, {again:?} are sent again"
+            );
+            // And no more is given up than one record holds.
+            assert!(
+                received.len() + again.len() + RECORD_BYTES_MAX / 1000 + 1 >= EVENTS,
+                "{bytes_max}"
+            );
+        }
+    }
 }

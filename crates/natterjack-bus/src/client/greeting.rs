@@ -33,6 +33,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// A connection that the server has accepted.
 pub(super) struct Greeted {
     pub(super) stream: Box<dyn Stream>,
+    pub(super) is_encrypted: bool,
     /// What was read beyond the greeting.
     pub(super) incoming: Incoming,
     pub(super) info: ServerInfo,
@@ -177,6 +178,7 @@ async fn greet(
             written.map_err(ClientError::Broken)?;
             return Ok(Greeted {
                 stream,
+                is_encrypted: options.tls_required,
                 incoming,
                 info,
             });
