@@ -21,10 +21,46 @@ const AGAIN_STEPS: u32 = 44;
 const AGAIN_FIRST: Duration = Duration::from_millis(500);
 const AGAIN_LAST: Duration = Duration::from_secs(20);
 
+/// A connection that lasted shorter was none: whoever takes us and lets us go at once must not be asked twice a second.
+const LASTING_MIN: Duration = Duration::from_secs(30);
+
+/// How far the pauses have grown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Attempts {
+    cause: Cause,
+    round: u32,
+}
+
+impl Attempts {
+    pub(super) const fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// The wait before the next attempt.
+    pub(super) fn pause(&self, random: &mut fastrand::Rng) -> Duration {
+        pause(self.cause, self.round, random)
+    }
+
+    /// A round over all servers was in vain.
+    pub(super) const fn failed(&mut self) {
+        self.round = self.round.saturating_add(1);
+    }
+
+    /// There was a connection for so long.
+    pub(super) fn lost_after(&mut self, lasted: Duration) {
+        self.round = match self.cause {
+            Cause::Loss if lasted < LASTING_MIN => self.round.saturating_add(1),
+            Cause::Loss | Cause::Start => 0,
+        };
+        self.cause = Cause::Loss;
+    }
+}
+
 /// Why there are attempts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Cause {
     /// There has been no connection yet.
+    #[default]
     Start,
     /// There was one.
     Loss,
@@ -32,7 +68,7 @@ pub(super) enum Cause {
 
 /// The wait before the next round, half to one and a half of what the table says. `round` counts from 0: it is the round
 /// that failed, or after a loss the loss itself.
-pub(super) fn pause(cause: Cause, round: u32, random: &mut fastrand::Rng) -> Duration {
+fn pause(cause: Cause, round: u32, random: &mut fastrand::Rng) -> Duration {
     step(cause, round).mul_f64(0.5 + random.f64())
 }
 
@@ -65,6 +101,21 @@ mod tests {
         for cause in [Cause::Start, Cause::Loss] {
             assert!((0..50).all(|round| step(cause, round) <= step(cause, round + 1)));
         }
+    }
+
+    #[test]
+    fn short_connections_do_not_shorten_the_pauses() {
+        let mut attempts = Attempts::default();
+        attempts.failed();
+        let short = LASTING_MIN - Duration::from_millis(1);
+        attempts.lost_after(short);
+        assert_eq!((attempts.cause, attempts.round), (Cause::Loss, 0));
+        attempts.lost_after(short);
+        attempts.failed();
+        attempts.lost_after(short);
+        assert_eq!(attempts.round, 3);
+        attempts.lost_after(LASTING_MIN);
+        assert_eq!(attempts.round, 0);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::backoff::{Cause, pause};
+use super::backoff::{Attempts, Cause};
 use super::dial::{Dialled, dial};
 use super::event::{Event, count};
 use super::link::{LossReason, drive, learn};
@@ -17,24 +17,25 @@ const PAYLOAD_BYTES_MAX_DEFAULT: usize = 1 << 20;
 
 pub(super) async fn run(core: Arc<Core>) {
     let mut wish = core.wish.subscribe();
-    let mut cause = Cause::Start;
+    let mut attempts = Attempts::default();
     // The sender is in the core, so there is always an answer.
-    while let Ok(now) = wish
+    while let Ok(wanted) = wish
         .wait_for(|wish| *wish != Wish::Idle)
         .await
         .map(|wish| *wish)
     {
-        if now == Wish::Stopped {
+        if wanted == Wish::Stopped {
             break;
         }
         let connected = tokio::select! {
             biased;
             _ = wish.wait_for(|wish| *wish != Wish::Connected) => None,
-            connected = connect(&core, cause) => Some(connected),
+            connected = connect(&core, &mut attempts) => Some(connected),
         };
         if let Some((server, dialled)) = connected {
-            stay(&core, server, dialled, cause).await;
-            cause = Cause::Loss;
+            let begin = now();
+            stay(&core, server, dialled, attempts.cause()).await;
+            attempts.lost_after(now() - begin);
         }
     }
     core.stopped();
@@ -44,20 +45,19 @@ pub(super) async fn run(core: Arc<Core>) {
 }
 
 /// Tries servers until one takes us.
-async fn connect(core: &Core, cause: Cause) -> (ServerAddress, Dialled) {
+async fn connect(core: &Core, attempts: &mut Attempts) -> (ServerAddress, Dialled) {
     let mut random = fastrand::Rng::new();
-    let mut round = 0;
-    if cause == Cause::Loss {
-        rest(pause(cause, round, &mut random)).await;
+    if attempts.cause() == Cause::Loss {
+        rest(attempts.pause(&mut random)).await;
     }
     loop {
         if let Some(connected) = try_each(core).await {
             return connected;
         }
-        let pause = pause(cause, round, &mut random);
-        tracing::debug!(?pause, round, "no server can be connected to; trying again");
+        let pause = attempts.pause(&mut random);
+        tracing::debug!(?pause, "no server can be connected to; trying again");
         rest(pause).await;
-        round = round.saturating_add(1);
+        attempts.failed();
     }
 }
 
@@ -116,6 +116,14 @@ async fn stay(core: &Core, server: ServerAddress, dialled: Dialled, cause: Cause
     }
     let reason = Arc::new(reason);
     core.tell(Event::Disconnected { server, reason });
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shell reads the clock; how long a connection lasted decides the next pause"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Ended early by whoever drops it.
