@@ -82,8 +82,13 @@ impl Pool {
         self.next = 0;
     }
 
-    /// Takes what a server says of its cluster, and answers what of that is new.
+    /// Takes what a server says of its cluster instead of what was said before, and answers what of that is new. One that
+    /// says nothing changes nothing.
     pub(super) fn learn(&mut self, said: &[String]) -> Vec<ServerAddress> {
+        if said.is_empty() {
+            return Vec::new();
+        }
+        let before = std::mem::take(&mut self.learnt);
         let mut new = Vec::new();
         for text in said {
             let Ok(server) = text.parse::<ServerAddress>() else {
@@ -92,8 +97,10 @@ impl Pool {
             };
             let is_known = self.all().any(|known| *known == server);
             if !is_known && self.learnt.len() < LEARNT_MAX {
-                self.learnt.push(server.clone());
-                new.push(server);
+                if !before.contains(&server) {
+                    new.push(server.clone());
+                }
+                self.learnt.push(server);
             }
         }
         new
@@ -148,6 +155,8 @@ mod tests {
         assert_eq!(pool.learn(&said), servers("10.0.0.1:4222 [::1]:4222"));
         assert_eq!(pool.learn(&said), []);
         assert_eq!(taken(&mut pool, 4), "a 10.0.0.1 ::1 a");
+        assert_eq!(pool.learn(&[]), [], "it does not say");
+        assert_eq!(pool.len(), 3);
         pool.replace(servers("10.0.0.1:4222 b:1"));
         assert_eq!(taken(&mut pool, 3), "10.0.0.1 b ::1");
         let many: Vec<_> = (1..=2 * LEARNT_MAX)
@@ -155,5 +164,9 @@ mod tests {
             .collect();
         pool.learn(&many);
         assert_eq!(pool.len(), 2 + LEARNT_MAX);
+        // Who has left the cluster is tried no more.
+        let now = ["many:7", "c:1"].map(String::from);
+        assert_eq!(pool.learn(&now), servers("c:1"));
+        assert_eq!(pool.len(), 4);
     }
 }
