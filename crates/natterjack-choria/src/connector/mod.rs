@@ -55,6 +55,12 @@ pub const NODE_AWAY_BYTES_MAX: usize = 10 << 10;
 /// The same for somebody who asks.
 pub const CLIENT_AWAY_BYTES_MAX: usize = 8 << 20;
 
+/// What may wait to be received on a node, in bytes.
+pub const NODE_INBOX_BYTES_MAX: usize = 4 << 20;
+
+/// The same for somebody who asks: the replies of 50,000 nodes, each of a kilobyte.
+pub const CLIENT_INBOX_BYTES_MAX: usize = 64 << 20;
+
 /// What a connector goes by.
 #[derive(Clone, Debug)]
 pub struct ConnectorOptions {
@@ -74,6 +80,8 @@ pub struct ConnectorOptions {
     pub publish_timeout: Duration,
     /// What may wait for a connection, in bytes.
     pub away_bytes_max: usize,
+    /// What may have come and wait to be received, in bytes. What comes beyond that is lost.
+    pub inbox_bytes_max: usize,
     /// Collectives elsewhere that requests go to, instead of to those here; none: there is no federation.
     pub federations: Vec<String>,
     /// How messages are written.
@@ -93,6 +101,7 @@ impl ConnectorOptions {
             connection_timeout: None,
             publish_timeout: Duration::from_secs(2),
             away_bytes_max: CLIENT_AWAY_BYTES_MAX,
+            inbox_bytes_max: CLIENT_INBOX_BYTES_MAX,
             federations: Vec::new(),
             wrapping: Wrapping::default(),
         }
@@ -101,13 +110,14 @@ impl ConnectorOptions {
     /// What the settings say, for somebody with this certificate.
     #[must_use]
     pub fn of(configuration: &Configuration, ssl: &Ssl) -> Self {
-        let (away_bytes_max, federations) = match configuration.role {
+        let (away_bytes_max, inbox_bytes_max, federations) = match configuration.role {
             Role::Client => (
                 CLIENT_AWAY_BYTES_MAX,
+                CLIENT_INBOX_BYTES_MAX,
                 configuration.federation.collectives.clone(),
             ),
             // Whoever answers does so to where he was asked from.
-            Role::Server => (NODE_AWAY_BYTES_MAX, Vec::new()),
+            Role::Server => (NODE_AWAY_BYTES_MAX, NODE_INBOX_BYTES_MAX, Vec::new()),
         };
         let options = Self::new(
             configuration.identity.clone(),
@@ -119,6 +129,7 @@ impl ConnectorOptions {
             connection_timeout: configuration.connection_timeout,
             publish_timeout: configuration.publish_timeout,
             away_bytes_max,
+            inbox_bytes_max,
             federations,
             ..options
         }

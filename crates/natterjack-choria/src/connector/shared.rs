@@ -25,9 +25,6 @@ const CONNECTED_BYTES_MAX: usize = 8 << 20;
 /// Bytes that are given to the connection at once, unless one message is larger.
 const BATCH_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes of messages that may wait to be received. The replies of 50,000 nodes, each of a kilobyte, fit.
-const INBOX_BYTES_MAX: usize = 64 << 20;
-
 /// What a message takes beside its content, about.
 const OVERHEAD_BYTES: usize = 100;
 
@@ -114,13 +111,13 @@ pub(super) enum Refused {
 impl Core {
     pub(super) fn new(options: ConnectorOptions, caller: Caller, servers: Servers) -> Self {
         Self {
+            inbox: Inbox::new(options.inbox_bytes_max),
             options,
             caller,
             servers,
             counters: Counters::default(),
             wish: watch::Sender::new(Wish::Idle),
             status: watch::Sender::new(Status::Away),
-            inbox: Inbox::default(),
             work: Notify::new(),
             room: Notify::new(),
             events: broadcast::Sender::new(EVENTS_MAX),
@@ -213,8 +210,12 @@ impl Core {
             }
             Some(_) | None => {}
         }
+        let bytes_max = match outbox.payload_bytes_max {
+            Some(_) => CONNECTED_BYTES_MAX,
+            None => self.options.away_bytes_max,
+        };
+        outbox.is_dropping &= is_still_full(outbox.bytes, bytes_max);
         outbox.bytes += bytes;
-        outbox.is_dropping = false;
         outbox.messages.push_back(message.clone());
         drop(outbox);
         self.work.notify_one();
@@ -382,9 +383,17 @@ pub(super) struct Delivery {
     pub(super) server: ServerAddress,
 }
 
+/// Whether a queue that was full has so much left in it that the next message that is lost is the same trouble. Otherwise
+/// one that is full, takes one, and is full again would tell so each time.
+const fn is_still_full(bytes: usize, bytes_max: usize) -> bool {
+    bytes > bytes_max / 2
+}
+
 /// What came and was not taken yet.
-#[derive(Default)]
-pub(super) struct Inbox(Mutex<Waiting>);
+pub(super) struct Inbox {
+    bytes_max: usize,
+    waiting: Mutex<Waiting>,
+}
 
 #[derive(Default)]
 struct Waiting {
@@ -402,18 +411,25 @@ enum Pushed {
 }
 
 impl Inbox {
+    fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            waiting: Mutex::default(),
+        }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, delivery: Delivery) -> Pushed {
         let bytes = delivery.content.len() + OVERHEAD_BYTES;
         let mut waiting = self.waiting();
-        if !waiting.queue.is_empty() && waiting.bytes + bytes > INBOX_BYTES_MAX {
+        if !waiting.queue.is_empty() && waiting.bytes + bytes > self.bytes_max {
             let is_new = !std::mem::replace(&mut waiting.is_dropping, true);
             return Pushed::Full { is_new };
         }
-        waiting.is_dropping = false;
+        waiting.is_dropping &= is_still_full(waiting.bytes, self.bytes_max);
         waiting.bytes += bytes;
         waiting.queue.push_back(delivery);
         waiting.wake();
@@ -448,5 +464,45 @@ impl Waiting {
         for waker in self.wakers.drain(..) {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(bytes: usize) -> Delivery {
+        Delivery {
+            subject: "a".into(),
+            content: vec![0; bytes],
+            server: "a:1".parse().unwrap(),
+        }
+    }
+
+    fn take(inbox: &Inbox) -> bool {
+        let taken = inbox.poll(&Context::from_waker(Waker::noop()));
+        matches!(taken, Poll::Ready(Some(_)))
+    }
+
+    #[test]
+    fn a_full_inbox_tells_so_once_until_half_of_it_is_free() {
+        const COUNT: usize = 10;
+        let inbox = Inbox::new(COUNT * (OVERHEAD_BYTES + 900));
+        let told = |pushed| match pushed {
+            Pushed::Taken => None,
+            Pushed::Full { is_new } => Some(is_new),
+        };
+        let fill = || (0..COUNT).all(|_| matches!(inbox.push(delivery(900)), Pushed::Taken));
+        assert!(fill());
+        assert_eq!(told(inbox.push(delivery(900))), Some(true));
+        for _ in 0..100 {
+            assert!(take(&inbox));
+            assert_eq!(told(inbox.push(delivery(900))), None);
+            assert_eq!(told(inbox.push(delivery(900))), Some(false));
+        }
+        assert!((0..COUNT).all(|_| take(&inbox)));
+        assert!(!take(&inbox));
+        assert!(fill());
+        assert_eq!(told(inbox.push(delivery(900))), Some(true));
     }
 }

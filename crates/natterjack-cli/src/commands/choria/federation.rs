@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use natterjack_choria::configuration::Role;
 use natterjack_choria::connector::{
-    CLIENT_AWAY_BYTES_MAX, ConnectError, Connector, ConnectorOptions, Servers,
+    CLIENT_AWAY_BYTES_MAX, CLIENT_INBOX_BYTES_MAX, ConnectError, Connector, ConnectorOptions,
+    Servers,
 };
 use natterjack_choria::federation::Broker;
 use natterjack_choria::finding::Finder;
@@ -56,6 +57,7 @@ pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result
             name: format!("{name} federation broker {cluster} ({side})"),
             // One broker has the messages of many.
             away_bytes_max: CLIENT_AWAY_BYTES_MAX,
+            inbox_bytes_max: CLIENT_INBOX_BYTES_MAX,
             ..options
         };
         Connector::start(options, &ssl, servers)
