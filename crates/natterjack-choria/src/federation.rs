@@ -8,7 +8,10 @@
 //! on the way back, and nowhere else.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
+use crate::complaints::{Complaints, plain};
 use crate::connector::{Connector, Incoming, PublishError};
 use crate::identity::NameError;
 use crate::subject;
@@ -27,6 +30,7 @@ pub struct Broker {
     /// Where those on the other side answer to.
     replies: String,
     counters: Counters,
+    complaints: Mutex<Complaints>,
 }
 
 /// What a broker has done.
@@ -103,6 +107,7 @@ impl Broker {
             requests,
             replies,
             counters: Counters::default(),
+            complaints: Mutex::default(),
         })
     }
 
@@ -187,11 +192,31 @@ impl Broker {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
             Some(reason) => {
-                tracing::warn!(%sender, messages = sent, %reason, "a message is not passed on");
+                self.complain(sender, *sent, reason);
                 self.counters.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
+
+    /// Strangers can send as much as they like; the log does not grow with it.
+    fn complain(&self, sender: &str, sent: u64, reason: &DropReason) {
+        let mut complaints = self
+            .complaints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(unsaid) = complaints.ask(now()) {
+            let (sender, reason) = (plain(sender), plain(&reason.to_string()));
+            tracing::warn!(%sender, messages = sent, unsaid, "a message is not passed on: {reason}");
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shell reads the clock; it decides what the log hears of"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 fn sender(incoming: &Incoming) -> String {

@@ -10,6 +10,7 @@
 
 pub mod admission;
 pub mod client;
+mod complaints;
 pub mod configuration;
 pub mod connector;
 pub mod enrolment;

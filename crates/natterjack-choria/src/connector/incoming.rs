@@ -3,11 +3,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use futures_util::Stream;
 
 use super::event::{Event, count};
 use super::shared::{Core, Delivery};
+use crate::complaints::{Complaints, plain};
 use crate::server::ServerAddress;
 use crate::wire::Transport;
 
@@ -32,11 +34,15 @@ pub struct Incoming {
 /// If there are several of a connector, each message comes out of one of them.
 pub struct IncomingStream {
     core: Arc<Core>,
+    complaints: Complaints,
 }
 
 impl IncomingStream {
-    pub(super) const fn new(core: Arc<Core>) -> Self {
-        Self { core }
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            complaints: Complaints::default(),
+        }
     }
 
     /// The next message; `None`: the connector is closed. Nothing is lost if this is dropped before it is ready.
@@ -44,7 +50,7 @@ impl IncomingStream {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
-    fn read(&self, delivery: Delivery) -> Option<Incoming> {
+    fn read(&mut self, delivery: Delivery) -> Option<Incoming> {
         let Delivery {
             subject,
             content,
@@ -63,14 +69,24 @@ impl IncomingStream {
                 })
             }
             Err(error) => {
-                tracing::warn!(%subject, %error, "something came that is no message, and is left out");
+                let reason = plain(&error.to_string());
+                if let Some(unsaid) = self.complaints.ask(now()) {
+                    tracing::warn!(%subject, unsaid, "something came that is no message, and is left out: {reason}");
+                }
                 count(&self.core.counters.malformed, 1);
-                let reason = error.to_string();
                 self.core.tell(Event::Malformed { subject, reason });
                 None
             }
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shell reads the clock; it decides what the log hears of"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 impl std::fmt::Debug for IncomingStream {
@@ -82,7 +98,7 @@ impl std::fmt::Debug for IncomingStream {
 impl Stream for IncomingStream {
     type Item = Incoming;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Incoming>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Incoming>> {
         for _ in 0..MALFORMED_AT_ONCE_MAX {
             match self.core.inbox.poll(context) {
                 Poll::Ready(Some(delivery)) => {

@@ -23,6 +23,7 @@ pub use serve::serve;
 pub use statistics::Statistics;
 
 use crate::admission::{Admission, Admitted, Refusal};
+use crate::complaints::{Complaints, plain};
 use crate::configuration::Configuration;
 use crate::connector::OutgoingReply;
 use crate::filter::Inventory;
@@ -48,12 +49,6 @@ const WORKING_MAX: usize = 64;
 
 /// No action takes longer, whatever its agent says of itself.
 const ACTION_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
-
-/// So often, at most, the log hears of messages that are dropped.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Longest text that the log gets of one.
-const COMPLAINT_LETTERS_MAX: usize = 500;
 
 /// Why an agent cannot be added.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -446,37 +441,6 @@ impl Shared {
             content: SecureReply::new(reply.to_text()).to_bytes(),
             request: asked.headers.clone(),
         }
-    }
-}
-
-/// What a stranger may have written parts of, as one short line.
-fn plain(text: &str) -> String {
-    let letters = text.chars().take(COMPLAINT_LETTERS_MAX);
-    letters
-        .map(|letter| if letter.is_control() { '?' } else { letter })
-        .collect()
-}
-
-/// How many were not told of since the last one that was.
-#[derive(Debug, Default)]
-struct Complaints {
-    told: Option<SystemTime>,
-    unsaid: u64,
-}
-
-impl Complaints {
-    /// Whether to tell now; then how many were not.
-    fn ask(&mut self, now: SystemTime) -> Option<u64> {
-        let is_soon = |told| {
-            now.duration_since(told)
-                .is_ok_and(|age| age < COMPLAINT_INTERVAL)
-        };
-        if self.told.is_some_and(is_soon) {
-            self.unsaid += 1;
-            return None;
-        }
-        self.told = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
     }
 }
 

@@ -431,18 +431,6 @@ fn agents_have_names_of_their_own() {
     assert!(matches!(add("a.>"), Err(AgentError::Name(_))));
 }
 
-#[test]
-fn complaints_are_few() {
-    let mut complaints = Complaints::default();
-    assert_eq!(complaints.ask(now()), Some(0));
-    assert_eq!(complaints.ask(now()), None);
-    assert_eq!(complaints.ask(now() + Duration::from_millis(999)), None);
-    assert_eq!(complaints.ask(now() + Duration::from_secs(1)), Some(2));
-    assert_eq!(complaints.ask(now()), Some(0), "the clock was set back");
-    assert_eq!(plain("a\n[INF] b\u{1b}[2J"), "a?[INF] b?[2J");
-    assert_eq!(plain(&"ä".repeat(1000)).chars().count(), 500);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
