@@ -4,6 +4,7 @@
 //! event here.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(super) struct Connection<'a, E> {
     incoming: Incoming,
     outgoing: &'a Outgoing,
     writing: &'a mut Writing,
+    /// Of the server.
+    payload_bytes_max: &'a AtomicUsize,
     events: &'a mut E,
     /// What the server has said about itself since it was asked last.
     info: Option<ServerInfo>,
@@ -56,29 +59,34 @@ pub(super) enum Ended {
 }
 
 impl<'a, E: Events> Connection<'a, E> {
+    /// Nothing of `writing` must be written yet.
     pub(super) fn new(
         greeted: Greeted,
         outgoing: &'a Outgoing,
         writing: &'a mut Writing,
+        payload_bytes_max: &'a AtomicUsize,
         events: &'a mut E,
     ) -> Self {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is at once.
         ticks.reset();
-        Self {
+        let mut connection = Self {
             stream: greeted.stream,
             is_encrypted: greeted.is_encrypted,
             incoming: greeted.incoming,
             outgoing,
             writing,
+            payload_bytes_max,
             events,
             info: None,
             ticks,
             silent_ticks: 0,
             has_lasted: false,
             is_flushed: true,
-        }
+        };
+        connection.leave_out();
+        connection
     }
 
     pub(super) fn has_lasted(&self) -> bool {
@@ -135,7 +143,10 @@ impl<'a, E: Events> Connection<'a, E> {
         loop {
             if self.writing.rest().is_empty() {
                 match self.writing.refill(self.outgoing, context) {
-                    Taken::Some => {}
+                    Taken::Some { .. } => {
+                        self.leave_out();
+                        continue;
+                    }
                     Taken::Nothing => break,
                     Taken::Closed => {
                         return match self.flush(context)? {
@@ -171,6 +182,19 @@ impl<'a, E: Events> Connection<'a, E> {
             }
         }
         self.flush(context).map(drop)
+    }
+
+    /// What is too large for this server may have been accepted while the limit was another one.
+    fn leave_out(&mut self) {
+        let bytes_max = self.payload_bytes_max.load(Relaxed);
+        let messages = self.writing.leave_out(bytes_max);
+        if messages > 0 {
+            let error = ClientError::TooLarge {
+                messages,
+                bytes_max,
+            };
+            self.events.failed(&error);
+        }
     }
 
     fn flush(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Ended> {
@@ -356,8 +380,10 @@ mod tests {
                 writing.append(|out| publish(out, subject.as_bytes(), None, &[b'x'; 1000]));
             }
             let mut told = Told::default();
+            let limit = AtomicUsize::new(usize::MAX);
+            let greeted = greeted(stream, true);
             let mut connection =
-                Connection::new(greeted(stream, true), &outgoing, &mut writing, &mut told);
+                Connection::new(greeted, &outgoing, &mut writing, &limit, &mut told);
             let ended = connection.run().await.expect_err("it breaks");
             assert!(matches!(ended, Ended::Failed(_)), "{ended:?}");
             drop(connection);

@@ -99,6 +99,12 @@ pub(crate) enum ClientError {
     NoName,
     #[error("authorization violation")]
     Unauthorized,
+    /// Accepted when the limit was another one, or none was known.
+    #[error(
+        "{messages} of the messages that waited are larger than this server takes (max_payload is {bytes_max}) and are \
+         left out: raise max_payload there, to the same value on all servers"
+    )]
+    TooLarge { messages: usize, bytes_max: usize },
     /// Anything else that a server says, in its words.
     #[error("{0}")]
     Refused(String),
@@ -327,7 +333,13 @@ impl<E: Events> Session<E> {
         };
         learn(&greeted.info);
         events.connected();
-        let mut connection = Connection::new(greeted, &shared.outgoing, writing, events);
+        let mut connection = Connection::new(
+            greeted,
+            &shared.outgoing,
+            writing,
+            &shared.payload_bytes_max,
+            events,
+        );
         let ended = loop {
             match connection.run().await {
                 Ok(info) => learn(&info),

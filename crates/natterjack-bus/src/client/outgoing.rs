@@ -1,6 +1,7 @@
 //! What waits to be written to the server: whole operations, put in by any task, taken out by the one that has the
 //! connection, all at once. So the busier a connection is, the more goes into one write.
 
+use std::ops::Range;
 use std::task::{Context, Waker};
 
 use natterjack_wire::client::{ClientOp, Decoded, Limits, decode_client};
@@ -17,6 +18,8 @@ pub(super) struct Outgoing {
 #[derive(Default)]
 struct State {
     operations: Vec<u8>,
+    /// Bytes of the longest of them.
+    longest: usize,
     /// Who takes them out, if it waits for more.
     writer: Option<Waker>,
     is_closed: bool,
@@ -29,7 +32,9 @@ impl Outgoing {
         if state.is_closed {
             return false;
         }
+        let start = state.operations.len();
         write(&mut state.operations);
+        state.longest = state.longest.max(state.operations.len() - start);
         let writer = state.writer.take();
         drop(state);
         if let Some(writer) = writer {
@@ -59,7 +64,9 @@ impl Outgoing {
         let mut state = self.state.lock();
         if !state.operations.is_empty() {
             std::mem::swap(&mut state.operations, empty);
-            return Taken::Some;
+            return Taken::Some {
+                longest: std::mem::take(&mut state.longest),
+            };
         }
         if state.is_closed {
             return Taken::Closed;
@@ -74,7 +81,10 @@ impl Outgoing {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    Some,
+    Some {
+        /// Bytes that no operation exceeds.
+        longest: usize,
+    },
     Nothing,
     /// And never again.
     Closed,
@@ -85,6 +95,8 @@ pub(super) enum Taken {
 pub(super) struct Writing {
     operations: Vec<u8>,
     written: usize,
+    /// Bytes that no publish among them exceeds.
+    longest: usize,
 }
 
 impl Writing {
@@ -108,32 +120,63 @@ impl Writing {
         if self.operations.capacity() > KEPT_BYTES_MAX {
             self.operations = Vec::new();
         }
-        outgoing.take(context, &mut self.operations)
+        let taken = outgoing.take(context, &mut self.operations);
+        self.longest = match taken {
+            Taken::Some { longest } => longest,
+            Taken::Nothing | Taken::Closed => 0,
+        };
+        taken
     }
 
     /// After a connection broke: keeps the messages of which the server cannot have got the whole, so that they may be
     /// sent again, behind `greeting`. What was written to the end may have arrived.
     pub(super) fn start_over(&mut self, greeting: Vec<u8>) {
-        let limits = Limits {
-            control_line_bytes_max: usize::MAX,
-            payload_bytes_max: usize::MAX,
-            headers: true,
-        };
-        let (old, written) = (std::mem::take(&mut self.operations), self.written);
-        *self = Self {
-            operations: greeting,
-            written: 0,
-        };
-        let mut start = 0;
-        // Our own bytes: they are whole operations.
-        while let Ok(Decoded::Op { op, consumed }) = decode_client(&old[start..], &limits) {
-            let end = start + consumed;
-            if end > written && matches!(op, ClientOp::Publish(_)) {
-                self.operations.extend_from_slice(&old[start..end]);
+        let old = std::mem::replace(&mut self.operations, greeting);
+        let written = std::mem::take(&mut self.written);
+        for (span, op) in operations(&old) {
+            if span.end > written && matches!(op, ClientOp::Publish(_)) {
+                self.operations.extend_from_slice(&old[span]);
             }
-            start = end;
         }
     }
+
+    /// Leaves out messages, header included, that are larger than the server takes: it would close the connection, and
+    /// the next one as well. Only before anything of this is written. Answers how many there were.
+    pub(super) fn leave_out(&mut self, payload_bytes_max: usize) -> usize {
+        if self.longest <= payload_bytes_max {
+            return 0;
+        }
+        debug_assert_eq!(self.written, 0, "what is half written must be finished");
+        let old = std::mem::take(&mut self.operations);
+        let mut left_out = 0;
+        for (span, op) in operations(&old) {
+            match op {
+                ClientOp::Publish(publish) if publish.body.len() > payload_bytes_max => {
+                    left_out += 1;
+                }
+                _ => self.operations.extend_from_slice(&old[span]),
+            }
+        }
+        left_out
+    }
+}
+
+/// Our own bytes, which are whole operations, and where each of them is.
+fn operations(bytes: &[u8]) -> impl Iterator<Item = (Range<usize>, ClientOp<'_>)> {
+    let limits = Limits {
+        control_line_bytes_max: usize::MAX,
+        payload_bytes_max: usize::MAX,
+        headers: true,
+    };
+    let mut start = 0;
+    std::iter::from_fn(move || match decode_client(&bytes[start..], &limits) {
+        Ok(Decoded::Op { op, consumed }) => {
+            let span = start..start + consumed;
+            start = span.end;
+            Some((span, op))
+        }
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -152,15 +195,37 @@ mod tests {
         assert!(outgoing.put(|out| publish(out, b"a", None, b"1")));
         assert!(outgoing.put(ping));
         assert_eq!(outgoing.bytes(), 18);
-        assert_eq!(writing.refill(&outgoing, &context), Taken::Some);
+        let taken = writing.refill(&outgoing, &context);
+        assert_eq!(taken, Taken::Some { longest: 12 });
         assert_eq!(writing.rest(), b"PUB a 1\r\n1\r\nPING\r\n");
         writing.advance(4);
         assert_eq!(writing.rest(), b"a 1\r\n1\r\nPING\r\n");
         assert!(outgoing.put(ping));
         outgoing.close();
         assert!(!outgoing.put(ping));
-        assert_eq!(writing.refill(&outgoing, &context), Taken::Some);
+        let taken = writing.refill(&outgoing, &context);
+        assert_eq!(taken, Taken::Some { longest: 6 });
         assert_eq!(writing.refill(&outgoing, &context), Taken::Closed);
+    }
+
+    #[test]
+    fn what_is_too_large_is_left_out_and_the_rest_stays() {
+        let context = Context::from_waker(Waker::noop());
+        let outgoing = Outgoing::default();
+        let mut writing = Writing::default();
+        for size in [10, 101, 100, 2000] {
+            outgoing.put(|out| publish(out, b"a", None, &vec![b'x'; size]));
+        }
+        writing.refill(&outgoing, &context);
+        writing.advance(3);
+        writing.start_over(b"PING\r\n".to_vec());
+        assert_eq!(writing.leave_out(5000), 0);
+        assert_eq!(writing.leave_out(100), 2);
+        let mut expected = b"PING\r\n".to_vec();
+        for size in [10, 100] {
+            publish(&mut expected, b"a", None, &vec![b'x'; size]);
+        }
+        assert_eq!(writing.rest(), expected);
     }
 
     proptest! {

@@ -415,6 +415,10 @@ impl Events for Receiver {
 
     fn failed(&mut self, error: &ClientError) {
         self.shared.link.failed(error);
+        if matches!(error, ClientError::TooLarge { .. }) {
+            // What is left out never comes back, and shall not be waited for.
+            self.shared.send_fence();
+        }
     }
 }
 

@@ -175,3 +175,61 @@ async fn a_drain_without_a_server_ends_and_says_what_is_open() {
         "{error}"
     );
 }
+
+/// A server without a bus, on this port; 0 is any.
+async fn plain_server(port: u16, max_payload: usize) -> natterjack_server::Server {
+    let options = || natterjack_server::Options {
+        host: "127.0.0.1".into(),
+        port,
+        max_payload,
+        ..natterjack_server::Options::default()
+    };
+    // The port may take a moment to be free again.
+    let mut attempts = tokio::time::interval(std::time::Duration::from_millis(20));
+    within("a server", async {
+        loop {
+            attempts.tick().await;
+            if let Ok(server) = natterjack_server::Server::start(options()).await {
+                return server;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_the_next_server_does_not_take_blocks_nobody() {
+    let world = World::new(TransportKind::Local).await;
+    let large = plain_server(0, 8 << 20).await;
+    let address = endpoint(&large.client_url());
+    let mut settings = world.settings("a");
+    settings.transport = TransportKind::Nats;
+    settings.nats.client.endpoint = Some(address.clone());
+    let bus = start(settings).await;
+    let mut events = bus.subscribe();
+    let mut faults = bus.faults();
+    large.shutdown().await;
+    let fault = within("disconnection", faults.next()).await.unwrap();
+    assert!(matches!(fault, Fault::Disconnected { .. }), "{fault}");
+    bus.publish(&note("a", 0)).await.unwrap();
+    let mut huge = note("a", 1);
+    huge.text = "x".repeat(5 << 20);
+    bus.publish(&huge).await.unwrap();
+    bus.publish(&note("a", 2)).await.unwrap();
+
+    let _small = plain_server(address.port, 1 << 20).await;
+    assert_eq!(numbers(&take(&mut events, 2).await), [0, 2]);
+    let fault = within("reconnection", faults.next()).await.unwrap();
+    assert!(matches!(fault, Fault::Reconnected { .. }), "{fault}");
+    let fault = within("refusal", faults.next()).await.unwrap();
+    assert!(
+        matches!(&fault, Fault::Refused { message } if message.contains("raise max_payload there")),
+        "{fault}"
+    );
+    let fault = within("loss", faults.next()).await.unwrap();
+    assert!(matches!(fault, Fault::Lost { events: 1 }), "{fault}");
+    assert_eq!(bus.stats().reconnects, 1, "one connection that stays");
+    let error = bus.publish(&huge).await.unwrap_err();
+    assert!(matches!(error, PublishError::TooLarge { .. }), "{error}");
+    within("drain", bus.drain()).await.unwrap();
+}
