@@ -118,7 +118,7 @@ pub const KEYS: &[Key] = &[
     key(
         "plugin.nats.ngs",
         "false",
-        "whether the servers are those of NGS, with the system's authorities",
+        "must be false: servers of NGS are not supported",
     ),
     key(
         "plugin.choria.ssldir",
@@ -233,7 +233,6 @@ const OTHERS: &[&str] = &[
     "keeplogs",
     "libdir",
     "logfacility",
-    "logfile",
     "logger_type",
     "loglevel",
     "max_log_size",
@@ -241,10 +240,7 @@ const OTHERS: &[&str] = &[
     "registration",
     "registration_collective",
     "registration_splay",
-    "rpcaudit",
     "rpcauditprovider",
-    "rpcauthorization",
-    "rpcauthprovider",
     "rpclimitmethod",
     "soft_shutdown",
     "soft_shutdown_timeout",
@@ -266,7 +262,6 @@ const OTHERS_OF_CHORIA: &[&str] = &[
     "plugin.choria.network.",
     "plugin.choria.prometheus_textfile_directory",
     "plugin.choria.registration.",
-    "plugin.choria.require_client_filter",
     "plugin.choria.security.server.",
     "plugin.choria.server.",
     "plugin.choria.services.",
@@ -286,9 +281,27 @@ const OTHERS_OF_CHORIA: &[&str] = &[
     "plugin.security.support_legacy_certificates",
 ];
 
-/// Settings of Choria that would make things less secure, or that somebody has to know of if they do nothing; each with what
+/// What holds instead of rules who may do what.
+const ALL_MAY_DO_ALL: &str =
+    "whoever plugin.choria.security.certname_whitelist lets ask may have every agent do everything";
+
+/// Settings that would make things more secure or less, or that somebody has to know of if they do nothing; each with what
 /// holds instead.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("rpcauthorization", ALL_MAY_DO_ALL),
+    ("rpcauthprovider", ALL_MAY_DO_ALL),
+    (
+        "rpcaudit",
+        "there is no audit log; with --log debug each request and who asks is logged",
+    ),
+    (
+        "plugin.choria.require_client_filter",
+        "requests without a filter are sent to all nodes",
+    ),
+    (
+        "logfile",
+        "the log goes to standard error, as much of it as --log says",
+    ),
     (
         "plugin.security.client_anon_tls",
         "servers are always verified, and our certificate is always shown",
@@ -302,6 +315,19 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "requests are signed by our own key",
     ),
 ];
+
+/// The end of `plugin.AGENT.activate_agent`, which switches an agent off.
+const ACTIVATION: &str = ".activate_agent";
+
+/// Whether what a setting without effect wants is so anyway, so that nobody need be told.
+pub(super) fn is_as_it_is(name: &str, value: &str) -> bool {
+    let as_it_is = match name {
+        "rpcauthorization" | "rpcaudit" | "plugin.choria.require_client_filter" => false,
+        _ if name.ends_with(ACTIVATION) => true,
+        _ => return false,
+    };
+    super::value::boolean(value) == Ok(as_it_is)
+}
 
 /// Beginnings of names below which this library knows every setting. What else is there is another plugin's, or a mistake.
 const OWN: [&str; 4] = [
@@ -334,6 +360,8 @@ pub(super) fn known(name: &str) -> Known {
         .find(|(other, _)| is_below(name, other))
     {
         Known::WithoutEffect(instead)
+    } else if name.starts_with("plugin.") && name.ends_with(ACTIVATION) {
+        Known::WithoutEffect("all agents of the program are active")
     } else if OTHERS_OF_CHORIA.iter().any(|other| is_below(name, other)) {
         Known::Unused
     } else if OWN.iter().any(|beginning| name.starts_with(beginning)) {
@@ -357,7 +385,9 @@ pub(super) fn is_secret(name: &str) -> bool {
 /// The setting that was probably meant.
 pub(super) fn similar(name: &str) -> Option<&'static str> {
     let ours = KEYS.iter().map(|key| key.name);
+    let without_effect = WITHOUT_EFFECT.iter().map(|(name, _)| *name);
     ours.chain(OTHERS.iter().copied())
+        .chain(without_effect)
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
         .filter(|(similarity, _)| *similarity > 0.75)
         .max_by(|left, right| left.0.total_cmp(&right.0))
@@ -395,6 +425,7 @@ mod tests {
     fn no_name_stands_twice() {
         let mut names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
         names.extend(OTHERS);
+        names.extend(WITHOUT_EFFECT.iter().map(|(name, _)| *name));
         names.sort_unstable();
         let count = names.len();
         names.dedup();

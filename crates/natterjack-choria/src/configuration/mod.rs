@@ -374,7 +374,7 @@ impl<'a> Reader<'a> {
             }
             self.main = Some(main);
         }
-        for path in search::project_files(self.surroundings) {
+        for path in search::project_files(role, self.surroundings) {
             if self.main.as_ref() != Some(&path) {
                 self.read_file(&path, "");
             }
@@ -430,6 +430,7 @@ impl<'a> Reader<'a> {
         };
         match keys::known(name) {
             Known::Used | Known::Unused => {}
+            Known::WithoutEffect(_) if keys::is_as_it_is(name, value) => {}
             Known::WithoutEffect(instead) => {
                 let message = format!("{name} has no effect here: {instead}");
                 self.say(Severity::Warning, origin.clone(), message);
@@ -607,7 +608,14 @@ impl<'a> Reader<'a> {
                 password: self.optional(PASSWORD, |text| Ok(text.to_owned())),
             },
             credentials: self.path("plugin.nats.credentials"),
-            is_ngs: self.value("plugin.nats.ngs", false, value::boolean),
+            is_ngs: self.value("plugin.nats.ngs", false, |text| {
+                if value::boolean(text)? {
+                    return Err("servers of NGS have certificates of public authorities, and only Puppet's are \
+                        trusted here, so there would be no connection; remove it"
+                        .into());
+                }
+                Ok(false)
+            }),
             security,
             certname,
             puppet_ca: self.service("plugin.choria.puppetca_host", "plugin.choria.puppetca_port"),

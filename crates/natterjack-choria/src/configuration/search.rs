@@ -70,9 +70,10 @@ pub(super) fn plugin_files(folder: &Path) -> Vec<(String, PathBuf)> {
     files
 }
 
-/// `choria.conf` of the working directory and all above it, the outermost first.
-pub(super) fn project_files(surroundings: &Surroundings) -> Vec<PathBuf> {
-    let Some(directory) = &surroundings.directory else {
+/// `choria.conf` of the working directory and all above it, the outermost first. For clients alone: who starts a node
+/// stands somewhere, where others may be allowed to write, and they must not decide who may ask it.
+pub(super) fn project_files(role: Role, surroundings: &Surroundings) -> Vec<PathBuf> {
+    let (Role::Client, Some(directory)) = (role, &surroundings.directory) else {
         return Vec::new();
     };
     let mut files: Vec<_> = directory

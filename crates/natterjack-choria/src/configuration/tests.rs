@@ -306,6 +306,48 @@ fn settings_of_choria_that_mean_nothing_here() {
 }
 
 #[test]
+fn what_somebody_may_rely_on_is_told_to_have_no_effect() {
+    let said = Machine::new().said(
+        "rpcauthorization = yes\nrpcauthprovider = action_policy\nrpcaudit = 1\nlogfile = /var/log/a.log\n\
+        plugin.choria.require_client_filter = true\nplugin.puppet.activate_agent = false\n\
+        plugin.nats.ngs = true\n",
+    );
+    let expected = [
+        "client.conf:1: warning: rpcauthorization has no effect here: whoever \
+         plugin.choria.security.certname_whitelist lets ask may have every agent do everything",
+        "client.conf:2: warning: rpcauthprovider has no effect here: whoever \
+         plugin.choria.security.certname_whitelist lets ask may have every agent do everything",
+        "client.conf:3: warning: rpcaudit has no effect here: there is no audit log; with --log debug each request \
+         and who asks is logged",
+        "client.conf:4: warning: logfile has no effect here: the log goes to standard error, as much of it as --log says",
+        "client.conf:5: warning: plugin.choria.require_client_filter has no effect here: requests without a filter \
+         are sent to all nodes",
+        "client.conf:6: warning: plugin.puppet.activate_agent has no effect here: all agents of the program are active",
+        "client.conf:7: error: plugin.nats.ngs is \"true\": servers of NGS have certificates of public authorities, and \
+         only Puppet's are trusted here, so there would be no connection; remove it",
+    ];
+    assert_eq!(said, expected, "{said:#?}");
+    let said = Machine::new().said(
+        "rpcauthorization = 0\nrpcaudit = no\nplugin.choria.require_client_filter = n\n\
+        plugin.puppet.activate_agent = true\nplugin.nats.ngs = no\n",
+    );
+    assert_eq!(said, [] as [String; 0]);
+}
+
+#[test]
+fn project_files_are_for_clients() {
+    let machine = Machine::new();
+    machine.write(
+        "home/rip/project/choria.conf",
+        "plugin.choria.security.certname_whitelist = /./\n",
+    );
+    assert!(machine.client().certname_allowed.fits("anybody"));
+    let node = machine.load(Role::Server, None).unwrap().configuration;
+    assert!(!node.certname_allowed.fits("anybody"));
+    assert_eq!(node.files, [] as [PathBuf; 0]);
+}
+
+#[test]
 fn unknown_settings_of_servers_are_left_out() {
     let machine = Machine::new();
     let file = machine.write("etc/choria/server.conf", "new_in_choria = 1\n");

@@ -399,15 +399,20 @@ async fn a_federation_goes_before_the_collective() {
 #[tokio::test]
 async fn ngs_goes_before_all_if_there_are_credentials() {
     let machine = Machine::new();
-    let ngs = "plugin.nats.ngs = yes\nplugin.nats.credentials = /a.creds\n\
+    // The settings cannot say so as long as nobody vouches for these servers.
+    let find = async |settings: &str| {
+        let mut finder = machine.finder(settings);
+        finder.configuration.is_ngs = true;
+        finder.middleware().await
+    };
+    let ngs = "plugin.nats.credentials = /a.creds\n\
         plugin.choria.federation.collectives = a\nplugin.choria.federation_middleware_hosts = f:1\n";
-    let found = machine.finder(ngs).middleware().await;
+    let found = find(ngs).await;
     assert_eq!(shown(&found), "connect.ngs.global:4222");
     assert_eq!(found.source, Source::Ngs);
     let hosts = format!("{ngs}plugin.choria.middleware_hosts = a:1\n");
-    assert_eq!(shown(&machine.finder(&hosts).middleware().await), "a:1");
-    let alone = machine.finder("plugin.nats.ngs = yes\n").middleware().await;
-    assert_eq!(shown(&alone), "puppet:4222");
+    assert_eq!(shown(&find(&hosts).await), "a:1");
+    assert_eq!(shown(&find("").await), "puppet:4222");
 }
 
 #[tokio::test]
