@@ -14,7 +14,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::greeting::{Greeted, Stream};
 use super::incoming::Incoming;
 use super::outgoing::{Outgoing, Taken, Writing};
-use super::{ClientError, Events};
+use super::{ClientError, Events, allowed_bytes};
 
 /// How often time is looked at.
 const TICK: Duration = Duration::from_secs(2);
@@ -85,6 +85,8 @@ impl<'a, E: Events> Connection<'a, E> {
             has_lasted: false,
             is_flushed: true,
         };
+        let bytes_max = allowed_bytes(&greeted.info);
+        connection.incoming.admit(bytes_max);
         connection.leave_out();
         connection
     }
@@ -103,6 +105,7 @@ impl<'a, E: Events> Connection<'a, E> {
         for _ in 0..ROUNDS_MAX {
             self.write(context)?;
             if let Some(info) = self.info.take() {
+                self.incoming.admit(allowed_bytes(&info));
                 return Poll::Ready(Ok(info));
             }
             match self.incoming.poll_read(&mut *self.stream, context) {

@@ -10,7 +10,12 @@ use super::ClientError;
 /// Room for reading, and so the largest batch, as long as no message is larger.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Messages of this size are taken in any case: another server of the cluster may allow larger ones than ours.
+const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+
 pub(super) struct Incoming {
+    /// What is taken. Whoever greets has no messages for us yet, and has not shown who it is.
+    limits: Limits,
     /// All of it is room.
     buffer: Vec<u8>,
     /// Where what was read and not decoded starts and ends.
@@ -23,6 +28,10 @@ pub(super) struct Incoming {
 impl Default for Incoming {
     fn default() -> Self {
         Self {
+            limits: Limits {
+                payload_bytes_max: 0,
+                ..Limits::FROM_SERVER
+            },
             buffer: vec![0; READ_BYTES],
             start: 0,
             end: 0,
@@ -32,6 +41,16 @@ impl Default for Incoming {
 }
 
 impl Incoming {
+    /// Takes messages, of a server that has accepted us and takes messages of `payload_bytes_max` itself.
+    pub(super) fn admit(&mut self, payload_bytes_max: usize) {
+        let bytes_max = payload_bytes_max.saturating_mul(2).max(PAYLOAD_BYTES_MAX);
+        // Those on their way may be from before the limit was lowered.
+        let known = &mut self.limits.payload_bytes_max;
+        *known = bytes_max
+            .min(Limits::FROM_SERVER.payload_bytes_max)
+            .max(*known);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.start == self.end
     }
@@ -62,14 +81,17 @@ impl Incoming {
             }
         }
         let whole = self.needed.max(READ_BYTES / 4);
-        if self.buffer.len() - self.start >= whole && self.end < self.buffer.len() {
+        let is_in_place = self.start == 0 || self.buffer.len() - self.start >= whole;
+        if is_in_place && self.end < self.buffer.len() {
             return;
         }
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        if self.buffer.len() < whole || self.end == self.buffer.len() {
-            self.buffer.resize(whole.max(self.end + READ_BYTES), 0);
+        if self.end == self.buffer.len() {
+            // A few bytes can announce a large message. Memory is for what has arrived.
+            let bytes = whole.min(2 * self.end).max(self.end + READ_BYTES);
+            self.buffer.resize(bytes, 0);
         }
     }
 
@@ -88,7 +110,7 @@ impl Incoming {
             return Ok(None);
         }
         let read = &self.buffer[self.start..self.end];
-        match decode_server(read, &Limits::FROM_SERVER).map_err(ClientError::Protocol)? {
+        match decode_server(read, &self.limits).map_err(ClientError::Protocol)? {
             Decoded::Op { op, consumed } => {
                 let result = take(op);
                 self.start += consumed;
@@ -129,6 +151,7 @@ mod tests {
     fn read(bytes: &[u8], pieces: &[usize]) -> Vec<Vec<u8>> {
         let mut context = Context::from_waker(std::task::Waker::noop());
         let mut incoming = Incoming::default();
+        incoming.admit(1 << 20);
         let mut payloads = Vec::new();
         let (mut rest, mut pieces) = (bytes, pieces.iter().cycle());
         while !rest.is_empty() {
@@ -147,6 +170,36 @@ mod tests {
         }
         assert!(incoming.is_empty());
         payloads
+    }
+
+    fn hear(incoming: &mut Incoming, mut bytes: &[u8]) -> Result<(), ClientError> {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        while !bytes.is_empty() {
+            let polled = incoming.poll_read(&mut bytes, &mut context);
+            assert!(matches!(polled, Poll::Ready(Ok(()))));
+            incoming.decode(|op| panic!("{op:?}"))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_only_announced_takes_no_memory() {
+        let mut incoming = Incoming::default();
+        let refused = hear(&mut incoming, b"MSG a 1 999999999\r\nx");
+        assert!(matches!(refused, Err(ClientError::Protocol(_))));
+
+        let mut incoming = Incoming::default();
+        incoming.admit(1 << 20);
+        hear(&mut incoming, b"MSG a 1 60000000\r\nx").expect("it may come");
+        hear(&mut incoming, b"x").expect("it may come");
+        assert_eq!(incoming.buffer.len(), READ_BYTES);
+        hear(&mut incoming, &[b'x'; 1_000_000]).expect("it comes");
+        assert!(incoming.buffer.len() < 2_100_000);
+
+        let mut incoming = Incoming::default();
+        incoming.admit(1 << 20);
+        let refused = hear(&mut incoming, b"MSG a 1 999999999\r\nx");
+        assert!(matches!(refused, Err(ClientError::Protocol(_))));
     }
 
     proptest! {

@@ -324,8 +324,7 @@ impl<E: Events> Session<E> {
         }
         writing.start_over(operations);
         let mut learn = |info: &ServerInfo| {
-            // Negative: without a limit.
-            let payload_bytes_max = usize::try_from(info.max_payload).unwrap_or(usize::MAX);
+            let payload_bytes_max = allowed_bytes(info);
             if payload_bytes_max > 0 {
                 shared.payload_bytes_max.store(payload_bytes_max, Relaxed);
             }
@@ -351,6 +350,11 @@ impl<E: Events> Session<E> {
         }
         ended
     }
+}
+
+/// What a server says about the messages that it takes. Negative: without a limit. 0: it does not say.
+fn allowed_bytes(info: &ServerInfo) -> usize {
+    usize::try_from(info.max_payload).unwrap_or(usize::MAX)
 }
 
 /// After the client is closed, as long as the rest may take.
