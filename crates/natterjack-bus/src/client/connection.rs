@@ -8,13 +8,17 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use natterjack_wire::client::{self, ServerInfo, ServerOp};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::greeting::{Greeted, Stream};
 use super::incoming::Incoming;
 use super::outgoing::{Outgoing, Taken, Writing};
-use super::{ClientError, Events, allowed_bytes};
+use super::{ClientError, Events, allowed_bytes, lapse};
+
+/// How long a server that takes nothing any more may take to end what it has said.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often time is looked at.
 const TICK: Duration = Duration::from_secs(2);
@@ -46,8 +50,17 @@ pub(super) struct Connection<'a, E> {
     silent_ticks: u32,
     /// Whether it has lasted for a moment.
     has_lasted: bool,
+    /// Set once nothing can be written.
+    broken: Option<Broken>,
     /// Written to the stream, which may still hold on to it.
     is_flushed: bool,
+}
+
+/// A connection to which nothing can be written. What was received before can still be read, the reason for the end among
+/// it, perhaps.
+struct Broken {
+    error: ClientError,
+    patience: BoxFuture<'static, ()>,
 }
 
 /// Why a connection is over.
@@ -83,6 +96,7 @@ impl<'a, E: Events> Connection<'a, E> {
             ticks,
             silent_ticks: 0,
             has_lasted: false,
+            broken: None,
             is_flushed: true,
         };
         let bytes_max = allowed_bytes(&greeted.info);
@@ -109,10 +123,13 @@ impl<'a, E: Events> Connection<'a, E> {
                 return Poll::Ready(Ok(info));
             }
             match self.incoming.poll_read(&mut *self.stream, context) {
-                Poll::Ready(read) => {
-                    read.map_err(Ended::Failed)?;
+                Poll::Ready(Ok(())) => {
                     self.silent_ticks = 0;
                     self.decode()?;
+                }
+                Poll::Ready(Err(error)) => {
+                    let first = self.broken.take().map(|broken| broken.error);
+                    return Poll::Ready(Err(Ended::Failed(first.unwrap_or(error))));
                 }
                 Poll::Pending => return self.tick(context),
             }
@@ -141,8 +158,28 @@ impl<'a, E: Events> Connection<'a, E> {
         decoded.map_err(Ended::Failed)
     }
 
-    /// Writes what waits, as far as the stream takes it. An error only if it is over.
+    /// Writes what waits, as far as the stream takes it. If it takes nothing any more this is no error before there was
+    /// time to read what is there.
     fn write(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
+        let mut broken = match self.broken.take() {
+            Some(broken) => broken,
+            None => match self.write_waiting(context) {
+                Err(Ended::Failed(error)) => Broken {
+                    error,
+                    patience: Box::pin(lapse(LAST_WORDS_TIMEOUT)),
+                },
+                written => return written,
+            },
+        };
+        if broken.patience.as_mut().poll(context).is_ready() {
+            return Err(Ended::Failed(broken.error));
+        }
+        self.broken = Some(broken);
+        Ok(())
+    }
+
+    /// An error only if it is over.
+    fn write_waiting(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
         loop {
             if self.writing.rest().is_empty() {
                 match self.writing.refill(self.outgoing, context) {
@@ -237,7 +274,9 @@ mod tests {
     use std::sync::Arc;
 
     use natterjack_wire::client::{ClientOp, Decoded, Limits, Message, decode_client, publish};
-    use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, ReadBuf};
+    use tokio::io::{
+        AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf,
+    };
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
@@ -402,6 +441,43 @@ mod tests {
                 received.len() + again.len() + RECORD_BYTES_MAX / 1000 + 1 >= EVENTS,
                 "{bytes_max}"
             );
+        }
+    }
+
+    /// Runs a connection to whose other side nothing can be written, and which said this before.
+    async fn last_words(words: &[u8], is_cut: bool) -> (Told, Ended) {
+        let (near, mut far) = tokio::io::duplex(64 << 20);
+        far.write_all(words).await.expect("there is room");
+        let far = (!is_cut).then_some(far);
+        let breaking = Breaking {
+            inner: near,
+            bytes_left: 0,
+        };
+        let (outgoing, mut writing) = (Outgoing::default(), Writing::default());
+        writing.append(|out| publish(out, b"a", None, b"1"));
+        let limit = AtomicUsize::new(usize::MAX);
+        let mut told = Told::default();
+        let greeted = greeted(breaking, false);
+        let mut connection = Connection::new(greeted, &outgoing, &mut writing, &limit, &mut told);
+        let ended = tokio::time::timeout(Duration::from_secs(20), connection.run()).await;
+        drop((connection, far));
+        (told, ended.expect("it ends").expect_err("it is broken"))
+    }
+
+    #[tokio::test]
+    async fn what_was_received_before_a_write_failed_is_handed_over() {
+        const EVENTS: usize = 3000;
+        let mut words = b"MSG a 1 5\r\nhello\r\n".repeat(EVENTS);
+        words.extend_from_slice(&[b"MSG a 1 100000\r\n", &[b'x'; 100_000][..], b"\r\n"].concat());
+        words.extend_from_slice(b"-ERR 'Maximum Connections Exceeded'\r\n");
+        for is_cut in [true, false] {
+            let (told, ended) = last_words(&words, is_cut).await;
+            assert_eq!(told.messages, EVENTS + 1);
+            assert_eq!(told.failures, ["Maximum Connections Exceeded"]);
+            let Ended::Failed(ClientError::Broken(error)) = ended else {
+                panic!("{ended:?}");
+            };
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         }
     }
 }
