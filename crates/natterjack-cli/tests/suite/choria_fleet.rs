@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -15,7 +16,7 @@ use rcgen::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::process::{Ended, NATTERJACK, NATTERJACKD, Running};
+use crate::process::{DEADLINE, Ended, NATTERJACK, NATTERJACKD, Running};
 
 /// The user that is nobody, on every system these tests run on.
 const NOBODY: u32 = 65534;
@@ -238,6 +239,53 @@ fn nodes_answer_who_may_ask() {
     node.signal("TERM");
     let ended = node.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_node_tells_the_service_manager_how_it_is() {
+    let fleet = Fleet::new();
+    let path = fleet.folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let hears = || {
+        let mut buffer = [0; 1_000];
+        let length = manager.recv(&mut buffer).expect("it is told");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let start = |name: &str, more: &str| {
+        let key = KeyPair::generate().expect("a key");
+        let file = fleet.settings(name, "server", &key, more);
+        let mut command = fleet.command(name);
+        command.arg("server").arg("--config").arg(file);
+        command.env("NOTIFY_SOCKET", &path);
+        Running::spawn(command)
+    };
+    let looking = "READY=1\nSTATUS=Looking for a broker\n";
+
+    // Nobody listens on this port.
+    let away = start(
+        "n1.example.net",
+        "plugin.choria.middleware_hosts = localhost:1\n",
+    );
+    assert_eq!(hears(), looking);
+    away.signal("TERM");
+    assert!(hears().starts_with("STOPPING=1\n"));
+    assert_eq!(away.end().code, Some(0));
+
+    let mut node = start("n2.example.net", "");
+    assert_eq!(hears(), looking);
+    let status = hears();
+    assert!(
+        status.starts_with("READY=1\nSTATUS=n2.example.net answers in mcollective, connected to "),
+        "{status}"
+    );
+    node.signal("HUP");
+    node.stderr_line("SIGHUP changes nothing");
+    let ended = fleet.asks(&["ping", "--timeout", "30s", "--expect", "1"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    node.signal("TERM");
+    assert!(hears().starts_with("STOPPING=1\n"));
+    assert_eq!(node.end().code, Some(0));
 }
 
 #[test]

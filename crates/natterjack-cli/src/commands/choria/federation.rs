@@ -74,6 +74,7 @@ pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result
     let broker = Broker::new(&cluster, federation.clone(), collective.clone());
     let broker = broker.context("--cluster")?;
     let mut stop = Stop::watch()?;
+    super::start::outlive_hangups()?;
     let work = async {
         let (federation, collective) =
             tokio::try_join!(federation.connect(), collective.connect())?;

@@ -36,20 +36,26 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
         return Ok(ExitCode::FAILURE);
     };
     let mut stop = Stop::watch()?;
+    start::outlive_hangups()?;
     let ssl = started.ssl()?;
     let connector = fleet::connector(&started, &ssl).await;
     let configuration = Arc::new(started.configuration.clone());
     let node = NodeBuilder::from_configuration(configuration, &ssl).build(start::calendar_now());
+    let notifier = Notifier::from_environment();
+    // A broker may be away for longer than a service manager waits, and to be started anew would not bring it back.
+    notifier.ready("Looking for a broker");
     let server = tokio::select! {
         connected = connector.connect() => connected?,
-        () = stop.signalled() => return Ok(ExitCode::SUCCESS),
+        () = stop.signalled() => {
+            notifier.stopping("Ending", DISCONNECT_TIME);
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     let status = format!(
         "{} answers in {}, connected to {server}",
         node.identity(),
         node.collectives().names().join(", ")
     );
-    let notifier = Notifier::from_environment();
     let is_ending = Notify::new();
     let end = async {
         // All is subscribed to by now; that the broker knows it makes it true.
@@ -59,6 +65,7 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
         };
         if is_ready {
             say(format_args!("{status}"));
+            // The manager knows that already; the status is new to it.
             notifier.ready(&status);
             stop.signalled().await;
         }
@@ -67,8 +74,8 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
     };
     let patience = async {
         is_ending.notified().await;
-        // Nothing is waited for but the time.
-        let _ = tokio::time::timeout(arguments.drain_timeout, std::future::pending::<()>()).await;
+        // Ended by time, or by whoever has less of it.
+        let _ = tokio::time::timeout(arguments.drain_timeout, signalled_again()).await;
     };
     tokio::select! {
         served = serve(Arc::new(node), &connector, end) => served?,
@@ -76,4 +83,15 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
     }
     connector.disconnect().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for another signal, just after one has come.
+async fn signalled_again() {
+    match Stop::watch() {
+        Ok(mut stop) => stop.signalled_again().await,
+        Err(error) => {
+            tracing::debug!(%error, "another signal cannot be heard");
+            std::future::pending().await
+        }
+    }
 }

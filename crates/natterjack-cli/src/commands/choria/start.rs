@@ -1,5 +1,6 @@
 //! What all subcommands of `natterjack choria` begin with: the log, the settings, whom to ask for names.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -9,6 +10,7 @@ use natterjack_choria::finding::Finder;
 use natterjack_choria::ssl::{Ssl, SslError};
 use natterjack_cli::log::Log;
 use natterjack_dns::Resolver;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::log_level::LogLevel;
 use crate::output::note;
@@ -91,6 +93,22 @@ impl Started {
     pub(super) fn ssl(&self) -> Result<Ssl, SslError> {
         Ssl::load(&self.configuration, &self.surroundings, calendar_now())
     }
+}
+
+/// From now on SIGHUP, by which others are told to read their settings anew, does not end the process.
+///
+/// # Errors
+/// If the system does not let signals be watched.
+pub(super) fn outlive_hangups() -> io::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::warn!(
+                "SIGHUP changes nothing: settings are read at the start; restart to have others"
+            );
+        }
+    });
+    Ok(())
 }
 
 fn say(problems: &[Problem]) {
