@@ -23,8 +23,10 @@ pub(crate) enum Phase {
 pub(crate) struct Lifecycle {
     phase: AtomicU8,
     phase_changed: Notify,
-    /// Listeners that still accept.
+    /// Listeners that still accept clients.
     pub(crate) listeners: Gate,
+    /// The same for other servers, which are let in as long as there may be clients.
+    pub(crate) route_listeners: Gate,
     /// Connections that may still read.
     pub(crate) readers: Gate,
     /// Connections whose task has not ended.
@@ -39,6 +41,7 @@ impl Lifecycle {
             phase: AtomicU8::new(Phase::Running as u8),
             phase_changed: Notify::new(),
             listeners: Gate::new(),
+            route_listeners: Gate::new(),
             readers: Gate::new(),
             connections: Gate::new(),
             routes: Gate::new(),

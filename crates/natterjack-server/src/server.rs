@@ -442,6 +442,7 @@ impl Server {
         }
         lifecycle.enter(Phase::Draining);
         lifecycle.listeners.empty().await;
+        lifecycle.route_listeners.empty().await;
         engine.wake_all();
         if timeout(DRAIN_MAX, lifecycle.readers.empty()).await.is_err() {
             tracing::warn!("connections still busy after {DRAIN_MAX:?}");

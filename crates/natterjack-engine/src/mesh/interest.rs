@@ -18,9 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use natterjack_wire::route::{
-    self, AccountMove, QueueInterest, RemoteSubscribe, RemoteUnsubscribe,
-};
+use natterjack_wire::route::{self, QueueInterest, RemoteSubscribe, RemoteUnsubscribe};
 use parking_lot::Mutex;
 
 use super::link::{InterestFilter, RouteLink};
@@ -41,8 +39,6 @@ struct State {
     free: Vec<u32>,
     numbers: HashTable<u32>,
     attached: Vec<Attached>,
-    /// How often a link took the account over.
-    moves: u64,
     text: Vec<u8>,
 }
 
@@ -184,36 +180,6 @@ impl LocalInterest {
             })
             .cloned()
             .collect()
-    }
-
-    /// `link` has heard of everything: from now on those with the same peer that are of the other kind are told nothing
-    /// more. Calls `say` for each of these and then for `link` with the number of this move, in between two changes; not
-    /// at all if `link` does not serve it any more, nor if that is where it has always been and, but for `may_move`, always
-    /// will be.
-    pub(crate) fn take_over(
-        &self,
-        link: &Arc<RouteLink>,
-        may_move: bool,
-        mut say: impl FnMut(&RouteLink, AccountMove, u64),
-    ) {
-        let mut state = self.state.lock();
-        let is_served = |attached: &Attached| Arc::ptr_eq(&attached.link, link) && !attached.ends();
-        if !state.attached.iter().any(is_served) {
-            return;
-        }
-        let is_other = |attached: &Attached| {
-            let other = &attached.link;
-            other.peer() == link.peer() && other.is_dedicated() != link.is_dedicated()
-        };
-        if !may_move && state.moves == 0 && !state.attached.iter().any(is_other) {
-            return;
-        }
-        state.moves += 1;
-        let number = state.moves;
-        for other in state.attached.extract_if(.., |attached| is_other(attached)) {
-            say(&other.link, AccountMove::Elsewhere, number);
-        }
-        say(link, AccountMove::Told, number);
     }
 
     /// `link` is told nothing more.

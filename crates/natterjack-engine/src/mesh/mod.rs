@@ -60,7 +60,7 @@ use natterjack_wire::route::{GossipMode, RouteInfo, pool_index};
 use parking_lot::Mutex;
 
 use self::dial::{Dial, DialId, DialPlan, Ended, Purpose, Target};
-use self::roster::{Member, Roster, RouteConnection, Sharing};
+use self::roster::{Member, Roster, RouteConnection};
 use self::settings::ClusterSettings;
 use crate::close_reason::CloseReason;
 use crate::session::route::complaints::Complaints;
@@ -373,18 +373,18 @@ impl Mesh {
         }
     }
 
-    /// A peer is about to close the connection that an account has to itself. Returns whether that is new.
-    pub(crate) fn own_connection_ends(&self, peer: &str, account: &str) -> bool {
-        self.note_sharing(peer, account, Sharing::Leaves)
+    /// A peer wants an account to share the connections, although it has one of its own here. Returns whether that is new.
+    pub(crate) fn share_account(&self, peer: &str, account: &str) -> bool {
+        self.note_sharing(peer, account, true)
     }
 
     /// A peer has refused a connection for an account, which shares the others for the time being. Returns whether that is
     /// new.
     pub(crate) fn own_connection_refused(&self, peer: &str, account: &str) -> bool {
-        self.note_sharing(peer, account, Sharing::Refused)
+        self.note_sharing(peer, account, false)
     }
 
-    fn note_sharing(&self, peer: &str, account: &str, why: Sharing) -> bool {
+    fn note_sharing(&self, peer: &str, account: &str, is_settled: bool) -> bool {
         let mut state = self.state.lock();
         if !state.accounts.iter().any(|known| **known == *account) {
             return false;
@@ -392,11 +392,8 @@ impl Mesh {
         let Some(peer) = state.roster.peer_mut(peer) else {
             return false;
         };
-        if why == Sharing::Leaves && !peer.dedicated.contains_key(account) {
-            // It is shared as long as nobody opens one.
-            return false;
-        }
-        let is_new = peer.sharing.insert(account.into(), why).is_none();
+        let before = peer.sharing.insert(account.into(), is_settled);
+        let is_new = before.is_none();
         if is_new {
             self.has_news.store(true, Ordering::Relaxed);
         }
@@ -414,27 +411,12 @@ impl Mesh {
         is_new
     }
 
-    /// Accounts that are to have connections to themselves, and share with this peer. With one of our kind all do as long
-    /// as there is no such connection: it is one that accounts come to and leave without loss.
+    /// Accounts that are to have connections to themselves, and share with this peer.
     pub(crate) fn shared_accounts(&self, peer: &str) -> Vec<Arc<str>> {
         let state = self.state.lock();
-        let Some(peer) = state.roster.peer(peer) else {
-            return Vec::new();
-        };
-        let is_ours = peer.members().any(|member| member.is_ours);
-        let shares = |account: &&Arc<str>| {
-            peer.sharing.contains_key(&***account)
-                || is_ours && !peer.dedicated.contains_key(&***account)
-        };
-        state.accounts.iter().filter(shares).cloned().collect()
-    }
-
-    /// Whether an account has a connection to itself with a peer, or is to have one.
-    pub(crate) fn may_move(&self, peer: &str, account: &str) -> bool {
-        let state = self.state.lock();
-        let has_own = |peer: &roster::Peer| peer.dedicated.contains_key(account);
-        state.accounts.iter().any(|known| **known == *account)
-            || state.roster.peer(peer).is_some_and(has_own)
+        let peer = state.roster.peer(peer);
+        let sharing = peer.into_iter().flat_map(|peer| peer.sharing.keys());
+        sharing.cloned().collect()
     }
 
     /// Whether a connection is with this peer.
@@ -601,10 +583,6 @@ impl Mesh {
         };
         let is_first = match claim.account {
             Some(account) => {
-                if member.is_ours {
-                    // The account is not shared any more.
-                    self.has_news.store(true, Ordering::Relaxed);
-                }
                 peer.dedicated.insert(Arc::clone(account), member);
                 true
             }
@@ -692,10 +670,6 @@ impl Mesh {
             };
             state.plan.ended(dial, ended, is_missing, now);
         }
-        if removed.is_some() && account.is_some() {
-            // The account shares the others again.
-            self.has_news.store(true, Ordering::Relaxed);
-        }
         if let (Some(removed), Some(peer)) = (removed, peer) {
             state.plan.lost(peer, account, removed.is_last, now);
         }
@@ -769,10 +743,12 @@ impl Mesh {
     /// What to tell a peer of another one on this connection, whether it was told before or not.
     pub(crate) fn reminder(&self, peer: &str, connection: &RouteConnection) -> Option<RouteInfo> {
         let info = (self.state.lock().roster).reminder(peer, connection.id())?;
-        // If that makes it dial, nobody else needs to hear of it for that.
-        let gossip_mode = GossipMode::Disabled;
+        // If that makes it dial, nobody else needs to hear of it for that. The cluster may have another name by now than when
+        // the other server said so, and it is this connection that would be closed for it.
         Some(RouteInfo {
-            gossip_mode,
+            gossip_mode: GossipMode::Disabled,
+            cluster: String::new(),
+            cluster_dynamic: false,
             ..info
         })
     }
@@ -889,9 +865,16 @@ impl State {
             Some(peer) if peer.has_pool != has_pool => {
                 // One of the two sides has been reloaded, and either this one or those that are there are left over from
                 // before. Accounts are told of on one connection or on several, and by the two rules at once on none
-                // rightly; so nobody comes in before all the others have ended.
-                let others = peer.members();
-                others.for_each(|member| member.connection.doubt());
+                // rightly; so nobody comes in before all the others have ended. If none is left but those of single accounts,
+                // it is this side that has not noticed, and a peer that does not know of them any more would not end them.
+                let is_left_over = peer.shared().next().is_none();
+                for member in peer.members() {
+                    if is_left_over {
+                        member.connection.outbox().close(CloseReason::RouteRemoved);
+                    } else {
+                        member.connection.doubt();
+                    }
+                }
                 return Err(Refusal::Duplicate);
             }
             None if self.roster.len() >= PEERS_MAX && !claim.is_for_seed() => {
@@ -932,7 +915,11 @@ impl State {
             });
         };
         if !has_pool {
-            // Nobody says into which place a connection was put; as nats-server does, the first one stays.
+            // Nobody says into which place a connection was put; as nats-server does, the first one stays, if it is alive: a peer
+            // that dials has perhaps lost it.
+            if claim.dialled.is_none() {
+                peer.members().for_each(|member| member.connection.doubt());
+            }
             return Err(Refusal::Duplicate);
         }
         let index = if claim.dialled.is_some() {

@@ -3,8 +3,7 @@
 //! A peer announces its interest in an account on one connection. When the account goes from one of its connections to
 //! another, there is a time when both have it. No message may go by both, and none by the old one after the first has gone
 //! by the new one: a [`Lane`] is an account's part of a connection, and a [`Passage`] says, for all lanes to one
-//! peer at once, which of them is in use. If the account comes back to a connection, that is another lane. Moves have
-//! numbers, since of what the peer says on two connections the later may come first.
+//! peer at once, which of them is in use.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -144,8 +143,6 @@ pub(crate) struct Passage {
     /// Connections with the peer that have the account.
     links: Mutex<SmallVec<[Arc<RouteLink>; 2]>>,
     rule: AtomicU8,
-    /// Number of the last move of the peer's that was gone along with.
-    moved: AtomicU64,
 }
 
 /// Which of an account's connections with a peer are in use. Of one kind there may be two for a moment, until both sides
@@ -181,41 +178,21 @@ impl Passages {
         known.all(|(_, passage)| allows(passage.rule.load(Ordering::Relaxed), link))
     }
 
-    /// Whether the move with this number of the peer's has come about, or a later one. Without a connection that has the
-    /// account there is nothing to wait for.
-    pub(crate) fn has_moved(&self, link: &RouteLink, number: u64) -> bool {
-        let by_peer = self.by_peer.lock();
-        let mut known = by_peer.iter().filter(|(peer, _)| peer == link.peer());
-        known.all(|(_, passage)| passage.moved.load(Ordering::Relaxed) >= number)
-    }
-
-    /// From now on messages go by connections of this one's kind alone, because of the peer's move with this number; 0 if it
-    /// does not count them. Returns the others that have had the account, and whether they were in use until now; `None` if
-    /// a later move has come before.
-    pub(crate) fn switch_to(
-        &self,
-        link: &RouteLink,
-        number: u64,
-    ) -> Option<(Vec<Arc<RouteLink>>, bool)> {
+    /// From now on messages go by connections of this one's kind alone. Returns the others that have had the account.
+    pub(crate) fn switch_to(&self, link: &RouteLink) -> Vec<Arc<RouteLink>> {
         let by_peer = self.by_peer.lock();
         let Some((_, passage)) = by_peer.iter().find(|(peer, _)| peer == link.peer()) else {
-            return Some((Vec::new(), false));
+            return Vec::new();
         };
-        if number > 0 {
-            if number < passage.moved.load(Ordering::Relaxed) {
-                return None;
-            }
-            passage.moved.store(number, Ordering::Relaxed);
-        }
         let links = passage.links.lock();
         let others = links.iter().filter(|other| !is_same_kind(other, link));
         let others: Vec<_> = others.cloned().collect();
         let only = only(link);
-        let were_in_use = !others.is_empty() && passage.rule.load(Ordering::Relaxed) != only;
-        if were_in_use {
-            passage.set_rule(only, &self.epoch);
+        if others.is_empty() || passage.rule.load(Ordering::Relaxed) == only {
+            return Vec::new();
         }
-        Some((others, were_in_use))
+        passage.set_rule(only, &self.epoch);
+        others
     }
 
     fn enter(&self, link: &Arc<RouteLink>) -> Arc<Passage> {
@@ -226,7 +203,6 @@ impl Passages {
             let passage = Arc::new(Passage {
                 links: Mutex::default(),
                 rule: AtomicU8::new(rule::ALL),
-                moved: AtomicU64::new(0),
             });
             by_peer.push((Arc::clone(link.peer()), Arc::clone(&passage)));
             passage

@@ -85,19 +85,10 @@ pub(super) struct Peer {
     /// The connections that share the accounts, by their place; only the first place without a pool.
     pub(super) slots: Vec<Option<Member>>,
     pub(super) dedicated: BTreeMap<Arc<str>, Member>,
-    /// Accounts that are to have connections of their own here, and share with this peer, and why.
-    pub(super) sharing: BTreeMap<Arc<str>, Sharing>,
+    /// Accounts that are to have connections of their own here, and share with this peer. `true`: it has said so.
+    pub(super) sharing: BTreeMap<Arc<str>, bool>,
     /// Where its clients may go.
     pub(super) client_urls: Vec<String>,
-}
-
-/// Why an account has no connection to itself with a peer that it should have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sharing {
-    /// The peer has refused it.
-    Refused,
-    /// There is one, and the peer is leaving it.
-    Leaves,
 }
 
 /// A connection that takes part.
@@ -143,8 +134,8 @@ impl Peer {
     pub(super) fn is_missing(&self, account: Option<&str>) -> bool {
         match account {
             Some(account) => {
-                // Also if it was refused: the peer may be about to be reloaded, too.
-                self.has_pool && !self.dedicated.contains_key(account)
+                let has_settled = self.sharing.get(account) == Some(&true);
+                self.has_pool && !has_settled && !self.dedicated.contains_key(account)
             }
             None => self.slots.is_empty() || self.slots.iter().any(Option::is_none),
         }
@@ -227,15 +218,8 @@ impl Roster {
         for slot in &mut peer.slots {
             found |= slot.take_if(|member| is_it(member)).is_some();
         }
-        let Peer {
-            dedicated, sharing, ..
-        } = peer;
-        dedicated.retain(|account, member| {
+        peer.dedicated.retain(|_, member| {
             let is_removed = is_it(member);
-            if is_removed && sharing.get(account) == Some(&Sharing::Leaves) {
-                // There is nothing to leave any more.
-                sharing.remove(account);
-            }
             found |= is_removed;
             !is_removed
         });

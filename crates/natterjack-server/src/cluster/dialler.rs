@@ -37,7 +37,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         let dials = tokio::select! {
             dials = next(mesh) => dials,
-            () = shared.lifecycle.reached(Phase::LameDuck) => return,
+            () = shared.lifecycle.reached(Phase::Draining) => return,
         };
         for dial in dials {
             tokio::spawn(carry_out(Arc::clone(&shared), dial));
@@ -69,7 +69,7 @@ async fn next(mesh: &Mesh) -> Vec<Dial> {
 async fn carry_out(shared: Arc<Shared>, dial: Dial) {
     let connected = tokio::select! {
         connected = connect(&dial) => connected,
-        () = shared.lifecycle.reached(Phase::LameDuck) => return,
+        () = shared.lifecycle.reached(Phase::Draining) => return,
     };
     match connected {
         Ok((tcp, address)) => {

@@ -14,13 +14,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until the server stops.
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
-    let _accepting = shared.lifecycle.listeners.pass();
+    let _accepting = shared.lifecycle.route_listeners.pass();
     // Moved in here, so that it is closed before the pass is given back.
     let listener = listener;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shared.lifecycle.reached(Phase::LameDuck) => return,
+            () = shared.lifecycle.reached(Phase::Draining) => return,
         };
         match accepted {
             Ok((tcp, address)) => {
@@ -29,7 +29,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             }
             Err(error) => {
                 tracing::error!(%error, "accepting a route connection failed");
-                let stopping = shared.lifecycle.reached(Phase::LameDuck);
+                let stopping = shared.lifecycle.reached(Phase::Draining);
                 let _ = tokio::time::timeout(ACCEPT_PAUSE, stopping).await;
             }
         }

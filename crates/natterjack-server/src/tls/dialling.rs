@@ -18,7 +18,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::authorities::Authorities;
 use super::certificate::{Purpose, is_for};
-use super::verifier::is_authority_shown;
+use super::verifier::{are_too_many, is_authority_shown, too_many};
 
 /// What to dial with. Without anybody `trusted` whoever answers is believed.
 pub(super) fn config(
@@ -117,6 +117,7 @@ impl ServerCertVerifier for Strict {
     ) -> Result<ServerCertVerified, Error> {
         let nobodys = Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let verified = match self.verifier(now) {
+            _ if are_too_many(intermediates) => Err(too_many(intermediates.len())),
             Some(verifier) => verifier.verify_server_cert(
                 end_entity,
                 intermediates,

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,6 +22,11 @@ use sha2::{Digest, Sha256};
 
 use super::authorities::Authorities;
 use super::certificate::{Purpose, describe, is_for, validity};
+
+/// Certificates that may come along between somebody's own and an authority. Finding the way among them takes steps that
+/// grow like all their orders, and whoever shows them need not be anybody: with 16 of one name it takes a processor for
+/// 70 ms. Authorities have one or two between.
+const INTERMEDIATES_MAX: usize = 5;
 
 /// Chains that are remembered, twice: about 1.2 MB at most.
 const CHAINS_MAX: usize = 7 * 1024;
@@ -129,6 +135,7 @@ impl ClientCertVerifier for Witness {
             return Ok(ClientCertVerified::assertion());
         }
         let verified = match &period.verifier {
+            _ if are_too_many(intermediates) => Err(too_many(intermediates.len())),
             Some(verifier) => verifier.verify_client_cert(end_entity, intermediates, now),
             None => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
         };
@@ -231,6 +238,21 @@ impl Verified {
     }
 }
 
+/// Nobody looks for a way among so many certificates.
+pub(super) fn too_many(intermediates: usize) -> Error {
+    let what = format!(
+        "{intermediates} certificates came along with it, of which {INTERMEDIATES_MAX} may"
+    );
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(
+        io::Error::other(what),
+    ))))
+}
+
+/// Whether there are more certificates between a peer's own and an authority than there may be.
+pub(super) fn are_too_many(intermediates: &[CertificateDer<'_>]) -> bool {
+    intermediates.len() > INTERMEDIATES_MAX
+}
+
 /// The time in which all of the certificates are valid.
 fn time_of(
     end_entity: &CertificateDer<'_>,
@@ -247,7 +269,9 @@ fn time_of(
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
+    };
 
     use super::*;
 
@@ -300,6 +324,69 @@ mod tests {
             let told = take_refused().is_some_and(|refused| refused.contains("; 1 in ca_file"));
             assert_eq!(told, !is_let_in, "{at}");
         }
+    }
+
+    /// An authority, and `links` more, each between the former and the next; the client's certificate first.
+    fn chain(links: usize) -> (CertificateDer<'static>, Vec<CertificateDer<'static>>) {
+        let authority = |name: String| {
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2040, 1, 1);
+            params.distinguished_name.push(DnType::CommonName, name);
+            (params, KeyPair::generate().expect("a key"))
+        };
+        let (params, key) = authority("root".to_owned());
+        let root = params.self_signed(&key).expect("a certificate");
+        let mut issuer = Issuer::new(params, key);
+        let mut shown = Vec::new();
+        for link in 0..links {
+            let (params, key) = authority(format!("link {link}"));
+            shown.insert(
+                0,
+                params.signed_by(&key, &issuer).expect("one").der().clone(),
+            );
+            issuer = Issuer::new(params, key);
+        }
+        let mut params = CertificateParams::default();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2040, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let own = params.signed_by(&key, &issuer).expect("a certificate");
+        shown.insert(0, own.der().clone());
+        (root.der().clone(), shown)
+    }
+
+    #[test]
+    fn no_way_is_looked_for_among_many() {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        for (links, is_let_in) in [
+            (0, true),
+            (INTERMEDIATES_MAX, true),
+            (INTERMEDIATES_MAX + 1, false),
+        ] {
+            let (root, shown) = chain(links);
+            let mut authorities = Authorities::new();
+            authorities.add_named(root).expect("an authority");
+            let witness = Witness::new(Arc::new(authorities), Arc::clone(&provider));
+            let verified = witness.verify_client_cert(&shown[0], &shown[1..], year(2030));
+            assert_eq!(verified.is_ok(), is_let_in, "{links}: {verified:?}");
+        }
+        // As one who wants to keep a processor busy would do it.
+        let (root, mut shown) = chain(0);
+        for _ in 0..15 {
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(DnType::CommonName, "one");
+            let key = KeyPair::generate().expect("a key");
+            shown.push(params.self_signed(&key).expect("one").der().clone());
+        }
+        let mut authorities = Authorities::new();
+        authorities.add_named(root).expect("an authority");
+        let witness = Witness::new(Arc::new(authorities), provider);
+        let refused = witness.verify_client_cert(&shown[0], &shown[1..], year(2030));
+        let told = refused.expect_err("too many").to_string();
+        assert!(told.contains("15 certificates came along"), "{told}");
     }
 
     #[test]

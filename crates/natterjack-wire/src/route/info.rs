@@ -114,9 +114,6 @@ pub struct RouteInfo {
     /// nats-server knows nothing of it and is not told.
     #[serde(skip_serializing_if = "is_default")]
     pub account_move: AccountMove,
-    /// Which of the account's moves it is, counted by whoever says so: what is said on two connections may come in any order.
-    #[serde(skip_serializing_if = "is_default")]
-    pub account_move_number: u64,
     /// Whether who dials because of this `INFO` makes the server he reaches tell others.
     #[serde(skip_serializing_if = "is_default")]
     pub gossip_mode: GossipMode,
@@ -156,8 +153,6 @@ pub enum AccountMove {
     Elsewhere,
     /// No message of this side comes on this connection any more.
     Left,
-    /// This connection, which is the account's own, is to end: the account shares the others from now on.
-    Ends,
 }
 
 impl From<u8> for AccountMove {
@@ -167,7 +162,6 @@ impl From<u8> for AccountMove {
             1 => Self::Told,
             2 => Self::Elsewhere,
             3 => Self::Left,
-            4 => Self::Ends,
             _ => Self::None,
         }
     }
@@ -180,7 +174,6 @@ impl From<AccountMove> for u8 {
             AccountMove::Told => 1,
             AccountMove::Elsewhere => 2,
             AccountMove::Left => 3,
-            AccountMove::Ends => 4,
         }
     }
 }

@@ -21,8 +21,6 @@ pub(super) struct Announcer {
     pub(super) place: Option<Place>,
     /// Accounts of whose interest the peer is told.
     attached: Vec<Arc<Account>>,
-    /// Of these, those that another connection is to serve, and this one until that has told everything.
-    kept: Vec<Arc<Account>>,
     /// Those of which it has not heard everything, and those of which it has not heard that there is nothing left.
     behind: Vec<Arc<Account>>,
     /// Another connection serves the account until the peer has agreed to this one.
@@ -48,42 +46,25 @@ impl RouteSession {
         let shared = self.mesh.shared_accounts(&peer.id);
         let pool_size = self.cluster.pool_size;
         // An account that goes elsewhere is served here until the other connection has told everything.
-        // nats-server forgets what it was told as soon as the account is to be elsewhere.
         let is_kept = |account: &Account| link.is_ours() && account.interest.is_attached(link);
-        let is_for_it = |account: &Account| {
+        let serves = |account: &Account| {
             let has_own = is_listed(&dedicated, account) && !is_listed(&shared, account);
             match &self.account {
-                Some(own) => **own == *account.name() && !self.announcer.is_waiting && has_own,
+                Some(own) if **own != *account.name() || self.announcer.is_waiting => false,
+                Some(_) => has_own || is_kept(account),
                 None if !place.has_pool => true,
-                None if has_own => false,
+                // nats-server forgets what it was told here as soon as the account is to have a connection to itself.
+                None if has_own => is_kept(account),
                 None => pool_index(account.name().as_bytes(), pool_size) == place.index,
             }
         };
-        let (mut wanted, mut now_kept) = (Vec::new(), Vec::new());
-        for account in &self.config.accounts {
-            if is_for_it(account) {
-                wanted.push(Arc::clone(account));
-            } else if is_kept(account) {
-                now_kept.push(Arc::clone(account));
-            }
-        }
-        wanted.extend(now_kept.iter().cloned());
+        let wanted: Vec<_> = (self.config.accounts.iter())
+            .filter(|account| serves(account))
+            .cloned()
+            .collect();
         let Announcer {
-            attached,
-            kept,
-            behind,
-            ..
+            attached, behind, ..
         } = &mut self.announcer;
-        let kept_before = std::mem::replace(kept, now_kept);
-        // It is this one that is to serve them after all, which the peer does not know.
-        let again = kept_before
-            .iter()
-            .filter(|account| !is_among(kept, account));
-        for account in again.filter(|account| is_among(&wanted, account)) {
-            if !is_among(behind, account) {
-                behind.push(Arc::clone(account));
-            }
-        }
         // Another connection may have taken one over.
         attached.retain(|held| held.interest.is_attached(link));
         for account in attached.iter().filter(|held| !is_among(&wanted, held)) {
@@ -137,7 +118,7 @@ impl RouteSession {
                 break;
             }
             self.announcer.behind.pop();
-            if worked.left == Left::Nothing && !is_among(&self.announcer.kept, &account) {
+            if worked.left == Left::Nothing {
                 self.all_is_told(&account, now);
             }
         }

@@ -4,17 +4,11 @@
 //! the messages that it sends:
 //!
 //! 1. Tell all interest on the new connection, while changes are told on both.
-//! 2. Say so there ([`AccountMove::Told`]), and tell nothing more on the old one ([`AccountMove::Elsewhere`]). What was
-//!    told on the old one is void as soon as all is told on the new one, and not before. Both lines have the number of
-//!    the move, since what is said on two connections comes in any order, and an account may go back before it has come.
+//! 2. Say so there ([`AccountMove::Told`]), and tell nothing more on the old one ([`AccountMove::Elsewhere`]).
 //! 3. Who reads that holds back what it has for the new connection, and sends messages there from now on
 //!    ([`Passages::switch_to`](crate::mesh::remote::Passages::switch_to)). Once every session has learnt of it, nothing
 //!    more goes by the old one: there it says so ([`AccountMove::Left`]) and asks for a sign of life, a [`Fence`].
 //! 4. With the answer the peer has done everything that went by the old connection, and what was held back is sent.
-//!
-//! Who is to have no connection of its own for an account any more says so on it ([`AccountMove::Ends`]), and both go back
-//! to those that are shared. Between two servers of our kind an account that is to have a connection of its own shares the others as long as there is
-//! none: until the first has come about, and whenever it is lost or refused.
 //!
 //! A connection that an account has left in both directions, and that is for no other, is closed by the one whose
 //! configuration does not have it any more.
@@ -156,7 +150,7 @@ impl RouteSession {
         if std::mem::take(&mut self.handover.awaits_interest)
             && let Some(name) = self.account.clone()
         {
-            self.take_over(&name, 0, now);
+            self.take_over(&name, now);
         }
         let pongs = self.handover.pongs;
         let (passed, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.handover.leaving)
@@ -164,14 +158,10 @@ impl RouteSession {
             .partition(|(_, answers)| *answers <= pongs);
         self.handover.leaving = left;
         for (fence, _) in passed {
-            if let (Some((account, _)), Some(link)) =
-                (self.config.account(&fence.account), &self.link)
-                && !account.passages.is_in_use(link)
+            if let Some((account, _)) = self.config.account(&fence.account)
+                && (self.link.as_ref()).is_some_and(|link| !account.passages.is_in_use(link))
             {
-                if !link.is_ours() {
-                    // It does not say so itself.
-                    self.interest.leave_account(account);
-                }
+                self.interest.leave_account(account);
                 self.handover.is_left = true;
                 self.outbox.wake();
             }
@@ -185,81 +175,68 @@ impl RouteSession {
         let Some(link) = self.link.as_ref().filter(|link| link.is_ours()) else {
             return;
         };
-        let may_move = self.mesh.may_move(link.peer(), account.name());
-        let say = |link: &RouteLink, step, number| {
+        let others = account.interest.others(link);
+        if others.is_empty() && !link.is_dedicated() {
+            return;
+        }
+        for other in &others {
+            account.interest.detach(other);
             let mut text = Vec::new();
-            let note = RouteInfo {
-                account_move_number: number,
-                ..note(account.name(), step)
-            };
-            route::info(&mut text, &note);
-            link.outbox().append_in_passing(&text);
-            link.outbox().wake();
-        };
-        account.interest.take_over(link, may_move, say);
-        self.outbox.flush(now);
+            route::info(&mut text, &note(account.name(), AccountMove::Elsewhere));
+            other.outbox().append_in_passing(&text);
+            other.outbox().wake();
+        }
+        let mut text = Vec::new();
+        route::info(&mut text, &note(account.name(), AccountMove::Told));
+        self.say(&text, now);
     }
 
     /// The peer says how far an account is.
     pub(super) fn handle_move(&mut self, info: &RouteInfo, now: Instant) {
+        if !self.link.as_ref().is_some_and(|link| link.is_ours()) {
+            // It is not for others to say.
+            return;
+        }
         let name = &info.route_account;
         match info.account_move {
             AccountMove::None => {}
             AccountMove::Told => {
                 if let Some(peer) = &self.peer
-                    && self.account.is_some()
-                    && self.mesh.has_own_connection(&peer.id, name)
+                    && self.account.is_none()
+                    && self.mesh.share_account(&peer.id, name)
                 {
-                    // It was about to end, and is not any more.
+                    // The peer wants no connection of its own for it: this side goes there, too.
                     self.engine.announce_mesh(now);
                 }
                 (self.handover.is_left, self.handover.is_left_by_peer) = (false, false);
-                self.take_over(name, info.account_move_number, now);
+                self.take_over(name, now);
             }
             AccountMove::Elsewhere => {
-                if let Some((account, _)) = self.config.account(name) {
-                    self.interest.end_lane(account, info.account_move_number);
+                if let (Some((account, _)), Some(link)) = (self.config.account(name), &self.link)
+                    && !account.passages.is_in_use(link)
+                {
+                    let account = Arc::clone(account);
+                    self.interest.leave_account(&account);
                     self.outbox.wake();
-                } else {
-                    self.interest.forget_waiting(name.as_bytes());
                 }
             }
             AccountMove::Left => {
                 self.handover.is_left_by_peer = true;
                 self.end_if_left();
             }
-            AccountMove::Ends => {
-                if let Some(peer) = &self.peer
-                    && self.account.is_some()
-                    && self.mesh.own_connection_ends(&peer.id, name)
-                {
-                    // This side goes to those that are shared, too.
-                    self.engine.announce_mesh(now);
-                }
-            }
         }
     }
 
     /// All interest of the peer in an account is known on this connection: messages go by it from now on.
-    fn take_over(&mut self, name: &str, number: u64, now: Instant) {
+    fn take_over(&mut self, name: &str, now: Instant) {
         let (Some((account, _)), Some(link)) = (self.config.account(name), &self.link) else {
             return;
         };
         let account = Arc::clone(account);
         self.interest.lane(&account, link);
         self.outbox.hold(true);
-        let switched = account.passages.switch_to(link, number);
-        let (others, were_in_use) = switched.unwrap_or_default();
-        for other in &others {
-            // What it has of before may go now.
-            other.outbox().wake();
-            if !were_in_use {
-                // Nothing went by it, which is to be said there all the same.
-                let fence = Fence::new(account.shared_name(), &self.outbox);
-                other.put_fence(&Arc::new(fence));
-            }
-        }
-        if !were_in_use {
+        let others = account.passages.switch_to(link);
+        if others.is_empty() {
             if self.handover.coming.is_empty() {
                 self.outbox.hold(false);
             }
@@ -284,9 +261,6 @@ impl RouteSession {
     pub(super) fn handover_step(&mut self, now: Instant) -> Step {
         self.put_up_fences(now);
         self.let_go(now);
-        if let Some(link) = &self.link {
-            self.interest.leave_past_lanes(link);
-        }
         if !self.interest.has_work() {
             return Step::Done;
         }
@@ -371,18 +345,11 @@ impl RouteSession {
             return;
         };
         let accounts = self.mesh.dedicated_accounts();
-        let ended_at = self.handover.ends_at;
         self.handover.ends_at = if accounts.contains(own) {
             None
         } else {
-            Some(ended_at.unwrap_or(now + LEAVING_MAX))
+            Some(self.handover.ends_at.unwrap_or(now + LEAVING_MAX))
         };
-        let begins_to_end = ended_at.is_none() && self.handover.ends_at.is_some();
-        if begins_to_end && self.link.as_ref().is_some_and(|link| link.is_ours()) {
-            let mut text = Vec::new();
-            route::info(&mut text, &note(own, AccountMove::Ends));
-            self.say(&text, now);
-        }
         self.end_if_left();
     }
 

@@ -37,13 +37,8 @@ pub(super) struct PeerInterest {
     /// What has to be looked at because of other accounts or permissions, or because an account has gone elsewhere.
     unseen: HashTable<Held>,
     lanes: Vec<Arc<Lane>>,
-    /// Those of accounts of which the peer tells elsewhere since its move of this number. They are in use until that has come
-    /// about here.
-    past_lanes: Vec<(Arc<Lane>, u64)>,
     /// Those of accounts that have gone elsewhere. What is left of them is not in use, and is being ended.
     left_lanes: Vec<Arc<Lane>>,
-    /// What is of no present lane any more, and was announced again since.
-    displaced: Vec<Arc<RemoteInterest>>,
     bytes: usize,
     waiting: usize,
     /// Some of an account that is not here could not be kept.
@@ -104,9 +99,7 @@ impl PeerInterest {
             held: HashTable::new(),
             unseen: HashTable::new(),
             lanes: Vec::new(),
-            past_lanes: Vec::new(),
             left_lanes: Vec::new(),
-            displaced: Vec::new(),
             bytes: 0,
             waiting: 0,
             is_incomplete: false,
@@ -120,7 +113,7 @@ impl PeerInterest {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.held.len() + self.unseen.len() + self.displaced.len()
+        self.held.len() + self.unseen.len()
     }
 
     /// What it takes, about.
@@ -159,7 +152,6 @@ impl PeerInterest {
         };
         let hash = self.hasher.hash_one(key);
         let is_it = |held: &Held| held.key(names_origins) == key;
-        self.displace(hash, is_it);
         let known = match self.held.find_mut(hash, is_it) {
             None => self.unseen.find_mut(hash, is_it),
             known => known,
@@ -215,25 +207,6 @@ impl PeerInterest {
         taken
     }
 
-    /// An interest is announced: if it was before, and its account has been elsewhere since, that was another one.
-    fn displace(&mut self, hash: u64, is_it: impl Fn(&Held) -> bool + Copy) {
-        if self.past_lanes.is_empty() && self.left_lanes.is_empty() {
-            return;
-        }
-        let lanes = &self.lanes;
-        let is_past = |held: &Held| match held {
-            Held::There(interest) => !lanes.iter().any(|lane| Arc::ptr_eq(lane, interest.lane())),
-            Held::Waiting(_) => false,
-        };
-        for table in [&mut self.held, &mut self.unseen] {
-            if let Ok(found) = table.find_entry(hash, |held| is_it(held) && is_past(held))
-                && let (Held::There(interest), _) = found.remove()
-            {
-                self.displaced.push(interest);
-            }
-        }
-    }
-
     /// Ends an interest; what was never announced is nothing to end.
     pub(super) fn unsubscribe(&mut self, end: &RemoteUnsubscribe<'_>, account_name: &[u8]) {
         let names_origins = self.names_origins;
@@ -245,17 +218,7 @@ impl PeerInterest {
             is_of_leaf: names_origins && end.leaf,
         };
         let hash = self.hasher.hash_one(key);
-        let lanes = &self.lanes;
-        let is_it = |held: &Held| {
-            held.key(names_origins) == key
-                && match held {
-                    // What the peer told before the account went elsewhere it speaks of no more.
-                    Held::There(interest) => {
-                        lanes.iter().any(|lane| Arc::ptr_eq(lane, interest.lane()))
-                    }
-                    Held::Waiting(_) => true,
-                }
-        };
+        let is_it = |held: &Held| held.key(names_origins) == key;
         for table in [&mut self.held, &mut self.unseen] {
             if let Ok(found) = table.find_entry(hash, is_it) {
                 let (held, _) = found.remove();
@@ -276,42 +239,6 @@ impl PeerInterest {
             self.left_lanes.push(self.lanes.swap_remove(position));
             self.look_again();
         }
-    }
-
-    /// The peer tells of an account elsewhere, because of its move with this number: what it says here from now on is
-    /// something else.
-    pub(super) fn end_lane(&mut self, account: &Account, number: u64) {
-        let of_account = |lane: &Arc<Lane>| std::ptr::eq(&**lane.account(), account);
-        if let Some(position) = self.lanes.iter().position(of_account) {
-            let lane = self.lanes.swap_remove(position);
-            self.past_lanes.push((lane, number));
-        }
-    }
-
-    /// The same for an account that is not here, of which nothing is in use. Linear in all that is held.
-    pub(super) fn forget_waiting(&mut self, account: &[u8]) {
-        let is_it = |held: &mut Held| matches!(held, Held::Waiting(waiting) if *waiting.account == *account);
-        let Self { held, unseen, .. } = self;
-        let forgotten = held.extract_if(is_it).chain(unseen.extract_if(is_it));
-        for held in forgotten {
-            self.bytes -= held.bytes();
-            self.waiting -= 1;
-        }
-    }
-
-    /// Leaves the accounts whose moves elsewhere have come about. Returns whether there were any.
-    pub(super) fn leave_past_lanes(&mut self, link: &RouteLink) -> bool {
-        let has_moved = |(lane, number): &mut (Arc<Lane>, u64)| {
-            lane.account().passages.has_moved(link, *number)
-        };
-        let moved = self.past_lanes.extract_if(.., has_moved);
-        let left = self.left_lanes.len();
-        self.left_lanes.extend(moved.map(|(lane, _)| lane));
-        let are_any = self.left_lanes.len() > left;
-        if are_any {
-            self.look_again();
-        }
-        are_any
     }
 
     /// All of it has to be looked at by [`work`](Self::work).
@@ -359,22 +286,7 @@ impl PeerInterest {
             self.held.insert_unique(rehash(&held), held, rehash);
         }
         if unseen.is_empty() {
-            let Self {
-                displaced,
-                left_lanes,
-                bytes,
-                ..
-            } = self;
-            displaced.retain(|interest| {
-                let is_it = |lane: &Arc<Lane>| Arc::ptr_eq(lane, interest.lane());
-                let is_left = left_lanes.iter().any(is_it);
-                if is_left {
-                    interest.remove();
-                    *bytes -= bytes_of(interest);
-                }
-                !is_left
-            });
-            left_lanes.drain(..).for_each(|lane| lane.leave());
+            self.left_lanes.drain(..).for_each(|lane| lane.leave());
         } else {
             self.unseen = unseen;
         }
@@ -428,13 +340,10 @@ impl PeerInterest {
         }
         let is_empty = self.held.is_empty() && self.unseen.is_empty();
         if is_empty {
-            let displaced = self.displaced.drain(..);
-            displaced.for_each(|interest| interest.remove());
             (self.held, self.unseen) = (HashTable::new(), HashTable::new());
             (self.bytes, self.waiting) = (0, 0);
-            let past = self.past_lanes.drain(..).map(|(lane, _)| lane);
             let lanes = self.lanes.drain(..).chain(self.left_lanes.drain(..));
-            lanes.chain(past).for_each(|lane| lane.leave());
+            lanes.for_each(|lane| lane.leave());
         }
         is_empty
     }
@@ -464,7 +373,7 @@ impl Held {
     /// What it takes, about.
     fn bytes(&self) -> usize {
         let names = match self {
-            Self::There(interest) => return bytes_of(interest),
+            Self::There(interest) => interest.names_len(),
             Self::Waiting(waiting) => {
                 let queue = waiting.queue.as_ref().map_or(0, |(name, _)| name.len());
                 waiting.account.len() + waiting.subject.len() + queue + waiting.origin.len()
@@ -472,10 +381,6 @@ impl Held {
         };
         ENTRY_BYTES + names * NAME_COPIES
     }
-}
-
-fn bytes_of(interest: &RemoteInterest) -> usize {
-    ENTRY_BYTES + interest.names_len() * NAME_COPIES
 }
 
 impl Waiting {
