@@ -195,11 +195,12 @@ impl Asks {
         }
     }
 
-    /// Waits until no question is being worked on, and takes no more.
-    pub(crate) async fn finish(&self) {
-        if let Ok(places) = self.places.acquire_many(QUESTIONS_MAX).await {
-            places.forget();
-        }
+    /// Takes no more questions, and waits until none is being worked on, but no longer than that.
+    pub(crate) async fn finish(&self, patience: Duration) {
+        let finished = self.places.acquire_many(QUESTIONS_MAX);
+        // Whoever asked what is still being worked on sees that nothing came.
+        let _ = tokio::time::timeout(patience, finished).await;
+        self.places.close();
     }
 
     fn take(

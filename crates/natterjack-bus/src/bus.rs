@@ -324,10 +324,11 @@ where
     }
 
     /// Ends the bus without losing what was accepted: publishes what is held back to be merged, waits for questions that
-    /// are being answered, refuses new events, waits until every accepted one is back from the server and the other nodes
+    /// are being answered, for half of the time at most, refuses new events, waits until every accepted one is back from the server and the other nodes
     /// have confirmed that it is there, hands everything over to the subscribers' streams, which end after it, says good-bye
     /// and stops the embedded server. It does not wait for subscribers to read: their queues take what is left whatever its
-    /// size. A second call answers as the first.
+    /// size. A second call answers as the first. Once begun it goes on, even if nobody waits for its end any more. Must be
+    /// called inside a tokio runtime.
     ///
     /// # Errors
     /// If events were lost, or not confirmed within [`crate::Limits::drain_timeout`]. The bus is closed all the same.

@@ -3,12 +3,12 @@
 //! What arrives goes from the transport into one inbound queue; one task takes it out and has the [`Feeds`] put it into
 //! each subscriber's queue. Nothing else happens between a transport and a subscriber.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
-use tokio::sync::OnceCell;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::ask::Asks;
@@ -50,7 +50,8 @@ pub(crate) struct Core {
     mergings: Mutex<Vec<Weak<dyn Flush>>>,
     tasks: Vec<AbortHandle>,
     delivered: Arc<Queue<()>>,
-    drained: OnceCell<Result<(), DrainError>>,
+    /// How the drain ended, once it has begun; `None` until it has ended.
+    drained: OnceLock<watch::Receiver<Option<Result<(), DrainError>>>>,
 }
 
 impl Core {
@@ -105,7 +106,7 @@ impl Core {
             mergings: Mutex::default(),
             tasks,
             delivered,
-            drained: OnceCell::new(),
+            drained: OnceLock::new(),
         };
         Ok((core, feed))
     }
@@ -140,8 +141,30 @@ impl Core {
     }
 
     /// See [`crate::EventBus::drain`].
-    pub(crate) async fn drain(&self) -> Result<(), DrainError> {
-        self.drained.get_or_init(|| self.drain_once()).await.clone()
+    pub(crate) async fn drain(self: &Arc<Self>) -> Result<(), DrainError> {
+        let mut drained = self.drained.get_or_init(|| self.begin_drain()).clone();
+        let result = drained.wait_for(Option::is_some).await;
+        let result = result.ok().and_then(|result| result.clone());
+        // Nothing but the end of the runtime, or a panic, can take the result away.
+        result.unwrap_or_else(|| {
+            Err(DrainError::Unconfirmed {
+                events: self.transport.outstanding_events(),
+                timeout: self.limits.drain_timeout,
+            })
+        })
+    }
+
+    /// In a task of its own: it cannot be begun again where somebody stopped waiting for it.
+    fn begin_drain(self: &Arc<Self>) -> watch::Receiver<Option<Result<(), DrainError>>> {
+        let (sender, drained) = watch::channel(None);
+        let core = Arc::clone(self);
+        tokio::spawn(async move {
+            let result = core.drain_once().await;
+            // Whoever waits may hold the last handle, whose end is then its doing.
+            drop(core);
+            sender.send_replace(Some(result));
+        });
+        drained
     }
 
     async fn drain_once(&self) -> Result<(), DrainError> {
@@ -149,11 +172,23 @@ impl Core {
         let timeout = self.limits.drain_timeout;
         let settled = async {
             let unpublished = self.finish_mergings().await;
-            self.asks.finish().await;
+            // A handler without an end must not cost the events their confirmation.
+            self.asks.finish(timeout / 2).await;
             unpublished + self.transport.drain().await
         };
-        let result = match tokio::time::timeout(timeout, settled).await {
-            Ok(0) => self.leave(timeout).await,
+        let settled = tokio::time::timeout(timeout, settled).await;
+        let left = match settled {
+            Ok(_) => self.leave(timeout).await,
+            Err(_) => {
+                // There is no time for confirmations, but nobody must wait for this node.
+                if self.transport.link() == Link::Connected {
+                    self.watch.say_good_bye(&*self.transport).await;
+                }
+                Ok(())
+            }
+        };
+        let result = match settled {
+            Ok(0) => left,
             Ok(events) => Err(DrainError::Lost { events }),
             Err(_) => {
                 let events = self.transport.outstanding_events();

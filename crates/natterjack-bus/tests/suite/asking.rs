@@ -31,6 +31,7 @@ over_every_transport!(
     a_handler_answers_until_it_is_dropped,
     an_answer_of_another_type_is_told,
     a_drain_waits_for_answers,
+    a_handler_without_an_end_costs_no_event_its_confirmation,
 );
 
 /// No question here takes as long.
@@ -335,4 +336,33 @@ async fn other_programs_ask_and_answer() {
         .unwrap();
     let answer = within("answer", answers.next()).await.unwrap().unwrap();
     assert_eq!(answer.data, 9);
+}
+
+async fn a_handler_without_an_end_costs_no_event_its_confirmation(world: World) {
+    let mut settings = world.settings("a");
+    settings.limits.drain_timeout = Duration::from_secs(8);
+    let bus = crate::world::start(settings).await;
+    let squares = squares(&bus);
+    let begun = Arc::new(Notify::new());
+    let _answering = squares
+        .answer({
+            let begun = Arc::clone(&begun);
+            move |_: Event<Square>| {
+                let begun = Arc::clone(&begun);
+                async move {
+                    begun.notify_one();
+                    std::future::pending::<Result<u64, Infallible>>().await
+                }
+            }
+        })
+        .unwrap();
+    let mut events = bus.subscribe();
+    let asking =
+        tokio::spawn(async move { squares.ask::<u64>("a", &Square { of: 1 }, DEADLINE).await });
+    within("a question", begun.notified()).await;
+    bus.publish(&note("a", 1)).await.unwrap();
+    within("drain", bus.drain()).await.unwrap();
+    assert_eq!(take(&mut events, 1).await.len(), 1);
+    let answer = within("answer", asking).await.expect("no panic");
+    assert!(answer.is_err(), "{answer:?}");
 }

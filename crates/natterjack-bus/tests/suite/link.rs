@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use natterjack_bus::settings::TransportKind;
-use natterjack_bus::{DrainError, EventBus, Fault, Link, PublishError, Settings};
+use natterjack_bus::{DrainError, EventBus, Fault, Link, Merging, PublishError, Settings};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::world::{Note, World, endpoint, note, numbers, start, take, within};
+use crate::world::{Note, World, endpoint, eventually, note, numbers, start, take, within};
 
 /// Relays one port to the server while it is open, and cuts every connection when it is shut.
 struct Relay {
@@ -174,6 +174,70 @@ async fn a_drain_without_a_server_ends_and_says_what_is_open() {
         matches!(error, DrainError::Unconfirmed { events: 1, .. }),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_that_nobody_waited_for_goes_on() {
+    let world = World::new(TransportKind::Nats).await;
+    let relay = Relay::start(world.address(), false).await;
+    let bus: EventBus<Note> = EventBus::start(relay.settings(&world, "a")).await.unwrap();
+    let mut events = bus.subscribe();
+    bus.publish(&note("a", 0)).await.unwrap();
+    for _ in 0..2 {
+        tokio::select! {
+            biased;
+            drained = bus.drain() => panic!("without a server? {drained:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    // It has come to where it waits for the server.
+    within("refusal", async {
+        while !matches!(bus.publish(&note("a", 1)).await, Err(PublishError::Closed)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    relay.set(true);
+    within("drain", bus.drain()).await.unwrap();
+    assert_eq!(numbers(&take(&mut events, 1).await), [0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_that_lost_something_says_good_bye_all_the_same() {
+    let world = World::new(TransportKind::Nats).await;
+    let relay = Relay::start(world.address(), true).await;
+    let patient = |mut settings: Settings| {
+        // Longer than this test may take: a node that just falls silent stays known.
+        settings.health.interval = std::time::Duration::from_secs(60);
+        settings
+    };
+    let stays = start(patient(world.settings("b"))).await;
+    let mut settings = patient(relay.settings(&world, "a"));
+    settings.limits.outbound_events_max = 1;
+    let goes = start(settings).await;
+    eventually("both are there", || stays.health().hosts.len() == 2).await;
+    let mut faults = goes.faults();
+    relay.set(false);
+    let fault = within("disconnection", faults.next()).await.unwrap();
+    assert!(matches!(fault, Fault::Disconnected { .. }), "{fault}");
+    let merging = goes.merging(Merging::default(), |_, _| false);
+    goes.publish(&note("a", 0)).await.unwrap();
+    merging.publish(note("a", 1)).await.unwrap();
+    let draining = tokio::spawn({
+        let goes = goes.clone();
+        async move { goes.drain().await }
+    });
+    // Now the merged event has found no place.
+    within("refusal", async {
+        while !matches!(goes.publish(&note("a", 2)).await, Err(PublishError::Closed)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    relay.set(true);
+    let drained = within("drain", draining).await.expect("no panic");
+    assert_eq!(drained, Err(DrainError::Lost { events: 1 }));
+    eventually("it has left", || stays.health().hosts.len() == 1).await;
 }
 
 /// A server without a bus, on this port; 0 is any.
