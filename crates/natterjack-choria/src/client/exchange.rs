@@ -8,6 +8,9 @@ use crate::wire::{FormatError, Reply, SecureReply};
 /// Nodes that can answer one request. Somebody who makes up names for more than a large fleet has is not listened to.
 const NODES_MAX: usize = 200_000;
 
+/// Names of nodes that answered without being asked that are kept. Whoever makes up names makes up many.
+const UNEXPECTED_MAX: usize = 100;
+
 /// Longest name of a node that is remembered, in bytes; DNS has 253.
 const NODE_NAME_BYTES_MAX: usize = 255;
 
@@ -36,6 +39,12 @@ pub enum Ignored {
         /// Which node.
         node: Identity,
     },
+    /// That node was not asked.
+    #[error("{node} was not asked")]
+    NotAsked {
+        /// Which node.
+        node: Identity,
+    },
     /// More names than there can be nodes, or one that no node has.
     #[error("too many nodes answer, or one with too long a name")]
     TooMuch,
@@ -46,19 +55,19 @@ pub enum Ignored {
 pub struct Arrival {
     /// The answer.
     pub reply: Reply,
-    /// Whether this node was expected to answer.
-    pub is_expected: bool,
 }
 
 /// What came of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Nodes that answered.
+    /// Nodes that answered and were expected to.
     pub answered: usize,
     /// Nodes that were expected to answer and did not, sorted.
     pub missing: Vec<Identity>,
-    /// Nodes that answered though nobody expected them to, sorted.
+    /// Nodes that answered though nobody expected them to, sorted; a hundred at most. What they say is not told.
     pub unexpected: Vec<Identity>,
+    /// Answers of such nodes, all of them.
+    pub unexpected_answers: u64,
     /// Further answers of nodes that had answered.
     pub repeated: u64,
     /// Messages that were no answers, or damaged ones.
@@ -98,10 +107,14 @@ impl Exchange {
     pub fn take(&mut self, content: &[u8]) -> Result<Arrival, Ignored> {
         let taken = self.judge(content);
         match &taken {
-            Ok(arrival) if !arrival.is_expected => {
-                self.outcome.unexpected.push(arrival.reply.sender.clone());
-            }
             Ok(_) => {}
+            Err(Ignored::NotAsked { node }) => {
+                self.outcome.unexpected_answers += 1;
+                let kept = &mut self.outcome.unexpected;
+                if kept.len() < UNEXPECTED_MAX && !kept.contains(node) {
+                    kept.push(node.clone());
+                }
+            }
             Err(Ignored::Damaged(_) | Ignored::OtherAgent { .. } | Ignored::TooMuch) => {
                 self.outcome.damaged += 1;
             }
@@ -128,12 +141,13 @@ impl Exchange {
         if node.as_str().len() > NODE_NAME_BYTES_MAX || self.answered.len() >= NODES_MAX {
             return Err(Ignored::TooMuch);
         }
-        let is_expected = match &mut self.waiting {
-            Some(waiting) => waiting.remove(node),
-            None => true,
-        };
+        if let Some(waiting) = &mut self.waiting
+            && !waiting.remove(node)
+        {
+            return Err(Ignored::NotAsked { node: node.clone() });
+        }
         self.answered.insert(node.clone());
-        Ok(Arrival { reply, is_expected })
+        Ok(Arrival { reply })
     }
 
     /// Whether all have answered who were expected to. Never, if nobody knows who is there.
@@ -181,22 +195,16 @@ mod tests {
     fn ends_when_all_have_answered() {
         let nodes = ["n1", "n2", "n3"].map(node);
         let mut exchange = Exchange::new(ID, "rpcutil", Some(&nodes));
+        assert!(exchange.take(&answer(ID, "rpcutil", "n2")).is_ok());
+        let stranger = exchange.take(&answer(ID, "rpcutil", "n9"));
         assert!(
-            exchange
-                .take(&answer(ID, "rpcutil", "n2"))
-                .unwrap()
-                .is_expected
-        );
-        assert!(
-            !exchange
-                .take(&answer(ID, "rpcutil", "n9"))
-                .unwrap()
-                .is_expected
+            matches!(stranger, Err(Ignored::NotAsked { .. })),
+            "{stranger:?}"
         );
         let again = exchange.take(&answer(ID, "rpcutil", "n2"));
         assert!(matches!(again, Err(Ignored::Again { .. })), "{again:?}");
         let again = exchange.take(&answer(ID, "rpcutil", "n9"));
-        assert!(matches!(again, Err(Ignored::Again { .. })), "{again:?}");
+        assert!(matches!(again, Err(Ignored::NotAsked { .. })), "{again:?}");
         assert!(exchange.take(&answer(ID, "rpcutil", "n1")).is_ok());
         assert!(!exchange.is_complete());
         assert!(exchange.take(&answer(ID, "rpcutil", "n3")).is_ok());
@@ -204,9 +212,10 @@ mod tests {
         assert_eq!(
             exchange.finish(),
             Outcome {
-                answered: 4,
+                answered: 3,
                 unexpected: vec![node("n9")],
-                repeated: 2,
+                unexpected_answers: 2,
+                repeated: 1,
                 ..Outcome::default()
             }
         );
@@ -241,14 +250,22 @@ mod tests {
     #[test]
     fn whoever_is_there_may_answer() {
         let mut exchange = Exchange::new(ID, "discovery", None);
-        assert!(
-            exchange
-                .take(&answer(ID, "discovery", "n1"))
-                .unwrap()
-                .is_expected
-        );
+        assert!(exchange.take(&answer(ID, "discovery", "n1")).is_ok());
         assert!(!exchange.is_complete());
         assert_eq!(exchange.finish().answered, 1);
+    }
+
+    #[test]
+    fn made_up_names_are_counted_and_not_kept() {
+        let mut exchange = Exchange::new(ID, "rpcutil", Some(&[node("n1")]));
+        for number in 0..5 * UNEXPECTED_MAX {
+            let made_up = answer(ID, "rpcutil", &format!("liar{number}"));
+            assert!(exchange.take(&made_up).is_err());
+        }
+        let outcome = exchange.finish();
+        assert_eq!(outcome.unexpected.len(), UNEXPECTED_MAX);
+        assert_eq!(outcome.unexpected_answers, 5 * UNEXPECTED_MAX as u64);
+        assert_eq!(outcome.answered, 0);
     }
 
     proptest! {

@@ -51,8 +51,6 @@ pub enum Event {
         reply: Result<ActionReply, String>,
         /// How long after the request was sent.
         after: Duration,
-        /// Whether it was asked.
-        is_expected: bool,
     },
     /// That was all.
     Ended {
@@ -201,7 +199,6 @@ impl<'a> Run<'a> {
                         node: arrival.reply.sender,
                         reply: reply.map_err(|error| error.to_string()),
                         after,
-                        is_expected: arrival.is_expected,
                     }));
                 }
             }

@@ -18,6 +18,12 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
             list(&outcome.unexpected)
         ));
     }
+    if outcome.unexpected_answers > outcome.unexpected.len() as u64 {
+        lines.push(format!(
+            "{} answers came from nodes that were not asked",
+            outcome.unexpected_answers
+        ));
+    }
     if outcome.repeated > 0 {
         lines.push(format!(
             "{} more answers of nodes that had answered were left out",
@@ -82,14 +88,16 @@ mod tests {
         let outcome = Outcome {
             missing: nodes(52),
             unexpected: nodes(1),
+            unexpected_answers: 2,
             repeated: 3,
             damaged: 1,
             ..Outcome::default()
         };
         let lines = remarks(&outcome);
-        assert_eq!(lines.len(), 4);
+        assert_eq!(lines.len(), 5);
         assert!(lines[0].ends_with("n49\n    and 2 more"), "{}", lines[0]);
         assert_eq!(lines[1], "Unexpected response from:\n    n0");
+        assert_eq!(lines[2], "2 answers came from nodes that were not asked");
     }
 
     #[test]
