@@ -351,7 +351,7 @@ fn whom_the_fingerprint_does_not_vouch_for(puppet: &Puppet) {
 fn a_request_is_interrupted_and_goes_on(puppet: &Puppet, certname: &str) -> Person {
     let person = Person::new(certname);
     let known = puppet.fingerprint();
-    let arguments = ["--ca-fingerprint", known.trim(), "--poll", "200ms"];
+    let arguments = ["--ca-fingerprint", known.trim(), "--poll", "1s"];
     let mut program =
         Program::spawn(&mut person.request(puppet, &arguments)).expect("it can be started");
     let wait = |program: &Program, text: &str| {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use hyper::Method;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::bundle::Bundle;
@@ -69,6 +69,22 @@ impl AuthorityError {
         matches!(
             self,
             Self::Ask(AskError::Connect(_) | AskError::TimedOut(_))
+        )
+    }
+
+    /// Whether its certificate is of other authorities than those that are known.
+    pub(super) fn is_of_others(&self) -> bool {
+        let Self::Ask(AskError::Tls(error)) = self else {
+            return false;
+        };
+        let reason = error.get_ref().and_then(|error| error.downcast_ref());
+        let Some(rustls::Error::InvalidCertificate(reason)) = reason else {
+            return false;
+        };
+        // New authorities may have the old name, and another key.
+        matches!(
+            reason,
+            CertificateError::UnknownIssuer | CertificateError::BadSignature
         )
     }
 }

@@ -90,16 +90,12 @@ pub(super) fn replace(path: &Path, text: &[u8], readers: Readers) -> Result<(), 
     fs::rename(&new, path).map_err(failed(path))
 }
 
-/// What was begun by somebody who was killed is removed by the next one.
+/// Under a name of its own, so that nobody who does the same at the same time is disturbed.
 fn write_beside(path: &Path, text: &[u8], readers: Readers) -> Result<PathBuf, FolderError> {
     let mut name = path.as_os_str().to_owned();
-    name.push(".new");
+    name.push(format!(".{:016x}.new", fastrand::u64(..)));
     let new = PathBuf::from(name);
     let write = || {
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -108,7 +104,11 @@ fn write_beside(path: &Path, text: &[u8], readers: Readers) -> Result<PathBuf, F
         file.write_all(text)?;
         file.sync_all()
     };
-    write().map_err(failed(&new))?;
+    if let Err(error) = write() {
+        // Perhaps it is not even there.
+        let _ = fs::remove_file(&new);
+        return Err(failed(&new)(error));
+    }
     Ok(new)
 }
 
@@ -152,12 +152,18 @@ mod tests {
             fs::read_dir(folder.join("private_keys")).unwrap().count(),
             1
         );
-        fs::write(folder.join("private_keys/b.pem.new"), "half").unwrap();
-        assert!(place(&folder.join("private_keys/b.pem"), b"whole", Readers::Owner).unwrap());
-        assert_eq!(
-            fs::read(folder.join("private_keys/b.pem")).unwrap(),
-            b"whole"
-        );
+    }
+
+    #[test]
+    fn nobody_is_disturbed_who_writes_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pem");
+        let first = write_beside(&path, b"one", Readers::Owner).unwrap();
+        let second = write_beside(&path, b"two", Readers::Owner).unwrap();
+        assert_eq!(fs::read(&first).unwrap(), b"one");
+        assert_eq!(fs::read(&second).unwrap(), b"two");
+        assert!(place(&path, b"three", Readers::Owner).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
     #[test]

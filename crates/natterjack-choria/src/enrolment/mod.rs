@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
 pub use authority::AuthorityError;
 pub use bundle::AuthorityShown;
@@ -43,6 +43,9 @@ pub const POLL_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
 
 /// How long, unless something else is wanted.
 pub const WAIT_MAX_DEFAULT: Duration = Duration::from_secs(240);
+
+/// Nobody waits longer, whatever is wanted.
+const WAIT_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// How a certificate is requested.
 #[derive(Clone, Debug)]
@@ -169,6 +172,18 @@ pub enum EnrolmentError {
         address: ServerAddress,
         /// What is wrong.
         reason: AuthorityError,
+    },
+    /// The authorities in the folder do not vouch for it.
+    #[error(
+        "Puppet's authority at {address}: its certificate is not of the authorities in {}; if Puppet's authority was made \
+         anew, remove that file and compare the new ones. Otherwise somebody may be in between",
+        path.display()
+    )]
+    OtherAuthority {
+        /// Where it should be.
+        address: ServerAddress,
+        /// The file with the authorities.
+        path: PathBuf,
     },
     /// No address was given.
     #[error("no address of Puppet's authority is known; name it with --ca")]
@@ -511,6 +526,7 @@ impl Run<'_> {
         let mut timer = interval(self.options.poll_interval.max(Duration::from_millis(1)));
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let start = timer.tick().await;
+        let end = start + wait_max.min(WAIT_LIMIT);
         let mut waited = Duration::ZERO;
         loop {
             match authority.certificate(self.certname()).await {
@@ -528,7 +544,11 @@ impl Run<'_> {
                     waited,
                 });
             }
-            waited = timer.tick().await.duration_since(start);
+            // Once more at the end, though the next time to ask would be later.
+            waited = match timeout_at(end, timer.tick()).await {
+                Ok(tick) => tick.duration_since(start),
+                Err(_) => wait_max,
+            };
         }
     }
 
@@ -576,6 +596,12 @@ impl Run<'_> {
     }
 
     fn failed(&self, reason: AuthorityError) -> EnrolmentError {
+        if reason.is_of_others() {
+            return EnrolmentError::OtherAuthority {
+                address: self.address.clone(),
+                path: self.enrolment.files.ca.clone(),
+            };
+        }
         EnrolmentError::Authority {
             address: self.address.clone(),
             reason,

@@ -294,6 +294,32 @@ async fn nobody_signs_in_time() {
 }
 
 #[tokio::test]
+async fn nobody_waits_longer_than_was_wanted() {
+    let authority = Authority::start().await;
+    authority.state(|state| state.signs_after = None);
+    let machine = Machine::with_key(KEY);
+    let seldom = EnrolmentOptions {
+        poll_interval: Duration::from_secs(24 * 60 * 60),
+        wait_max: Duration::from_millis(50),
+        ..quick()
+    };
+    let addresses = [authority.address.clone()];
+    let run = machine.run_with(&addresses, &seldom);
+    let (_, result) = tokio::time::timeout(Duration::from_secs(60), run)
+        .await
+        .expect("it ends when the wait does");
+    assert!(
+        matches!(result, Err(EnrolmentError::NotSigned { waited, .. }) if waited == seldom.wait_max)
+    );
+    let asked = authority.asked();
+    assert_eq!(
+        asked[asked.len() - 2..],
+        ["GET certificate/rip.mcollective"; 2],
+        "at the beginning and at the end"
+    );
+}
+
+#[tokio::test]
 async fn an_authority_that_is_away_for_a_while() {
     let authority = Authority::start().await;
     let machine = Machine::with_key(KEY);
@@ -411,7 +437,12 @@ async fn who_does_not_fit_to_what_it_shows() {
             ..
         }]
     ));
-    assert!(machine.said(result).contains("cannot connect securely"));
+    let said = machine.said(result);
+    assert!(
+        said.contains("its certificate is not of the authorities in home/rip/.puppetlabs/")
+            && said.contains("certs/ca.pem; if Puppet's authority was made anew, remove that file"),
+        "{said}"
+    );
     assert_eq!(
         between.asked(),
         ["GET certificate/ca"],

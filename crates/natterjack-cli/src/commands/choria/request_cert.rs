@@ -17,6 +17,9 @@ use crate::value;
 /// Where Puppet's authority listens, unless it is said otherwise.
 const PORT_DEFAULT: u16 = 8140;
 
+/// The authority is not asked more often: it has a whole fleet to serve.
+const POLL_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
 /// After an interrupt, as shells have it.
 const INTERRUPTED: u8 = 130;
 
@@ -44,11 +47,12 @@ pub(super) struct Arguments {
     /// The SHA-256 fingerprint of an authority's certificate, or of the file with all of them; others are refused
     #[arg(long, value_name = "FINGERPRINT")]
     ca_fingerprint: Option<Fingerprint>,
-    /// How long to wait for the signature, such as 30s, 4m or 0 for not at all
+    /// How long to wait for the signature, such as 30s, 4m or 0 for not at all: then the exit code is 1 unless it is there
+    /// already
     #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "240s")]
     wait: Duration,
-    /// How often to ask for it
-    #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "10s")]
+    /// How often to ask for it, a second or more
+    #[arg(long, value_name = "DURATION", value_parser = poll_interval, default_value = "10s")]
     poll: Duration,
 }
 
@@ -66,6 +70,7 @@ pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result
         poll_interval: arguments.poll,
         wait_max: arguments.wait,
     };
+    let is_compared_by_hand = options.ca_fingerprint.is_none();
     let certname = &enrolment.files().certname;
     let mut report = |step| tell(&step);
     let requesting = async {
@@ -86,6 +91,13 @@ pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result
             say(format_args!(
                 "Interrupted. What is done is kept; run the same command again to go on."
             ));
+            let ca = &enrolment.files().ca;
+            if is_compared_by_hand && ca.exists() {
+                say(format_args!(
+                    "The next run trusts the authorities in {}: if you have not compared them, remove that file.",
+                    ca.display()
+                ));
+            }
             return Ok(ExitCode::from(INTERRUPTED));
         }
     }
@@ -101,6 +113,14 @@ async fn authorities(started: &Started, named: Option<&str>) -> anyhow::Result<V
         return Ok(vec![address]);
     }
     Ok(started.finder().puppet_ca().await.servers)
+}
+
+fn poll_interval(text: &str) -> Result<Duration, String> {
+    let interval = value::duration(text)?;
+    if interval < POLL_INTERVAL_MIN {
+        return Err("Puppet's authority is asked once a second at most".into());
+    }
+    Ok(interval)
 }
 
 fn address(named: &str, port: u16) -> Result<ServerAddress, AddressError> {
@@ -130,7 +150,10 @@ fn tell(step: &Step) {
                     "  Nobody vouches for them yet: compare them with those on the authority, or use --ca-fingerprint."
                 )),
                 KnownBy::Fingerprint => say(format_args!("  They have the fingerprint given.")),
-                KnownBy::Folder => {}
+                KnownBy::Folder => say(format_args!(
+                    "  Kept from an earlier run, or put there by somebody; if you have not compared them, remove {}",
+                    path.display()
+                )),
             }
         }
         Step::Key { path, is_new: true } => {
@@ -181,6 +204,12 @@ mod tests {
     #[test]
     fn help_tells_the_defaults() {
         assert_eq!(value::duration("240s"), Ok(WAIT_MAX_DEFAULT));
-        assert_eq!(value::duration("10s"), Ok(POLL_INTERVAL_DEFAULT));
+        assert_eq!(poll_interval("10s"), Ok(POLL_INTERVAL_DEFAULT));
+    }
+
+    #[test]
+    fn the_authority_is_not_asked_too_often() {
+        assert_eq!(poll_interval("1s"), Ok(POLL_INTERVAL_MIN));
+        assert!(poll_interval("999ms").is_err() && poll_interval("0").is_err());
     }
 }
