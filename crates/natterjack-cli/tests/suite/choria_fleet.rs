@@ -34,6 +34,11 @@ struct Fleet {
 
 impl Fleet {
     fn new() -> Self {
+        Self::with("verify: true", "")
+    }
+
+    /// With a broker that lets in whom it is told to.
+    fn with(verify: &str, authorization: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let name = "Puppet CA: puppet";
@@ -61,7 +66,8 @@ impl Fleet {
         let at = folder.path().display();
         let settings = format!(
             "listen: \"127.0.0.1:-1\"\ntls {{ cert_file: \"{at}/certs/localhost.pem\", key_file: \
-             \"{at}/private_keys/localhost.pem\", ca_file: \"{at}/certs/ca.pem\", verify: true, timeout: 30 }}\n"
+             \"{at}/private_keys/localhost.pem\", ca_file: \"{at}/certs/ca.pem\", {verify}, timeout: 30 }}\n\
+             {authorization}\n"
         );
         let file = write("broker.conf", &settings);
         let mut broker = Running::start(NATTERJACKD, &["-c", &file.display().to_string()]);
@@ -286,6 +292,30 @@ fn a_node_tells_the_service_manager_how_it_is() {
     node.signal("TERM");
     assert!(hears().starts_with("STOPPING=1\n"));
     assert_eq!(node.end().code, Some(0));
+}
+
+/// Those of `docs/choria.md`.
+#[test]
+fn with_permissions_for_each_all_goes_on() {
+    let fleet = Fleet::with(
+        "verify_and_map: true",
+        r#"authorization {
+          users = [
+            { user: "node1.example.net", permissions: {
+                subscribe: ["mcollective.broadcast.agent.>", "mcollective.node.node1.example.net"]
+                publish: "mcollective.reply.>" } }
+            { user: "rip.mcollective", permissions: {
+                subscribe: "mcollective.reply.37bdf08389145a56c13096c178802d3b.>"
+                publish: ["mcollective.broadcast.agent.>", "mcollective.node.>"] } }
+          ]
+        }"#,
+    );
+    let _node = fleet.node("node1.example.net", "Debian");
+    let ended = fleet.asks(&["ping", "--timeout", "30s", "--expect", "1"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let to_it_alone = ["-I", "node1.example.net", "--timeout", "30s"];
+    let ended = fleet.asks(&[&["rpc", "rpcutil", "ping"], &to_it_alone[..]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
 #[test]
