@@ -268,7 +268,8 @@ where
     }
 
     /// Why the server, or the way to it, refused this node last, in their words, if it did since the connection was made,
-    /// or broke. A [`Fault::Refused`] says so when it happens, but nobody may have been listening then.
+    /// or broke. A [`Fault::Refused`] says so when it happens, but nobody may have been listening then. Before the first
+    /// connection also why there is none yet, that nobody listens there for instance.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
         self.core.transport.refusal()

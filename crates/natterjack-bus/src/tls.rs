@@ -157,7 +157,10 @@ impl ClientTls {
                 "speaks no version of TLS that is safe",
                 "let it speak TLS 1.2 or 1.3",
             ),
-            _ => return None,
+            _ => (
+                "ends TLS",
+                "look into that server's log, and at `natterjack certs inspect`",
+            ),
         };
         Some(format!("the server {what} ({alert}): {remedy}"))
     }

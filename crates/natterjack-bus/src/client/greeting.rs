@@ -141,7 +141,7 @@ async fn encrypt(
     let name = name.map_err(|_| ClientError::NoName)?;
     let connector = TlsConnector::from(Arc::new(tls.config()));
     let stream = connector.connect(name, socket).await;
-    stream.map_err(ClientError::Broken)
+    stream.map_err(ClientError::Tls)
 }
 
 /// Says who we are, and waits until that is accepted.
@@ -176,6 +176,10 @@ async fn greet(
         if let Some(accepted) = accepted.await? {
             accepted?;
             written.map_err(ClientError::Broken)?;
+            if !info.headers {
+                // It would close the connection at the first event, and so would each after it.
+                return Err(ClientError::NoHeaders);
+            }
             return Ok(Greeted {
                 stream,
                 is_encrypted: options.tls_required,

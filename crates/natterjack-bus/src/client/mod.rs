@@ -93,6 +93,17 @@ pub(crate) enum ClientError {
          eventBus.nats.tls.enableTLS to false"
     )]
     NoTls,
+    /// Of the handshake.
+    #[error(
+        "TLS with the server cannot begin: {0}: look into that server's log; if what listens there is no NATS server, \
+         correct eventBus.nats.client.endpoint"
+    )]
+    Tls(io::Error),
+    #[error(
+        "the server does not take headers, in which events say what they are: allow them there (without \
+         no_header_support), or connect to a server of version 2.2 or later"
+    )]
+    NoHeaders,
     #[error("something was said before TLS began")]
     Early,
     #[error("the host is no name or address that a certificate could have")]

@@ -97,6 +97,8 @@ struct LinkState {
     tls: Option<ClientTls>,
     /// What was refused since the connection was made, or broke: each attempt is refused with the same words.
     refusals: Mutex<Vec<String>>,
+    /// Why the last attempt to make the first connection failed, where that was no refusal.
+    outage: Mutex<Option<String>>,
 }
 
 /// Whom to connect to, and as whom.
@@ -140,6 +142,7 @@ impl Nats {
                 server,
                 tls,
                 refusals: Mutex::default(),
+                outage: Mutex::default(),
             },
             inbound,
             inbox,
@@ -246,7 +249,9 @@ impl Transport for Nats {
     }
 
     fn refusal(&self) -> Option<String> {
-        self.shared.link.refusals.lock().last().cloned()
+        let link = &self.shared.link;
+        let refused = link.refusals.lock().last().cloned();
+        refused.or_else(|| link.outage.lock().clone())
     }
 
     fn ready(&self) -> BoxFuture<'_, ()> {
@@ -459,6 +464,7 @@ impl LinkState {
             self.inbound.report(&Fault::Reconnected { server });
         }
         self.refusals.lock().clear();
+        *self.outage.lock() = None;
     }
 
     fn disconnected(&self) {
@@ -470,12 +476,17 @@ impl LinkState {
     }
 
     /// Says what is wrong in our own words where that is about certificates, and nothing of a server that is just not
-    /// there: it is tried again and again, and [`Fault::Disconnected`] has said it.
+    /// there: it is tried again and again, and [`Fault::Disconnected`] has said it. Before the first connection nobody has,
+    /// so the reason is kept for whoever asks.
     fn failed(&self, error: &ClientError) {
         let text = error.to_string();
         match self.tls.as_ref().and_then(|tls| tls.explain(&text)) {
             Some(explained) => self.refused(explained),
-            None if error.is_outage() => {}
+            None if error.is_outage() => {
+                if *self.link.borrow() == Link::Connecting {
+                    *self.outage.lock() = Some(text);
+                }
+            }
             None => self.refused(text),
         }
     }

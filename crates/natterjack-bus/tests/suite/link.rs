@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use natterjack_bus::settings::TransportKind;
 use natterjack_bus::{DrainError, EventBus, Fault, Link, Merging, PublishError, Settings};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -241,12 +241,18 @@ async fn a_drain_that_lost_something_says_good_bye_all_the_same() {
 }
 
 /// A server without a bus, on this port; 0 is any.
-async fn plain_server(port: u16, max_payload: usize) -> natterjack_server::Server {
-    let options = || natterjack_server::Options {
-        host: "127.0.0.1".into(),
-        port,
-        max_payload,
-        ..natterjack_server::Options::default()
+async fn plain_server(
+    port: u16,
+    change: impl Fn(&mut natterjack_server::Options),
+) -> natterjack_server::Server {
+    let options = || {
+        let mut options = natterjack_server::Options {
+            host: "127.0.0.1".into(),
+            port,
+            ..natterjack_server::Options::default()
+        };
+        change(&mut options);
+        options
     };
     // The port may take a moment to be free again.
     let mut attempts = tokio::time::interval(std::time::Duration::from_millis(20));
@@ -264,7 +270,7 @@ async fn plain_server(port: u16, max_payload: usize) -> natterjack_server::Serve
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_the_next_server_does_not_take_blocks_nobody() {
     let world = World::new(TransportKind::Local).await;
-    let large = plain_server(0, 8 << 20).await;
+    let large = plain_server(0, |options| options.max_payload = 8 << 20).await;
     let address = endpoint(&large.client_url());
     let mut settings = world.settings("a");
     settings.transport = TransportKind::Nats;
@@ -281,7 +287,7 @@ async fn an_event_that_the_next_server_does_not_take_blocks_nobody() {
     bus.publish(&huge).await.unwrap();
     bus.publish(&note("a", 2)).await.unwrap();
 
-    let _small = plain_server(address.port, 1 << 20).await;
+    let _small = plain_server(address.port, |_| {}).await;
     assert_eq!(numbers(&take(&mut events, 2).await), [0, 2]);
     let fault = within("reconnection", faults.next()).await.unwrap();
     assert!(matches!(fault, Fault::Reconnected { .. }), "{fault}");
@@ -296,4 +302,111 @@ async fn an_event_that_the_next_server_does_not_take_blocks_nobody() {
     let error = bus.publish(&huge).await.unwrap_err();
     assert!(matches!(error, PublishError::TooLarge { .. }), "{error}");
     within("drain", bus.drain()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_headers_is_told() {
+    let world = World::new(TransportKind::Local).await;
+    let server = plain_server(0, |options| options.no_header_support = true).await;
+    let mut settings = world.settings("a");
+    settings.transport = TransportKind::Nats;
+    settings.nats.client.endpoint = Some(endpoint(&server.client_url()));
+    let bus: EventBus<Note> = EventBus::start(settings).await.unwrap();
+    eventually("a refusal", || bus.refusal().is_some()).await;
+    let told = bus.refusal().unwrap();
+    assert!(told.contains("does not take headers"), "{told}");
+    assert_eq!(bus.link(), Link::Connecting);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn why_there_is_no_first_connection_is_told() {
+    let world = World::new(TransportKind::Nats).await;
+    // It takes connections and closes them.
+    let relay = Relay::start(world.address(), false).await;
+    let bus: EventBus<Note> = EventBus::start(relay.settings(&world, "a")).await.unwrap();
+    let mut faults = bus.faults();
+    eventually("a reason", || bus.refusal().is_some()).await;
+    assert_eq!(bus.refusal().unwrap(), "the connection was closed");
+    relay.set(true);
+    within("ready", bus.ready()).await;
+    assert_eq!(bus.refusal(), None);
+    // Later it is no news: that the connection broke has been said.
+    relay.set(false);
+    let fault = within("disconnection", faults.next()).await.unwrap();
+    assert!(matches!(fault, Fault::Disconnected { .. }), "{fault}");
+    assert_eq!(bus.refusal(), None);
+}
+
+/// Relays connections to the server, and resets each of the first ones once it has passed on so many bytes.
+async fn resetting_relay(target: String, bytes_max: u64, resets: usize) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let mut number = 0;
+        while let Ok((client, _)) = listener.accept().await {
+            number += 1;
+            let target = target.clone();
+            let bytes_max = if number > resets { u64::MAX } else { bytes_max };
+            tokio::spawn(async move {
+                let server = TcpStream::connect(target).await.expect("it answers");
+                // What waits to be read when it is closed makes a reset of the end.
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) = server.into_split();
+                let back =
+                    tokio::spawn(
+                        async move { tokio::io::copy(&mut from_server, &mut to_client).await },
+                    );
+                let mut limited = (&mut from_client).take(bytes_max);
+                // However it ends, both are closed.
+                let _ = tokio::io::copy(&mut limited, &mut to_server).await;
+                let _ = to_server.shutdown().await;
+                back.abort();
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_over_tls_that_breaks_off_again_and_again_comes_once() {
+    const EVENTS: u64 = 3000;
+    let authority = crate::tls::Authority::new("pond");
+    let tls = authority.tls("shared", |_| {});
+    let (_server, server) = crate::tls::server(&tls).await;
+    let target = format!("{}:{}", server.host, server.port);
+    let relay = resetting_relay(target, 400_000, 4).await;
+    let world = World::new(TransportKind::Local).await;
+    let settings = |name: &str, endpoint| {
+        let mut settings = world.settings(name);
+        settings.transport = TransportKind::Nats;
+        settings.nats.tls = tls.clone();
+        settings.nats.client.endpoint = Some(endpoint);
+        settings
+    };
+    let watches = start(settings("b", server)).await;
+    let mut events = watches.subscribe();
+    let relayed = endpoint(&format!("nats://{relay}"));
+    let bus: EventBus<Note> = EventBus::start(settings("a", relayed)).await.unwrap();
+    // Mostly before there is a connection; if one is quicker, what follows is the backlog of the next.
+    for number in 0..EVENTS {
+        let mut note = note("a", number);
+        note.text = "x".repeat(2000);
+        bus.publish(&note).await.unwrap();
+    }
+    let drained = within("drain", bus.drain()).await;
+    assert!(bus.stats().reconnects > 0, "{drained:?}");
+    // Everything before this has been handed on.
+    watches.publish(&note("b", 0)).await.unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    within("all events", async {
+        while let Some(event) = events.next().await {
+            if event.data.publisher == "b" {
+                return;
+            }
+            let number = event.data.number;
+            assert!(seen.insert(number), "{number} came twice");
+        }
+    })
+    .await;
+    assert!(seen.len() as u64 + bus.stats().lost_events >= EVENTS);
 }

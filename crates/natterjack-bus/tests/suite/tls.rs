@@ -10,6 +10,8 @@ use rcgen::{
     KeyPair, SanType, date_time_ymd,
 };
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::world::{Note, endpoint, eventually, note, take, within};
 
@@ -112,7 +114,7 @@ async fn client(name: &str, tls: Tls, server: Endpoint) -> EventBus<Note> {
 }
 
 /// A server that does not mind its own certificate.
-async fn server(tls: &Tls) -> (natterjack_server::Server, Endpoint) {
+pub(crate) async fn server(tls: &Tls) -> (natterjack_server::Server, Endpoint) {
     let options = natterjack_server::Options {
         host: "127.0.0.1".into(),
         port: 0,
@@ -328,6 +330,44 @@ async fn a_server_without_tls() {
     assert_tells(
         &told,
         &["the server does not speak TLS", "enable TLS there"],
+    );
+}
+
+/// Demands TLS, and says this where its part of the handshake should be.
+async fn without_handshake(words: &'static [u8]) -> Endpoint {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let info = b"INFO {\"headers\":true,\"max_payload\":1048576,\"tls_required\":true}\r\n";
+            // If it is gone another one comes.
+            let _ = client.write_all(info).await;
+            let _ = client.read(&mut [0; 4096]).await;
+            let _ = client.write_all(words).await;
+            let _ = client.shutdown().await;
+        }
+    });
+    endpoint(&format!("nats://{address}"))
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_the_handshake() {
+    let pond = Authority::new("pond");
+    let tls = pond.tls("a", |_| {});
+    let told = refusal(&client("a", tls.clone(), without_handshake(b"").await).await).await;
+    assert_tells(
+        &told,
+        &[
+            "TLS with the server cannot begin",
+            "look into that server's log",
+        ],
+    );
+    // A fatal alert, internal_error (RFC 8446, section 6).
+    let alert = without_handshake(b"\x15\x03\x03\x00\x02\x02\x50").await;
+    let told = refusal(&client("a", tls, alert).await).await;
+    assert_tells(
+        &told,
+        &["ends TLS (InternalError)", "look into that server's log"],
     );
 }
 
