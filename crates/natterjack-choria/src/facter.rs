@@ -53,39 +53,45 @@ impl Facter {
     #[must_use]
     pub fn fact(&self, name: &str) -> Option<String> {
         let program = self.program.as_deref()?;
-        let started = Command::new(program)
-            .arg(name)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut process = match started {
-            Ok(process) => process,
-            Err(error) => {
-                tracing::debug!(program = %program.display(), %error, "facter cannot be run");
-                return None;
-            }
-        };
-        let mut output = process.stdout.take()?;
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
-            let mut text = String::new();
-            // What is longer than this is no name.
-            let read = output.by_ref().take(4096).read_to_string(&mut text);
-            // Nobody waits for it any more if it took too long.
-            let _ = sender.send(read.is_ok().then_some(text));
-        });
-        let Ok(text) = receiver.recv_timeout(PATIENCE) else {
-            tracing::debug!(program = %program.display(), "facter does not end; it is killed");
-            let _ = process.kill();
-            let _ = process.wait();
-            return None;
-        };
-        let is_done = process.wait().is_ok_and(|status| status.success());
-        let text = text?;
-        let text = text.trim();
-        (is_done && !text.is_empty()).then(|| text.to_owned())
+        let said = said(Command::new(program).arg(name))?;
+        let said = said.trim();
+        (!said.is_empty()).then(|| said.to_owned())
     }
+}
+
+/// What a program says that succeeds. `None`: it is not there, fails, says too much, or does not come to an end in time.
+pub(crate) fn said(command: &mut Command) -> Option<String> {
+    let program = command.get_program().to_owned();
+    let program = program.display();
+    let started = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut process = match started {
+        Ok(process) => process,
+        Err(error) => {
+            tracing::debug!(%program, %error, "a program cannot be run");
+            return None;
+        }
+    };
+    let mut output = process.stdout.take()?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = String::new();
+        // What is longer than this is no name.
+        let read = output.by_ref().take(4096).read_to_string(&mut text);
+        // Nobody waits for it any more if it took too long.
+        let _ = sender.send(read.is_ok().then_some(text));
+    });
+    let Ok(text) = receiver.recv_timeout(PATIENCE) else {
+        tracing::debug!(%program, "a program does not end; it is killed");
+        let _ = process.kill();
+        let _ = process.wait();
+        return None;
+    };
+    let is_done = process.wait().is_ok_and(|status| status.success());
+    text.filter(|_| is_done)
 }
 
 /// A program of Puppet's: where its packages put it, or else in the folders of `PATH`.

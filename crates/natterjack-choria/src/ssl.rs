@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -131,15 +131,9 @@ fn certname(
 /// What Puppet says, or if it is not there or says nothing, where its packages put it.
 fn folder_of_puppet(surroundings: &Surroundings) -> PathBuf {
     let asked = surroundings.program(PUPPET, "puppet").and_then(|puppet| {
-        let output = Command::new(puppet)
-            .args(["config", "print", "ssldir"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output()
-            .ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        let folder = PathBuf::from(text.trim());
-        (output.status.success() && folder.is_absolute()).then_some(folder)
+        let said = crate::facter::said(Command::new(puppet).args(["config", "print", "ssldir"]))?;
+        let folder = PathBuf::from(said.trim());
+        folder.is_absolute().then_some(folder)
     });
     if let Some(folder) = asked {
         return folder;
