@@ -1,8 +1,8 @@
 //! Which requests a node takes: the only way from bytes to a [`Request`] that may be acted upon.
 //!
 //! In this order, so that as little as possible is done for strangers: the certificate that came along is one of the
-//! authorities' and may ask; it signed exactly these bytes; only then they are parsed, and who asks, when, where the answer
-//! goes and whether it was there before are looked at.
+//! authorities'; it signed exactly these bytes; only then they are parsed, and whether the certificate may ask in this
+//! caller's name, when that was, where the answer goes and whether it was there before are looked at.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Mutex;

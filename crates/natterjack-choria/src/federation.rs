@@ -12,13 +12,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::complaints::{Complaints, plain};
-use crate::connector::{Connector, Incoming, PublishError};
+use crate::connector::{Connector, FEDERATED_NODES_MAX, Incoming, PublishError};
 use crate::identity::NameError;
 use crate::subject;
 use crate::wire::{Federation, Transport};
 
-/// Nodes that one message may be for. Clients write 200 at most.
-pub const TARGETS_MAX: usize = 1_000;
+/// Nodes that one message may be for: as many as clients write. One message becomes so many, whoever wrote it.
+pub const TARGETS_MAX: usize = FEDERATED_NODES_MAX;
 
 /// A broker of one cluster.
 #[derive(Debug)]
@@ -365,7 +365,7 @@ mod tests {
             refused(
                 |headers| federation(headers).targets = vec!["a.node.b".into(); TARGETS_MAX + 1]
             )
-            .contains("1001 targets")
+            .contains("201 targets")
         );
         for target in [
             "$SYS.REQ.SERVER.PING",
