@@ -509,6 +509,8 @@ async fn every_decision_is_in_the_debug_log() {
     );
     let log = Log::default();
     let text = Arc::clone(&log.0);
+    // With one subscriber alone, what another test's thread comes by first is taken for wanted by nobody.
+    let _other = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log));
     machine
         .finder("plugin.choria.federation.collectives = a\n")
