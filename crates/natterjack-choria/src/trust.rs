@@ -4,12 +4,15 @@
 //! authorities alone, never to the system's; and names without wildcards or guesses, except that certificates from former
 //! times, which have no alternative names at all, are known by their common name.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -129,9 +132,13 @@ impl Authorities {
 
     /// What checks servers in handshakes.
     pub(crate) fn server_verifier(&self) -> Arc<dyn ServerCertVerifier> {
-        Arc::new(PuppetServers {
-            roots: Arc::clone(&self.roots),
-            provider: Arc::clone(&self.provider),
+        let algorithms = self.provider.signature_verification_algorithms;
+        Arc::new(KeyHolders {
+            judge: PuppetServers {
+                roots: Arc::clone(&self.roots),
+                algorithms,
+            },
+            algorithms,
         })
     }
 
@@ -222,14 +229,26 @@ impl CertificateNames {
     }
 }
 
-/// Checks servers. There is no way to have it check less.
-#[derive(Debug)]
-struct PuppetServers {
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
+/// Decides whether a server is the one that is wanted, by its certificates and the name it was called by.
+pub(crate) trait ServerJudge: fmt::Debug + Send + Sync {
+    /// Whether it is, in rustls' words if not.
+    fn judge(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), rustls::Error>;
 }
 
-impl ServerCertVerifier for PuppetServers {
+/// Checks servers as somebody judges them, and that they have the keys of what they show, whoever judges.
+#[derive(Debug)]
+pub(crate) struct KeyHolders<J> {
+    pub(crate) judge: J,
+    pub(crate) algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl<J: ServerJudge> ServerCertVerifier for KeyHolders<J> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -238,13 +257,55 @@ impl ServerCertVerifier for PuppetServers {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        (self.judge).judge(end_entity, intermediates, server_name, now)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Puppet's servers. There is no way to have less of them checked.
+#[derive(Debug)]
+struct PuppetServers {
+    roots: Arc<RootCertStore>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerJudge for PuppetServers {
+    fn judge(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
         let parsed = ParsedCertificate::try_from(end_entity)?;
         verify_server_cert_signed_by_trust_anchor(
             &parsed,
             &self.roots,
             intermediates,
             now,
-            self.provider.signature_verification_algorithms.all,
+            self.algorithms.all,
         )?;
         let names = CertificateNames::of(end_entity);
         let names = names.map_err(|_| CertificateError::BadEncoding)?;
@@ -257,33 +318,7 @@ impl ServerCertVerifier for PuppetServers {
             }
             .into());
         }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        Ok(())
     }
 }
 

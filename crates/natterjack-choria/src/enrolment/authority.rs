@@ -5,15 +5,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use hyper::Method;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{CertificateError, ClientConfig};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::bundle::Bundle;
 use super::http::{Answer, AskError, Question, ask};
 use crate::server::ServerAddress;
-use crate::trust::{Authorities, TrustError};
+use crate::trust::{Authorities, KeyHolders, ServerJudge, TrustError};
 
 /// Where its interface begins, and what every question ends with; the environment plays no part for certificates.
 const BASE: &str = "/puppet-ca/v1";
@@ -110,15 +108,16 @@ pub(super) struct Authority {
 /// the end is that the answer agrees with itself: that the authorities vouch for the server that named them.
 pub(super) async fn introduction(address: &ServerAddress) -> Result<Bundle, AuthorityError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let onlooker = Arc::new(Onlooker {
-        seen: Mutex::new(None),
-        provider: Arc::clone(&provider),
-    });
+    let onlooker = Onlooker::default();
+    let verifier = KeyHolders {
+        judge: onlooker.clone(),
+        algorithms: provider.signature_verification_algorithms,
+    };
     let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider has what its own protocol versions need")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::clone(&onlooker) as Arc<dyn ServerCertVerifier>)
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     let authority = Authority {
         address: address.clone(),
@@ -127,7 +126,7 @@ pub(super) async fn introduction(address: &ServerAddress) -> Result<Bundle, Auth
     let pem = authority.get("certificate", OWN).await?;
     let pem = pem.ok_or(AuthorityError::NoAuthorities)?;
     let bundle = Bundle::from_pem(pem).map_err(AuthorityError::Authorities)?;
-    let seen = onlooker.seen.lock().expect("nothing panics with it").take();
+    let seen = onlooker.0.lock().expect("nothing panics with it").take();
     let seen = seen.expect("there is no answer without a handshake");
     let verifier = bundle.authorities.server_verifier();
     let verified =
@@ -220,12 +219,9 @@ fn refused(answer: &Answer) -> AuthorityError {
     }
 }
 
-/// Lets every server in, and remembers whom. It checks that they have the keys of what they show.
-#[derive(Debug)]
-struct Onlooker {
-    seen: Mutex<Option<Seen>>,
-    provider: Arc<CryptoProvider>,
-}
+/// Lets every server in, and remembers whom. That they have the keys of what they show is checked by whoever asks it.
+#[derive(Clone, Debug, Default)]
+struct Onlooker(Arc<Mutex<Option<Seen>>>);
 
 #[derive(Debug)]
 struct Seen {
@@ -235,48 +231,21 @@ struct Seen {
     now: UnixTime,
 }
 
-impl ServerCertVerifier for Onlooker {
-    fn verify_server_cert(
+impl ServerJudge for Onlooker {
+    fn judge(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+    ) -> Result<(), rustls::Error> {
         let chain = std::iter::once(end_entity).chain(intermediates);
         let seen = Seen {
             chain: chain.map(|one| one.clone().into_owned()).collect(),
             name: server_name.to_owned(),
             now,
         };
-        *self.seen.lock().expect("nothing panics with it") = Some(seen);
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        *self.0.lock().expect("nothing panics with it") = Some(seen);
+        Ok(())
     }
 }
