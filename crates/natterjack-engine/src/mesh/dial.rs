@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use natterjack_wire::route::GossipMode;
 
 use super::settings::{ClusterLogin, Seed};
-use crate::log_limit::LogLimit;
+use crate::log_limit::Allowance;
 
 /// The first wait between two tries, and what is waited for after a loss (route protocol, section 9).
 pub(super) const RETRY: Duration = Duration::from_secs(1);
@@ -60,6 +60,10 @@ const ACCOUNT_REFUSALS_MAX: u32 = 3;
 /// How often a server learnt of from another may let itself be dialled and then not let this one in, before it is
 /// searched for.
 const REFUSALS_MAX: u32 = 5;
+
+/// Failures to reach servers that others told of: so many lines at once, and then one each few seconds.
+const FAILURES_AT_ONCE: u32 = 20;
+const FAILURE_EACH: Duration = Duration::from_secs(5);
 
 /// Says which decision to dial a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,7 +114,7 @@ pub(super) struct DialPlan {
     /// Of failed tries one in so many is logged: to reach a server for the first time, and again.
     pub(super) logged_each: [u32; 2],
     /// Of failures that are logged, with servers that others told of.
-    log: LogLimit,
+    log: Allowance,
 }
 
 struct Duty {
@@ -182,7 +186,7 @@ impl DialPlan {
             retries_max: 0,
             backs_off: false,
             logged_each: [1, 1],
-            log: LogLimit::default(),
+            log: Allowance::new(FAILURES_AT_ONCE, FAILURE_EACH),
         }
     }
 
@@ -538,17 +542,18 @@ impl DialPlan {
         });
     }
 
-    /// A connection that is under way goes to this very server.
-    pub(super) fn is_self(&mut self, id: DialId) {
-        if let Some((duty, _)) = self.find(id) {
-            let duty = &mut self.duties[duty];
-            duty.is_self = true;
-            for lane in &mut duty.lanes {
-                lane.state = LaneState::Rests;
-            }
+    /// A connection that is under way goes to this very server. Returns where to, for the first of those that do.
+    pub(super) fn is_self(&mut self, id: DialId) -> Option<Target> {
+        let (duty, _) = self.find(id)?;
+        let duty = &mut self.duties[duty];
+        duty.is_self = true;
+        for lane in &mut duty.lanes {
+            lane.state = LaneState::Rests;
         }
+        let target = duty.target.clone();
         self.duties
             .retain(|duty| !duty.is_self || duty.origin != Origin::Gossip);
+        Some(target)
     }
 
     /// A connection is under way no more. `is_missing` tells whether its lane has any left to open.

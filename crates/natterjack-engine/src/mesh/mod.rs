@@ -121,8 +121,23 @@ pub(crate) struct Place {
 /// Why a connection is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// There is one already; nothing is said of it.
+    /// There is one already, as both sides dial or all are there; nothing is said of it.
     Duplicate,
+    /// A reload of this server came between what the peer was told of its pool and now.
+    ReloadedMeanwhile {
+        told: u32,
+        own: u32,
+    },
+    /// The connections that are there have a pool, or none, and this one is of the other kind.
+    OtherKindOfPool {
+        own: u32,
+        theirs: i64,
+        has_pool: bool,
+    },
+    /// The peer has answered on this connection in the same place, which it does not know any more.
+    Taken {
+        by: u64,
+    },
     /// Nobody has a cluster of so many servers.
     TooManyPeers,
     DedicatedImpossible,
@@ -514,14 +529,12 @@ impl Mesh {
                 .outbox()
                 .close(CloseReason::ClusterNameConflict);
         }
-        drop(state);
-        tracing::info!("Cluster name updated to {theirs}");
         NameVerdict::Adopted
     }
 
-    /// A connection turned out to go to this very server.
-    pub(crate) fn met_self(&self, dial: DialId) {
-        self.state.lock().plan.is_self(dial);
+    /// A connection turned out to go to this very server. Returns whether it was dialled for itself, and not told so yet.
+    pub(crate) fn met_self(&self, dial: DialId) -> Option<Target> {
+        self.state.lock().plan.is_self(dial)
     }
 
     /// Lets a connection in. `greet` is called with its place before anything else is written to it, and with the mesh
@@ -858,8 +871,11 @@ impl State {
         let size = effective_size(own_size, info.route_pool_size);
         let index = info.route_pool_idx;
         if claim.pool_size != own_size {
-            // A reload came between what the peer was told and now: it goes by what is no more.
-            return Err(Refusal::Duplicate);
+            // The peer goes by what is no more.
+            return Err(Refusal::ReloadedMeanwhile {
+                told: claim.pool_size,
+                own: own_size,
+            });
         }
         match self.roster.peer(id) {
             Some(peer) if peer.has_pool != has_pool => {
@@ -875,7 +891,11 @@ impl State {
                         member.connection.doubt();
                     }
                 }
-                return Err(Refusal::Duplicate);
+                return Err(Refusal::OtherKindOfPool {
+                    own: own_size,
+                    theirs: info.route_pool_size,
+                    has_pool: peer.has_pool,
+                });
             }
             None if self.roster.len() >= PEERS_MAX && !claim.is_for_seed() => {
                 return Err(Refusal::TooManyPeers);
@@ -1116,6 +1136,8 @@ impl Member {
         }
         if !both_dialled && claim.dialled.is_none() {
             self.connection.doubt();
+            let by = self.connection.id();
+            return Err(Refusal::Taken { by });
         }
         Err(Refusal::Duplicate)
     }

@@ -1,6 +1,7 @@
 //! From the first byte to the place among a peer's connections, or to the reason why there is none (route protocol,
 //! sections 1 to 3, 6, 8, 10 and 11).
 
+use core::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -153,7 +154,7 @@ impl RouteSession {
             (self.mesh).negotiate_name(&connect.cluster, connect.cluster_dynamic, &connect.name);
         match verdict {
             NameVerdict::Same => {}
-            NameVerdict::Adopted => self.engine.announce_mesh(self.now),
+            NameVerdict::Adopted => self.adopt_name(&connect.cluster),
             NameVerdict::Conflict(ours) => {
                 let reply = ErrorReply::ClusterNameMismatch {
                     theirs: connect.cluster.as_bytes(),
@@ -174,8 +175,14 @@ impl RouteSession {
         match self.stage {
             Stage::Connect => Err(self.no_connect(b"INFO")),
             Stage::Info if is_for_clients(json) => Err(self.client_port(&info)),
-            Stage::Info => self.handle_first_info(info, now),
-            Stage::InfoAgain => self.register(info, now),
+            Stage::Info => {
+                self.meet(&info)?;
+                self.handle_first_info(info, now)
+            }
+            Stage::InfoAgain => {
+                self.meet(&info)?;
+                self.register(info, now)
+            }
             Stage::Registered => self.handle_later_info(info, now),
         }
     }
@@ -192,21 +199,36 @@ impl RouteSession {
         Halt::Silent(CloseReason::WrongPort)
     }
 
-    fn handle_first_info(&mut self, info: RouteInfo, now: Instant) -> Result<(), Halt> {
-        if info.server_id.is_empty() {
-            self.complain("INFO", &"INFO refused: it names no server");
+    /// Who is there, and whether it may be. An INFO that comes compressed has to say so again.
+    fn meet(&mut self, info: &RouteInfo) -> Result<(), Halt> {
+        let missing = match (&*info.server_id, &*info.server_name) {
+            ("", _) => Some("server_id"),
+            (_, "") => Some("server_name"),
+            _ => None,
+        };
+        if let Some(missing) = missing {
+            self.complain(
+                "INFO",
+                &format_args!(
+                    "INFO refused: it has no `{missing}`, as every server of a cluster has"
+                ),
+            );
             return Err(Halt::Silent(CloseReason::ProtocolViolation));
         }
         if *info.server_id == *self.mesh.own_id() {
-            if let Some((dial, _)) = &self.dialled {
-                self.mesh.met_self(*dial);
-                let label = self.label();
-                tracing::info!("{label} - Is this server itself, and will not be dialled again");
+            let met = (self.dialled.as_ref()).and_then(|(dial, _)| self.mesh.met_self(*dial));
+            if let Some(target) = met {
+                tracing::info!(
+                    "{} - The route to {}:{} leads to this server itself, and will not be dialled again",
+                    self.label(),
+                    target.host,
+                    target.port
+                );
             }
             return Err(Halt::Silent(CloseReason::DuplicateRoute));
         }
         info.server_name.clone_into(&mut self.remote);
-        self.negotiate_name(&info)?;
+        self.negotiate_name(info)?;
         if info.server_name == self.config.info.server_name {
             let name = Shown(&info.server_name);
             self.complain(
@@ -222,6 +244,10 @@ impl RouteSession {
             }
             // Whoever was dialled refuses, unless it is too old for that.
         }
+        Ok(())
+    }
+
+    fn handle_first_info(&mut self, info: RouteInfo, now: Instant) -> Result<(), Halt> {
         let own = self.cluster.compression;
         if own.is_compressed() || own == Compression::Accept {
             let theirs = Compression::from_name(&info.compression).map_err(|_| {
@@ -357,6 +383,12 @@ impl RouteSession {
         Ok(())
     }
 
+    /// It is not two that dial each other, and will be over by itself.
+    fn not_now(&self, thing: &str, what: &dyn Display) -> Halt {
+        self.warn(&format!("{thing} {}", self.remote), what);
+        Halt::Silent(CloseReason::DuplicateRoute)
+    }
+
     fn not_let_in(&mut self, refusal: Refusal, id: &str) -> Halt {
         let account = self.account.clone().unwrap_or_else(|| "".into());
         let account = account.as_bytes();
@@ -386,19 +418,75 @@ impl RouteSession {
                 self.fate = Fate::Impossible;
                 halt
             }
+            Refusal::ReloadedMeanwhile { told, own } => self.not_now(
+                "reloaded",
+                &format_args!(
+                    "The other server was told {} here, and a reload has just made that {}: this connection is closed, \
+                     and made anew",
+                    PoolSize(told.into()),
+                    PoolSize(own.into())
+                ),
+            ),
+            Refusal::OtherKindOfPool {
+                own,
+                theirs,
+                has_pool,
+            } => self.not_now(
+                "other kind of pool",
+                &format_args!(
+                    "The other server now has {}, and this one {}, but connections between the two that are there {}: \
+                     this one is refused until those have ended, which takes some seconds after a reload. If it goes \
+                     on, {SAME_POOL}, and restart the one that was reloaded last",
+                    PoolSize(theirs),
+                    PoolSize(own.into()),
+                    if has_pool {
+                        "are a pool"
+                    } else {
+                        "are none of a pool"
+                    },
+                ),
+            ),
+            Refusal::Taken { by } => self.not_now(
+                "taken",
+                &format_args!(
+                    "The other server opens a connection anew that is there as rid:{by}, so it must have lost that: \
+                     this one is refused until that has ended, which it does without a sign of life. If it goes on, \
+                     something between the two drops connections without telling both"
+                ),
+            ),
             Refusal::UnexpectedPoolIndex { index } => {
                 let index = &number(index);
                 reply_to(&ErrorReply::UnexpectedPoolIndex { index }, SAME_POOL)
             }
             Refusal::InvalidPoolIndex { index, pool_size } => {
+                self.complain(
+                    "pool index",
+                    &format_args!(
+                        "Invalid route pool index: {index} - the other server has {}, and this one {}: {SAME_POOL}",
+                        PoolSize(pool_size),
+                        PoolSize(self.cluster.pool_size.into())
+                    ),
+                );
                 let (index, pool_size) = (&number(index), &number(pool_size));
                 let reply = ErrorReply::InvalidPoolIndex { index, pool_size };
-                reply_to(&reply, SAME_POOL)
+                Halt::tell(&reply, CloseReason::ProtocolViolation)
             }
             Refusal::NoRouteForAccount => {
                 let remedy = "let `accounts` of the cluster be the same on all servers";
                 reply_to(&ErrorReply::NoRouteForAccount { account }, remedy)
             }
+        }
+    }
+}
+
+/// A size of a pool as a configuration has it.
+struct PoolSize(i64);
+
+impl Display for PoolSize {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            size @ 1.. => write!(formatter, "`pool_size: {size}`"),
+            _ => formatter.write_str("no pool (`pool_size: -1`)"),
         }
     }
 }

@@ -174,7 +174,7 @@ impl RouteSession {
         match verdict {
             NameVerdict::Same => Ok(()),
             NameVerdict::Adopted => {
-                self.engine.announce_mesh(self.now);
+                self.adopt_name(&info.cluster);
                 Ok(())
             }
             NameVerdict::Conflict(ours) => {
@@ -188,6 +188,16 @@ impl RouteSession {
                 Err(Halt::Silent(CloseReason::ClusterNameConflict))
             }
         }
+    }
+
+    /// The cluster is called as the peer says.
+    pub(super) fn adopt_name(&self, name: &str) {
+        let name = Shown(name);
+        match self.may_say("adopted") {
+            Some(unsaid) => tracing::info!("Cluster name updated to {name}{unsaid}"),
+            None => tracing::debug!("Cluster name updated to {name}"),
+        }
+        self.engine.announce_mesh(self.now);
     }
 
     /// What the peer is told of this server's interest: what this one asks of others, and the peer lets go.

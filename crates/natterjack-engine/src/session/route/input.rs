@@ -244,14 +244,11 @@ impl RouteSession {
                 Ok(())
             }
             Taken::UnknownAccount => {
-                if self.engine.may_log_refusal(now).is_some() {
-                    tracing::error!(
-                        "{} - Unknown account {} for remote subject {}",
-                        self.label(),
-                        Start(name),
-                        Start(subscribe.subject)
-                    );
-                }
+                let (account, subject) = (Start(name), Start(subscribe.subject));
+                self.complain(
+                    &format!("account {account}"),
+                    &format_args!("Unknown account {account} for remote subject {subject}"),
+                );
                 Ok(())
             }
             Taken::TooMuch => {

@@ -16,7 +16,7 @@ mod interest;
 mod publish;
 
 use core::cell::Cell;
-use core::fmt::Display;
+use core::fmt::{self, Display};
 use core::net::SocketAddr;
 use std::io::IoSliceMut;
 use std::sync::Arc;
@@ -69,7 +69,9 @@ pub struct RouteSession {
     peer: Option<Peer>,
     /// What the other side calls itself, as soon as it says so; for the log.
     remote: String,
-    /// The log knows that the connection came about.
+    /// Both sides take part, as far as is known.
+    has_come_about: bool,
+    /// The log was told of it.
     is_told: bool,
     /// Whether the log was told what is wrong with the peer; `None` if nothing is.
     complained: Cell<Option<bool>>,
@@ -157,6 +159,7 @@ impl RouteSession {
             dialled,
             peer: None,
             remote: String::new(),
+            has_come_about: false,
             is_told: false,
             complained: Cell::new(None),
             link: None,
@@ -304,30 +307,47 @@ impl RouteSession {
 
     /// Both sides take part, as far as is known.
     fn came_about(&mut self) {
-        if !std::mem::replace(&mut self.is_told, true) {
-            tracing::info!(
-                "{} - Route connection created - Remote: {}",
-                Session::label(self),
-                Shown(&self.remote)
-            );
+        if std::mem::replace(&mut self.has_come_about, true) {
+            return;
         }
+        let label = Session::label(self);
+        let remote = Shown(&self.remote);
+        let unsaid = (self.mesh.complaints.lock()).note_arrival(self.place(), self.now);
+        match unsaid {
+            Some(unsaid) => {
+                tracing::info!("{label} - Route connection created - Remote: {remote}{unsaid}");
+            }
+            None => tracing::debug!("{label} - Route connection created - Remote: {remote}"),
+        }
+        self.is_told = unsaid.is_some();
     }
 
     /// Says what is wrong with the other side, of which `thing` is a name, and who that is as far as known.
-    fn complain(&self, thing: &'static str, what: &dyn Display) {
-        let label = Session::label(self);
-        let before = if self.remote.is_empty() {
-            ""
-        } else {
-            " - Remote: "
-        };
-        let remote = Shown(&self.remote);
+    fn complain(&self, thing: &str, what: &dyn Display) {
         let unsaid = self.may_say(thing);
-        match unsaid {
-            Some(unsaid) => tracing::error!("{label} - {what}{before}{remote}{}", Unsaid(unsaid)),
-            None => tracing::debug!("{label} - {what}{before}{remote}"),
-        }
         self.complained.set(Some(unsaid.is_some()));
+        match unsaid {
+            Some(unsaid) => tracing::error!("{} - {what}{}{unsaid}", self.label(), self.behind()),
+            None => tracing::debug!("{} - {what}{}", self.label(), self.behind()),
+        }
+    }
+
+    /// The same of what may be over by itself.
+    fn warn(&self, thing: &str, what: &dyn Display) {
+        let unsaid = self.may_say(thing);
+        self.complained.set(Some(unsaid.is_some()));
+        match unsaid {
+            Some(unsaid) => tracing::warn!("{} - {what}{}{unsaid}", self.label(), self.behind()),
+            None => tracing::debug!("{} - {what}{}", self.label(), self.behind()),
+        }
+    }
+
+    /// Who is there, behind what is said of it.
+    fn behind(&self) -> impl Display {
+        fmt::from_fn(|formatter| match self.remote.as_str() {
+            "" => Ok(()),
+            remote => write!(formatter, " - Remote: {}", Shown(remote)),
+        })
     }
 
     /// The other side did not finish the handshake in time.
@@ -346,48 +366,55 @@ impl RouteSession {
         );
     }
 
-    /// Whether something is to be said of the other side, and then how often it was not.
-    fn may_say(&self, thing: &'static str) -> Option<u64> {
-        let place = Place::new(self.connection.address(), self.dialled.is_some());
+    /// Whether something is to be said of the other side, and then what was not.
+    fn may_say(&self, thing: &str) -> Option<Unsaid> {
+        let place = self.place();
         self.mesh.complaints.lock().note(place, thing, self.now)
+    }
+
+    fn place(&self) -> Place {
+        Place::new(self.connection.address(), self.dialled.is_some())
     }
 
     /// Says, once, how the connection ended.
     fn note_end(&mut self, reason: CloseReason) {
-        let label = Session::label(self);
         match reason {
             CloseReason::SlowConsumerPendingBytes => {
                 let overflow = self.outbox.overflow();
                 let pending_bytes = overflow.map_or(0, |overflow| overflow.pending_bytes);
-                tracing::warn!(
-                    "{label} - Slow Consumer Detected: MaxPending of {} Exceeded: {pending_bytes} bytes waited",
-                    self.cluster.limits.pending_bytes_max,
-                );
+                let pending_bytes_max = self.cluster.limits.pending_bytes_max;
                 counters::add(&self.engine.counters.slow.routes, 1);
+                self.tell_of_slowness(&format_args!(
+                    "MaxPending of {pending_bytes_max} Exceeded: {pending_bytes} bytes waited"
+                ));
             }
             CloseReason::SlowConsumerWriteDeadline => {
-                tracing::warn!(
-                    "{label} - Slow Consumer Detected: WriteDeadline of {:?} exceeded with {} total bytes",
-                    self.cluster.limits.write_deadline,
-                    self.overdue_bytes,
-                );
+                let write_deadline = self.cluster.limits.write_deadline;
                 counters::add(&self.engine.counters.slow.routes, 1);
+                self.tell_of_slowness(&format_args!(
+                    "WriteDeadline of {write_deadline:?} exceeded with {} total bytes",
+                    self.overdue_bytes
+                ));
             }
             CloseReason::DuplicateRoute => self.fate = Fate::Superfluous,
             _ => {}
         }
-        let before = if self.remote.is_empty() {
-            ""
-        } else {
-            " - Remote: "
-        };
-        let remote = Shown(&self.remote);
-        let is_of_interest = self.is_told || self.is_refusal(reason);
+        let (label, behind) = (Session::label(self), self.behind());
+        let is_of_interest = self.is_told || !self.has_come_about && self.is_refusal(reason);
         let reason = reason.text();
         if is_of_interest {
-            tracing::info!("{label} - Router connection closed: {reason}{before}{remote}");
+            tracing::info!("{label} - Router connection closed: {reason}{behind}");
         } else {
-            tracing::debug!("{label} - Router connection closed: {reason}{before}{remote}");
+            tracing::debug!("{label} - Router connection closed: {reason}{behind}");
+        }
+    }
+
+    /// The peer did not take what it was sent.
+    fn tell_of_slowness(&self, what: &dyn Display) {
+        let label = Session::label(self);
+        match self.may_say(&format!("slow {}", self.remote)) {
+            Some(unsaid) => tracing::warn!("{label} - Slow Consumer Detected: {what}{unsaid}"),
+            None => tracing::debug!("{label} - Slow Consumer Detected: {what}"),
         }
     }
 

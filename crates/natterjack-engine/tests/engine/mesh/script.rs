@@ -251,6 +251,16 @@ fn strangers_are_refused_in_nats_servers_words() {
             CloseReason::DuplicateServerName,
         ),
         (
+            known("").replace("\"peer\"", "\"\""),
+            "",
+            CloseReason::ProtocolViolation,
+        ),
+        (
+            known("").replace("\"server_id\":\"PEER\"", "\"server_id\":\"\""),
+            "",
+            CloseReason::ProtocolViolation,
+        ),
+        (
             known("").replace("\"cluster\":\"c\",\"lnocu\"", "\"cluster\":\"d\",\"lnocu\""),
             "",
             CloseReason::ClusterNameConflict,
@@ -302,6 +312,39 @@ fn strangers_are_refused_in_nats_servers_words() {
         while !script.session.close_step(CloseReason::ClientClosed) {}
         let snapshot = server.engine.mesh().expect("a cluster").snapshot();
         assert!(snapshot.peers.is_empty());
+    }
+}
+
+/// Who compresses says INFO twice, and might say something else the second time.
+#[test]
+fn what_is_said_again_is_looked_at_again() {
+    let cases = [
+        (("PEER", "SELF"), CloseReason::DuplicateRoute),
+        (("\"PEER\"", "\"\""), CloseReason::ProtocolViolation),
+        (("\"peer\"", "\"\""), CloseReason::ProtocolViolation),
+        (("\"peer\"", "\"self\""), CloseReason::DuplicateServerName),
+        (
+            ("\"cluster\":\"c\"", "\"cluster\":\"d\""),
+            CloseReason::ClusterNameConflict,
+        ),
+    ];
+    for ((right, wrong), reason) in cases {
+        let mut server = Server::new(ClusterSettings {
+            compression: Compression::S2Fast,
+            ..cluster(&[])
+        });
+        let mut script = server.accept();
+        let hello = info("\"compression\":\"s2_fast\"");
+        server.send(&mut script, &format!("{CONNECT}\r\n{hello}"));
+        assert_eq!(
+            script.session.take_compression(),
+            Some(Compression::S2Fast),
+            "{wrong}"
+        );
+        assert_eq!(script.closed(), None, "{wrong}");
+        server.send(&mut script, &hello.replace(right, wrong));
+        assert_eq!(script.closed(), Some(reason), "{wrong}");
+        assert!(!script.session.is_registered(), "{wrong}");
     }
 }
 
