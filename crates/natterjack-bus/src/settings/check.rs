@@ -25,22 +25,13 @@ pub(super) const KEY: &str = "eventBus.nats.tls.tlsKey";
 pub(super) const CA: &str = "eventBus.nats.tls.tlsCA";
 pub(super) const SKIP_VERIFY: &str = "eventBus.nats.tls.tlsSkipVerify";
 
-/// What was given, and could not be read.
+/// What was given, and could not be read. Options are named by their rows.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
-    /// Whether every key and flag is an option, so that what is not given was not meant to be.
-    pub(super) is_all_read: bool,
-    /// Options whose values are no good, by row.
+    /// Options that may have been given: by a key that is nearly theirs, or in what is no YAML.
+    pub(super) maybe_given: BTreeSet<usize>,
+    /// Options whose values are no good.
     pub(super) unread: BTreeSet<usize>,
-}
-
-impl Gaps {
-    pub(super) fn none() -> Self {
-        Self {
-            is_all_read: true,
-            unread: BTreeSet::new(),
-        }
-    }
 }
 
 /// Settings, where each comes from, and what is found about them.
@@ -70,7 +61,8 @@ pub(super) fn check(settings: &Settings, origins: &Origins, gaps: &Gaps, finding
 impl Check<'_> {
     /// Whether these options are what they were meant to be, given or not.
     fn is_read(&self, options: &[&str]) -> bool {
-        self.gaps.is_all_read && self.has_values(options)
+        let is_elsewhere = |option: &&str| self.gaps.maybe_given.contains(&table::index(option));
+        !options.iter().any(is_elsewhere) && self.has_values(options)
     }
 
     /// Whether what was given for these options, if anything, is a value.
@@ -95,10 +87,11 @@ impl Check<'_> {
 
     fn nats(&mut self) {
         let is_given = |index: usize| *self.origins.at(index) != Origin::Default;
+        let may_be_given = |index| is_given(index) || self.gaps.maybe_given.contains(&index);
         let mut nats =
             (0..ROWS.len()).filter(|index| ROWS[*index].path.starts_with("eventBus.nats."));
         let is_meant = self.is_read(&[TYPE]) && is_given(table::index(TYPE));
-        if is_meant && !nats.any(is_given) {
+        if is_meant && !nats.any(may_be_given) {
             let wrong = Wrong::new(
                 "is `nats`, so the section `eventBus.nats` must be filled out, and it says nothing",
                 format!("set at least {ENABLE} or {ENDPOINT}"),
@@ -217,18 +210,27 @@ impl Check<'_> {
         ];
         let key_words = "name the file with the certificate's private key";
         let certificate_words = "name the file with this node's certificate";
-        if no_certificate && no_key {
-            let remedy = format!("{certificate_words}, or make one: natterjack certs node");
-            let wrong = Wrong::new("is required with TLS", remedy);
-            self.error_because(ENABLE_TLS, CERT, wrong);
-            let wrong = Wrong::new("is required with TLS", key_words);
-            self.error_because(ENABLE_TLS, KEY, wrong);
-        } else if no_key {
-            let wrong = Wrong::new("must be set when tlsCert is set", key_words);
-            self.error_because(CERT, KEY, wrong);
-        } else if no_certificate {
-            let wrong = Wrong::new("must be set when tlsKey is set", certificate_words);
-            self.error_because(KEY, CERT, wrong);
+        let required = "is required with TLS";
+        if no_certificate {
+            let (because, message, remedy) = if key {
+                (
+                    KEY,
+                    "must be set when tlsKey is set",
+                    certificate_words.into(),
+                )
+            } else {
+                let or_make = format!("{certificate_words}, or make one: natterjack certs node");
+                (ENABLE_TLS, required, or_make)
+            };
+            self.error_because(because, CERT, Wrong::new(message, remedy));
+        }
+        if no_key {
+            let (because, message) = if certificate {
+                (CERT, "must be set when tlsCert is set")
+            } else {
+                (ENABLE_TLS, required)
+            };
+            self.error_because(because, KEY, Wrong::new(message, key_words));
         }
         if no_authorities {
             let wrong = Wrong::new(
@@ -244,9 +246,7 @@ impl Check<'_> {
             );
             self.warn(SKIP_VERIFY, wrong);
         }
-        if certificate && key && authorities {
-            tls_files::check(self);
-        }
+        tls_files::check(self);
     }
 
     pub(super) fn error(&mut self, option: &str, wrong: Wrong) {

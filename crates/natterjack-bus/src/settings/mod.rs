@@ -201,7 +201,7 @@ impl Settings {
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut findings = problem::Findings::default();
-        let gaps = check::Gaps::none();
+        let gaps = check::Gaps::default();
         check::check(self, &Origins::defaults(), &gaps, &mut findings);
         findings.sorted()
     }

@@ -20,13 +20,10 @@ pub(super) fn read(sources: &Sources) -> Result<Loaded, Problems> {
     let mut findings = Findings::default();
     let mut settings = Settings::default();
     let mut origins = Origins::defaults();
-    let mut written = document(sources, &mut findings);
+    let mut gaps = Gaps::default();
+    let mut written = document(sources, &mut findings, &mut gaps);
     nearly_variables(sources, &mut findings);
-    unknown_flags(sources, &mut findings);
-    let mut gaps = Gaps {
-        is_all_read: !findings.has_errors(),
-        ..Gaps::default()
-    };
+    unknown_flags(sources, &mut findings, &mut gaps);
     for (index, row) in ROWS.iter().enumerate() {
         let errors_before = findings.errors();
         let in_document = written.remove(&index);
@@ -133,7 +130,7 @@ fn is_slip(name: &str, meant: &str) -> bool {
     length.saturating_sub(front + back) <= LETTERS_MAX
 }
 
-fn unknown_flags(sources: &Sources, findings: &mut Findings) {
+fn unknown_flags(sources: &Sources, findings: &mut Findings, gaps: &mut Gaps) {
     for (name, value) in &sources.flags {
         if ROWS.iter().any(|row| row.flag == name) {
             continue;
@@ -144,7 +141,11 @@ fn unknown_flags(sources: &Sources, findings: &mut Findings) {
             option: "",
             value: Some(value),
         };
-        let remedy = match nearest(name, ROWS.iter().map(|row| row.flag)) {
+        let meant = nearest(name, ROWS.iter().map(|row| row.flag));
+        let rows = ROWS.iter().enumerate();
+        let meant_rows = rows.filter(|(_, row)| Some(row.flag) == meant);
+        gaps.maybe_given.extend(meant_rows.map(|(index, _)| index));
+        let remedy = match meant {
             Some(meant) => format!("did you mean `--{meant}`?"),
             None => "leave it out".into(),
         };
@@ -153,7 +154,7 @@ fn unknown_flags(sources: &Sources, findings: &mut Findings) {
 }
 
 /// The values of a document, by row.
-fn document(sources: &Sources, findings: &mut Findings) -> BTreeMap<usize, Given> {
+fn document(sources: &Sources, findings: &mut Findings, gaps: &mut Gaps) -> BTreeMap<usize, Given> {
     let (name, text) = match &sources.document {
         None => return BTreeMap::new(),
         Some(Document::Text { name, text }) => (name.clone(), Ok(text.clone())),
@@ -162,12 +163,17 @@ fn document(sources: &Sources, findings: &mut Findings) -> BTreeMap<usize, Given
     let mut reader = Reader {
         name: name.into(),
         findings,
+        gaps,
         written: BTreeMap::new(),
     };
     match text {
-        Err(error) => reader.error(None, "", unreadable(&error)),
+        Err(error) => {
+            reader.gaps.maybe_given.extend(0..ROWS.len());
+            reader.error(None, "", unreadable(&error));
+        }
         Ok(text) => match yaml::parse(&text) {
             Err((place, message)) => {
+                reader.gaps.maybe_given.extend(0..ROWS.len());
                 let wrong = Wrong::new(
                     format!("not valid YAML: {message}"),
                     "correct it; nothing else in the file was looked at",
@@ -197,6 +203,7 @@ fn unreadable(error: &std::io::Error) -> Wrong {
 struct Reader<'a> {
     name: Arc<str>,
     findings: &'a mut Findings,
+    gaps: &'a mut Gaps,
     written: BTreeMap<usize, Given>,
 }
 
@@ -214,6 +221,7 @@ impl Reader<'_> {
             Value::Map(entries) => entries,
             Value::Null => return,
             _ => {
+                self.gaps.maybe_given.extend(rows_below(path));
                 let wrong = Wrong::new(
                     "must be a section",
                     "write its keys and values below it, indented",
@@ -236,10 +244,12 @@ impl Reader<'_> {
                 .iter()
                 .find(|child| child.eq_ignore_ascii_case(&key))
             else {
-                self.unknown(place, &full, &key, &children);
+                self.unknown(place, path, &full, &key);
                 continue;
             };
             if let Some((_, first, first_place)) = seen.iter().find(|(known, ..)| known == child) {
+                let child_path = format!("{path}.{child}");
+                self.gaps.maybe_given.extend(rows_below(&child_path));
                 let wrong = Wrong::new(
                     format!("was given at {first_place} already, as `{first}`"),
                     "keep one",
@@ -288,11 +298,19 @@ impl Reader<'_> {
         self.written.insert(index, first);
     }
 
-    fn unknown(&mut self, place: Place, full: &str, key: &str, children: &BTreeSet<&'static str>) {
-        let children: Vec<&str> = children.iter().copied().collect();
+    /// A key that a section does not have. It is none of the others unless it is nearly one of them.
+    fn unknown(&mut self, place: Place, section: &str, full: &str, key: &str) {
+        let children = children(section);
         let remedy = match nearest(key, children.iter().copied()) {
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!("known here: {}", children.join(", ")),
+            Some(meant) => {
+                let meant_path = format!("{section}.{meant}");
+                self.gaps.maybe_given.extend(rows_below(&meant_path));
+                format!("did you mean `{meant}`?")
+            }
+            None => {
+                let children: Vec<&str> = children.into_iter().collect();
+                format!("known here: {}", children.join(", "))
+            }
         };
         self.error(Some(place), full, Wrong::new("unknown key", remedy));
     }
@@ -348,6 +366,15 @@ fn children(section: &str) -> BTreeSet<&'static str> {
         .filter_map(|path| path.strip_prefix(section)?.strip_prefix('.'))
         .filter_map(|rest| rest.split('.').next())
         .collect()
+}
+
+/// The options in a section, or the one that has this path.
+fn rows_below(path: &str) -> impl Iterator<Item = usize> {
+    let is_below = move |known: &str| {
+        let rest = known.strip_prefix(path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    (0..ROWS.len()).filter(move |index| ROWS[*index].paths().any(is_below))
 }
 
 /// Whether two values of an option come to the same. Neither is, if one is none.

@@ -10,41 +10,24 @@ use super::check::{ADVERTISE, CA, CERT, Check, ENDPOINT, KEY};
 use super::is_loopback;
 use super::problem::Wrong;
 use super::value::unbracketed;
-use crate::certificates::{Certificate, Flaw, Role, authority_flaw, flaws};
+use crate::certificates::{Certificate, Flaw, ReadError, Role, authority_flaw, flaws};
 use crate::embedded;
 
+/// Looks at the files that are given, be they all that are needed or not.
 pub(super) fn check(check: &mut Check<'_>) {
-    let settings = check.settings;
-    let tls = &settings.nats.tls;
-    let mut is_readable = true;
-    let mut is_key_told = false;
-    for problem in problems(&embedded::tls(tls)) {
-        // Those are said below, in more detail.
-        let is_told_later = matches!(
-            problem,
-            TlsProblem::Expired { .. }
-                | TlsProblem::ExpiresSoon { .. }
-                | TlsProblem::NotYetValid(_)
-                | TlsProblem::AuthorityOutOfTime { .. }
-        );
-        if is_told_later {
-            continue;
-        }
-        let (option, wrong) = of_file(&problem);
-        is_key_told |= option == KEY;
-        if problem.is_warning() {
-            check.warn(option, wrong);
-        } else {
-            is_readable = false;
-            check.error(option, wrong);
-        }
-    }
+    let tls = &check.settings.nats.tls;
+    let is_complete = tls.certificate.is_some() && tls.key.is_some() && !tls.authorities.is_empty();
+    let is_key_told = if is_complete {
+        together(check)
+    } else {
+        certificates_alone(check);
+        false
+    };
     if let Some(key) = &tls.key {
         match std::fs::metadata(key) {
             Ok(metadata) => key_mode(check, key, &metadata),
             // The server looks for the key only once it has the certificate.
             Err(error) if !is_key_told => {
-                is_readable = false;
                 let (option, wrong) = of_file(&TlsProblem::Unreadable {
                     option: "key_file",
                     path: key.clone(),
@@ -61,8 +44,67 @@ pub(super) fn check(check: &mut Check<'_>) {
         .iter()
         .map(|path| Certificate::read(path))
         .collect();
-    if let (true, Some(Ok(chain)), Ok(authorities)) = (is_readable, chain, authorities) {
-        certificate(check, &chain, &authorities.concat(), calendar_now());
+    let authorities = authorities.map(|authorities| authorities.concat());
+    // Without all of the authorities nothing can be said of who gave it, but of everything else.
+    let authorities = authorities.ok().filter(|all| !all.is_empty());
+    if let Some(Ok(chain)) = chain {
+        certificate(check, &chain, authorities.as_deref(), calendar_now());
+    }
+}
+
+/// What a start would find. Answers whether the key is among it.
+fn together(check: &mut Check<'_>) -> bool {
+    let mut is_key_told = false;
+    for problem in problems(&embedded::tls(&check.settings.nats.tls)) {
+        // Those are said below, in more detail.
+        let is_told_later = matches!(
+            problem,
+            TlsProblem::Expired { .. }
+                | TlsProblem::ExpiresSoon { .. }
+                | TlsProblem::NotYetValid(_)
+                | TlsProblem::AuthorityOutOfTime { .. }
+        );
+        if is_told_later {
+            continue;
+        }
+        let (option, wrong) = of_file(&problem);
+        is_key_told |= option == KEY;
+        if problem.is_warning() {
+            check.warn(option, wrong);
+        } else {
+            check.error(option, wrong);
+        }
+    }
+    is_key_told
+}
+
+/// Each certificate for itself.
+fn certificates_alone(check: &mut Check<'_>) {
+    let tls = &check.settings.nats.tls;
+    let certificate = tls.certificate.iter().map(|path| ("cert_file", path));
+    let authorities = tls.authorities.iter().map(|path| ("ca_file", path));
+    for (option, path) in certificate.chain(authorities) {
+        let path = path.clone();
+        let problem = match Certificate::read(&path) {
+            Ok(_) => continue,
+            Err(ReadError::Unreadable(error)) => TlsProblem::Unreadable {
+                option,
+                path,
+                kind: error.kind(),
+            },
+            Err(ReadError::Nothing) => TlsProblem::NoCertificateInside {
+                option,
+                path,
+                holds_key: false,
+            },
+            Err(ReadError::Damaged { number }) => TlsProblem::Damaged {
+                option,
+                path,
+                number,
+            },
+        };
+        let (option, wrong) = of_file(&problem);
+        check.error(option, wrong);
     }
 }
 
@@ -74,16 +116,18 @@ fn calendar_now() -> SystemTime {
     SystemTime::now()
 }
 
-/// What the certificate says, and who stands behind it.
+/// What the certificate says, and who stands behind it, as far as that is known.
 fn certificate(
     check: &mut Check<'_>,
     chain: &[Certificate],
-    authorities: &[Certificate],
+    authorities: Option<&[Certificate]>,
     now: SystemTime,
 ) {
     let settings = check.settings;
     let server = &settings.nats.server;
     let tls = &settings.nats.tls;
+    let is_anybody_known = authorities.is_some();
+    let authorities = authorities.unwrap_or_default();
     for flaw in authorities
         .iter()
         .filter_map(|authority| authority_flaw(authority, now))
@@ -119,6 +163,9 @@ fn certificate(
                 | Flaw::AuthorityOutOfTime { .. }
                 | Flaw::NoAuthority { .. }
         );
+        if !is_anybody_known && (is_matter_of_chain || matches!(flaw, Flaw::Refused(_))) {
+            continue;
+        }
         let is_harmless = flaw.is_warning()
             || is_matter_of_dialling && tls.skip_verify
             || is_matter_of_chain && !server.enable;

@@ -35,11 +35,11 @@ pub(super) fn read(slot: Slot, given: &Given, settings: &mut Settings, findings:
         Slot::Name(at) => reader.one(name, at(settings)),
         Slot::Subject(at) => reader.one(subject, at(settings)),
         Slot::Host(at) => reader.one(host, at(settings)),
-        Slot::Port(at) => reader.one(port, at(settings)),
+        Slot::Port(at) => reader.number(port, at(settings)),
         Slot::Endpoint(at) => reader.one(|text| client_endpoint(text).map(Some), at(settings)),
         Slot::HostPort(at) => reader.one(|text| advertise(text).map(Some), at(settings)),
         Slot::File(at) => reader.one(|text| Ok(Some(PathBuf::from(text))), at(settings)),
-        Slot::Count(at) => reader.one(count, at(settings)),
+        Slot::Count(at) => reader.number(count, at(settings)),
         Slot::Duration(at) => reader.one(duration, at(settings)),
         Slot::Files(at) => *at(settings) = reader.list(|text| Ok(PathBuf::from(text))),
         Slot::Routes(at) => *at(settings) = reader.list(route),
@@ -155,8 +155,26 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn one<T>(&mut self, parse: impl FnOnce(&str) -> Result<T, Wrong>, target: &mut T) {
-        let Given { value, origin, .. } = self.given;
-        let text = match scalar(value) {
+        self.scalar(scalar(&self.given.value), parse, target);
+    }
+
+    /// The same for what is a number whatever its form.
+    fn number<T>(&mut self, parse: impl FnOnce(&str) -> Result<T, Wrong>, target: &mut T) {
+        let text = match &self.given.value {
+            Value::Plain { meant, .. } => Ok(meant.clone()),
+            other => scalar(other),
+        };
+        self.scalar(text, parse, target);
+    }
+
+    fn scalar<T>(
+        &mut self,
+        text: Result<String, Wrong>,
+        parse: impl FnOnce(&str) -> Result<T, Wrong>,
+        target: &mut T,
+    ) {
+        let origin = &self.given.origin;
+        let text = match text {
             Ok(text) => text,
             Err(wrong) => return self.wrong(origin, None, wrong),
         };
@@ -260,11 +278,10 @@ impl Reader<'_> {
     }
 }
 
-/// Any scalar as text, so that `name: 17` works.
+/// Any scalar as it is written, so that `name: 007` is a name with zeros.
 fn scalar(value: &Value) -> Result<String, Wrong> {
     match value {
-        Value::Text(text) | Value::Number(text) => Ok(text.clone()),
-        Value::Bool(value) => Ok(value.to_string()),
+        Value::Text(text) | Value::Plain { written: text, .. } => Ok(text.clone()),
         Value::Null => Ok(String::new()),
         Value::List(_) => Err(Wrong::new("is a list", "give one value")),
         Value::Map(_) => Err(Wrong::new("is a section", "give one value")),

@@ -1,6 +1,7 @@
 //! YAML text to a tree in which every key and value knows its place. Owns no option's meaning.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
@@ -15,14 +16,21 @@ pub(super) const SECTION: &str = "eventBus";
 pub(super) struct Node {
     pub(super) value: Value,
     pub(super) place: Place,
+    /// The bytes of the document that it was written with.
+    bytes: Range<usize>,
 }
 
 /// A value. Numbers stay text: what they mean is up to the option.
 #[derive(Debug)]
 pub(super) enum Value {
     Null,
-    Bool(bool),
-    Number(String),
+    /// What YAML takes for a number or a truth value, though it may be meant as a name: `007`, `1.10`, `True`.
+    Plain {
+        /// As it stands in the document.
+        written: String,
+        /// As YAML understands it.
+        meant: String,
+    },
     Text(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
@@ -57,7 +65,8 @@ pub(super) fn parse(text: &str) -> Result<Document, (Option<Place>, String)> {
     }
     // Names may be `no` and `y`, which are words since YAML 1.2.
     let options = serde_saphyr::options! { strict_booleans: true };
-    serde_saphyr::from_str_with_options::<Document>(text, options).map_err(|error| {
+    let parsed = serde_saphyr::from_str_with_options::<Document>(text, options);
+    let mut document = parsed.map_err(|error| {
         let message = error.without_snippet().to_string();
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
         // The place stands in front of every problem, and the library's own options are of no use to an operator.
@@ -67,7 +76,39 @@ pub(super) fn parse(text: &str) -> Result<Document, (Option<Place>, String)> {
             .next()
             .unwrap_or_default();
         (error.location().map(place), message.into())
-    })
+    })?;
+    if let Some(section) = &mut document.section {
+        section.node.restore(text);
+    }
+    Ok(document)
+}
+
+impl Node {
+    /// Gives plain values back the form in which they were written.
+    fn restore(&mut self, text: &str) {
+        match &mut self.value {
+            Value::Plain { written, .. } => {
+                let token = text.get(self.bytes.clone()).map(str::trim);
+                // Whoever says by a tag what it is to be says what it means as well.
+                if let Some(token) = token.filter(|token| is_token(token)) {
+                    *written = token.into();
+                }
+            }
+            Value::List(nodes) => nodes.iter_mut().for_each(|node| node.restore(text)),
+            Value::Map(entries) => entries
+                .iter_mut()
+                .for_each(|entry| entry.node.restore(text)),
+            Value::Null | Value::Text(_) => {}
+        }
+    }
+}
+
+/// Whether this is one plain word.
+fn is_token(token: &str) -> bool {
+    !token.is_empty()
+        && token
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-._:".contains(&byte))
 }
 
 fn place(location: Location) -> Place {
@@ -120,9 +161,17 @@ impl<'de> Deserialize<'de> for Document {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        // An alias is as good as what it stands for, and that is where it was written.
+        let span = spanned.defined.span();
+        let bytes = span.byte_offset().zip(span.byte_len());
+        let bytes = bytes.and_then(|(start, length)| {
+            let start = usize::try_from(start).ok()?;
+            Some(start..start.checked_add(usize::try_from(length).ok()?)?)
+        });
         Ok(Self {
             value: spanned.value,
             place: place(spanned.referenced),
+            bytes: bytes.unwrap_or_default(),
         })
     }
 }
@@ -142,27 +191,27 @@ impl<'de> Deserialize<'de> for Value {
             }
 
             fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-                Ok(Value::Bool(value))
+                Ok(plain(value))
             }
 
             fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-                Ok(Value::Number(value.to_string()))
+                Ok(plain(value))
             }
 
             fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-                Ok(Value::Number(value.to_string()))
+                Ok(plain(value))
             }
 
             fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
-                Ok(Value::Number(value.to_string()))
+                Ok(plain(value))
             }
 
             fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
-                Ok(Value::Number(value.to_string()))
+                Ok(plain(value))
             }
 
             fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-                Ok(Value::Number(value.to_string()))
+                Ok(plain(value))
             }
 
             fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -194,6 +243,15 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
+/// Before its form is restored.
+fn plain(value: impl ToString) -> Value {
+    let meant = value.to_string();
+    Value::Plain {
+        written: meant.clone(),
+        meant,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,7 +278,7 @@ mod tests {
             panic!("not a list")
         };
         assert!(matches!(&list[0].value, Value::Text(text) if text == "1"));
-        assert!(matches!(&list[1].value, Value::Number(text) if text == "2"));
+        assert!(matches!(&list[1].value, Value::Plain { meant, .. } if meant == "2"));
         assert_eq!(
             list[1].place,
             Place {

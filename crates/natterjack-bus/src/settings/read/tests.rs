@@ -140,6 +140,33 @@ fn words_are_not_taken_for_switches() {
 }
 
 #[test]
+fn names_keep_the_form_in_which_they_are_written() {
+    for name in [
+        "007", "1.10", "0x1F", "0o17", "1e3", "+5", "-0", "1_000", ".5", "True", "FALSE", "12:30",
+    ] {
+        for text in [
+            format!("# ä\neventBus:\n  nats:\n    client:\n      name: {name}   # a comment\n"),
+            format!("eventBus: {{nats: {{client: {{name: {name}}}, tls: {{tlsCA: [a,{name}]}}}}}}"),
+            format!("same: &it {name}\neventBus: {{nats: {{client: {{name: *it}}}}}}\n"),
+            format!("eventBus: {{nats: {{client: {{name: \"{name}\"}}}}}}"),
+        ] {
+            let settings = settings(&text);
+            assert_eq!(settings.nats.client.name, name, "{text}");
+            let authorities = settings.nats.tls.authorities;
+            assert!(
+                authorities.last().is_none_or(|last| *last == *name),
+                "{text}"
+            );
+        }
+    }
+    let settings = settings(
+        "eventBus: {nats: {server: {client: {port: 0x1092}}}, health: {requiredHosts: 003}}",
+    );
+    assert_eq!(settings.nats.server.client.port, 4242);
+    assert_eq!(settings.health.required_hosts, 3);
+}
+
+#[test]
 fn sections_of_others_are_ignored() {
     check(
         "port: x\nnested: {eventBus: {bad: 1}}\neventBus: {kafka: {brokers: [a]}, azure: 1, GooglePubSub: {topic: x}}\n",
@@ -212,6 +239,37 @@ fn every_problem_is_reported_in_order() {
              as \"2m\" or \"1h30m\"; write a duration such as `15s`, `1m30s` or `500ms`",
         ],
     );
+}
+
+#[test]
+fn one_problem_hides_no_other() {
+    // An unknown key is a misspelt one only where it is nearly that.
+    check(
+        "eventBus:
+  type: nats
+  nats:
+    tls: {enableTLS: true, tlsCret: c, tlsCA: /no/a, colour: blue}
+    server: {enable: true, http: {port: 4222}}
+",
+        &[
+            "c.yaml:4:22: eventBus.nats.tls.tlsKey: is required with TLS; name the file with the certificate's private key",
+            "c.yaml:4:28: eventBus.nats.tls.tlsCret: unknown key; did you mean `tlsCert`?",
+            "c.yaml:4:47: eventBus.nats.tls.tlsCA: failed to lookup certificate authority file /no/a: there is no such \
+             file; check the path",
+            "c.yaml:4:54: eventBus.nats.tls.colour: unknown key; known here: enableTLS, tlsCA, tlsCert, tlsKey, \
+             tlsSkipVerify",
+            "c.yaml:5:41: eventBus.nats.server.http.port: port 4222 is also that of eventBus.nats.server.client.port; \
+             each listener needs its own: change one of the two",
+        ],
+    );
+    // What stands in a document that cannot be read is not missing.
+    let sources = Sources::new()
+        .text("c.yaml", "eventBus: {type: nats, nats: [}")
+        .flag("nats-enable-tls", "true")
+        .flag("nats-server-http-port", "x");
+    let problems = read(&sources).expect_err("it is no YAML").0;
+    let told: Vec<_> = problems.iter().map(|problem| &*problem.option).collect();
+    assert_eq!(told, ["", "eventBus.nats.server.http.port"]);
 }
 
 #[test]
@@ -291,7 +349,7 @@ fn every_option_is_read_from_everywhere() {
             let mut findings = Findings::default();
             let mut settings = Settings::default();
             // Not `read`: TLS without files would be told.
-            let mut written = document(sources, &mut findings);
+            let mut written = document(sources, &mut findings, &mut Gaps::default());
             let given = flag(sources, index)
                 .or_else(|| variable(sources, index, &mut findings))
                 .or_else(|| written.remove(&index))
@@ -454,17 +512,23 @@ fn tls_must_be_complete() {
         ],
     );
     tls(
-        ", tlsCert: c",
+        ", tlsCert: /no/c",
         &[
             authority,
             "c.yaml:1:82: eventBus.nats.tls.tlsKey: must be set when tlsCert is set; name the file with the certificate's \
              private key",
+            "c.yaml:1:82: eventBus.nats.tls.tlsCert: failed to lookup tls certificate file /no/c: there is no such file; \
+             check the path",
         ],
     );
     tls(
-        ", tlsKey: k, tlsCA: a",
+        ", tlsKey: /no/k, tlsCA: /no/a",
         &[
             "c.yaml:1:81: eventBus.nats.tls.tlsCert: must be set when tlsKey is set; name the file with this node's certificate",
+            "c.yaml:1:81: eventBus.nats.tls.tlsKey: failed to lookup private key file /no/k: there is no such file; check \
+             the path",
+            "c.yaml:1:95: eventBus.nats.tls.tlsCA: failed to lookup certificate authority file /no/a: there is no such \
+             file; check the path",
         ],
     );
     tls(
