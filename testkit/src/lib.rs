@@ -4,6 +4,7 @@
 //! - [`ServerUnderTest`] is a child process, ours or the real nats-server, behind one API.
 //! - [`conversation`] plays text files in which client and server lines alternate.
 //! - [`cluster`] is several of them that are to act as one, whose processes and connections can be disturbed.
+//! - [`Authority`] makes certificates as Puppet does.
 //! - [`DnsServer`] answers from a zone that a test writes.
 //! - [`netns`] is machines of their own for them, and a bad network between these.
 //! - [`differential`] plays one script against both servers and compares what came back.
@@ -15,6 +16,9 @@
 
 mod peer;
 pub use peer::{Mismatch, Peer};
+
+mod authority;
+pub use authority::{Authority, Pair, replace};
 
 mod strainer;
 

@@ -4,22 +4,22 @@
 //! authorities'; it signed exactly these bytes; only then they are parsed, and whether the certificate may ask in this
 //! caller's name, when that was, where the answer goes and whether it was there before are looked at.
 
-use std::collections::{HashSet, VecDeque};
+mod taken;
+
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use crate::identity::CallerId;
+use crate::identity::{CallerId, Identity};
 use crate::pattern::NamePatterns;
-use crate::pins::{PinError, Pins};
+use crate::pins::{PinError, Pins, Sight};
 use crate::subject::Collectives;
 use crate::trust::{Authorities, CertificateNames, TrustError};
 use crate::wire::{FormatError, Headers, Request, SecureRequest, SignatureError};
+use taken::Taken;
 
 /// No request is good for longer, whatever it says itself.
 const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Requests that are remembered, so that none is taken twice. Some 10 MB.
-const REMEMBERED_MAX: usize = 100_000;
 
 /// Why a request is dropped. Whoever sent it hears nothing; it is for the log.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,12 @@ pub enum Refusal {
         /// Who signed.
         certname: String,
     },
+    /// Certificates prove callers of one kind.
+    #[error("{caller} cannot be proven: callers with certificates are called choria=…")]
+    CallerKind {
+        /// Who is said to ask.
+        caller: CallerId,
+    },
     /// Another certificate was seen before.
     #[error(transparent)]
     Pinned(#[from] PinError),
@@ -73,6 +79,16 @@ pub enum Refusal {
     /// It was there before.
     #[error("request {id} of {caller} was taken before")]
     Repeated {
+        /// The request.
+        id: String,
+        /// Who asks.
+        caller: CallerId,
+    },
+    /// It may have been there before this node started, which does not know what it took then.
+    #[error(
+        "request {id} of {caller} was made before this node started, and may have been taken then; are the clocks right?"
+    )]
+    BeforeStart {
         /// The request.
         id: String,
         /// Who asks.
@@ -117,6 +133,8 @@ pub struct Admission {
     collectives: Collectives,
     pins: Option<Pins>,
     taken: Mutex<Taken>,
+    /// From when on requests must have been made.
+    begin: Option<SystemTime>,
 }
 
 /// A request that may be acted upon.
@@ -147,7 +165,29 @@ impl Admission {
             collectives,
             pins,
             taken: Mutex::default(),
+            begin: None,
         }
+    }
+
+    /// The same, but it knows what a node of this name has taken before it was started, and will be again: it is kept in a
+    /// folder, beside the certificates of callers. Where there is none, or nothing can be kept in it, requests from before
+    /// `now` are refused instead, since nobody knows whether they were taken.
+    #[must_use]
+    pub fn since(mut self, ssldir: Option<&Path>, node: &Identity, now: SystemTime) -> Self {
+        let path =
+            ssldir.map(|ssldir| ssldir.join(format!("choria_security/taken/{node}.requests")));
+        match path.map(|path| (Taken::kept_in(&path, now), path)) {
+            Some((Ok(taken), _)) => self.taken = Mutex::new(taken),
+            Some((Err(error), path)) => {
+                tracing::warn!(
+                    file = %path.display(), %error,
+                    "cannot keep which requests were taken; those from before this start are refused"
+                );
+                self.begin = Some(now);
+            }
+            None => self.begin = Some(now),
+        }
+        self
     }
 
     /// Takes a request, or not. `content` and `headers` are those of a [`crate::wire::Transport`].
@@ -170,6 +210,11 @@ impl Admission {
         })?;
         let request = Request::from_proven(secure.prove(&chain[0])?)?;
         let (id, caller) = (&request.id, &request.caller);
+        if caller.kind() != CallerId::KIND_OF_CERTIFICATES {
+            return Err(Refusal::CallerKind {
+                caller: caller.clone(),
+            });
+        }
         let signed_by = self.signed_by(&names, caller)?;
         if request.is_out_of_date(now) || request.lifetime > LIFETIME_MAX {
             return Err(Refusal::OutOfDate {
@@ -177,6 +222,15 @@ impl Admission {
                 caller: caller.clone(),
                 time: request.time,
                 lifetime: request.lifetime,
+            });
+        }
+        if self
+            .begin
+            .is_some_and(|begin| is_before(request.time, begin))
+        {
+            return Err(Refusal::BeforeStart {
+                id: id.clone(),
+                caller: caller.clone(),
             });
         }
         if !self.collectives.names().contains(&request.collective) {
@@ -188,7 +242,12 @@ impl Admission {
         }
         let reply_to = self.reply_to(&request, headers)?;
         if let Some(pins) = &self.pins {
-            pins.hold(&signed_by, &chain[0], |pinned| {
+            let sight = Sight {
+                sender: request.sender.as_str(),
+                request_id: id,
+                time: now,
+            };
+            pins.hold(&signed_by, &chain[0], &sight, |pinned| {
                 // What is between it and the authority is not kept, but came along again.
                 let mut pinned = vec![pinned.clone()];
                 pinned.extend_from_slice(&chain[1..]);
@@ -259,10 +318,17 @@ impl Admission {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         // After that it is out of date by itself.
         let until = request.time + request.lifetime;
-        // Who has heard of another's request could otherwise use up its identifier before that comes.
-        let key = format!("{} {}", request.caller, request.id);
-        taken.add(&key, until, now)
+        taken.add(request.caller.as_str(), &request.id, until, now)
     }
+}
+
+/// Whether a request was made before the second in which this began: requests say no more than seconds.
+fn is_before(time: SystemTime, begin: SystemTime) -> bool {
+    let seconds = |time: SystemTime| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        since.unwrap_or_default().as_secs()
+    };
+    seconds(time) < seconds(begin)
 }
 
 /// Whether it is this one's certificate, letter by letter. Hosts may be written in any case; a caller who could be would be
@@ -274,31 +340,6 @@ fn is_exactly(names: &CertificateNames, name: &str) -> bool {
         names.common_name.as_deref() == Some(name)
     };
     own && names.prove(name)
-}
-
-/// Callers and identifiers of requests that were taken, until they would be out of date.
-#[derive(Debug, Default)]
-struct Taken {
-    ids: HashSet<String>,
-    /// In the order in which they came.
-    order: VecDeque<(SystemTime, String)>,
-}
-
-impl Taken {
-    fn add(&mut self, id: &str, until: SystemTime, now: SystemTime) -> bool {
-        while let Some((until, _)) = self.order.front()
-            && (*until < now || self.order.len() >= REMEMBERED_MAX)
-        {
-            if let Some((_, id)) = self.order.pop_front() {
-                self.ids.remove(&id);
-            }
-        }
-        if !self.ids.insert(id.to_owned()) {
-            return false;
-        }
-        self.order.push_back((until, id.to_owned()));
-        true
-    }
 }
 
 #[cfg(test)]

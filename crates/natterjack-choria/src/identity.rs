@@ -72,12 +72,15 @@ pub struct CallerId {
 }
 
 impl CallerId {
+    /// The kind of proof that certificates are.
+    pub const KIND_OF_CERTIFICATES: &str = "choria";
+
     /// The caller that a certificate of this name proves.
     ///
     /// # Errors
     /// If it is no name.
     pub fn of_certificate(certname: &str) -> Result<Self, NameError> {
-        Self::from_str(&format!("choria={certname}"))
+        Self::from_str(&format!("{}={certname}", Self::KIND_OF_CERTIFICATES))
     }
 
     /// As it is written.

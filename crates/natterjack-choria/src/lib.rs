@@ -25,6 +25,7 @@ pub mod node;
 pub mod pattern;
 mod pem;
 pub mod pins;
+pub mod revocation;
 pub mod rpc;
 pub mod server;
 pub mod ssl;

@@ -1,6 +1,9 @@
 //! The keys and certificates of this machine or user: what they are called, where they are, whether they are good.
 //!
 //! Everything is checked before anything is connected, so that a person hears what to do, and not what a handshake says.
+//! Files that are written anew later are taken if they are as good, and else the old ones stay.
+
+mod renewal;
 
 use std::fmt;
 use std::io;
@@ -9,15 +12,22 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::{Mutex, RwLock};
 use rustls::ClientConfig;
+use rustls::client::Resumption;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use crate::configuration::{Configuration, Role, SecurityProvider, Surroundings};
 use crate::identity::{CallerId, NameError};
+use crate::revocation::{Depth, Revocations};
 use crate::trust::{Authorities, CertificateNames, TrustError};
 use crate::wire::{KeyError, SigningKey};
+use renewal::Watched;
+
+pub use renewal::Renewal;
 
 /// Puppet's own program, where its packages put it.
 const PUPPET: &str = "/opt/puppetlabs/bin/puppet";
@@ -41,6 +51,8 @@ pub struct SslFiles {
     pub key: PathBuf,
     /// The authorities.
     pub ca: PathBuf,
+    /// What they have revoked: counts if it is there.
+    pub crl: Option<PathBuf>,
     /// The request for the certificate, if this library may make one.
     pub request: Option<PathBuf>,
 }
@@ -74,6 +86,7 @@ impl SslFiles {
                 certificate,
                 key,
                 ca,
+                crl,
             } => {
                 return Ok(Self {
                     certname,
@@ -81,6 +94,7 @@ impl SslFiles {
                     certificate: certificate.clone(),
                     key: key.clone(),
                     ca: ca.clone(),
+                    crl: crl.clone(),
                     request: None,
                 });
             }
@@ -97,17 +111,20 @@ impl SslFiles {
             certificate: folder.join("certs").join(&file),
             key: folder.join("private_keys").join(&file),
             ca: folder.join("certs/ca.pem"),
+            crl: Some(folder.join("crl.pem")),
             request: Some(folder.join("certificate_requests").join(&file)),
             folder: Some(folder),
             certname,
         })
     }
 
-    /// Those that are not there.
+    /// Those that are not there, but should be. Puppet's revocation list need not be; one that a setting names must.
     #[must_use]
     pub fn missing(&self) -> Vec<&Path> {
+        let named_crl = self.crl.as_ref().filter(|_| self.folder.is_none());
         [&self.certificate, &self.key, &self.ca]
             .into_iter()
+            .chain(named_crl)
             .map(PathBuf::as_path)
             .filter(|path| !path.exists())
             .collect()
@@ -179,6 +196,18 @@ pub enum SslError {
         /// What is wrong.
         reason: TrustError,
     },
+    /// What they have revoked cannot be used.
+    #[error(
+        "cannot use the revocation list {}: {reason}; fetch it anew, or set \
+         plugin.choria.security.certificate_revocation = false to do without",
+        path.display()
+    )]
+    Revocations {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: TrustError,
+    },
     /// They do not vouch for our own certificate.
     #[error(
         "The public certificate was not signed by the configured CA: {} is not good by {}: {reason}{}",
@@ -238,6 +267,11 @@ const fn remedy(can_be_requested: bool) -> &'static str {
 const fn advice(reason: &TrustError) -> &'static str {
     match reason {
         TrustError::Expired => "; remove it and request a new one",
+        TrustError::Revoked => "; remove it and its key, and request new ones",
+        TrustError::RevocationUnknown | TrustError::RevocationsExpired => {
+            "; fetch crl.pem anew from Puppet's authority, or set \
+             plugin.choria.security.certificate_revocation = false to do without"
+        }
         TrustError::UnknownAuthority => {
             "; was the authority made anew? Then remove both and request them again"
         }
@@ -245,7 +279,8 @@ const fn advice(reason: &TrustError) -> &'static str {
     }
 }
 
-/// Keys and certificates that were read and found good.
+/// Keys and certificates that were read and found good. Clones are the same ones: what was written anew is taken by all.
+#[derive(Clone)]
 pub struct Ssl {
     /// Where they are.
     pub files: SslFiles,
@@ -253,9 +288,28 @@ pub struct Ssl {
     pub authorities: Authorities,
     /// Who we are to others.
     pub caller: CallerId,
-    certified: CertifiedKey,
-    certificate_pem: String,
-    key_pem: Vec<u8>,
+    depth: Depth,
+    own: Arc<RwLock<Arc<Own>>>,
+    watched: Arc<Mutex<Watched>>,
+}
+
+/// A certificate and its key.
+struct Own {
+    certified: Arc<CertifiedKey>,
+    /// None, if the key is none of RSA.
+    signer: Option<Signer>,
+    certificate_pem: Arc<str>,
+    key_pem: Zeroizing<Vec<u8>>,
+    ends: SystemTime,
+}
+
+/// Signs requests, and shows whose signatures those are.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    /// The key.
+    pub key: Arc<SigningKey>,
+    /// Its certificate as it goes with requests.
+    pub certificate_pem: Arc<str>,
 }
 
 /// Tells nothing of the key.
@@ -289,49 +343,27 @@ impl Ssl {
                 can_be_requested: files.request.is_some(),
             });
         }
-        let ca = Authorities::from_pem(&read(&files.ca)?);
-        let authorities = ca.map_err(|reason| SslError::Authorities {
-            path: files.ca.clone(),
-            reason,
-        })?;
-        let certificate_pem = read(&files.certificate)?;
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate_pem)
-            .collect::<Result<_, _>>()
-            .unwrap_or_default();
-        let vouched = authorities.vouch_for(&chain, now);
-        vouched.map_err(|reason| SslError::NotVouchedFor {
-            certificate: files.certificate.clone(),
-            ca: files.ca.clone(),
-            reason,
-        })?;
-        // They vouch for the first one, so there is one that can be read.
-        let names = CertificateNames::of(&chain[0]).unwrap_or_default();
-        if !names.prove(&files.certname) {
-            return Err(SslError::OtherName {
-                path: files.certificate.clone(),
-                found: names.shown().unwrap_or("(none)").to_owned(),
-                expected: files.certname,
-            });
-        }
-        let key_pem = read(&files.key)?;
-        let certified = certified(chain, &key_pem, &authorities);
-        let certified = certified.map_err(|reason| SslError::Key {
-            key: files.key.clone(),
-            certificate: files.certificate.clone(),
-            reason,
-        })?;
+        let watched = Watched::new(&files);
+        let depth = configuration.certificate_revocation;
+        let authorities = files.authorities(depth)?;
+        let own = files.own(&authorities, now)?;
         let caller = CallerId::of_certificate(&files.certname).map_err(PlaceError::from)?;
         Ok(Self {
-            certificate_pem: String::from_utf8_lossy(&certificate_pem).into_owned(),
             files,
             authorities,
             caller,
-            certified,
-            key_pem,
+            depth,
+            own: Arc::new(RwLock::new(Arc::new(own))),
+            watched: Arc::new(Mutex::new(watched)),
         })
     }
 
-    /// For connections: TLS 1.2 or 1.3, our certificate always shown, the server's always verified.
+    fn own(&self) -> Arc<Own> {
+        Arc::clone(&self.own.read())
+    }
+
+    /// For connections: TLS 1.2 or 1.3, our certificate always shown, the server's always verified. Each connection goes by
+    /// what files said last, and none is the continuation of an earlier one, which would be good without a certificate.
     #[must_use]
     pub fn client_config(&self) -> ClientConfig {
         let provider = Arc::clone(self.authorities.provider());
@@ -340,8 +372,9 @@ impl Ssl {
             .expect("the provider has what its own protocol versions need")
             .dangerous()
             .with_custom_certificate_verifier(self.authorities.server_verifier())
-            .with_client_cert_resolver(Arc::new(Always(Arc::new(self.certified.clone()))));
+            .with_client_cert_resolver(Arc::new(Always(Arc::clone(&self.own))));
         config.enable_early_data = false;
+        config.resumption = Resumption::disabled();
         config
     }
 
@@ -350,19 +383,117 @@ impl Ssl {
     /// # Errors
     /// If the key is none of RSA, with which requests cannot be signed. Connections work with others, too.
     pub fn signing_key(&self) -> Result<SigningKey, KeyError> {
-        SigningKey::from_pem(&self.key_pem)
+        SigningKey::from_pem(&self.own().key_pem)
+    }
+
+    /// The same with its certificate, as files said last.
+    ///
+    /// # Errors
+    /// If the key is none of RSA.
+    pub fn signer(&self) -> Result<Signer, KeyError> {
+        let own = self.own();
+        match &own.signer {
+            Some(signer) => Ok(signer.clone()),
+            None => Err(SigningKey::from_pem(&own.key_pem)
+                .err()
+                .unwrap_or(KeyError::NotRsa)),
+        }
     }
 
     /// Our certificate as it goes with requests.
     #[must_use]
-    pub fn certificate_pem(&self) -> &str {
-        &self.certificate_pem
+    pub fn certificate_pem(&self) -> Arc<str> {
+        Arc::clone(&self.own().certificate_pem)
+    }
+
+    /// When our certificate ends.
+    #[must_use]
+    pub fn ends(&self) -> SystemTime {
+        self.own().ends
     }
 }
 
-impl Drop for Ssl {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.key_pem);
+impl SslFiles {
+    /// What the authorities have revoked; `None`: nobody says.
+    ///
+    /// # Errors
+    /// If the list is there, and cannot be used.
+    pub fn revocations(&self, depth: Depth) -> Result<Option<Revocations>, SslError> {
+        let Some(path) = self.crl.as_ref().filter(|_| depth != Depth::Off) else {
+            return Ok(None);
+        };
+        if self.folder.is_some() && !path.exists() {
+            return Ok(None);
+        }
+        let revocations = Revocations::from_pem(&read(path)?, depth);
+        let revocations = revocations.map_err(|reason| SslError::Revocations {
+            path: path.clone(),
+            reason,
+        })?;
+        Ok(Some(revocations))
+    }
+
+    fn authorities(&self, depth: Depth) -> Result<Authorities, SslError> {
+        let pem = read(&self.ca)?;
+        let unusable = |reason| SslError::Authorities {
+            path: self.ca.clone(),
+            reason,
+        };
+        let Some(revocations) = self.revocations(depth)? else {
+            return Authorities::from_pem(&pem).map_err(unusable);
+        };
+        Authorities::with_revocations(&pem, &revocations).map_err(|reason| {
+            match (&self.crl, reason) {
+                (Some(path), TrustError::Revocations) => SslError::Revocations {
+                    path: path.clone(),
+                    reason: TrustError::Revocations,
+                },
+                (_, reason) => unusable(reason),
+            }
+        })
+    }
+
+    /// Our certificate and key, if they are good.
+    fn own(&self, authorities: &Authorities, now: SystemTime) -> Result<Own, SslError> {
+        let certificate_pem = read(&self.certificate)?;
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate_pem)
+            .collect::<Result<_, _>>()
+            .unwrap_or_default();
+        let vouched = authorities.vouch_for(&chain, now);
+        vouched.map_err(|reason| SslError::NotVouchedFor {
+            certificate: self.certificate.clone(),
+            ca: self.ca.clone(),
+            reason,
+        })?;
+        // They vouch for the first one, so there is one that can be read.
+        let names = CertificateNames::of(&chain[0]).unwrap_or_default();
+        if !names.prove(&self.certname) {
+            return Err(SslError::OtherName {
+                path: self.certificate.clone(),
+                found: names.shown().unwrap_or("(none)").to_owned(),
+                expected: self.certname.clone(),
+            });
+        }
+        let ends = crate::trust::end(&chain[0]).unwrap_or(now);
+        let key_pem = Zeroizing::new(read(&self.key)?);
+        let certified = certified(chain, &key_pem, authorities);
+        let certified = certified.map_err(|reason| SslError::Key {
+            key: self.key.clone(),
+            certificate: self.certificate.clone(),
+            reason,
+        })?;
+        let certificate_pem: Arc<str> = String::from_utf8_lossy(&certificate_pem).into();
+        let signer = SigningKey::from_pem(&key_pem).ok().map(|key| Signer {
+            key: Arc::new(key),
+            certificate_pem: Arc::clone(&certificate_pem),
+        });
+        Ok(Own {
+            certified: Arc::new(certified),
+            signer,
+            certificate_pem,
+            key_pem,
+            ends,
+        })
     }
 }
 
@@ -390,8 +521,14 @@ fn certified(
 }
 
 /// Shows our certificate whatever authorities a server names.
-#[derive(Debug)]
-struct Always(Arc<CertifiedKey>);
+struct Always(Arc<RwLock<Arc<Own>>>);
+
+/// Tells nothing of the key.
+impl fmt::Debug for Always {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Always")
+    }
+}
 
 impl rustls::client::ResolvesClientCert for Always {
     fn resolve(
@@ -399,7 +536,7 @@ impl rustls::client::ResolvesClientCert for Always {
         _root_hint_subjects: &[&[u8]],
         _schemes: &[rustls::SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
+        Some(Arc::clone(&self.0.read().certified))
     }
 
     fn has_certs(&self) -> bool {

@@ -1,28 +1,32 @@
 //! Whom a certificate names, and whether Puppet's authority vouches for it.
 //!
 //! The same rules hold for servers that are connected to and for those who sign requests: a chain to the configured
-//! authorities alone, never to the system's; and names without wildcards or guesses, except that certificates from former
-//! times, which have no alternative names at all, are known by their common name.
+//! authorities alone, never to the system's, and nothing in it that an authority has revoked; and names without wildcards
+//! or guesses, except that certificates from former times, which have no alternative names at all, are known by their
+//! common name.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::RwLock;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
 };
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_cert::Certificate;
-use x509_cert::der::Decode as _;
 use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+
+use crate::revocation::{Depth, Revocations};
 
 /// Attribute of subjects, RFC 4519.
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
@@ -49,6 +53,20 @@ pub enum TrustError {
     /// It is for something else.
     #[error("it was not made for this (extended key usage)")]
     Purpose,
+    /// Its authority has taken it back.
+    #[error("its authority has revoked it")]
+    Revoked,
+    /// Nobody can tell whether it was revoked.
+    #[error("whether it was revoked is not known: no revocation list is its authority's")]
+    RevocationUnknown,
+    /// What is known of revocations is too old.
+    #[error(
+        "whether it was revoked is not known: the revocation list of its authority has expired"
+    )]
+    RevocationsExpired,
+    /// The list cannot be read.
+    #[error("it is no revocation list that can be read")]
+    Revocations,
     /// Something else is wrong.
     #[error("{0}")]
     Other(String),
@@ -71,47 +89,73 @@ impl From<rustls::Error> for TrustError {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 Self::Purpose
             }
+            CertificateError::Revoked => Self::Revoked,
+            CertificateError::UnknownRevocationStatus => Self::RevocationUnknown,
+            CertificateError::ExpiredRevocationList
+            | CertificateError::ExpiredRevocationListContext { .. } => Self::RevocationsExpired,
             error => Self::Other(error.to_string()),
         }
     }
 }
 
-/// Those who vouch.
+/// Those who vouch. Clones are the same ones: when they are replaced, they are for all who have them.
 #[derive(Clone, Debug)]
 pub struct Authorities {
-    roots: Arc<RootCertStore>,
-    clients: Arc<dyn ClientCertVerifier>,
+    known: Arc<RwLock<Arc<Known>>>,
     provider: Arc<CryptoProvider>,
 }
 
+/// The authorities at one moment.
+#[derive(Debug)]
+struct Known {
+    servers: Arc<WebPkiServerVerifier>,
+    clients: Arc<dyn ClientCertVerifier>,
+    /// Those of them whom another of them signed. They may be revoked, or expire, as what they signed.
+    between: Vec<CertificateDer<'static>>,
+    knows_revocations: bool,
+}
+
 impl Authorities {
-    /// Takes all certificates of a text in PEM: Puppet's `ca.pem` has an intermediate one and a root.
+    /// Takes all certificates of a text in PEM: Puppet's `ca.pem` has an intermediate one and a root. What they revoke is
+    /// not known.
     ///
     /// # Errors
     /// If there is none, or one cannot be an authority.
     pub fn from_pem(pem: &[u8]) -> Result<Self, TrustError> {
-        let mut roots = RootCertStore::empty();
+        Self::with_revocations(pem, &Revocations::none())
+    }
+
+    /// The same, with what they have revoked. Where that is known at all, it must be for each certificate that is vouched
+    /// for, and be up to date, as it must for Puppet.
+    ///
+    /// # Errors
+    /// If there is no certificate, or one cannot be an authority, or a list cannot be used.
+    pub fn with_revocations(pem: &[u8], revocations: &Revocations) -> Result<Self, TrustError> {
+        let mut authorities = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|_| TrustError::Unreadable)?;
-            roots
-                .add(certificate)
-                .map_err(|error| TrustError::Authority(error.to_string()))?;
+            authorities.push(certificate.map_err(|_| TrustError::Unreadable)?);
         }
-        if roots.is_empty() {
-            return Err(TrustError::Unreadable);
-        }
-        let roots = Arc::new(roots);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let clients =
-            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
-        let clients = clients
-            .build()
-            .map_err(|error| TrustError::Authority(error.to_string()))?;
+        let known = Known::new(authorities, revocations, &provider)?;
         Ok(Self {
-            roots,
-            clients,
+            known: Arc::new(RwLock::new(Arc::new(known))),
             provider,
         })
+    }
+
+    /// Takes those of somebody else, for all who have these.
+    pub(crate) fn replace(&self, other: &Self) {
+        let known = other.known();
+        *self.known.write() = known;
+    }
+
+    /// Whether what they have revoked is known.
+    pub(crate) fn knows_revocations(&self) -> bool {
+        self.known().knows_revocations
+    }
+
+    fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.read())
     }
 
     /// Whether they vouch, now, for the first certificate as that of somebody who connects or asks; the others may be
@@ -125,20 +169,18 @@ impl Authorities {
         now: SystemTime,
     ) -> Result<(), TrustError> {
         let (first, others) = chain.split_first().ok_or(TrustError::Unreadable)?;
-        self.clients
-            .verify_client_cert(first, others, unix_time(now))?;
+        let known = self.known();
+        (known.clients).verify_client_cert(first, &known.all_between(others), unix_time(now))?;
         Ok(())
     }
 
     /// What checks servers in handshakes.
     pub(crate) fn server_verifier(&self) -> Arc<dyn ServerCertVerifier> {
-        let algorithms = self.provider.signature_verification_algorithms;
         Arc::new(KeyHolders {
             judge: PuppetServers {
-                roots: Arc::clone(&self.roots),
-                algorithms,
+                authorities: self.clone(),
             },
-            algorithms,
+            algorithms: self.provider.signature_verification_algorithms,
         })
     }
 
@@ -147,11 +189,91 @@ impl Authorities {
     }
 }
 
+impl Known {
+    fn new(
+        authorities: Vec<CertificateDer<'static>>,
+        revocations: &Revocations,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, TrustError> {
+        let names: Vec<_> = authorities.iter().map(names_of_authority).collect();
+        let has_issuer_here = |index: usize| {
+            let Some((subject, issuer)) = &names[index] else {
+                return false;
+            };
+            subject != issuer
+                && (names.iter().flatten()).any(|(other_subject, _)| other_subject == issuer)
+        };
+        let mut roots = RootCertStore::empty();
+        let mut between = Vec::new();
+        for (index, certificate) in authorities.into_iter().enumerate() {
+            if has_issuer_here(index) {
+                between.push(certificate);
+                continue;
+            }
+            roots
+                .add(certificate)
+                .map_err(|error| TrustError::Authority(error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(TrustError::Unreadable);
+        }
+        let roots = Arc::new(roots);
+        let mut servers =
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
+                .with_crls(revocations.lists().iter().cloned())
+                .enforce_revocation_expiration();
+        let mut clients = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
+            .with_crls(revocations.lists().iter().cloned())
+            .enforce_revocation_expiration();
+        if revocations.depth() == Depth::Leaf {
+            servers = servers.only_check_end_entity_revocation();
+            clients = clients.only_check_end_entity_revocation();
+        }
+        Ok(Self {
+            servers: servers.build().map_err(unusable)?,
+            clients: clients.build().map_err(unusable)?,
+            between,
+            knows_revocations: revocations.count() > 0,
+        })
+    }
+
+    fn all_between<'a>(&'a self, others: &'a [CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
+        let ours = self.between.iter();
+        let borrowed = |certificate: &'a CertificateDer<'a>| CertificateDer::from(&**certificate);
+        others
+            .iter()
+            .map(borrowed)
+            .chain(ours.map(borrowed))
+            .collect()
+    }
+}
+
+/// Subject and issuer, as they are written.
+fn names_of_authority(certificate: &CertificateDer<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let body = certificate.tbs_certificate();
+    Some((body.subject().to_der().ok()?, body.issuer().to_der().ok()?))
+}
+
+fn unusable(error: VerifierBuilderError) -> TrustError {
+    match error {
+        VerifierBuilderError::InvalidCrl(_) => TrustError::Revocations,
+        error => TrustError::Authority(error.to_string()),
+    }
+}
+
 fn unix_time(time: SystemTime) -> UnixTime {
     UnixTime::since_unix_epoch(
         time.duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default(),
     )
+}
+
+/// When a certificate's time is over.
+pub(crate) fn end(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let validity = certificate.tbs_certificate().validity();
+    Some(validity.not_after.to_system_time())
 }
 
 /// Whom a certificate names.
@@ -287,8 +409,7 @@ impl<J: ServerJudge> ServerCertVerifier for KeyHolders<J> {
 /// Puppet's servers. There is no way to have less of them checked.
 #[derive(Debug)]
 struct PuppetServers {
-    roots: Arc<RootCertStore>,
-    algorithms: WebPkiSupportedAlgorithms,
+    authorities: Authorities,
 }
 
 impl ServerJudge for PuppetServers {
@@ -299,19 +420,23 @@ impl ServerJudge for PuppetServers {
         server_name: &ServerName<'_>,
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(
-            &parsed,
-            &self.roots,
-            intermediates,
-            now,
-            self.algorithms.all,
-        )?;
+        let known = self.authorities.known();
+        let between = known.all_between(intermediates);
+        let judged =
+            (known.servers).verify_server_cert(end_entity, &between, server_name, &[], now);
+        let Err(error) = judged else {
+            return Ok(());
+        };
+        // It looks at the name last: all else about the certificate is good.
+        if !is_about_name(&error) {
+            return Err(error);
+        }
         let names = CertificateNames::of(end_entity);
         let names = names.map_err(|_| CertificateError::BadEncoding)?;
         if names.has_alternatives {
-            rustls::client::verify_server_name(&parsed, server_name)?;
-        } else if !names.prove(&server_name.to_str()) {
+            return Err(error);
+        }
+        if !names.prove(&server_name.to_str()) {
             return Err(CertificateError::NotValidForNameContext {
                 expected: server_name.to_owned(),
                 presented: names.common_name.into_iter().collect(),
@@ -320,6 +445,15 @@ impl ServerJudge for PuppetServers {
         }
         Ok(())
     }
+}
+
+const fn is_about_name(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        )
+    )
 }
 
 #[cfg(test)]
@@ -436,8 +570,10 @@ mod tests {
         assert!(check(&former, "nats1.example.net").is_ok());
         let error = check(&former, "nats2.example.net").unwrap_err().to_string();
         assert!(error.contains("Nats1.example.net"), "{error}");
-        let foreign = plain(&other, "nats1.example.net", &["nats1.example.net"]);
-        assert!(check(&foreign, "nats1.example.net").is_err());
+        for alternatives in [&["nats1.example.net"][..], &[]] {
+            let foreign = plain(&other, "nats1.example.net", alternatives);
+            assert!(check(&foreign, "nats1.example.net").is_err());
+        }
         let client = certificate(&ours, "a", &["nats1.example.net"], |params| {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         });

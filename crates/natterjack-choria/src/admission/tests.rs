@@ -7,7 +7,7 @@ use rcgen::{
 
 use super::*;
 use crate::filter::Filter;
-use crate::identity::Identity;
+use crate::revocation::{Depth, Revocations};
 use crate::wire::{Federation, SigningKey, Wrapping};
 
 const KEY: &str = include_str!("../../tests/data/rip.mcollective.key.pem");
@@ -87,12 +87,41 @@ impl World {
         name: &str,
         end: i32,
     ) -> String {
+        Self::signed(authority, name, end, &KeyPair::from_pem(KEY).unwrap())
+    }
+
+    fn signed(
+        authority: &CertifiedIssuer<'static, KeyPair>,
+        name: &str,
+        end: i32,
+        key: &KeyPair,
+    ) -> String {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.not_after = rcgen::date_time_ymd(end, 1, 1);
-        let key = KeyPair::from_pem(KEY).unwrap();
-        params.signed_by(&key, authority).unwrap().pem()
+        params.signed_by(key, authority).unwrap().pem()
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Admission)) -> Self {
+        change(&mut self.admission);
+        self
+    }
+
+    /// Another one with the same files.
+    fn restarted(self, has_folder: bool, node: &Identity) -> Self {
+        let admission = Admission::new(
+            self.admission.authorities.clone(),
+            patterns(r"/\.mcollective$/"),
+            NamePatterns::default(),
+            Collectives::default(),
+            None,
+        );
+        let folder = has_folder.then_some(self.folder.path());
+        Self {
+            admission: admission.since(folder, node, now()),
+            ..self
+        }
     }
 
     fn admit(&self, certificate: &str, request: &Request) -> Result<Admitted, Refusal> {
@@ -310,31 +339,85 @@ fn the_first_certificate_counts_until_its_end() {
         kept.split_whitespace().collect::<String>(),
         first.split_whitespace().collect::<String>()
     );
-    // Made anew: another serial number.
-    let second = world.certificate(RIP);
-    let other = Request {
-        id: "00000000000000000000000000000001".into(),
+    let seen = std::fs::read_to_string(path.with_extension("json")).unwrap();
+    assert!(
+        seen.contains(r#""senderid":"client.example.net""#),
+        "{seen}"
+    );
+    let other = |number: u8| Request {
+        id: format!("{number:032x}"),
         ..request(RIP)
     };
-    let refusal = world.admit(&second, &other).unwrap_err();
+    // Renewed: another serial number for the same key.
+    let second = world.certificate(RIP);
+    assert!(world.admit(&second, &other(1)).is_ok());
+    let foreign = World::signed(&world.authority, RIP, 2100, &KeyPair::generate().unwrap());
+    std::fs::write(&path, foreign).unwrap();
+    let refusal = world.admit(&second, &other(2)).unwrap_err();
     assert!(
         matches!(refusal, Refusal::Pinned(PinError::Other { .. })),
         "{refusal}"
     );
     std::fs::remove_file(&path).unwrap();
-    assert!(world.admit(&second, &other).is_ok());
+    assert!(world.admit(&second, &other(2)).is_ok());
 }
 
 #[test]
-fn what_was_taken_is_forgotten_in_the_end() {
-    let mut taken = Taken::default();
-    let later = now() + Duration::from_secs(60);
-    assert!(taken.add("a", later, now()));
-    assert!(!taken.add("a", later, now()));
-    assert!(taken.add("a", later, later + Duration::from_secs(1)));
-    for number in 0..REMEMBERED_MAX + 10 {
-        assert!(taken.add(&number.to_string(), later, now()));
-    }
-    assert_eq!(taken.ids.len(), REMEMBERED_MAX);
-    assert_eq!(taken.order.len(), REMEMBERED_MAX);
+fn what_was_taken_before_a_restart_is_not_taken_again() {
+    let mut world = World::new();
+    let certificate = world.certificate(RIP);
+    let node = Identity::new("node1").unwrap();
+    let early = Request {
+        time: now() - Duration::from_secs(10),
+        id: "00000000000000000000000000000001".into(),
+        ..request(RIP)
+    };
+    world = world.restarted(true, &node);
+    assert!(world.admit(&certificate, &request(RIP)).is_ok());
+    world = world.restarted(true, &node);
+    let again = world.admit(&certificate, &request(RIP)).unwrap_err();
+    assert!(matches!(again, Refusal::Repeated { .. }), "{again}");
+    assert!(
+        world.admit(&certificate, &early).is_ok(),
+        "it was not taken"
+    );
+
+    // Where nothing is kept, nobody knows.
+    world = world.restarted(false, &node);
+    let early = world.admit(&certificate, &early).unwrap_err();
+    assert!(matches!(early, Refusal::BeforeStart { .. }), "{early}");
+    assert!(world.admit(&certificate, &request(RIP)).is_ok());
+}
+
+#[test]
+fn certificates_prove_callers_of_one_kind() {
+    let world = World::new();
+    let other = Request {
+        caller: "up=rip.mcollective".parse().unwrap(),
+        ..request(RIP)
+    };
+    let refusal = world.admit(&world.certificate(RIP), &other).unwrap_err();
+    assert!(matches!(refusal, Refusal::CallerKind { .. }), "{refusal}");
+}
+
+#[test]
+fn who_was_revoked_may_not_ask() {
+    let authority = testkit::Authority::new();
+    let list = std::fs::read(authority.revoke(&[21], 2100)).unwrap();
+    let revocations = Revocations::from_pem(&list, Depth::Chain).unwrap();
+    let authorities = Authorities::with_revocations(authority.pem().as_bytes(), &revocations);
+    let world = World::with(World::new(), |admission| {
+        admission.authorities = authorities.unwrap();
+    });
+    let certificate = |serial: u64| {
+        let key = KeyPair::from_pem(KEY).unwrap();
+        let certificate = authority.certificate(RIP, &[RIP], &key, |params| {
+            params.serial_number = Some(serial.into());
+        });
+        certificate.pem()
+    };
+    let refusal = world.admit(&certificate(21), &request(RIP)).unwrap_err();
+    let reason = "the certificate of rip.mcollective is not trusted: its authority has revoked it";
+    assert_eq!(refusal.to_string(), reason);
+    assert!(world.admit(&certificate(20), &request(RIP)).is_ok());
 }

@@ -1,5 +1,6 @@
 //! Who asks: makes requests and signs them.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use data_encoding::HEXLOWER;
@@ -8,7 +9,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use crate::configuration::Configuration;
 use crate::filter::Filter;
 use crate::identity::{CallerId, Identity};
-use crate::ssl::Ssl;
+use crate::ssl::{Signer, Ssl};
 use crate::wire::{KeyError, Request, SecureRequest, SigningKey, Wrapping};
 
 /// Somebody with a certificate, on some machine.
@@ -16,8 +17,9 @@ use crate::wire::{KeyError, Request, SecureRequest, SigningKey, Wrapping};
 pub struct Asker {
     identity: Identity,
     caller: CallerId,
-    key: SigningKey,
-    certificate_pem: String,
+    signer: Signer,
+    /// Where the signer comes from, if files of it may change.
+    ssl: Option<Ssl>,
     lifetime: Duration,
 }
 
@@ -56,24 +58,27 @@ impl Asker {
         Self {
             identity,
             caller,
-            key,
-            certificate_pem: certificate_pem.to_owned(),
+            signer: Signer {
+                key: Arc::new(key),
+                certificate_pem: certificate_pem.into(),
+            },
+            ssl: None,
             lifetime,
         }
     }
 
-    /// Whom a configuration and the files it names describe.
+    /// Whom a configuration and the files it names describe. Each request is signed with what the files said last.
     ///
     /// # Errors
     /// If the key cannot sign.
     pub fn of(configuration: &Configuration, ssl: &Ssl) -> Result<Self, KeyError> {
-        Ok(Self::new(
-            configuration.identity.clone(),
-            ssl.caller.clone(),
-            ssl.signing_key()?,
-            ssl.certificate_pem(),
-            configuration.request_lifetime,
-        ))
+        Ok(Self {
+            identity: configuration.identity.clone(),
+            caller: ssl.caller.clone(),
+            signer: ssl.signer()?,
+            ssl: Some(ssl.clone()),
+            lifetime: configuration.request_lifetime,
+        })
     }
 
     /// The caller id.
@@ -96,7 +101,9 @@ impl Asker {
             time: now,
             filter: question.filter.clone(),
         };
-        let secure = SecureRequest::sign(request.to_text(), &self.key, &self.certificate_pem);
+        let renewed = self.ssl.as_ref().and_then(|ssl| ssl.signer().ok());
+        let signer = renewed.as_ref().unwrap_or(&self.signer);
+        let secure = SecureRequest::sign(request.to_text(), &signer.key, &signer.certificate_pem);
         SignedRequest {
             id: request.id,
             content: secure.to_bytes(Wrapping::None),

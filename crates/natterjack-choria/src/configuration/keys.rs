@@ -66,7 +66,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "classesfile",
-        "/var/lib/puppet/state/classes.txt",
+        "Puppet's classes.txt",
         "where Puppet wrote this node's classes",
     ),
     key("factsource", "yaml", "must be yaml"),
@@ -144,6 +144,16 @@ pub const KEYS: &[Key] = &[
         "plugin.security.file.ca",
         "none",
         "the authorities, with the provider file",
+    ),
+    key(
+        "plugin.security.file.crl",
+        "none",
+        "what they have revoked, with the provider file",
+    ),
+    key(
+        "plugin.choria.security.certificate_revocation",
+        "chain",
+        "chain, leaf or false: whose revocation matters, where there is a list of it (crl.pem)",
     ),
     key(
         "plugin.choria.puppetca_host",

@@ -21,6 +21,7 @@ pub use surroundings::Surroundings;
 
 use crate::identity::Identity;
 use crate::pattern::NamePatterns;
+use crate::revocation::Depth;
 use crate::server::ServerAddress;
 use crate::subject::Collectives;
 use grammar::Content;
@@ -84,6 +85,8 @@ pub struct Configuration {
     pub is_ngs: bool,
     /// Where keys and certificates are.
     pub security: SecurityProvider,
+    /// Whose revocation matters, where lists of it are there.
+    pub certificate_revocation: Depth,
     /// What the certificate is called, if `MCOLLECTIVE_CERTNAME` says so.
     pub certname: Option<String>,
     /// Puppet's authority, if it was named.
@@ -122,6 +125,8 @@ pub enum SecurityProvider {
         key: PathBuf,
         /// The authorities.
         ca: PathBuf,
+        /// What they have revoked.
+        crl: Option<PathBuf>,
     },
 }
 
@@ -582,7 +587,7 @@ impl<'a> Reader<'a> {
                 .filter(|timeout| !timeout.is_zero()),
             classes_file: self
                 .path("classesfile")
-                .unwrap_or_else(|| "/var/lib/puppet/state/classes.txt".into()),
+                .unwrap_or_else(|| search::classes_file(self.surroundings)),
             facts_files: self.value("plugin.yaml", Vec::new(), |text| {
                 text.split(':')
                     .filter(|path| !path.is_empty())
@@ -617,6 +622,11 @@ impl<'a> Reader<'a> {
                 Ok(false)
             }),
             security,
+            certificate_revocation: self.value(
+                "plugin.choria.security.certificate_revocation",
+                Depth::Chain,
+                value::revocation_depth,
+            ),
             certname,
             puppet_ca: self.service("plugin.choria.puppetca_host", "plugin.choria.puppetca_port"),
             puppet_server: self.service(
@@ -695,10 +705,11 @@ impl<'a> Reader<'a> {
 
     fn security(&mut self) -> SecurityProvider {
         let ssldir = self.path("plugin.choria.ssldir");
-        let [certificate, key, ca] = [
+        let [certificate, key, ca, crl] = [
             "plugin.security.file.certificate",
             "plugin.security.file.key",
             "plugin.security.file.ca",
+            "plugin.security.file.crl",
         ]
         .map(|name| self.path(name));
         let provider = self.value("plugin.security.provider", "puppet", |text| {
@@ -722,6 +733,7 @@ impl<'a> Reader<'a> {
             certificate,
             key,
             ca,
+            crl,
         }
     }
 

@@ -17,6 +17,26 @@ const FOLDERS: [(&str, &str); 5] = [
     ("/usr/local/etc/mcollective", "cfg"),
 ];
 
+/// Where Puppet writes a node's classes: that of its own packages (Choria's default), Debian's, and long ago
+/// (MCollective's default).
+const CLASSES_FILES: [&str; 3] = [
+    "opt/puppetlabs/puppet/cache/state/classes.txt",
+    "var/cache/puppet/state/classes.txt",
+    "var/lib/puppet/state/classes.txt",
+];
+
+/// The first of those that is there; or, as long as Puppet has not run, the first whose Puppet is.
+pub(super) fn classes_file(surroundings: &Surroundings) -> PathBuf {
+    let files = CLASSES_FILES.map(|file| surroundings.root.join(file));
+    let is_expected = |file: &&PathBuf| {
+        let puppet = file.ancestors().nth(2);
+        puppet.is_some_and(Path::is_dir)
+    };
+    let there = files.iter().find(|file| file.is_file());
+    let expected = there.or_else(|| files.iter().find(is_expected));
+    expected.unwrap_or(&files[2]).clone()
+}
+
 /// Where a main file may be; the first that can be read is it.
 pub(super) fn candidates(role: Role, surroundings: &Surroundings) -> Vec<PathBuf> {
     let mut candidates = Vec::new();
@@ -83,4 +103,39 @@ pub(super) fn project_files(role: Role, surroundings: &Surroundings) -> Vec<Path
         .collect();
     files.reverse();
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::facter::Facter;
+
+    #[test]
+    fn classes_are_where_puppet_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let surroundings = Surroundings {
+            environment: BTreeMap::new(),
+            home: None,
+            directory: None,
+            is_root: true,
+            host_name: "node1".into(),
+            facter: Facter::none(),
+            root: folder.path().to_path_buf(),
+        };
+        let found = || {
+            let file = classes_file(&surroundings);
+            let file = file.strip_prefix(folder.path()).unwrap();
+            file.to_str().unwrap().to_owned()
+        };
+        assert_eq!(found(), "var/lib/puppet/state/classes.txt");
+        let debian = folder.path().join("var/cache/puppet");
+        fs::create_dir_all(debian.join("state")).unwrap();
+        assert_eq!(found(), "var/cache/puppet/state/classes.txt");
+        fs::create_dir_all(folder.path().join("opt/puppetlabs/puppet/cache")).unwrap();
+        assert_eq!(found(), CLASSES_FILES[0]);
+        fs::write(debian.join("state/classes.txt"), "apache\n").unwrap();
+        assert_eq!(found(), "var/cache/puppet/state/classes.txt");
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::revocation::Depth;
 use crate::server::ServerAddress;
 
 /// Why a text is no value of its kind.
@@ -25,6 +26,19 @@ pub(super) fn lenient_boolean(text: &str) -> bool {
     ["t", "true", "yes", "1"]
         .iter()
         .any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// Puppet's words for its `certificate_revocation`, and those for yes and no.
+pub(super) fn revocation_depth(text: &str) -> Result<Depth, Wrong> {
+    if text.eq_ignore_ascii_case("leaf") {
+        return Ok(Depth::Leaf);
+    }
+    match boolean(text) {
+        Ok(false) => Ok(Depth::Off),
+        Ok(true) => Ok(Depth::Chain),
+        Err(_) if text.eq_ignore_ascii_case("chain") => Ok(Depth::Chain),
+        Err(_) => Err("it must be chain, leaf or false".into()),
+    }
 }
 
 pub(super) fn integer(text: &str) -> Result<u64, Wrong> {

@@ -17,6 +17,7 @@ mod incoming;
 mod life;
 mod link;
 mod outgoing;
+mod renewal;
 mod servers;
 mod shared;
 
@@ -61,6 +62,9 @@ pub const NODE_INBOX_BYTES_MAX: usize = 4 << 20;
 /// The same for somebody who asks: the replies of 50,000 nodes, each of a kilobyte.
 pub const CLIENT_INBOX_BYTES_MAX: usize = 64 << 20;
 
+/// How often files of keys and certificates are looked at, unless options say otherwise.
+const FILES_INTERVAL: Duration = Duration::from_secs(60);
+
 /// What a connector goes by.
 #[derive(Clone, Debug)]
 pub struct ConnectorOptions {
@@ -86,6 +90,8 @@ pub struct ConnectorOptions {
     pub federations: Vec<String>,
     /// How messages are written.
     pub wrapping: Wrapping,
+    /// How often files of keys and certificates are looked at. They are before each round of attempts to connect as well.
+    pub files_interval: Duration,
 }
 
 impl ConnectorOptions {
@@ -104,6 +110,7 @@ impl ConnectorOptions {
             inbox_bytes_max: CLIENT_INBOX_BYTES_MAX,
             federations: Vec::new(),
             wrapping: Wrapping::default(),
+            files_interval: FILES_INTERVAL,
         }
     }
 
@@ -227,7 +234,8 @@ impl Drop for End {
 }
 
 impl Connector {
-    /// Makes a connector with these keys and certificates. It does not connect before it is asked to.
+    /// Makes a connector with these keys and certificates, whose files it looks at from time to time, so that new ones are
+    /// taken. It does not connect before it is asked to.
     ///
     /// # Panics
     /// Outside of a runtime.
@@ -238,7 +246,14 @@ impl Connector {
             credentials: options.credentials.clone(),
             tls: Arc::new(ssl.client_config()),
         };
-        let core = Arc::new(Core::new(options, caller, servers.into()));
+        let servers = renewal::before_attempts(ssl.clone(), servers.into());
+        let files_interval = options.files_interval;
+        let core = Arc::new(Core::new(options, caller, servers));
+        tokio::spawn(renewal::watch(
+            ssl.clone(),
+            core.wish.subscribe(),
+            files_interval,
+        ));
         tokio::spawn(life::run(Arc::clone(&core)));
         Self {
             _end: Arc::new(End(Arc::clone(&core))),

@@ -1,7 +1,9 @@
 //! What a node knows of itself: facts and classes, as the configuration management wrote them into files.
 //!
-//! Files are looked at again when they have changed, at most once a second. One that cannot be read is told in the log, and
-//! counts as empty: a node that does not know a fact is not meant by a condition on it.
+//! Files are looked at again when they have changed, at most once a second. One that cannot be read any more is told in the
+//! log, and what it said last counts: a file that is just being written, or whose writer has failed, does not make another
+//! node of this one. One that never could be read is empty: a node that does not know a fact is not meant by a condition on
+//! it.
 
 use std::fs;
 use std::io;
@@ -78,6 +80,8 @@ pub(super) struct Files {
 struct Seen {
     looked: SystemTime,
     stamps: Vec<Stamp>,
+    /// What each file of facts said last.
+    facts: Vec<Map<String, Value>>,
     knowledge: Arc<Knowledge>,
 }
 
@@ -108,10 +112,19 @@ impl Files {
         }
         // Before the reading: what changes meanwhile is noticed the next time.
         let stamps = self.stamps();
-        let knowledge = Arc::new(self.read());
+        let facts = self.read_facts(seen.as_ref(), &stamps);
+        let classes = self.read_classes(seen.as_ref(), &stamps);
+        // Later files go before earlier ones.
+        let merged = facts.iter().flatten();
+        let merged = merged.map(|(name, value)| (name.clone(), value.clone()));
+        let knowledge = Arc::new(Knowledge {
+            facts: Value::Object(merged.collect()),
+            classes,
+        });
         *seen = Some(Seen {
             looked: now,
             stamps,
+            facts,
             knowledge: Arc::clone(&knowledge),
         });
         knowledge
@@ -126,31 +139,54 @@ impl Files {
         paths.map(stamp).collect()
     }
 
-    fn read(&self) -> Knowledge {
-        let mut facts = Map::new();
-        for path in &self.facts {
-            match read_facts(path) {
-                Ok(found) => facts.extend(found),
-                Err(error) => {
-                    tracing::warn!("cannot read facts from {}: {error}", path.display());
-                }
+    fn read_facts(&self, seen: Option<&Seen>, stamps: &[Stamp]) -> Vec<Map<String, Value>> {
+        let read = |(index, path): (usize, &PathBuf)| {
+            let before = seen.map(|seen| &seen.facts[index]);
+            if let Some(seen) = seen
+                && seen.stamps[index] == stamps[index]
+            {
+                return seen.facts[index].clone();
             }
+            read_facts(path).unwrap_or_else(|error| {
+                let instead = match before {
+                    Some(facts) if !facts.is_empty() => "those that were in it last count",
+                    _ => "there are none",
+                };
+                tracing::warn!(
+                    "cannot read facts from {}, so {instead}: {error}",
+                    path.display()
+                );
+                before.cloned().unwrap_or_default()
+            })
+        };
+        self.facts.iter().enumerate().map(read).collect()
+    }
+
+    fn read_classes(&self, seen: Option<&Seen>, stamps: &[Stamp]) -> Vec<String> {
+        if let Some(seen) = seen
+            && seen.stamps.last() == stamps.last()
+        {
+            return seen.knowledge.classes.clone();
         }
-        let classes = read(&self.classes).unwrap_or_else(|error| {
-            // Without Puppet there is none.
-            tracing::debug!(
-                "cannot read classes from {}: {error}",
-                self.classes.display()
-            );
-            String::new()
-        });
-        let classes = classes.lines().map(str::trim);
-        Knowledge {
-            facts: Value::Object(facts),
-            classes: classes
-                .filter(|class| !class.is_empty())
-                .map(str::to_owned)
-                .collect(),
+        let before = seen.map(|seen| &seen.knowledge.classes);
+        let before = before.filter(|classes| !classes.is_empty());
+        match read(&self.classes) {
+            Ok(classes) => {
+                let classes = classes.lines().map(str::trim);
+                let classes = classes.filter(|class| !class.is_empty());
+                classes.map(str::to_owned).collect()
+            }
+            Err(error) => {
+                let path = self.classes.display();
+                match before {
+                    Some(_) => tracing::warn!(
+                        "cannot read classes from {path}, so those that were in it last count: {error}"
+                    ),
+                    // Without Puppet there is none.
+                    None => tracing::debug!("cannot read classes from {path}: {error}"),
+                }
+                before.cloned().unwrap_or_default()
+            }
         }
     }
 }
@@ -229,5 +265,30 @@ mod tests {
         fs::write(&broken, "{").unwrap();
         let files = Files::new(vec![list, broken], folder.path().join("none"));
         assert_eq!(*files.look(now()), Knowledge::default());
+    }
+
+    #[test]
+    fn what_cannot_be_read_any_more_is_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (facts, more, classes) = (path("facts.yaml"), path("more.json"), path("classes.txt"));
+        fs::write(&facts, "role: web\n").unwrap();
+        fs::write(&more, r#"{"number":1}"#).unwrap();
+        fs::write(&classes, "apache\n").unwrap();
+        let files = Files::new(vec![facts.clone(), more.clone()], classes.clone());
+        let known = files.look(now());
+        assert_eq!(known.facts, json!({"role": "web", "number": 1}));
+
+        fs::write(&facts, "role: [unfinished").unwrap();
+        fs::remove_file(&classes).unwrap();
+        assert_eq!(files.look(now() + LOOK_INTERVAL), known);
+        // The others go on, and it does once it is whole again.
+        fs::write(&more, r#"{"number":22}"#).unwrap();
+        let others = files.look(now() + 2 * LOOK_INTERVAL);
+        assert_eq!(others.facts, json!({"role": "web", "number": 22}));
+        fs::write(&facts, "role: mail server\n").unwrap();
+        let whole = files.look(now() + 3 * LOOK_INTERVAL);
+        assert_eq!(whole.facts["role"], "mail server");
+        assert_eq!(whole.classes, ["apache"]);
     }
 }

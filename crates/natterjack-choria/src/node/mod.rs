@@ -12,6 +12,7 @@ mod serve;
 mod statistics;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -71,6 +72,15 @@ pub struct NodeBuilder {
     configuration: Option<Arc<Configuration>>,
     agents: BTreeMap<String, Known>,
     working_max: usize,
+    memory: Memory,
+}
+
+/// How a node knows what it took before it was started.
+enum Memory {
+    /// It does not.
+    None,
+    /// By what is kept in the folder of keys and certificates, if there is one.
+    Folder(Option<PathBuf>),
 }
 
 /// An agent, and what it said of itself.
@@ -92,11 +102,13 @@ impl NodeBuilder {
             configuration: None,
             agents: BTreeMap::new(),
             working_max: WORKING_MAX,
+            memory: Memory::None,
         }
     }
 
     /// The node that a configuration describes: its identity and collectives, who may ask, its facts and classes. Callers'
-    /// certificates are pinned below the folder of the node's own, if they are all in one.
+    /// certificates are pinned below the folder of the node's own, if they are all in one, and there the requests that it
+    /// took are kept, so that it takes none once more after it was started anew.
     #[must_use]
     pub fn from_configuration(configuration: Arc<Configuration>, ssl: &Ssl) -> Self {
         let admission = Admission::new(
@@ -113,6 +125,7 @@ impl NodeBuilder {
         let identity = configuration.identity.clone();
         Self {
             knowledge: Source::Files(files),
+            memory: Memory::Folder(ssl.files.folder.clone()),
             ..Self::new(identity, configuration.collectives.clone(), admission)
         }
         .with_configuration(configuration)
@@ -183,9 +196,15 @@ impl NodeBuilder {
         });
         let rpcutil = Known { description, agent };
         self.agents.insert(RPCUTIL.to_owned(), rpcutil);
+        let admission = match self.memory {
+            Memory::None => self.admission,
+            Memory::Folder(ssldir) => {
+                (self.admission).since(ssldir.as_deref(), &shared.identity, now)
+            }
+        };
         Node {
             shared,
-            admission: self.admission,
+            admission,
             agents: self.agents,
             working: Arc::new(Semaphore::new(self.working_max)),
             complaints: Mutex::default(),

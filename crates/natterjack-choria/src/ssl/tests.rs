@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
-};
+use rcgen::{CertificateParams, KeyPair};
+use testkit::{Authority, replace};
 
 use super::*;
 use crate::facter::Facter;
@@ -15,13 +13,7 @@ use crate::facter::Facter;
 struct Machine {
     folder: tempfile::TempDir,
     surroundings: Surroundings,
-    authority: CertifiedIssuer<'static, KeyPair>,
-}
-
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    authority: Authority,
 }
 
 fn now() -> SystemTime {
@@ -44,7 +36,7 @@ impl Machine {
         Self {
             folder,
             surroundings,
-            authority: authority(),
+            authority: Authority::new(),
         }
     }
 
@@ -67,21 +59,14 @@ impl Machine {
     /// A certificate of this name, where it belongs; `change` may spoil it.
     fn give(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> SslFiles {
         let files = self.files("");
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        change(&mut params);
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        let certificate = (self.authority).certificate(name, &[name], &key, change);
         for path in [&files.certificate, &files.key] {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
         }
-        fs::write(&files.certificate, certificate.pem()).unwrap();
-        fs::write(&files.key, key.serialize_pem()).unwrap();
-        fs::write(&files.ca, self.authority.pem()).unwrap();
+        replace(&files.certificate, &certificate.pem());
+        replace(&files.key, &key.serialize_pem());
+        replace(&files.ca, &self.authority.pem());
         files
     }
 
@@ -221,7 +206,7 @@ fn what_is_wrong_is_told_with_a_remedy() {
     );
 
     let files = machine.give("rip.mcollective", |_| ());
-    fs::write(&files.ca, authority().pem()).unwrap();
+    replace(&files.ca, &Authority::new().pem());
     assert!(
         machine
             .said(Role::Client)
@@ -257,4 +242,100 @@ fn root_is_a_machine_and_no_person() {
     machine.give("client.example.net", |_| ());
     let ssl = machine.load(Role::Server).unwrap();
     assert_eq!(ssl.caller.as_str(), "choria=client.example.net");
+}
+
+#[test]
+fn what_is_renewed_is_taken() {
+    let machine = Machine::new();
+    machine.give("rip.mcollective", |_| ());
+    let ssl = machine.load(Role::Client).unwrap();
+    let before = ssl.certificate_pem();
+    assert_eq!(ssl.refresh(now()), Renewal::Unchanged);
+    let year = |year| rcgen::date_time_ymd(year, 1, 1);
+    machine.give("rip.mcollective", |params| params.not_after = year(2050));
+    assert_eq!(ssl.refresh(now()), Renewal::Taken);
+    assert_ne!(ssl.certificate_pem(), before);
+    assert_eq!(ssl.ends(), SystemTime::from(year(2050)));
+    assert_eq!(ssl.refresh(now()), Renewal::Unchanged);
+}
+
+#[test]
+fn what_is_broken_is_told_once_and_changes_nothing() {
+    let machine = Machine::new();
+    let files = machine.give("rip.mcollective", |_| ());
+    let ssl = machine.load(Role::Client).unwrap();
+    let before = ssl.certificate_pem();
+    let good = fs::read_to_string(&files.key).unwrap();
+    let year = |year| rcgen::date_time_ymd(year, 1, 1);
+    let expired = |params: &mut CertificateParams| params.not_after = year(2020);
+    let spoil: [&dyn Fn(); 5] = [
+        &|| replace(&files.key, "nothing"),
+        &|| replace(&files.key, &KeyPair::generate().unwrap().serialize_pem()),
+        &|| drop(machine.give("rip.mcollective", expired)),
+        &|| drop(machine.give("bob.mcollective", |_| ())),
+        &|| fs::remove_file(&files.certificate).unwrap(),
+    ];
+    for spoil in spoil {
+        spoil();
+        assert_eq!(ssl.refresh(now()), Renewal::Refused);
+        assert_eq!(ssl.refresh(now()), Renewal::Unchanged);
+        assert_eq!(ssl.certificate_pem(), before);
+    }
+    replace(&files.certificate, &before);
+    replace(&files.key, &good);
+    assert_eq!(ssl.refresh(now()), Renewal::Taken);
+}
+
+#[test]
+fn what_was_revoked_counts_if_it_is_there() {
+    let machine = Machine::new();
+    let serial = |number: u64| {
+        move |params: &mut CertificateParams| params.serial_number = Some(number.into())
+    };
+    let files = machine.give("rip.mcollective", serial(20));
+    let crl = files.crl.unwrap();
+    assert!(crl.ends_with("etc/puppet/ssl/crl.pem"));
+    let revoke = |serials: &[u64], until| {
+        let list = fs::read_to_string(machine.authority.revoke(serials, until)).unwrap();
+        replace(&crl, &list);
+    };
+    let ssl = machine.load(Role::Client).unwrap();
+    let others = || {
+        let key = KeyPair::generate().unwrap();
+        let other = machine.authority.certificate("bob", &[], &key, serial(21));
+        ssl.authorities.vouch_for(&[other.der().clone()], now())
+    };
+    assert_eq!(others(), Ok(()));
+    revoke(&[21], 2100);
+    assert_eq!(ssl.refresh(now()), Renewal::Taken);
+    assert_eq!(others(), Err(TrustError::Revoked));
+    // Nobody brings back what was revoked by removing the list, or by spoiling it.
+    for spoil in [&|| fs::remove_file(&crl).unwrap(), &|| {
+        replace(&crl, "nothing") as _
+    }] as [&dyn Fn(); 2]
+    {
+        spoil();
+        assert_eq!(ssl.refresh(now()), Renewal::Refused);
+        assert_eq!(others(), Err(TrustError::Revoked));
+    }
+    // Ours is revoked, and others as well: those do not wait until there is another one of ours.
+    revoke(&[20], 2100);
+    assert_eq!(ssl.refresh(now()), Renewal::Refused);
+    assert_eq!(others(), Ok(()));
+
+    assert!(
+        machine
+            .said(Role::Client)
+            .ends_with("its authority has revoked it; remove it and its key, and request new ones")
+    );
+    revoke(&[], 2020);
+    let said = machine.said(Role::Client);
+    assert!(said.contains("has expired; fetch crl.pem anew"), "{said}");
+    replace(&crl, "nothing");
+    let said = machine.said(Role::Client);
+    assert!(said.starts_with("cannot use the revocation list"), "{said}");
+    let without = "plugin.choria.security.certificate_revocation = false\n";
+    let configuration = machine.configure(Role::Client, without);
+    let ssl = Ssl::load(&configuration, &machine.surroundings, now()).unwrap();
+    assert_eq!(ssl.refresh(now()), Renewal::Unchanged);
 }

@@ -5,6 +5,7 @@
 mod federation;
 mod life;
 mod messages;
+mod renewal;
 mod scripted;
 mod support;
 mod trust;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use natterjack_choria::configuration::{Configuration, Role, Surroundings};
@@ -16,11 +17,8 @@ use natterjack_choria::identity::Identity;
 use natterjack_choria::server::ServerAddress;
 use natterjack_choria::ssl::Ssl;
 use natterjack_server::{Options, Server, Tls};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
-};
-use tempfile::TempDir;
+use rcgen::KeyPair;
+use testkit::Pair;
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 
@@ -34,68 +32,25 @@ pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
-/// An authority, and a folder for what it signs.
-pub(crate) struct Authority {
-    folder: TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
+/// An authority, and servers and connectors with what it signs.
+pub(crate) struct Authority(testkit::Authority);
 
-/// Files of a certificate.
-pub(crate) struct Pair {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
+impl Deref for Authority {
+    type Target = testkit::Authority;
+
+    fn deref(&self) -> &testkit::Authority {
+        &self.0
+    }
 }
 
 impl Authority {
     pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Puppet CA: puppet");
-        let key = KeyPair::generate().unwrap();
-        let authority = Self {
-            folder: tempfile::tempdir().unwrap(),
-            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
-        };
-        fs::write(authority.ca(), authority.issuer.pem()).unwrap();
-        authority
+        Self(testkit::Authority::new())
     }
 
-    pub(crate) fn ca(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// A certificate as Puppet makes them, for a common name and alternatives.
-    pub(crate) fn pair(&self, name: &str, alternatives: &[&str]) -> Pair {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.subject_alt_names = alternatives
-            .iter()
-            .map(|name| match name.parse() {
-                Ok(address) => SanType::IpAddress(address),
-                Err(_) => SanType::DnsName((*name).try_into().unwrap()),
-            })
-            .collect();
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let file = |end: &str| self.folder().join(format!("{name}{end}.pem"));
-        let pair = Pair {
-            certificate: file(""),
-            key: file("-key"),
-        };
-        fs::write(&pair.certificate, certificate.pem()).unwrap();
-        fs::write(&pair.key, key.serialize_pem()).unwrap();
-        pair
+    /// Where a certificate is, or with `-key` its key.
+    pub(crate) fn file(&self, name: &str, end: &str) -> PathBuf {
+        self.folder().join(format!("{name}{end}.pem"))
     }
 
     /// Options of a server for `localhost`, which wants certificates of this authority.
@@ -104,7 +59,18 @@ impl Authority {
     }
 
     pub(crate) fn options_for(&self, name: &str, alternatives: &[&str]) -> Options {
-        let pair = self.pair(name, alternatives);
+        self.options_with(self.pair(name, alternatives))
+    }
+
+    /// The same, with a certificate of this serial number.
+    pub(crate) fn options_of(&self, name: &str, alternatives: &[&str], serial: u64) -> Options {
+        let key = KeyPair::generate().unwrap();
+        self.options_with(self.pair_with(name, alternatives, &key, |params| {
+            params.serial_number = Some(serial.into());
+        }))
+    }
+
+    fn options_with(&self, pair: Pair) -> Options {
         let tls = Tls {
             cert_file: Some(pair.certificate),
             key_file: Some(pair.key),

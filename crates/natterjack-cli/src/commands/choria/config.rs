@@ -4,14 +4,16 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use natterjack_choria::configuration::{Configuration, Role, SecurityProvider};
 use natterjack_choria::finding::{Finder, Found};
+use natterjack_choria::revocation::Depth;
 use natterjack_choria::ssl::SslFiles;
 use natterjack_choria::trust::CertificateNames;
 use serde::Serialize;
 
-use super::start::{Shared, Started};
+use super::start::{Shared, Started, calendar_now};
 use crate::output::Output;
 
 /// Show what holds here and where it comes from, which servers would be used, and whether keys and certificates are good
@@ -126,7 +128,13 @@ struct Security {
     certificate: Option<File>,
     key: Option<File>,
     ca: Option<File>,
+    /// What they have revoked.
+    crl: Option<File>,
+    /// Whether that counts, and until when.
+    revocation: String,
     request: Option<File>,
+    /// How long the certificate is still good.
+    certificate_days_left: Option<u64>,
     /// Whom the certificate names.
     certificate_name: Option<String>,
     certificate_name_matches: Option<bool>,
@@ -254,7 +262,8 @@ impl From<Found> for Answer {
 impl Security {
     fn of(started: &Started) -> Self {
         let configuration = &started.configuration;
-        let problem = started.ssl().err().map(|error| error.to_string());
+        let ssl = started.ssl();
+        let problem = ssl.as_ref().err().map(ToString::to_string);
         // If they cannot be named, the problem says so.
         let files = SslFiles::find(configuration, &started.surroundings).ok();
         let names = files
@@ -282,12 +291,53 @@ impl Security {
                 .map(|files| File::at(files.certificate.clone())),
             key: files.as_ref().map(|files| File::at(files.key.clone())),
             ca: files.as_ref().map(|files| File::at(files.ca.clone())),
+            crl: files
+                .as_ref()
+                .and_then(|files| files.crl.clone().map(File::at)),
+            revocation: files.as_ref().map_or_else(String::new, |files| {
+                revocation(files, configuration.certificate_revocation)
+            }),
+            certificate_days_left: ssl.as_ref().ok().map(|ssl| days_until(ssl.ends())),
             request: files.and_then(|files| files.request).map(File::at),
             credentials: configuration.credentials.clone().map(File::at),
             user: configuration.login.user.clone(),
             has_password: configuration.login.password.is_some(),
         }
     }
+}
+
+/// What is known of revoked certificates, and what that means.
+fn revocation(files: &SslFiles, depth: Depth) -> String {
+    if depth == Depth::Off {
+        return "not looked at (plugin.choria.security.certificate_revocation)".into();
+    }
+    match files.revocations(depth) {
+        Ok(None) => "not known: there is no list".into(),
+        Ok(Some(revocations)) => {
+            let lists = match revocations.count() {
+                1 => "1 list".to_owned(),
+                count => format!("{count} lists"),
+            };
+            let reach = if depth == Depth::Leaf {
+                ", for certificates and not their authorities"
+            } else {
+                ""
+            };
+            let until = match revocations.next_update().map(days_until) {
+                None => "good for ever".to_owned(),
+                Some(0) => "EXPIRED, or about to: nobody will be trusted".to_owned(),
+                Some(days) => format!("good for {days} days"),
+            };
+            format!("{lists}, {} revoked{reach}, {until}", revocations.revoked())
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Whole days; 0 once it is over.
+fn days_until(end: SystemTime) -> u64 {
+    let left = end.duration_since(calendar_now()).unwrap_or_default();
+    left.as_secs() / (24 * 60 * 60)
 }
 
 impl File {
@@ -436,6 +486,8 @@ impl Report {
         page.file("Public Certificate", security.certificate.as_ref());
         page.file("Private Key", security.key.as_ref());
         page.file("CA", security.ca.as_ref());
+        page.file("Revocation List", security.crl.as_ref());
+        page.line("Revoked Certificates", &security.revocation);
         page.file("Certificate Request", security.request.as_ref());
         if let Some(matches) = security.certificate_name_matches {
             let name = security.certificate_name.as_deref().unwrap_or("nobody");
@@ -445,6 +497,9 @@ impl Report {
                 "does not match the certname"
             };
             page.line("Certificate Name", format!("{name} ({verdict})"));
+        }
+        if let Some(days) = security.certificate_days_left {
+            page.line("Certificate Ends", format!("in {days} days"));
         }
         if let Some(credentials) = &security.credentials {
             page.file("NATS Credentials", Some(credentials));

@@ -1,0 +1,269 @@
+//! Which certificates authorities have taken back: the lists that Puppet keeps beside its certificates, in `crl.pem`.
+//!
+//! Neither of Choria's own programs reads them. Here they count where they are, as they do for Puppet: with a list there,
+//! what no list speaks of is not trusted, and neither is anything by a list whose time is over. Whether a certificate is on
+//! one is [`crate::trust`]'s to find out.
+
+use std::time::SystemTime;
+
+use rustls_pki_types::CertificateRevocationListDer;
+use rustls_pki_types::pem::PemObject as _;
+use x509_cert::crl::CertificateList;
+use x509_cert::der::Decode as _;
+
+use crate::trust::TrustError;
+
+/// Whose revocation matters, in the words of Puppet's own setting `certificate_revocation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Depth {
+    /// Everybody's between an authority without a superior and a certificate, and that one's (`chain`, `true`).
+    #[default]
+    Chain,
+    /// That of a certificate alone (`leaf`).
+    Leaf,
+    /// Nobody's: lists are not read (`false`).
+    Off,
+}
+
+/// Lists of what was revoked; none: nothing is known of that.
+#[derive(Clone, Debug, Default)]
+pub struct Revocations {
+    lists: Vec<CertificateRevocationListDer<'static>>,
+    depth: Depth,
+    revoked: usize,
+    next_update: Option<SystemTime>,
+}
+
+impl Revocations {
+    /// Nothing is known.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Takes all lists of a text in PEM: Puppet's `crl.pem` has one of each authority.
+    ///
+    /// # Errors
+    /// If there is none, or one cannot be read.
+    pub fn from_pem(pem: &[u8], depth: Depth) -> Result<Self, TrustError> {
+        let mut revocations = Self {
+            depth,
+            ..Self::default()
+        };
+        for list in CertificateRevocationListDer::pem_slice_iter(pem) {
+            let list = list.map_err(|_| TrustError::Revocations)?;
+            revocations.add(list)?;
+        }
+        if revocations.lists.is_empty() {
+            return Err(TrustError::Revocations);
+        }
+        Ok(revocations)
+    }
+
+    fn add(&mut self, list: CertificateRevocationListDer<'static>) -> Result<(), TrustError> {
+        let parsed = <CertificateList>::from_der(&list);
+        let body = parsed.map_err(|_| TrustError::Revocations)?.tbs_cert_list;
+        self.revoked += body.revoked_certificates.map_or(0, |revoked| revoked.len());
+        let next_update = body.next_update.map(|time| time.to_system_time());
+        self.next_update = [self.next_update, next_update].into_iter().flatten().min();
+        self.lists.push(list);
+        Ok(())
+    }
+
+    /// How far they reach.
+    #[must_use]
+    pub const fn depth(&self) -> Depth {
+        self.depth
+    }
+
+    /// How many lists there are.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.lists.len()
+    }
+
+    /// How many certificates are on them.
+    #[must_use]
+    pub const fn revoked(&self) -> usize {
+        self.revoked
+    }
+
+    /// When the first of them is to be replaced. After that it is no good.
+    #[must_use]
+    pub const fn next_update(&self) -> Option<SystemTime> {
+        self.next_update
+    }
+
+    pub(crate) fn lists(&self) -> &[CertificateRevocationListDer<'static>] {
+        &self.lists
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+        DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
+        KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    };
+    use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::pem;
+    use crate::trust::Authorities;
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_289_687)
+    }
+
+    fn params_of_authority(name: &str, serial: u64) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.serial_number = Some(SerialNumber::from(serial));
+        params
+    }
+
+    fn certificate(
+        issuer: &Issuer<'_, KeyPair>,
+        serial: u64,
+        alternatives: &[&str],
+    ) -> CertificateDer<'static> {
+        let alternatives: Vec<String> = alternatives.iter().copied().map(String::from).collect();
+        let mut params = CertificateParams::new(alternatives).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        let name = "node1.example.net";
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().unwrap();
+        params.signed_by(&key, issuer).unwrap().der().clone()
+    }
+
+    fn list(issuer: &Issuer<'_, KeyPair>, serials: &[u64], until: i32) -> String {
+        let day = rcgen::date_time_ymd(2019, 1, 1);
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: day,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: day,
+            next_update: rcgen::date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(7),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(issuer).unwrap();
+        pem::encode("X509 CRL", list.der())
+    }
+
+    /// A root that signed an authority, as Puppet's are.
+    struct Pair {
+        root: CertifiedIssuer<'static, KeyPair>,
+        between: CertifiedIssuer<'static, KeyPair>,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let key = KeyPair::generate().unwrap();
+            let root = CertifiedIssuer::self_signed(params_of_authority("root", 1), key).unwrap();
+            let key = KeyPair::generate().unwrap();
+            let params = params_of_authority("between", 2);
+            let between = CertifiedIssuer::signed_by(params, key, &root).unwrap();
+            Self { root, between }
+        }
+
+        fn authorities(&self, lists: &str, depth: Depth) -> Authorities {
+            let pem = format!("{}{}", self.between.pem(), self.root.pem());
+            let revocations = Revocations::from_pem(lists.as_bytes(), depth).unwrap();
+            Authorities::with_revocations(pem.as_bytes(), &revocations).unwrap()
+        }
+
+        fn lists(&self, of_root: &[u64], of_between: &[u64], until: i32) -> String {
+            list(&self.root, of_root, until) + &list(&self.between, of_between, until)
+        }
+
+        /// What comes of serial 10 of the authority between, as somebody who asks and as a server.
+        fn judge(&self, lists: &str, depth: Depth) -> Result<(), TrustError> {
+            let authorities = self.authorities(lists, depth);
+            let judged = authorities.vouch_for(&[certificate(&self.between, 10, &[])], now());
+            let verifier = authorities.server_verifier();
+            let name = ServerName::try_from("node1.example.net").unwrap();
+            let seconds = now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            // By its common name, and by an alternative.
+            for alternatives in [&[][..], &["node1.example.net"]] {
+                let server = certificate(&self.between, 10, alternatives);
+                let time = UnixTime::since_unix_epoch(seconds);
+                let served = verifier.verify_server_cert(&server, &[], &name, &[], time);
+                let served = served.map(drop).map_err(TrustError::from);
+                assert_eq!(served, judged);
+            }
+            judged
+        }
+    }
+
+    #[test]
+    fn what_was_revoked_is_not_trusted() {
+        let pair = Pair::new();
+        let judge = |lists: String| pair.judge(&lists, Depth::Chain);
+        assert_eq!(judge(pair.lists(&[], &[], 2100)), Ok(()));
+        assert_eq!(judge(pair.lists(&[], &[9, 11], 2100)), Ok(()));
+        assert_eq!(judge(pair.lists(&[10], &[], 2100)), Ok(()), "another's");
+        let revoked = Err(TrustError::Revoked);
+        assert_eq!(judge(pair.lists(&[], &[10], 2100)), revoked);
+        assert_eq!(judge(pair.lists(&[2], &[], 2100)), revoked, "its authority");
+    }
+
+    #[test]
+    fn what_no_list_speaks_of_is_not_trusted() {
+        let pair = Pair::new();
+        let unknown = Err(TrustError::RevocationUnknown);
+        let of_root = list(&pair.root, &[], 2100);
+        assert_eq!(pair.judge(&of_root, Depth::Chain), unknown);
+        let of_between = list(&pair.between, &[], 2100);
+        assert_eq!(pair.judge(&of_between, Depth::Chain), unknown);
+        assert_eq!(pair.judge(&of_between, Depth::Leaf), Ok(()));
+        let other = list(&Pair::new().between, &[], 2100) + &of_root;
+        assert!(
+            pair.judge(&other, Depth::Chain).is_err(),
+            "not its signature"
+        );
+    }
+
+    #[test]
+    fn lists_have_their_time() {
+        let pair = Pair::new();
+        let old = pair.lists(&[], &[], 2020);
+        let expired = Err(TrustError::RevocationsExpired);
+        assert_eq!(pair.judge(&old, Depth::Chain), expired);
+        let lists = pair.lists(&[3], &[10, 11], 2100) + &list(&pair.root, &[], 2099);
+        let revocations = Revocations::from_pem(lists.as_bytes(), Depth::Chain).unwrap();
+        assert_eq!((revocations.count(), revocations.revoked()), (3, 3));
+        let next = rcgen::date_time_ymd(2099, 1, 1);
+        assert_eq!(revocations.next_update(), Some(next.into()));
+    }
+
+    #[test]
+    fn what_is_no_list() {
+        let pair = Pair::new();
+        for text in [
+            "",
+            "nothing",
+            &pair.root.pem(),
+            &pem::encode("X509 CRL", &[7; 40]),
+        ] {
+            let read = Revocations::from_pem(text.as_bytes(), Depth::Chain);
+            assert!(matches!(read, Err(TrustError::Revocations)), "{text:?}");
+        }
+    }
+}

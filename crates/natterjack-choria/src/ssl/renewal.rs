@@ -1,0 +1,178 @@
+//! Files of keys and certificates that change while they are in use.
+//!
+//! Puppet's agent renews its certificate, and fetches what was revoked, on its own; nobody starts nodes anew for it. What is
+//! new is taken if it is good. What is not, such as a certificate whose key has not been written yet, changes nothing, and
+//! is told once.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::{Own, Ssl, SslError, SslFiles};
+use crate::trust::TrustError;
+
+/// From when on before its end the log hears of a certificate. Puppet's agent renews its own earlier.
+const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// So often it hears of that.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What came of looking at the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Renewal {
+    /// They are as they were.
+    Unchanged,
+    /// What is in them now is in use.
+    Taken,
+    /// They have changed, and at least our own certificate and key cannot be used. The old ones stay.
+    Refused,
+}
+
+/// What was seen of the files.
+pub(super) struct Watched {
+    /// When what is in use was read.
+    used: Stamps,
+    /// What was found unusable, and has been told.
+    refused: Option<Stamps>,
+    /// When the log heard of the certificate's end.
+    noticed: Option<SystemTime>,
+}
+
+/// By which changes are noticed, for each file: when it was written, how long it is, and which one it is. `None`: it is not
+/// there.
+type Stamps = [Option<(SystemTime, u64, u64)>; 4];
+
+impl Watched {
+    /// Must be made before the files are read: what changes meanwhile is noticed the next time.
+    pub(super) fn new(files: &SslFiles) -> Self {
+        Self {
+            used: stamps(files),
+            refused: None,
+            noticed: None,
+        }
+    }
+}
+
+impl Ssl {
+    /// Looks whether files have changed, and takes what is in them if it is good. Connections that are there stay; those
+    /// that are made next, requests that are signed next and certificates that are judged next go by the new ones.
+    ///
+    /// Some microseconds as long as nothing changes.
+    pub fn refresh(&self, now: SystemTime) -> Renewal {
+        let mut watched = self.watched.lock();
+        let found = stamps(&self.files);
+        if found == watched.used || watched.refused.as_ref() == Some(&found) {
+            return Renewal::Unchanged;
+        }
+        match self.take(now) {
+            Ok(()) => {
+                watched.used = found;
+                watched.refused = None;
+                watched.noticed = None;
+                tracing::info!(
+                    certificate = %self.files.certificate.display(),
+                    "keys and certificates have changed, and the new ones are used from now on"
+                );
+                Renewal::Taken
+            }
+            Err(error) => {
+                tracing::warn!(
+                    "files of keys and certificates have changed, but the old ones stay in use: {error}"
+                );
+                watched.refused = Some(found);
+                Renewal::Refused
+            }
+        }
+    }
+
+    fn take(&self, now: SystemTime) -> Result<(), SslError> {
+        if let Some(gone) = self.files.missing().first() {
+            return Err(unreadable(gone));
+        }
+        // Whoever can remove a list must not have brought back what is on it.
+        if let (Some(crl), true) = (&self.files.crl, self.is_crl_used())
+            && !crl.exists()
+        {
+            return Err(unreadable(crl));
+        }
+        let authorities = self.files.authorities(self.depth)?;
+        let before = self.own();
+        let own = match self.files.own(&authorities, now) {
+            Ok(own) if own.signer.is_none() && before.signer.is_some() => Err(SslError::Key {
+                key: self.files.key.clone(),
+                certificate: self.files.certificate.clone(),
+                reason: "requests cannot be signed with it, as they could with the old one".into(),
+            }),
+            own => own,
+        };
+        match own {
+            Ok(own) => {
+                self.authorities.replace(&authorities);
+                *self.own.write() = Arc::new(own);
+                Ok(())
+            }
+            Err(error) => {
+                // What others may do does not wait for our own certificate, unless that would be nobody's any more.
+                let judged = authorities.vouch_for(&before.certified.cert, now);
+                if matches!(
+                    judged,
+                    Ok(()) | Err(TrustError::Revoked | TrustError::Expired)
+                ) {
+                    self.authorities.replace(&authorities);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn is_crl_used(&self) -> bool {
+        self.authorities.knows_revocations()
+    }
+
+    /// Tells the log that our certificate ends soon, or has ended: once a day, and not before a month is left.
+    pub fn notice_expiry(&self, now: SystemTime) {
+        let mut watched = self.watched.lock();
+        let is_soon = |noticed| {
+            now.duration_since(noticed)
+                .is_ok_and(|age| age < NOTICE_INTERVAL)
+        };
+        let Own { ends, .. } = *self.own();
+        if now + EXPIRY_NOTICE < ends || watched.noticed.is_some_and(is_soon) {
+            return;
+        }
+        watched.noticed = Some(now);
+        let certificate = self.files.certificate.display();
+        match ends.duration_since(now) {
+            Ok(left) => tracing::warn!(
+                "{certificate} expires in {} days; renew it, and the new one is taken without a restart",
+                left.as_secs() / NOTICE_INTERVAL.as_secs()
+            ),
+            Err(_) => tracing::warn!(
+                "{certificate} has expired, and no server will take it; renew it, and the new one is taken without a restart"
+            ),
+        }
+    }
+}
+
+fn unreadable(path: &Path) -> SslError {
+    SslError::Unreadable {
+        path: path.to_path_buf(),
+        source: std::io::ErrorKind::NotFound.into(),
+    }
+}
+
+fn stamps(files: &SslFiles) -> Stamps {
+    let stamp = |path: &Path| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    };
+    [
+        stamp(&files.certificate),
+        stamp(&files.key),
+        stamp(&files.ca),
+        files.crl.as_deref().and_then(stamp),
+    ]
+}
