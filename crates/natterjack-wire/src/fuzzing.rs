@@ -15,7 +15,7 @@ use crate::route::{
     self, MessageHead, RouteConnect, RouteInfo, RouteLimits, RouteMessage, RouteOp, decode_route,
     unusual_message,
 };
-use crate::s2::{Compressor, Decompressor, Effort, S2Error, decode_block};
+use crate::s2::{Compressor, Decompressor, Effort, S2Error, Step, decode_block};
 
 /// What a server may be sent by a client: [`decode_client`] does not depend on how bytes arrive, takes and
 /// asks for possible numbers of them, and reads what is written the same.
@@ -116,9 +116,10 @@ pub fn fuzz_s2(data: &[u8]) {
         block_content(input, content_bytes_max),
         "both ways to read a block"
     );
-    let whole = read_s2(input, content_bytes_max, || input.len());
+    let whole = read_s2(input, content_bytes_max, usize::MAX, || input.len());
     let mut steps = choices;
-    let in_pieces = read_s2(input, content_bytes_max, || steps.next_step());
+    let piece = steps.next_step();
+    let in_pieces = read_s2(input, content_bytes_max, piece, || steps.next_step());
     assert_eq!(in_pieces, whole, "another content when split");
 
     let mut compressor = Compressor::new(if choices.0 & 2 == 2 {
@@ -135,7 +136,7 @@ pub fn fuzz_s2(data: &[u8]) {
         compressor.write(piece, &mut stream);
         rest = behind;
     }
-    let (content, error) = read_s2(&stream, 1 << 20, || stream.len());
+    let (content, error) = read_s2(&stream, 1 << 20, usize::MAX, || stream.len());
     assert!(content == input && error.is_none(), "read as {error:?}");
 }
 
@@ -207,25 +208,38 @@ fn block_content(block: &[u8], content_bytes_max: usize) -> Option<Vec<u8>> {
     (content.len() as u64 == length).then_some(content)
 }
 
-/// Reads a stream of which `step` more bytes arrive at a time: its content, and how it ends.
+/// Reads a stream of which `step` more bytes arrive at a time, `piece` bytes of content at one time: its content, and how it
+/// ends.
 fn read_s2(
     input: &[u8],
     content_bytes_max: usize,
+    piece: usize,
     mut step: impl FnMut() -> usize,
 ) -> (Vec<u8>, Option<S2Error>) {
     let mut decompressor = Decompressor::new(content_bytes_max);
     let mut out = Vec::new();
+    // What is good of it.
+    let mut good = 0;
     let (mut start, mut arrived) = (0, 0);
     loop {
         let before = out.len();
-        match decompressor.read(&input[start..arrived], &mut out) {
-            Ok(Decoded::Op { op, consumed }) => {
+        match decompressor.step(&input[start..arrived], &mut out, piece) {
+            Ok(Step::Whole {
+                content_bytes,
+                consumed,
+            }) => {
                 assert!(consumed > 0 && consumed <= arrived - start);
-                assert_eq!(out.len(), before + op);
-                assert!(op <= content_bytes_max, "{op} bytes at once");
+                assert_eq!(out.len(), good + content_bytes);
+                assert!(content_bytes <= content_bytes_max, "{content_bytes} bytes");
+                good = out.len();
                 start += consumed;
             }
-            Ok(Decoded::Incomplete { needed }) => {
+            Ok(Step::Unfinished) => {
+                assert_eq!(out.len() - before, piece);
+                // What follows may arrive meanwhile.
+                arrived = input.len().min(arrived + step());
+            }
+            Ok(Step::Incomplete { needed }) => {
                 assert!(needed > arrived - start, "needed {needed}");
                 assert_eq!(out.len(), before);
                 if arrived == input.len() {
@@ -234,7 +248,7 @@ fn read_s2(
                 arrived = input.len().min(arrived + step());
             }
             Err(error) => {
-                assert_eq!(out.len(), before, "nothing of a chunk that is wrong");
+                assert_eq!(out.len(), good, "nothing of a chunk that is wrong");
                 return (out, Some(error));
             }
         }

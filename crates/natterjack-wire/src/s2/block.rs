@@ -21,17 +21,65 @@ pub(crate) fn decode(
     content_bytes_max: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), S2Error> {
-    let (length, instructions) = take_length(block)?;
-    if length > content_bytes_max {
-        return Err(S2Error::ChunkTooLarge);
-    }
     let start = out.len();
-    out.resize(start + length, 0);
-    if fill(&mut out[start..], instructions).is_none() {
-        out.truncate(start);
-        return Err(S2Error::Corrupt);
+    let mut progress = Progress::begin(block, content_bytes_max)?;
+    let followed = progress.follow(block, out, usize::MAX);
+    followed.map(drop).inspect_err(|_| out.truncate(start))
+}
+
+/// How far a block has been read that is read piece by piece.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    /// Bytes of content.
+    length: usize,
+    /// Of these, those that are there.
+    filled: usize,
+    /// Bytes of the block that have been followed.
+    taken: usize,
+    unfinished: Unfinished,
+}
+
+impl Progress {
+    pub(super) fn begin(block: &[u8], content_bytes_max: usize) -> Result<Self, S2Error> {
+        let (length, instructions) = take_length(block)?;
+        if length > content_bytes_max {
+            return Err(S2Error::ChunkTooLarge);
+        }
+        Ok(Self {
+            length,
+            filled: 0,
+            taken: block.len() - instructions.len(),
+            unfinished: Unfinished::default(),
+        })
     }
-    Ok(())
+
+    /// Bytes of content that are there; they are the last ones of `out`.
+    pub(super) fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// Appends up to `bytes_max` bytes more, and tells whether it is all of the content.
+    pub(super) fn follow(
+        &mut self,
+        block: &[u8],
+        out: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<bool, S2Error> {
+        let start = out.len() - self.filled;
+        let end = self.filled.saturating_add(bytes_max).min(self.length);
+        out.resize(start + end, 0);
+        let mut position = Position {
+            rest: block.get(self.taken..).unwrap_or_default(),
+            filled: self.filled,
+            length: self.length,
+            unfinished: self.unfinished,
+        };
+        let is_whole = position.fill(&mut out[start..]).ok_or(S2Error::Corrupt)?;
+        self.filled = position.filled;
+        self.taken = block.len() - position.rest.len();
+        self.unfinished = position.unfinished;
+        Ok(is_whole)
+    }
 }
 
 /// A number of up to 32 bits, seven to a byte, the lowest first.
@@ -47,45 +95,80 @@ fn take_length(block: &[u8]) -> Result<(usize, &[u8]), S2Error> {
     Err(S2Error::Corrupt)
 }
 
-/// Follows the instructions; `None` if they do not fill the target exactly.
-fn fill(target: &mut [u8], instructions: &[u8]) -> Option<()> {
-    let mut position = Position {
-        rest: instructions,
-        filled: 0,
-        offset: 0,
-    };
-    loop {
-        position.follow_usual(target)?;
-        if position.rest.is_empty() {
-            return (position.filled == target.len()).then_some(());
-        }
-        position.follow_one(target)?;
-    }
-}
-
 /// What a usual instruction copies at most. It is copied as half of that or all of it, and the surplus is overwritten
 /// later: so only few branches depend on lengths, and they are seldom guessed wrong.
 const WIDE: usize = 64;
 const HALF: usize = WIDE / 2;
 
-/// How far a block has been read.
+/// What is between two instructions, or left of one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unfinished {
+    /// 0 until something was copied, which makes a repetition before that invalid like any copy from 0 back.
+    offset: usize,
+    /// Bytes of an instruction for which there was no room.
+    pending: usize,
+    /// They are the next ones of the block, and not copied.
+    is_literal: bool,
+}
+
+/// Where in a block reading is.
 struct Position<'a> {
     rest: &'a [u8],
     /// Bytes of the target that are there.
     filled: usize,
-    /// 0 until something was copied, which makes a repetition before that invalid like any copy from 0 back.
-    offset: usize,
+    /// Bytes of the whole content.
+    length: usize,
+    unfinished: Unfinished,
 }
 
 impl Position<'_> {
+    /// Follows the instructions until the target is full, and tells whether that is the whole content. `None` if they do not
+    /// fill that exactly.
+    fn fill(&mut self, target: &mut [u8]) -> Option<bool> {
+        self.follow_on(target)?;
+        loop {
+            if self.unfinished.pending > 0 {
+                return Some(false);
+            }
+            self.follow_usual(target)?;
+            if self.rest.is_empty() {
+                return (self.filled == self.length).then_some(true);
+            }
+            if self.filled == target.len() && self.filled < self.length {
+                return Some(false);
+            }
+            self.follow_one(target)?;
+        }
+    }
+
+    /// Fills with what is left of an instruction, as far as there is room.
+    fn follow_on(&mut self, target: &mut [u8]) -> Option<()> {
+        let Unfinished {
+            offset,
+            pending,
+            is_literal,
+        } = self.unfinished;
+        let count = pending.min(target.len() - self.filled);
+        if count == 0 {
+            return Some(());
+        }
+        if is_literal {
+            let (literal, rest) = self.rest.split_at_checked(count)?;
+            target[self.filled..self.filled + count].copy_from_slice(literal);
+            self.rest = rest;
+        } else {
+            copy(target, self.filled, offset, count)?;
+        }
+        self.filled += count;
+        self.unfinished.pending -= count;
+        Some(())
+    }
+
     /// Follows instructions up to one that is unusual, or near to an end.
     #[inline]
     fn follow_usual(&mut self, target: &mut [u8]) -> Option<()> {
-        let Self {
-            mut rest,
-            mut filled,
-            mut offset,
-        } = *self;
+        let (mut rest, mut filled) = (self.rest, self.filled);
+        let mut offset = self.unfinished.offset;
         while let Some(input) = rest.first_chunk::<{ 1 + WIDE }>()
             && filled + WIDE <= target.len()
         {
@@ -129,15 +212,12 @@ impl Position<'_> {
             filled += length;
             rest = &rest[taken..];
         }
-        *self = Self {
-            rest,
-            filled,
-            offset,
-        };
+        (self.rest, self.filled) = (rest, filled);
+        self.unfinished.offset = offset;
         Some(())
     }
 
-    /// Follows the next instruction, whatever it is; there is one.
+    /// Follows the next instruction, whatever it is, as far as there is room; there is one.
     fn follow_one(&mut self, target: &mut [u8]) -> Option<()> {
         let (&tag, behind) = self.rest.split_first()?;
         let upper = usize::from(tag >> 2);
@@ -145,12 +225,11 @@ impl Position<'_> {
         (length, self.rest) = match tag & 3 {
             0 => {
                 let (length, behind) = literal_length(upper, behind)?;
-                let (literal, behind) = behind.split_at_checked(length)?;
-                let place = target[self.filled..].get_mut(..length)?;
-                place.copy_from_slice(literal);
-                self.filled += length;
+                if length > behind.len() {
+                    return None;
+                }
                 self.rest = behind;
-                return Some(());
+                return self.begin(length, true, target);
             }
             1 => {
                 let (&[low], behind) = behind.split_first_chunk()?;
@@ -158,24 +237,35 @@ impl Position<'_> {
                 if back == 0 {
                     repeat_length(upper & 7, behind)?
                 } else {
-                    self.offset = back;
+                    self.unfinished.offset = back;
                     (4 + (upper & 7), behind)
                 }
             }
             2 => {
                 let (&bytes, behind) = behind.split_first_chunk()?;
-                self.offset = usize::from(u16::from_le_bytes(bytes));
+                self.unfinished.offset = usize::from(u16::from_le_bytes(bytes));
                 (1 + upper, behind)
             }
             _ => {
                 let (&bytes, behind) = behind.split_first_chunk()?;
-                self.offset = u32::from_le_bytes(bytes) as usize;
+                self.unfinished.offset = u32::from_le_bytes(bytes) as usize;
                 (1 + upper, behind)
             }
         };
-        copy(target, self.filled, self.offset, length)?;
-        self.filled += length;
-        Some(())
+        let offset = self.unfinished.offset;
+        if offset == 0 || offset > self.filled {
+            return None;
+        }
+        self.begin(length, false, target)
+    }
+
+    fn begin(&mut self, length: usize, is_literal: bool, target: &mut [u8]) -> Option<()> {
+        if length > self.length - self.filled {
+            return None;
+        }
+        self.unfinished.pending = length;
+        self.unfinished.is_literal = is_literal;
+        self.follow_on(target)
     }
 }
 
@@ -249,6 +339,27 @@ mod tests {
         assert_eq!(found, expected, "{block:x?}");
         if expected.is_err() {
             assert_eq!(out, b"before");
+        }
+        for bytes_max in [1, 3, 70] {
+            let found = in_pieces(block, bytes_max);
+            let found = found.as_deref().map_err(|error| *error);
+            assert_eq!(found, expected, "{bytes_max} bytes at a time: {block:x?}");
+        }
+    }
+
+    /// The same with room for a few bytes at a time.
+    fn in_pieces(block: &[u8], bytes_max: usize) -> Result<Vec<u8>, S2Error> {
+        let mut out = b"before".to_vec();
+        let mut progress = Progress::begin(block, 1 << 20)?;
+        loop {
+            let before = progress.filled();
+            let is_whole = progress.follow(block, &mut out, bytes_max)?;
+            assert_eq!(out.len(), 6 + progress.filled());
+            assert!(progress.filled() - before <= bytes_max);
+            if is_whole {
+                return Ok(out.split_off(6));
+            }
+            assert!(progress.filled() > before, "it gets on");
         }
     }
 

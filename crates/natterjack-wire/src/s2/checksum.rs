@@ -4,11 +4,29 @@
 //! The crate that is used has instructions of the processor for it where there are some, which is found out at run time,
 //! and tables elsewhere.
 
-use crc32c::crc32c as checksum;
+use crc32c::{crc32c as checksum, crc32c_append};
 
 /// The checksum of a chunk's content.
 pub(super) fn masked_checksum(content: &[u8]) -> u32 {
-    checksum(content).rotate_right(15).wrapping_add(0xA282_EAD8)
+    masked(checksum(content))
+}
+
+/// The same of content that comes piece by piece.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RunningChecksum(u32);
+
+impl RunningChecksum {
+    pub(super) fn add(&mut self, content: &[u8]) {
+        self.0 = crc32c_append(self.0, content);
+    }
+
+    pub(super) fn masked(&self) -> u32 {
+        masked(self.0)
+    }
+}
+
+fn masked(checksum: u32) -> u32 {
+    checksum.rotate_right(15).wrapping_add(0xA282_EAD8)
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ pub(crate) use block::decode as decode_block;
 use thiserror::Error;
 
 use crate::frame::Decoded;
-use checksum::masked_checksum;
+use block::Progress;
+use checksum::{RunningChecksum, masked_checksum};
 use encoder::Encoder;
 
 /// The content of a chunk as nats-server and its library bound it, at least.
@@ -83,6 +84,34 @@ pub struct Decompressor {
     is_identified: bool,
     /// Bytes of a chunk that nobody wants and that have not arrived.
     skip_bytes: usize,
+    /// Of the chunk at the start of the input some content has been appended.
+    underway: Option<Underway>,
+}
+
+#[derive(Clone, Debug)]
+struct Underway {
+    progress: Progress,
+    checksum: RunningChecksum,
+}
+
+/// What came of one [`Decompressor::step`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The chunk has been read, and this many bytes are its content, perhaps none.
+    Whole {
+        /// Its content, at the end of what was appended.
+        content_bytes: usize,
+        /// Bytes of the input.
+        consumed: usize,
+    },
+    /// Some of the content has been appended, and cannot be trusted yet. The next step goes on, with the same bytes and
+    /// whatever follows them.
+    Unfinished,
+    /// The chunk has not arrived in full.
+    Incomplete {
+        /// So many bytes it has at least.
+        needed: usize,
+    },
 }
 
 impl Default for Decompressor {
@@ -100,7 +129,13 @@ impl Decompressor {
             content_bytes_max,
             is_identified: false,
             skip_bytes: 0,
+            underway: None,
         }
+    }
+
+    /// From the next chunk on, another bound on content.
+    pub fn set_content_bytes_max(&mut self, content_bytes_max: usize) {
+        self.content_bytes_max = content_bytes_max;
     }
 
     /// Reads the chunk at the start of `input`, appends its content to `out` and says how many bytes it appended,
@@ -112,10 +147,45 @@ impl Decompressor {
     /// # Errors
     /// When the stream is not what it should be; it is of no more use.
     pub fn read(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Decoded<usize>, S2Error> {
+        loop {
+            return Ok(match self.step(input, out, usize::MAX)? {
+                Step::Whole {
+                    content_bytes,
+                    consumed,
+                } => Decoded::Op {
+                    op: content_bytes,
+                    consumed,
+                },
+                Step::Incomplete { needed } => Decoded::Incomplete { needed },
+                Step::Unfinished => continue,
+            });
+        }
+    }
+
+    /// The same, but of what is compressed no more than some `bytes_max` bytes are appended at one time: a few bytes can
+    /// stand for megabytes, and who reads for several must not be kept by one. Nothing else may be done with `out` before the
+    /// chunk is whole; after an error it is as it was before the chunk.
+    ///
+    /// Costs time linear in what is appended and in what of the chunk that takes.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn step(
+        &mut self,
+        input: &[u8],
+        out: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<Step, S2Error> {
+        let skipped = |consumed| {
+            Ok(Step::Whole {
+                content_bytes: 0,
+                consumed,
+            })
+        };
         if self.skip_bytes > 0 && !input.is_empty() {
             let consumed = self.skip_bytes.min(input.len());
             self.skip_bytes -= consumed;
-            return Ok(Decoded::Op { op: 0, consumed });
+            return skipped(consumed);
         }
         let Some((&[kind, low, middle, high], rest)) = input.split_first_chunk::<HEAD_BYTES>()
         else {
@@ -125,7 +195,7 @@ impl Decompressor {
                 Some(&kind) if !self.is_identified && kind != IDENTIFIER => {
                     Err(S2Error::Identifier)
                 }
-                _ => Ok(Decoded::Incomplete { needed }),
+                _ => Ok(Step::Incomplete { needed }),
             };
         };
         let length = u32::from_le_bytes([low, middle, high, 0]) as usize;
@@ -139,17 +209,14 @@ impl Decompressor {
             COMPRESSED | UNCOMPRESSED => {}
             SKIPPABLE.. => {
                 self.skip_bytes = length;
-                return Ok(Decoded::Op {
-                    op: 0,
-                    consumed: HEAD_BYTES,
-                });
+                return skipped(HEAD_BYTES);
             }
             _ => return Err(S2Error::UnknownChunk { kind }),
         }
-        self.content(kind, rest, length, out)
+        self.content(kind, rest, length, out, bytes_max)
     }
 
-    fn identifier(&mut self, rest: &[u8], length: usize) -> Result<Decoded<usize>, S2Error> {
+    fn identifier(&mut self, rest: &[u8], length: usize) -> Result<Step, S2Error> {
         if length != NAMES[0].len() {
             return Err(S2Error::Identifier);
         }
@@ -159,48 +226,66 @@ impl Decompressor {
         }
         let whole = HEAD_BYTES + length;
         if there.len() < length {
-            return Ok(Decoded::Incomplete { needed: whole });
+            return Ok(Step::Incomplete { needed: whole });
         }
         self.is_identified = true;
-        Ok(Decoded::Op {
-            op: 0,
+        Ok(Step::Whole {
+            content_bytes: 0,
             consumed: whole,
         })
     }
 
     fn content(
-        &self,
+        &mut self,
         kind: u8,
         rest: &[u8],
         length: usize,
         out: &mut Vec<u8>,
-    ) -> Result<Decoded<usize>, S2Error> {
-        let bytes_max = match kind {
+        bytes_max: usize,
+    ) -> Result<Step, S2Error> {
+        let length_max = match kind {
             UNCOMPRESSED => self.content_bytes_max,
             _ => block::encoded_bytes_max(self.content_bytes_max),
         };
         if length < CHECKSUM_BYTES {
             return Err(S2Error::Corrupt);
         }
-        if length - CHECKSUM_BYTES > bytes_max {
+        if length - CHECKSUM_BYTES > length_max && self.underway.is_none() {
             return Err(S2Error::ChunkTooLarge);
         }
         let whole = HEAD_BYTES + length;
         let Some(chunk) = rest.get(..length) else {
-            return Ok(Decoded::Incomplete { needed: whole });
+            return Ok(Step::Incomplete { needed: whole });
         };
         let (checksum, data) = chunk.split_at(CHECKSUM_BYTES);
-        let start = out.len();
-        match kind {
-            UNCOMPRESSED => out.extend_from_slice(data),
-            _ => block::decode(data, self.content_bytes_max, out)?,
-        }
-        if masked_checksum(&out[start..]).to_le_bytes() != checksum {
-            out.truncate(start);
+        let (content_bytes, found) = if kind == UNCOMPRESSED {
+            out.extend_from_slice(data);
+            (data.len(), masked_checksum(data))
+        } else {
+            let mut underway = match self.underway.take() {
+                Some(underway) => underway,
+                None => Underway {
+                    progress: Progress::begin(data, self.content_bytes_max)?,
+                    checksum: RunningChecksum::default(),
+                },
+            };
+            let before = out.len();
+            let start = before - underway.progress.filled();
+            let followed = underway.progress.follow(data, out, bytes_max.max(1));
+            let is_whole = followed.inspect_err(|_| out.truncate(start))?;
+            underway.checksum.add(&out[before..]);
+            if !is_whole {
+                self.underway = Some(underway);
+                return Ok(Step::Unfinished);
+            }
+            (underway.progress.filled(), underway.checksum.masked())
+        };
+        if found.to_le_bytes() != checksum {
+            out.truncate(out.len() - content_bytes);
             return Err(S2Error::Checksum);
         }
-        Ok(Decoded::Op {
-            op: out.len() - start,
+        Ok(Step::Whole {
+            content_bytes,
             consumed: whole,
         })
     }

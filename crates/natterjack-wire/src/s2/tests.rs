@@ -216,6 +216,51 @@ fn chunks_that_are_skipped() {
     fuzz_s2(&data);
 }
 
+/// Few bytes that stand for many are read a little at a time, and mean the same.
+#[test]
+fn what_stands_for_much_is_read_piece_by_piece() {
+    let content = [&vec![b'x'; 60_000][..], &lines(1000)].concat();
+    let block = minlz::s2::encode_better(&content);
+    let chunk = |block: &[u8], content: &[u8]| {
+        let mut chunk = [STREAM_START, &[COMPRESSED][..]].concat();
+        chunk.extend_from_slice(&(block.len() as u32 + 4).to_le_bytes()[..3]);
+        chunk.extend_from_slice(&masked_checksum(content).to_le_bytes());
+        chunk.extend_from_slice(block);
+        chunk
+    };
+    for bytes_max in [1, 100, 4096, usize::MAX] {
+        let stream = chunk(&block, &content);
+        let mut decompressor = Decompressor::default();
+        let mut out = b"before".to_vec();
+        let mut rest = &stream[..];
+        while !rest.is_empty() {
+            let before = out.len();
+            let step = decompressor.step(rest, &mut out, bytes_max);
+            assert!(out.len() - before <= bytes_max);
+            match step.expect("a stream") {
+                Step::Whole { consumed, .. } => rest = &rest[consumed..],
+                Step::Unfinished => assert_eq!(out.len() - before, bytes_max),
+                Step::Incomplete { .. } => panic!("all of it is there"),
+            }
+        }
+        assert!(out[6..] == content, "{bytes_max}");
+    }
+    // Of content that is not what was written nothing is left.
+    let stream = chunk(&block, b"something else");
+    let mut decompressor = Decompressor::default();
+    let mut out = b"before".to_vec();
+    decompressor.read(&stream, &mut out).expect("the start");
+    let rest = &stream[STREAM_START.len()..];
+    let error = loop {
+        match decompressor.step(rest, &mut out, 1000) {
+            Ok(step) => assert_eq!(step, Step::Unfinished),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, S2Error::Checksum);
+    assert_eq!(out, b"before");
+}
+
 #[test]
 fn a_bound_of_ones_own() {
     let mut decompressor = Decompressor::new(1000);
