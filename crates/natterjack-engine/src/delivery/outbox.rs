@@ -106,8 +106,8 @@ struct State {
     writing: bool,
     /// The socket was full: its own task waits until it takes more.
     blocked: bool,
-    /// Nothing is written for the time being.
-    held: bool,
+    /// What waits behind `queue`, if what is appended is not to be written for the time being.
+    held: Option<Queue>,
     /// A batch in progress has promised to flush.
     touched: bool,
     queue: Queue,
@@ -164,7 +164,7 @@ impl Outbox {
                 closed: None,
                 writing: false,
                 blocked: false,
-                held: false,
+                held: None,
                 touched: false,
                 queue: Queue::default(),
                 in_flight_bytes: 0,
@@ -282,7 +282,7 @@ impl Outbox {
         Status {
             closed: state.closed,
             is_blocked: state.blocked,
-            is_held: state.held && state.closed.is_none(),
+            is_held: state.held.is_some(),
             pending_bytes: state.pending_bytes(),
             blocked_since: if state.limits.must_finish {
                 state.unfinished_since
@@ -316,14 +316,26 @@ impl Outbox {
         state.close(&self.closed, CloseReason::ClientClosed);
         let transport = state.transport.take();
         let queue = std::mem::take(&mut state.queue);
+        let held = state.held.take();
         state.blocked = false;
         drop(state);
-        drop((transport, queue));
+        drop((transport, queue, held));
     }
 
     /// Appends protocol text that is not a message. Returns whether the caller must flush this outbox at the
     /// end of its batch.
     pub(crate) fn append(&self, text: &[u8]) -> bool {
+        let mut state = self.state.lock();
+        if state.closed.is_some() {
+            return false;
+        }
+        state.back().push_copy(text, &self.spare);
+        state.check_overflow(self, None);
+        !std::mem::replace(&mut state.touched, true)
+    }
+
+    /// Like [`append`](Self::append), for text that has nothing to do with what is [held](Self::hold) and goes before it.
+    pub(crate) fn append_unheld(&self, text: &[u8]) -> bool {
         let mut state = self.state.lock();
         if state.closed.is_some() {
             return false;
@@ -338,7 +350,7 @@ impl Outbox {
     pub(crate) fn append_in_passing(&self, text: &[u8]) {
         let mut state = self.state.lock();
         if state.closed.is_none() {
-            state.queue.push_copy(text, &self.spare);
+            state.back().push_copy(text, &self.spare);
             state.check_overflow(self, None);
         }
     }
@@ -372,7 +384,7 @@ impl Outbox {
         state.messages_out += rendering.messages() as u64;
         state.bytes_out += rendering.payload_bytes() as u64;
         state.delivered_at = Some(now);
-        if direct && !state.writing && !state.held && state.queue.bytes == 0 {
+        if direct && !state.writing && state.held.is_none() && state.queue.bytes == 0 {
             let Some(transport) = state.transport.clone() else {
                 return Offered::Closed;
             };
@@ -392,7 +404,7 @@ impl Outbox {
             }
             return state.verdict();
         }
-        rendering.queue_rest(0, &mut state.queue, &self.spare);
+        rendering.queue_rest(0, state.back(), &self.spare);
         self.queued(state, subscription, must_flush)
     }
 
@@ -421,7 +433,7 @@ impl Outbox {
         render(taken, &mut |rendering| {
             state.messages_out += rendering.messages() as u64;
             state.bytes_out += rendering.payload_bytes() as u64;
-            rendering.queue_rest(0, &mut state.queue, &self.spare);
+            rendering.queue_rest(0, state.back(), &self.spare);
         });
         if subscription.is_exhausted() {
             subscription.close();
@@ -446,7 +458,7 @@ impl Outbox {
     pub fn flush(&self, now: Instant) {
         let mut state = self.state.lock();
         state.touched = false;
-        if state.writing || state.queue.bytes == 0 || state.held && state.closed.is_none() {
+        if state.writing || state.queue.bytes == 0 {
             return;
         }
         let Some(transport) = state.transport.clone() else {
@@ -463,7 +475,12 @@ impl Outbox {
 
     /// From now on what is appended waits, until it is `held` no more and somebody flushes.
     pub(crate) fn hold(&self, held: bool) {
-        self.state.lock().held = held;
+        let mut state = self.state.lock();
+        if !held {
+            state.unhold();
+        } else if state.closed.is_none() && state.held.is_none() {
+            state.held = Some(Queue::default());
+        }
     }
 
     fn continue_flush<'a>(
@@ -473,7 +490,7 @@ impl Outbox {
         now: Instant,
     ) {
         for _ in 0..WRITES_PER_FLUSH_MAX {
-            if state.queue.bytes == 0 || state.blocked || state.held && state.closed.is_none() {
+            if state.queue.bytes == 0 || state.blocked {
                 return;
             }
             state.writing = true;
@@ -498,7 +515,7 @@ impl Outbox {
         let mut state = self.state.lock();
         if state.closed.is_some()
             || state.unresponsive
-            || state.queue.bytes <= state.limits.resume_bytes()
+            || state.queued_bytes() <= state.limits.resume_bytes()
         {
             return false;
         }
@@ -538,6 +555,7 @@ impl State {
         }
         flag.store(true, Ordering::Relaxed);
         self.closed = Some(reason);
+        self.unhold();
         if matches!(
             reason,
             CloseReason::SlowConsumerPendingBytes
@@ -549,8 +567,23 @@ impl State {
         self.waiting.drain(..).for_each(Waker::wake);
     }
 
+    /// Where what is appended goes.
+    fn back(&mut self) -> &mut Queue {
+        self.held.as_mut().unwrap_or(&mut self.queue)
+    }
+
+    fn unhold(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.queue.append(held);
+        }
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.queue.bytes + self.held.as_ref().map_or(0, |held| held.bytes)
+    }
+
     fn pending_bytes(&self) -> usize {
-        self.queue.bytes + self.in_flight_bytes
+        self.queued_bytes() + self.in_flight_bytes
     }
 
     fn is_congested(&self) -> bool {
@@ -644,7 +677,7 @@ impl State {
                 transport.wake();
             }
         }
-        if !self.waiting.is_empty() && self.queue.bytes <= self.limits.resume_bytes() {
+        if !self.waiting.is_empty() && self.queued_bytes() <= self.limits.resume_bytes() {
             self.waiting.drain(..).for_each(Waker::wake);
         }
     }

@@ -6,11 +6,18 @@
 //!
 //! # In pieces
 //! A link that is attached later has to hear of everything there is; one whose filter changes of what has come and gone
-//! by that; one that serves the account no more that there is nothing left. There may be millions of entries, and
+//! by that; one of nats-server's that serves the account no more that there is nothing left. There may be millions of entries, and
 //! the lock holds up subscribers, so each is done in [pieces](LocalInterest::work), between which the account
 //! goes on changing. Entries have numbers. A link has heard of those below `told`; of these a sweep has done those
 //! below `at`. A change is written at once as it is for the part in which its entry is: below `at` as it is to be after the
 //! sweep, from there on as it was before, and above `told` not at all, since the pieces will come there.
+//!
+//! # From one link to another
+//! With a peer of our kind an account goes from one connection to another, for all that
+//! [`handover`](crate::session::route) says of it, by this alone: a link is attached and **wanted**, or attached until
+//! another one has taken its place. Whenever a wanted link has heard of everything and others of the same peer are attached
+//! as well, it says so with a number greater than theirs ([`AccountMove::Told`]). When the peer answers with that
+//! number, those that are not wanted are detached, and say so ([`AccountMove::Elsewhere`]).
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -18,8 +25,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use natterjack_wire::route::{self, QueueInterest, RemoteSubscribe, RemoteUnsubscribe};
+use natterjack_wire::route::{
+    self, AccountMove, QueueInterest, RemoteSubscribe, RemoteUnsubscribe, RouteInfo,
+};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::link::{InterestFilter, RouteLink};
 
@@ -51,6 +61,10 @@ struct Entry {
 
 struct Attached {
     link: Arc<RouteLink>,
+    /// It is the one that is to serve the account.
+    is_wanted: bool,
+    /// With which it last said that it has heard of everything; 0 if it has not said so.
+    number: u64,
     /// It has heard of the entries below this number.
     told: usize,
     /// What it has heard of, or would have.
@@ -169,25 +183,48 @@ impl LocalInterest {
             .is_some_and(|position| !state.attached[position].ends())
     }
 
-    /// Connections with the same peer that serve the account and are of the other kind, its own or shared.
-    pub(crate) fn others(&self, link: &RouteLink) -> Vec<Arc<RouteLink>> {
+    /// Whether another connection with the same peer serves the account.
+    pub(crate) fn is_served_elsewhere(&self, link: &Arc<RouteLink>) -> bool {
         let state = self.state.lock();
-        let attached = state.attached.iter().filter(|attached| !attached.ends());
-        attached
-            .map(|attached| &attached.link)
-            .filter(|other| {
-                other.peer() == link.peer() && other.is_dedicated() != link.is_dedicated()
-            })
-            .cloned()
-            .collect()
+        let mut others = state.attached.iter().filter(|attached| !attached.ends());
+        others.any(|attached| attached.is_beside(link))
     }
 
-    /// `link` is told nothing more.
-    pub(crate) fn detach(&self, link: &Arc<RouteLink>) {
+    /// Whether `link` is the one with its peer that is to serve the account; as [`attach`](Self::attach) if it is. If it is
+    /// not, it goes on until another one has taken its place. With peers of our kind.
+    pub(crate) fn want(&self, account: &str, link: &Arc<RouteLink>, is_wanted: bool) {
         let mut state = self.state.lock();
-        state
-            .attached
-            .retain(|attached| !Arc::ptr_eq(&attached.link, link));
+        match state.find(link) {
+            Some(position) => state.attached[position].is_wanted = is_wanted,
+            None if is_wanted => state.attached.push(Attached::new(link)),
+            None => {}
+        }
+        state.say_where(account, link.peer());
+    }
+
+    /// The peer has taken it in that all is told on `link`, as was said with this number: those that are not wanted
+    /// are told nothing more.
+    pub(crate) fn is_taken(&self, account: &str, link: &Arc<RouteLink>, number: u64) {
+        let mut state = self.state.lock();
+        let position = state.find(link);
+        if position.is_some_and(|position| state.attached[position].number == number) {
+            let is_past = |other: &mut Attached| other.is_beside(link) && !other.is_wanted;
+            for other in state.attached.extract_if(.., is_past) {
+                say(&other.link, account, AccountMove::Elsewhere, 0);
+            }
+        }
+    }
+
+    /// The account is not here any more, or not to be served by `link` in any case, which says so. With peers of our kind.
+    pub(crate) fn leave(&self, account: &str, link: &Arc<RouteLink>) {
+        let mut state = self.state.lock();
+        state.remove(account, link);
+        say(link, account, AccountMove::Elsewhere, 0);
+    }
+
+    /// `link` is told nothing more: it has ended.
+    pub(crate) fn detach(&self, account: &str, link: &Arc<RouteLink>) {
+        self.state.lock().remove(account, link);
     }
 
     /// What `link` hears of has been [decided anew](RouteLink::set_filter): [`work`](Self::work) tells it what it was not
@@ -228,7 +265,6 @@ impl LocalInterest {
             one.tell_some(entries, account, entries_max, text)
         };
         let left = if one.is_gone {
-            attached.swap_remove(position);
             Left::Detached
         } else if one.sweep.is_some() || one.told < entries.len() {
             Left::More
@@ -236,6 +272,11 @@ impl LocalInterest {
             Left::Nothing
         };
         tell(link, text);
+        match left {
+            Left::More => {}
+            Left::Nothing => state.say_where(account, link.peer()),
+            Left::Detached => drop(state.attached.remove(position)),
+        }
         Worked {
             entries: looked_at,
             left,
@@ -247,12 +288,19 @@ impl Attached {
     fn new(link: &Arc<RouteLink>) -> Self {
         Self {
             link: Arc::clone(link),
+            is_wanted: true,
+            number: 0,
             told: 0,
             filter: link.filter(),
             sweep: None,
             then: Then::Nothing,
             is_gone: false,
         }
+    }
+
+    /// Whether it is another connection with the same peer.
+    fn is_beside(&self, link: &Arc<RouteLink>) -> bool {
+        self.link.peer() == link.peer() && !Arc::ptr_eq(&self.link, link)
     }
 
     /// Whether it is being told that there is nothing left.
@@ -383,6 +431,35 @@ impl State {
         self.attached
             .iter()
             .position(|attached| Arc::ptr_eq(&attached.link, link))
+    }
+
+    fn remove(&mut self, account: &str, link: &Arc<RouteLink>) {
+        if let Some(position) = self.find(link) {
+            self.attached.remove(position);
+            self.say_where(account, link.peer());
+        }
+    }
+
+    /// If a peer of our kind is told on several connections, and everything on one that is to serve the account, says
+    /// that it is that one, once.
+    fn say_where(&mut self, account: &str, peer: &Arc<str>) {
+        let entries = self.entries.len();
+        let with_peer = |attached: &&mut Attached| {
+            let link = &attached.link;
+            link.is_ours() && link.peer() == peer && !link.outbox().is_closed()
+        };
+        let mut with_peer: SmallVec<[_; 2]> = self.attached.iter_mut().filter(with_peer).collect();
+        let latest = with_peer.iter().map(|attached| attached.number).max();
+        let is_alone = with_peer.len() < 2;
+        let mut fit = with_peer.iter_mut();
+        let fit = fit.find(|attached| attached.is_wanted && attached.told == entries);
+        if let (Some(fit), Some(latest)) = (fit, latest)
+            && !is_alone
+            && (fit.number == 0 || fit.number < latest)
+        {
+            fit.number = fit.link.next_move();
+            say(&fit.link, account, AccountMove::Told, fit.number);
+        }
     }
 
     fn change(&mut self, account: &str, subject: &[u8], queue: Option<&[u8]>, comes: bool) {
@@ -532,6 +609,13 @@ fn tell(link: &RouteLink, text: &[u8]) {
     }
 }
 
+/// Queues word of where an account is told of.
+fn say(link: &RouteLink, account: &str, account_move: AccountMove, number: u64) {
+    let mut text = Vec::new();
+    route::info(&mut text, &RouteInfo::moving(account, account_move, number));
+    tell(link, &text);
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -670,7 +754,7 @@ mod tests {
                 }
                 Event::Detach => {
                     // Whoever does this has told the peer, which forgets.
-                    self.interest.detach(&self.link);
+                    self.interest.detach(ACCOUNT, &self.link);
                     self.is_attached = false;
                     self.read();
                     self.peer.clear();

@@ -1,7 +1,7 @@
 //! A registered connection to a peer, as delivery and the announcing of interest see it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -17,11 +17,15 @@ pub(crate) struct RouteLink {
     dedicated: Option<Arc<str>>,
     /// The peer is of our kind: it takes messages for queue groups only, and accounts move without loss.
     is_ours: bool,
+    /// The last number that was given to a move of an account, on all connections.
+    moves: Arc<AtomicU64>,
     /// What of our interest the peer is told; `None`: all.
     filter: RwLock<Option<Arc<InterestFilter>>>,
     /// What its session is to pass.
     fences: Mutex<Vec<Arc<Fence>>>,
     has_fences: AtomicBool,
+    /// Its session is to look again which accounts may come to it.
+    must_reconsider: AtomicBool,
 }
 
 /// Decides about interest in a subject. Cheap enough to be asked for every subscription.
@@ -68,10 +72,23 @@ impl RouteLink {
             peer,
             dedicated,
             is_ours,
+            moves: Arc::default(),
             filter: RwLock::new(filter),
             fences: Mutex::default(),
             has_fences: AtomicBool::new(false),
+            must_reconsider: AtomicBool::new(false),
         }
+    }
+
+    /// Moves of accounts are counted with those on other connections.
+    pub(crate) fn counting(mut self, moves: &Arc<AtomicU64>) -> Self {
+        self.moves = Arc::clone(moves);
+        self
+    }
+
+    /// A number greater than all before.
+    pub(crate) fn next_move(&self) -> u64 {
+        self.moves.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn outbox(&self) -> &Arc<Outbox> {
@@ -113,6 +130,17 @@ impl RouteLink {
     /// [`LocalInterest::refilter`](super::interest::LocalInterest::refilter) for each account.
     pub(crate) fn set_filter(&self, filter: Option<Arc<InterestFilter>>) {
         *self.filter.write() = filter;
+    }
+
+    /// Has the connection's session look again which accounts may come to it.
+    pub(crate) fn reconsider(&self) {
+        self.must_reconsider.store(true, Ordering::Release);
+        self.outbox.wake();
+    }
+
+    pub(crate) fn take_reconsider(&self) -> bool {
+        self.must_reconsider.load(Ordering::Relaxed)
+            && self.must_reconsider.swap(false, Ordering::Acquire)
     }
 
     /// Has the connection's session pass a fence. If it has ended, the fence is passed already.

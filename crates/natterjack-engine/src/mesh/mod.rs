@@ -52,7 +52,7 @@ pub(crate) mod settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -71,6 +71,9 @@ pub struct Mesh {
     state: Mutex<State>,
     /// What clients are told has changed.
     has_news: AtomicBool,
+    /// The last number that was given to a move of an account; of all accounts, so that one that is taken out of the
+    /// configuration and comes back does not begin anew.
+    moves: Arc<AtomicU64>,
     /// What the log was told of peers lately.
     pub(crate) complaints: Mutex<Complaints>,
 }
@@ -245,6 +248,7 @@ impl Mesh {
             own_id: own_id.into(),
             state: Mutex::new(state),
             has_news: AtomicBool::new(true),
+            moves: Arc::default(),
             complaints: Mutex::default(),
         }
     }
@@ -343,9 +347,35 @@ impl Mesh {
         (Arc::clone(&state.name), state.is_dynamic)
     }
 
-    /// Accounts that have connections to themselves.
-    pub(crate) fn dedicated_accounts(&self) -> Vec<Arc<str>> {
-        self.state.lock().accounts.clone()
+    /// Counts moves of accounts.
+    pub(crate) fn moves(&self) -> &Arc<AtomicU64> {
+        &self.moves
+    }
+
+    /// Accounts that a peer is told of on connections of their own.
+    pub(crate) fn accounts_apart(&self, peer: &str) -> Vec<Arc<str>> {
+        let state = self.state.lock();
+        match state.roster.peer(peer) {
+            Some(peer) => peer.apart(&state.accounts).into_iter().cloned().collect(),
+            None => state.accounts.clone(),
+        }
+    }
+
+    /// Whether a connection, which is an account's own, is to end, since the account shares others from now on.
+    pub(crate) fn is_ending(&self, peer: &str, connection: u64) -> bool {
+        let mut state = self.state.lock();
+        let member = state.roster.member_mut(peer, connection);
+        member.is_some_and(|member| member.is_ending)
+    }
+
+    /// The peer says that a connection, which is an account's own, is to end.
+    pub(crate) fn own_connection_ends(&self, peer: &str, connection: u64) {
+        let mut state = self.state.lock();
+        if let Some(member) = state.roster.member_mut(peer, connection)
+            && !std::mem::replace(&mut member.is_ending, true)
+        {
+            self.has_news.store(true, Ordering::Relaxed);
+        }
     }
 
     /// A peer will have a connection for one account: so has this server from now on. The peer is left time to dial.
@@ -355,7 +385,7 @@ impl Mesh {
             return;
         }
         if let Some(peer) = state.roster.peer_mut(peer) {
-            peer.sharing.remove(account);
+            peer.refused.remove(account);
         }
         let is_known = state.accounts.iter().any(|known| **known == *account);
         if !is_known {
@@ -363,8 +393,7 @@ impl Mesh {
             let State { plan, accounts, .. } = &mut *state;
             plan.set_accounts(accounts, Some(now));
         }
-        let is_ours = (state.roster.peer(peer))
-            .is_some_and(|peer| peer.members().any(|member| member.is_ours));
+        let is_ours = (state.roster.peer(peer)).is_some_and(roster::Peer::is_ours);
         let patience = if is_ours { dial::RETRY } else { BEGINNERS_DIAL };
         state.plan.dial_for(peer, account, now + patience);
         state.wake();
@@ -388,18 +417,9 @@ impl Mesh {
         }
     }
 
-    /// A peer wants an account to share the connections, although it has one of its own here. Returns whether that is new.
-    pub(crate) fn share_account(&self, peer: &str, account: &str) -> bool {
-        self.note_sharing(peer, account, true)
-    }
-
     /// A peer has refused a connection for an account, which shares the others for the time being. Returns whether that is
     /// new.
     pub(crate) fn own_connection_refused(&self, peer: &str, account: &str) -> bool {
-        self.note_sharing(peer, account, false)
-    }
-
-    fn note_sharing(&self, peer: &str, account: &str, is_settled: bool) -> bool {
         let mut state = self.state.lock();
         if !state.accounts.iter().any(|known| **known == *account) {
             return false;
@@ -407,8 +427,7 @@ impl Mesh {
         let Some(peer) = state.roster.peer_mut(peer) else {
             return false;
         };
-        let before = peer.sharing.insert(account.into(), is_settled);
-        let is_new = before.is_none();
+        let is_new = peer.refused.insert(account.into());
         if is_new {
             self.has_news.store(true, Ordering::Relaxed);
         }
@@ -419,19 +438,11 @@ impl Mesh {
     pub(crate) fn has_own_connection(&self, peer: &str, account: &str) -> bool {
         let mut state = self.state.lock();
         let peer = state.roster.peer_mut(peer);
-        let is_new = peer.is_some_and(|peer| peer.sharing.remove(account).is_some());
+        let is_new = peer.is_some_and(|peer| peer.refused.remove(account));
         if is_new {
             self.has_news.store(true, Ordering::Relaxed);
         }
         is_new
-    }
-
-    /// Accounts that are to have connections to themselves, and share with this peer.
-    pub(crate) fn shared_accounts(&self, peer: &str) -> Vec<Arc<str>> {
-        let state = self.state.lock();
-        let peer = state.roster.peer(peer);
-        let sharing = peer.into_iter().flat_map(|peer| peer.sharing.keys());
-        sharing.cloned().collect()
     }
 
     /// Whether a connection is with this peer.
@@ -593,9 +604,14 @@ impl Mesh {
             dial: claim.dialled.map(|(dial, _)| dial),
             is_confirmed: false,
             is_ours: info.strays,
+            is_ending: false,
         };
         let is_first = match claim.account {
             Some(account) => {
+                if member.is_ours {
+                    // The account is not shared any more.
+                    self.has_news.store(true, Ordering::Relaxed);
+                }
                 peer.dedicated.insert(Arc::clone(account), member);
                 true
             }
@@ -636,13 +652,23 @@ impl Mesh {
     }
 
     /// The peer has answered on a connection after it was let in: it has let it in as well.
-    pub(crate) fn confirm(&self, peer: &str, connection: &RouteConnection, now: Instant) {
+    pub(crate) fn confirm(
+        &self,
+        peer: &str,
+        connection: &RouteConnection,
+        is_own: bool,
+        now: Instant,
+    ) {
         let mut state = self.state.lock();
         let Some(member) = state.roster.member_mut(peer, connection.id()) else {
             return;
         };
         if std::mem::replace(&mut member.is_confirmed, true) {
             return;
+        }
+        if is_own && member.is_ours {
+            // The account is not shared any more.
+            self.has_news.store(true, Ordering::Relaxed);
         }
         let Some(dial) = member.dial else {
             return;
@@ -682,6 +708,10 @@ impl Mesh {
                 Fate::Impossible => Ended::Impossible,
             };
             state.plan.ended(dial, ended, is_missing, now);
+        }
+        if removed.is_some() && account.is_some() {
+            // The account shares the others again.
+            self.has_news.store(true, Ordering::Relaxed);
         }
         if let (Some(removed), Some(peer)) = (removed, peer) {
             state.plan.lost(peer, account, removed.is_last, now);
@@ -1033,11 +1063,12 @@ impl State {
         let has_same_pool = former.pool_size == settings.pool_size;
         let known = std::mem::replace(&mut self.accounts, accounts);
         for account in known.iter().filter(|known| !self.accounts.contains(known)) {
-            for (_, peer) in self.roster.peers() {
-                let member = peer.dedicated.get(account);
-                // One of our kind has nothing in it any more once it is closed.
-                if let Some(member) = member.filter(|member| !member.is_ours || !has_same_pool) {
-                    member.connection.outbox().close(CloseReason::RouteRemoved);
+            for (_, peer) in self.roster.peers_mut() {
+                match peer.dedicated.get_mut(account) {
+                    // One of our kind has nothing in it any more once it is closed.
+                    Some(member) if member.is_ours && has_same_pool => member.is_ending = true,
+                    Some(member) => member.connection.outbox().close(CloseReason::RouteRemoved),
+                    None => {}
                 }
             }
         }
@@ -1106,7 +1137,7 @@ impl State {
         let index = pool_index(account.as_bytes(), self.settings.pool_size) as usize;
         let mut asked = Vec::new();
         for (id, peer) in self.roster.peers_mut() {
-            peer.sharing.remove(account);
+            peer.refused.remove(account);
             if !peer.has_pool || peer.dedicated.contains_key(account) {
                 continue;
             }

@@ -3,11 +3,13 @@
 //! A peer announces its interest in an account on one connection. When the account goes from one of its connections to
 //! another, there is a time when both have it. No message may go by both, and none by the old one after the first has gone
 //! by the new one: a [`Lane`] is an account's part of a connection, and a [`Passage`] says, for all lanes to one
-//! peer at once, which of them is in use.
+//! peer at once, which of them is in use. It goes from one to the next ([`Passages::take_over`]), and not on before all
+//! sessions have come along ([`Passages::has_taken_over`]). An account that comes back to a connection later has another
+//! lane there, and whatever is left of the former one is not in use.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -130,19 +132,33 @@ impl RemoteInterest {
     }
 }
 
-/// An account's part of one connection with a peer, from the first interest in it to the connection's end, or until the
-/// account has moved to another.
+/// An account's part of one connection with a peer, from the first interest in it until the peer tells of it
+/// elsewhere, or the connection ends.
 pub(crate) struct Lane {
     link: Arc<RouteLink>,
     account: Arc<Account>,
     passage: Arc<Passage>,
+    is_left: AtomicBool,
 }
 
 /// An account's way to one peer.
 pub(crate) struct Passage {
-    /// Connections with the peer that have the account.
-    links: Mutex<SmallVec<[Arc<RouteLink>; 2]>>,
+    state: Mutex<PassageState>,
     rule: AtomicU8,
+}
+
+#[derive(Default)]
+struct PassageState {
+    /// Connections with the peer that have the account.
+    members: SmallVec<[Member; 2]>,
+    /// The one to which messages are just going over.
+    to: Option<Arc<RouteLink>>,
+}
+
+struct Member {
+    link: Arc<RouteLink>,
+    /// The last number with which the peer said that all of its interest has been told there; 0 if it has not.
+    told: u64,
 }
 
 /// Which of an account's connections with a peer are in use. Of one kind there may be two for a moment, until both sides
@@ -164,6 +180,16 @@ pub(crate) struct Passages {
     epoch: AtomicU64,
 }
 
+/// What comes of a peer's word that all has been told on a connection.
+pub(crate) enum TakenOver {
+    /// Not yet, or not any more: the connection is [woken](RouteLink::reconsider) when to ask again.
+    NotNow,
+    /// Messages have gone by connections of this kind alone.
+    Already,
+    /// From now on they do. These others have had them until now.
+    From(Vec<Arc<RouteLink>>),
+}
+
 impl Passages {
     /// Changes whenever another lane is in use; read before who receives a message is found out.
     #[inline]
@@ -173,26 +199,50 @@ impl Passages {
 
     /// Whether a connection with a peer is one by which messages of the account go, or would go.
     pub(crate) fn is_in_use(&self, link: &RouteLink) -> bool {
-        let by_peer = self.by_peer.lock();
-        let mut known = by_peer.iter().filter(|(peer, _)| peer == link.peer());
-        known.all(|(_, passage)| allows(passage.rule.load(Ordering::Relaxed), link))
+        let known = self.find(link);
+        known.is_none_or(|passage| allows(passage.rule.load(Ordering::Relaxed), link))
     }
 
-    /// From now on messages go by connections of this one's kind alone. Returns the others that have had the account.
-    pub(crate) fn switch_to(&self, link: &RouteLink) -> Vec<Arc<RouteLink>> {
-        let by_peer = self.by_peer.lock();
-        let Some((_, passage)) = by_peer.iter().find(|(peer, _)| peer == link.peer()) else {
-            return Vec::new();
+    /// The peer has said with this number that all of its interest has been told on a connection, which has a lane: unless
+    /// it has said so later on another one, messages go by connections of this kind alone from now on. From one of several
+    /// lanes to the next they go one move at a time.
+    pub(crate) fn take_over(&self, link: &Arc<RouteLink>, number: u64) -> TakenOver {
+        let Some(passage) = self.find(link) else {
+            return TakenOver::NotNow;
         };
-        let links = passage.links.lock();
-        let others = links.iter().filter(|other| !is_same_kind(other, link));
-        let others: Vec<_> = others.cloned().collect();
+        let mut state = passage.state.lock();
+        let mut members = state.members.iter_mut();
+        if let Some(member) = members.find(|member| Arc::ptr_eq(&member.link, link)) {
+            member.told = number;
+        }
+        if state.to.is_some() || state.members.iter().any(|other| other.told > number) {
+            return TakenOver::NotNow;
+        }
+        let others = state.members.iter().map(|member| &member.link);
+        let others: Vec<_> = (others.filter(|other| !is_same_kind(other, link)))
+            .cloned()
+            .collect();
         let only = only(link);
         if others.is_empty() || passage.rule.load(Ordering::Relaxed) == only {
-            return Vec::new();
+            return TakenOver::Already;
         }
+        state.to = Some(Arc::clone(link));
         passage.set_rule(only, &self.epoch);
-        others
+        TakenOver::From(others)
+    }
+
+    /// All sessions have come along to this connection, and what went by others has arrived.
+    pub(crate) fn has_taken_over(&self, link: &Arc<RouteLink>) {
+        if let Some(passage) = self.find(link) {
+            let mut state = passage.state.lock();
+            state.end_move_to(link);
+        }
+    }
+
+    fn find(&self, link: &RouteLink) -> Option<Arc<Passage>> {
+        let by_peer = self.by_peer.lock();
+        let known = by_peer.iter().find(|(peer, _)| peer == link.peer());
+        known.map(|(_, passage)| Arc::clone(passage))
     }
 
     fn enter(&self, link: &Arc<RouteLink>) -> Arc<Passage> {
@@ -201,25 +251,29 @@ impl Passages {
         let passage = known.map(|(_, passage)| Arc::clone(passage));
         let passage = passage.unwrap_or_else(|| {
             let passage = Arc::new(Passage {
-                links: Mutex::default(),
+                state: Mutex::default(),
                 rule: AtomicU8::new(rule::ALL),
             });
             by_peer.push((Arc::clone(link.peer()), Arc::clone(&passage)));
             passage
         });
-        let mut links = passage.links.lock();
+        let mut state = passage.state.lock();
         // Until all of the peer's interest has been told there.
         let is_told_of = link.is_ours() || link.is_dedicated();
-        let is_first = !links.iter().any(|known| is_same_kind(known, link));
+        let mut members = state.members.iter();
+        let is_first = !members.any(|known| is_same_kind(&known.link, link));
         if is_told_of
             && is_first
             && passage.rule.load(Ordering::Relaxed) == rule::ALL
-            && let Some(other) = links.first()
+            && let Some(other) = state.members.first()
         {
-            passage.set_rule(only(other), &self.epoch);
+            passage.set_rule(only(&other.link), &self.epoch);
         }
-        links.push(Arc::clone(link));
-        drop(links);
+        state.members.push(Member {
+            link: Arc::clone(link),
+            told: 0,
+        });
+        drop(state);
         passage
     }
 
@@ -230,18 +284,25 @@ impl Passages {
             return;
         };
         let passage = &by_peer[position].1;
-        let mut links = passage.links.lock();
-        if let Some(position) = links.iter().position(|known| Arc::ptr_eq(known, link)) {
-            links.swap_remove(position);
+        let mut state = passage.state.lock();
+        let mut members = state.members.iter();
+        if let Some(position) = members.position(|known| Arc::ptr_eq(&known.link, link)) {
+            state.members.remove(position);
         }
-        let mut links_left = links.iter();
-        let is_of_one_kind = (links_left.next())
-            .is_none_or(|first| links_left.all(|other| is_same_kind(first, other)));
-        if is_of_one_kind && passage.rule.load(Ordering::Relaxed) != rule::ALL {
-            passage.set_rule(rule::ALL, &self.epoch);
-        }
-        let is_empty = links.is_empty();
-        drop(links);
+        let mut left = state.members.iter();
+        let is_of_one_kind = (left.next())
+            .is_none_or(|first| left.all(|other| is_same_kind(&first.link, &other.link)));
+        let rule = if is_of_one_kind {
+            rule::ALL
+        } else {
+            passage.rule.load(Ordering::Relaxed)
+        };
+        // Also if it stays: what is left of the lane is not in use any more.
+        passage.set_rule(rule, &self.epoch);
+        state.end_move_to(link);
+        state.reconsider();
+        let is_empty = state.members.is_empty();
+        drop(state);
         if is_empty {
             by_peer.swap_remove(position);
         }
@@ -253,6 +314,20 @@ impl Passage {
         self.rule.store(rule, Ordering::Release);
         // Behind it, so that who reads the new epoch reads the new rule.
         epoch.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl PassageState {
+    fn end_move_to(&mut self, link: &Arc<RouteLink>) {
+        let is_it = |to: &mut Arc<RouteLink>| Arc::ptr_eq(to, link);
+        if self.to.take_if(is_it).is_some() {
+            self.reconsider();
+        }
+    }
+
+    fn reconsider(&self) {
+        let told = self.members.iter().filter(|member| member.told > 0);
+        told.for_each(|member| member.link.reconsider());
     }
 }
 
@@ -278,12 +353,19 @@ impl Lane {
             passage: account.passages.enter(link),
             link: Arc::clone(link),
             account: Arc::clone(account),
+            is_left: AtomicBool::new(false),
         })
     }
 
-    /// The connection has ended, or another one has the account.
+    /// The peer tells of the account elsewhere, or the connection has ended. What was told here is not in use any more.
     pub(crate) fn leave(&self) {
-        self.account.passages.leave(&self.link);
+        if !self.is_left.swap(true, Ordering::Release) {
+            self.account.passages.leave(&self.link);
+        }
+    }
+
+    pub(crate) fn is_left(&self) -> bool {
+        self.is_left.load(Ordering::Acquire)
     }
 
     pub(crate) fn account(&self) -> &Arc<Account> {
@@ -305,7 +387,7 @@ impl LanesInUse {
             self.0.push((passage, rule));
             rule
         });
-        allows(rule, interest.link())
+        allows(rule, interest.link()) && !interest.lane.is_left()
     }
 }
 
@@ -553,7 +635,7 @@ mod tests {
             "RS+ $G later\r\nRS- $G early\r\nRS+ $G work q 1\r\nRS- $G work q\r\n"
         );
         assert_eq!(account.interest.len(), 2);
-        account.interest.detach(&peer);
+        account.interest.detach("$G", &peer);
         node.says("UNSUB 5\r\nUNSUB 8\r\n");
         assert_eq!(told(), "");
         assert_eq!(account.interest.len(), 0);

@@ -1,7 +1,7 @@
 //! The peers this server is connected with, and by which connections.
 
 use core::net::SocketAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,8 +85,8 @@ pub(super) struct Peer {
     /// The connections that share the accounts, by their place; only the first place without a pool.
     pub(super) slots: Vec<Option<Member>>,
     pub(super) dedicated: BTreeMap<Arc<str>, Member>,
-    /// Accounts that are to have connections of their own here, and share with this peer. `true`: it has said so.
-    pub(super) sharing: BTreeMap<Arc<str>, bool>,
+    /// Accounts for which it has refused connections of their own; they share those of the pool.
+    pub(super) refused: BTreeSet<Arc<str>>,
     /// Where its clients may go.
     pub(super) client_urls: Vec<String>,
 }
@@ -99,6 +99,8 @@ pub(super) struct Member {
     pub(super) is_confirmed: bool,
     /// The peer is of our kind.
     pub(super) is_ours: bool,
+    /// It is an account's own, and one of the two sides has no such connection any more.
+    pub(super) is_ending: bool,
 }
 
 impl Peer {
@@ -111,7 +113,7 @@ impl Peer {
             has_pool,
             slots: Vec::new(),
             dedicated: BTreeMap::new(),
-            sharing: BTreeMap::new(),
+            refused: BTreeSet::new(),
             client_urls: Vec::new(),
         }
     }
@@ -130,13 +132,28 @@ impl Peer {
         shared.chain(self.dedicated.values_mut())
     }
 
+    /// Whether the peer is of our kind.
+    pub(super) fn is_ours(&self) -> bool {
+        self.members().any(|member| member.is_ours)
+    }
+
+    /// Accounts, of those that are to have connections to themselves, that are told of on such a connection. With one of
+    /// our kind that is so from the moment at which both know of it until one of them gives it up, and else they share;
+    /// nats-server takes no interest in them but on such a connection, unless it refuses that.
+    pub(super) fn apart<'a>(&self, accounts: &'a [Arc<str>]) -> Vec<&'a Arc<str>> {
+        let is_ours = self.is_ours();
+        let is_apart = |account: &&Arc<str>| match self.dedicated.get(*account) {
+            _ if !is_ours => !self.refused.contains(*account),
+            Some(own) => (own.dial.is_none() || own.is_confirmed) && !own.is_ending,
+            None => false,
+        };
+        accounts.iter().filter(is_apart).collect()
+    }
+
     /// Whether there should be one more connection: for an account, or for those that share.
     pub(super) fn is_missing(&self, account: Option<&str>) -> bool {
         match account {
-            Some(account) => {
-                let has_settled = self.sharing.get(account) == Some(&true);
-                self.has_pool && !has_settled && !self.dedicated.contains_key(account)
-            }
+            Some(account) => self.has_pool && !self.dedicated.contains_key(account),
             None => self.slots.is_empty() || self.slots.iter().any(Option::is_none),
         }
     }

@@ -114,6 +114,10 @@ pub struct RouteInfo {
     /// nats-server knows nothing of it and is not told.
     #[serde(skip_serializing_if = "is_default")]
     pub account_move: AccountMove,
+    /// Which [`AccountMove::Told`] this is, or is the answer to; greater than all that the server has said before, since what
+    /// is said on two connections may come in any order.
+    #[serde(skip_serializing_if = "is_default")]
+    pub account_move_number: u64,
     /// Whether who dials because of this `INFO` makes the server he reaches tell others.
     #[serde(skip_serializing_if = "is_default")]
     pub gossip_mode: GossipMode,
@@ -146,13 +150,16 @@ pub enum AccountMove {
     /// It does not.
     #[default]
     None,
-    /// All interest of this side has been told on this connection, and what changes is told on no other one: send
-    /// messages on this one from now on.
+    /// All interest of this side has been told on this connection, and what changes is: send messages on this one from now
+    /// on. Has a number.
     Told,
-    /// What changes in the interest of this side is not told on this connection any more.
+    /// Of the interest of this side nothing is told on this connection any more: forget what has been.
     Elsewhere,
-    /// No message of this side comes on this connection any more.
-    Left,
+    /// The answer to [`Told`](Self::Told): messages of this side come on this connection alone, and those that went by
+    /// others have come.
+    Taken,
+    /// This connection, which is the account's own, is to end: the account shares the others.
+    Ends,
 }
 
 impl From<u8> for AccountMove {
@@ -161,7 +168,8 @@ impl From<u8> for AccountMove {
         match number {
             1 => Self::Told,
             2 => Self::Elsewhere,
-            3 => Self::Left,
+            3 => Self::Taken,
+            4 => Self::Ends,
             _ => Self::None,
         }
     }
@@ -173,7 +181,8 @@ impl From<AccountMove> for u8 {
             AccountMove::None => 0,
             AccountMove::Told => 1,
             AccountMove::Elsewhere => 2,
-            AccountMove::Left => 3,
+            AccountMove::Taken => 3,
+            AccountMove::Ends => 4,
         }
     }
 }
@@ -220,6 +229,17 @@ impl RouteInfo {
     /// word then.
     pub fn parse(json: &[u8]) -> Result<Self, InfoError> {
         lenient(json).map_err(InfoError)
+    }
+
+    /// Word of how far an account is that goes from one connection to another.
+    #[must_use]
+    pub fn moving(account: &str, account_move: AccountMove, number: u64) -> Self {
+        Self {
+            route_account: account.to_owned(),
+            account_move,
+            account_move_number: number,
+            ..Self::default()
+        }
     }
 
     /// Appends the JSON text.

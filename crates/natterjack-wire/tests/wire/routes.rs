@@ -282,6 +282,7 @@ fn info() -> impl Strategy<Value = RouteInfo> {
             route_account: text(),
             route_acc_add_reqid: String::new(),
             account_move: AccountMove::from(gossip_mode),
+            account_move_number: 7,
             gossip_mode: GossipMode::from(gossip_mode),
             gateway_url: String::new(),
             leafnode_urls: list(),

@@ -20,15 +20,25 @@ const ENTRIES_PER_STEP: usize = 1024;
 pub(super) struct Announcer {
     pub(super) place: Option<Place>,
     /// Accounts of whose interest the peer is told.
-    attached: Vec<Arc<Account>>,
+    served: Vec<Served>,
     /// Those of which it has not heard everything, and those of which it has not heard that there is nothing left.
     behind: Vec<Arc<Account>>,
-    /// Another connection serves the account until the peer has agreed to this one.
+    /// Another connection serves the account until the peer, a nats-server, has agreed to this one.
     pub(super) is_waiting: bool,
 }
 
-fn is_listed(names: &[Arc<str>], account: &Account) -> bool {
-    names.iter().any(|name| **name == *account.name())
+struct Served {
+    account: Arc<Account>,
+    /// If not, until another connection has taken its place.
+    is_wanted: bool,
+}
+
+impl Announcer {
+    fn is_behind(&mut self, account: &Arc<Account>) {
+        if !is_among(&self.behind, account) {
+            self.behind.push(Arc::clone(account));
+        }
+    }
 }
 
 fn is_among(accounts: &[Arc<Account>], account: &Arc<Account>) -> bool {
@@ -36,51 +46,69 @@ fn is_among(accounts: &[Arc<Account>], account: &Arc<Account>) -> bool {
 }
 
 impl RouteSession {
-    /// Goes by the accounts there are now: attaches the connection to those it serves, and detaches it from others.
+    /// Goes by the accounts there are now: attaches the connection to those it is to serve, and detaches it from others.
     pub(super) fn adapt_announcing(&mut self) {
-        let (Some(link), Some(place), Some(peer)) = (&self.link, self.announcer.place, &self.peer)
-        else {
+        let Some(link) = self.link.clone() else {
             return;
         };
-        let dedicated = self.mesh.dedicated_accounts();
-        let shared = self.mesh.shared_accounts(&peer.id);
+        let wanted = self.wanted();
+        let announcer = &mut self.announcer;
+        for mut served in std::mem::take(&mut announcer.served) {
+            let account = &served.account;
+            let is_wanted = is_among(&wanted, account);
+            let is_here = is_among(&self.config.accounts, account);
+            if !account.interest.is_attached(&link) {
+                // Another connection has taken it over.
+            } else if link.is_ours() && is_here {
+                if is_wanted != served.is_wanted {
+                    account.interest.want(account.name(), &link, is_wanted);
+                    served.is_wanted = is_wanted;
+                }
+                announcer.served.push(served);
+            } else if link.is_ours() {
+                account.interest.leave(account.name(), &link);
+            } else if is_wanted {
+                announcer.served.push(served);
+            } else {
+                // A peer that has forgotten it already takes no offence.
+                account.interest.withdraw(&link);
+                announcer.is_behind(account);
+            }
+        }
+        for account in wanted {
+            let mut served = announcer.served.iter();
+            if served.any(|served| Arc::ptr_eq(&served.account, &account)) {
+                continue;
+            }
+            if link.is_ours() {
+                account.interest.want(account.name(), &link, true);
+            } else {
+                account.interest.attach(&link);
+            }
+            announcer.is_behind(&account);
+            let is_wanted = true;
+            announcer.served.push(Served { account, is_wanted });
+        }
+    }
+
+    /// Accounts that the connection is to serve.
+    fn wanted(&self) -> Vec<Arc<Account>> {
+        let (Some(place), Some(peer)) = (self.announcer.place, &self.peer) else {
+            return Vec::new();
+        };
+        let apart = self.mesh.accounts_apart(&peer.id);
         let pool_size = self.cluster.pool_size;
-        // An account that goes elsewhere is served here until the other connection has told everything.
-        let is_kept = |account: &Account| link.is_ours() && account.interest.is_attached(link);
-        let serves = |account: &Account| {
-            let has_own = is_listed(&dedicated, account) && !is_listed(&shared, account);
+        let is_wanted = |account: &&Arc<Account>| {
+            let name = account.name();
+            let is_apart = apart.iter().any(|apart| **apart == *name);
             match &self.account {
-                Some(own) if **own != *account.name() || self.announcer.is_waiting => false,
-                Some(_) => has_own || is_kept(account),
+                Some(own) => **own == *name && is_apart && !self.announcer.is_waiting,
                 None if !place.has_pool => true,
-                // nats-server forgets what it was told here as soon as the account is to have a connection to itself.
-                None if has_own => is_kept(account),
-                None => pool_index(account.name().as_bytes(), pool_size) == place.index,
+                None => !is_apart && pool_index(name.as_bytes(), pool_size) == place.index,
             }
         };
-        let wanted: Vec<_> = (self.config.accounts.iter())
-            .filter(|account| serves(account))
-            .cloned()
-            .collect();
-        let Announcer {
-            attached, behind, ..
-        } = &mut self.announcer;
-        // Another connection may have taken one over.
-        attached.retain(|held| held.interest.is_attached(link));
-        for account in attached.iter().filter(|held| !is_among(&wanted, held)) {
-            // A peer that has forgotten it already takes no offence.
-            account.interest.withdraw(link);
-            if !is_among(behind, account) {
-                behind.push(Arc::clone(account));
-            }
-        }
-        for account in wanted.iter().filter(|wanted| !is_among(attached, wanted)) {
-            account.interest.attach(link);
-            if !is_among(behind, account) {
-                behind.push(Arc::clone(account));
-            }
-        }
-        *attached = wanted;
+        let accounts = self.config.accounts.iter();
+        accounts.filter(is_wanted).cloned().collect()
     }
 
     /// The peer is told of what another filter lets through.
@@ -89,11 +117,11 @@ impl RouteSession {
             return;
         };
         link.set_filter(self.filter());
-        for account in &self.announcer.attached {
+        let served = self.announcer.served.iter();
+        let accounts: Vec<_> = served.map(|served| Arc::clone(&served.account)).collect();
+        for account in accounts {
             account.interest.refilter(link);
-            if !is_among(&self.announcer.behind, account) {
-                self.announcer.behind.push(Arc::clone(account));
-            }
+            self.announcer.is_behind(&account);
         }
         self.outbox.wake();
     }
@@ -118,9 +146,6 @@ impl RouteSession {
                 break;
             }
             self.announcer.behind.pop();
-            if worked.left == Left::Nothing {
-                self.all_is_told(&account, now);
-            }
         }
         self.outbox.flush(now);
         if self.announcer.behind.is_empty() || self.outbox.status().is_blocked {
@@ -133,11 +158,10 @@ impl RouteSession {
     /// The connection has ended.
     pub(super) fn stop_announcing(&mut self) {
         if let Some(link) = &self.link {
-            let Announcer {
-                attached, behind, ..
-            } = &self.announcer;
-            for account in attached.iter().chain(behind) {
-                account.interest.detach(link);
+            let Announcer { served, behind, .. } = &self.announcer;
+            let served = served.iter().map(|served| &served.account);
+            for account in served.chain(behind) {
+                account.interest.detach(account.name(), link);
             }
         }
         self.announcer = Announcer::default();

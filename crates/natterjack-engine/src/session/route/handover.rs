@@ -1,21 +1,31 @@
 //! How an account goes from one connection with the peer to another: to one of its own, or back to those that are shared.
 //!
-//! Messages must come once, in order, and none may be lost. So both sides, each for the interest that it tells and for
-//! the messages that it sends:
+//! Messages must come once, in order, and none may be lost. Each side decides for the interest that it tells where that is
+//! to be, by nothing but which connections there are: on the account's own as soon as both sides know of it, until one of
+//! them gives it up ([`AccountMove::Ends`]), else on one that is shared. If there is another place than before:
 //!
-//! 1. Tell all interest on the new connection, while changes are told on both.
-//! 2. Say so there ([`AccountMove::Told`]), and tell nothing more on the old one ([`AccountMove::Elsewhere`]).
-//! 3. Who reads that holds back what it has for the new connection, and sends messages there from now on
-//!    ([`Passages::switch_to`](crate::mesh::remote::Passages::switch_to)). Once every session has learnt of it, nothing
-//!    more goes by the old one: there it says so ([`AccountMove::Left`]) and asks for a sign of life, a [`Fence`].
-//! 4. With the answer the peer has done everything that went by the old connection, and what was held back is sent.
+//! 1. All interest is told on the new connection, while changes are told on both, and then that it has been
+//!    ([`AccountMove::Told`]), with a number: of two such words that come on two connections the greater one counts.
+//! 2. Who reads that holds back what it has for the new connection, and sends messages there from now on
+//!    ([`Passages::take_over`](crate::mesh::remote::Passages::take_over)). Once every session has learnt of it, nothing
+//!    more goes by the old one: there it asks for a sign of life, a [`Fence`]. With the answer the peer has done
+//!    everything that went by it, what was held back is sent, and the peer is told so with its number
+//!    ([`AccountMove::Taken`]). Only then the next move begins.
+//! 3. Who reads that tells nothing more on the old connection, and says so there ([`AccountMove::Elsewhere`]).
+//! 4. Who reads that forgets what it knows from there.
 //!
-//! A connection that an account has left in both directions, and that is for no other, is closed by the one whose
-//! configuration does not have it any more.
+//! So whatever is in use is kept up to date until the other side has said that it is not in use any more. If the new
+//! connection breaks, the old one is up to date, or has heard [`Elsewhere`](AccountMove::Elsewhere) and nothing since;
+//! then it is told everything anew, behind that word. If the old one breaks, the new one has been told everything, or is
+//! being told. What is said of a move on a connection that has ended is without effect, since no other one has its
+//! number. While messages are held back, answers to signs of life are not, and for one account and peer there is one
+//! move at a time: what is held back on one connection waits for others on which nothing waits for it.
+//!
+//! A connection of one account that is given up is closed once nothing is told on it in either direction.
 //!
 //! nats-server knows nothing of this. It forgets the interest on the old connection at the moment at which it learns
 //! that the account moves (route protocol, section 6), and tells its own on the new one before it answers
-//! there for the first time: this is taken for the word that all is told. So what is sent to it takes the steps 3 and 4, and
+//! there for the first time: this is taken for the word that all is told. So what is sent to it takes step 2, and
 //! it loses messages to us between the two connections, as among its own kind.
 
 use std::future::Future;
@@ -33,6 +43,7 @@ use crate::close_reason::CloseReason;
 use crate::config::Adaptation;
 use crate::delivery::outbox::Outbox;
 use crate::mesh::link::{Fence, RouteLink};
+use crate::mesh::remote::TakenOver;
 use crate::session::{Session, Step};
 
 /// What a peer says that wants no connection for one account (route protocol, section 6).
@@ -47,31 +58,47 @@ const LEAVING_MAX: Duration = Duration::from_secs(5);
 /// Entries of the peer's interest that are looked at at a time.
 const ENTRIES_PER_STEP: usize = 1024;
 
+/// The number of the only move that nats-server makes, without saying so.
+const OF_NATS_SERVER: u64 = 1;
+
+/// Accounts that have come to one connection. More have no connections of their own.
+const ARRIVALS_MAX: usize = 1024;
+
 /// What is under way on one connection.
 #[derive(Default)]
 pub(super) struct Handover {
-    /// Accounts that come to this connection, with what is held back for it.
+    /// Accounts of which the peer has said that it tells of them here alone.
+    arrivals: Vec<Arrival>,
+    /// Those of them that are coming, with what is held back for it.
     coming: Vec<Coming>,
-    /// Those that leave it: fences and after how many answers they are passed.
+    /// Fences of those that leave it, and after how many answers they are passed.
     leaving: Vec<(Arc<Fence>, u64)>,
     pings: u64,
     pongs: u64,
-    /// For a connection of one account: no messages of this side come on it any more, and none of the peer's.
-    is_left: bool,
-    is_left_by_peer: bool,
-    /// It is closed then, whatever is still on it.
+    /// For a connection of one account: it is closed then, or as soon as nothing is told on it.
     ends_at: Option<Instant>,
+    /// The peer has said that it tells nothing on it any more; unless it has begun again.
+    is_left_by_peer: bool,
     /// All of the peer's interest is there once it answers.
     awaits_interest: bool,
 }
 
+struct Arrival {
+    account: Arc<str>,
+    number: u64,
+    /// It has come, or is coming.
+    is_begun: bool,
+}
+
 struct Coming {
-    others: Vec<Arc<RouteLink>>,
     account: Arc<Account>,
+    number: u64,
+    others: Vec<Arc<RouteLink>>,
     /// Until all sessions know.
     spreading: Option<Adaptation>,
     fences: Vec<Arc<Fence>>,
-    until: Instant,
+    /// How long messages are held back for it.
+    until: Option<Instant>,
 }
 
 /// Wakes a connection's task.
@@ -85,7 +112,7 @@ impl Wake for WakeOutbox {
 
 impl Handover {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let coming = self.coming.iter().map(|coming| coming.until);
+        let coming = self.coming.iter().filter_map(|coming| coming.until);
         coming.chain(self.ends_at).min()
     }
 
@@ -95,23 +122,24 @@ impl Handover {
 }
 
 impl RouteSession {
-    /// The connection has been let in. If it is for one account, of which the peer is told on another one until now, it
-    /// has to be certain first that the peer wants this connection, too.
+    /// The connection has been let in. If it is for one account, of which a nats-server is told on another one until now,
+    /// it has to be certain first that the peer wants this connection, too.
     pub(super) fn begin_handover(&mut self, now: Instant) {
         let (Some(name), Some(link)) = (&self.account, &self.link) else {
             return;
         };
+        if link.is_ours() {
+            return;
+        }
         if let Some((account, _)) = self.config.account(name) {
             // From its beginning, so that what is told on it is not in use before all is.
             self.interest.lane(account, link);
-            let is_certain = self.dialled.is_none();
-            self.announcer.is_waiting = !is_certain && !account.interest.others(link).is_empty();
+            self.announcer.is_waiting =
+                self.dialled.is_some() && account.interest.is_served_elsewhere(link);
         }
-        self.handover.awaits_interest = !link.is_ours();
+        self.handover.awaits_interest = true;
         if self.dialled.is_none() {
-            if self.handover.awaits_interest {
-                self.ping(now);
-            }
+            self.ping(now);
             self.is_certain(now);
         }
     }
@@ -122,10 +150,9 @@ impl RouteSession {
             return;
         };
         let was_waiting = std::mem::take(&mut self.announcer.is_waiting);
-        if self.mesh.has_own_connection(link.peer(), name) {
-            // Other sessions find out that they serve the account no more.
-            self.engine.announce_mesh(now);
-        }
+        self.mesh.has_own_connection(link.peer(), name);
+        // Other sessions find out that they serve the account no more.
+        self.engine.announce_mesh(now);
         if was_waiting {
             self.adapt_announcing();
         }
@@ -150,117 +177,153 @@ impl RouteSession {
         if std::mem::take(&mut self.handover.awaits_interest)
             && let Some(name) = self.account.clone()
         {
-            self.take_over(&name, now);
+            self.arrive(&name, OF_NATS_SERVER, now);
         }
         let pongs = self.handover.pongs;
-        let (passed, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.handover.leaving)
-            .into_iter()
-            .partition(|(_, answers)| *answers <= pongs);
-        self.handover.leaving = left;
+        let is_passed = |(_, answers): &mut (_, u64)| *answers <= pongs;
+        let passed = self.handover.leaving.extract_if(.., is_passed);
         for (fence, _) in passed {
-            if let Some((account, _)) = self.config.account(&fence.account)
-                && (self.link.as_ref()).is_some_and(|link| !account.passages.is_in_use(link))
+            if let Some(link) = self.link.as_ref().filter(|link| !link.is_ours())
+                && let Some((account, _)) = self.config.account(&fence.account)
+                && !account.passages.is_in_use(link)
             {
-                self.interest.leave_account(account);
-                self.handover.is_left = true;
+                // It has forgotten what it told here, and says nothing of that.
+                self.interest.leave_account(&fence.account);
                 self.outbox.wake();
             }
             fence.pass();
         }
-        self.end_if_left();
-    }
-
-    /// The peer has heard of all interest in an account on this connection: on no other one it is to.
-    pub(super) fn all_is_told(&self, account: &Arc<Account>, now: Instant) {
-        let Some(link) = self.link.as_ref().filter(|link| link.is_ours()) else {
-            return;
-        };
-        let others = account.interest.others(link);
-        if others.is_empty() && !link.is_dedicated() {
-            return;
-        }
-        for other in &others {
-            account.interest.detach(other);
-            let mut text = Vec::new();
-            route::info(&mut text, &note(account.name(), AccountMove::Elsewhere));
-            other.outbox().append_in_passing(&text);
-            other.outbox().wake();
-        }
-        let mut text = Vec::new();
-        route::info(&mut text, &note(account.name(), AccountMove::Told));
-        self.say(&text, now);
     }
 
     /// The peer says how far an account is.
     pub(super) fn handle_move(&mut self, info: &RouteInfo, now: Instant) {
-        if !self.link.as_ref().is_some_and(|link| link.is_ours()) {
+        let Some(link) = self.link.clone().filter(|link| link.is_ours()) else {
             // It is not for others to say.
             return;
-        }
+        };
         let name = &info.route_account;
         match info.account_move {
             AccountMove::None => {}
-            AccountMove::Told => {
-                if let Some(peer) = &self.peer
-                    && self.account.is_none()
-                    && self.mesh.share_account(&peer.id, name)
-                {
-                    // The peer wants no connection of its own for it: this side goes there, too.
-                    self.engine.announce_mesh(now);
-                }
-                (self.handover.is_left, self.handover.is_left_by_peer) = (false, false);
-                self.take_over(name, now);
-            }
+            AccountMove::Told => self.arrive(name, info.account_move_number, now),
             AccountMove::Elsewhere => {
-                if let (Some((account, _)), Some(link)) = (self.config.account(name), &self.link)
-                    && !account.passages.is_in_use(link)
-                {
-                    let account = Arc::clone(account);
-                    self.interest.leave_account(&account);
-                    self.outbox.wake();
+                (self.handover.arrivals).retain(|arrival| *arrival.account != **name);
+                self.interest.leave_account(name);
+                self.handover.is_left_by_peer = true;
+                self.outbox.wake();
+            }
+            AccountMove::Taken => {
+                if let Some((account, _)) = self.config.account(name) {
+                    (account.interest).is_taken(name, &link, info.account_move_number);
                 }
             }
-            AccountMove::Left => {
-                self.handover.is_left_by_peer = true;
-                self.end_if_left();
+            AccountMove::Ends => {
+                self.mesh.own_connection_ends(link.peer(), self.outbox.id());
+                self.engine.announce_mesh(now);
             }
         }
     }
 
-    /// All interest of the peer in an account is known on this connection: messages go by it from now on.
-    fn take_over(&mut self, name: &str, now: Instant) {
-        let (Some((account, _)), Some(link)) = (self.config.account(name), &self.link) else {
+    /// All interest of the peer in an account is known on this connection: messages are to go by it.
+    fn arrive(&mut self, name: &str, number: u64, now: Instant) {
+        let arrivals = &mut self.handover.arrivals;
+        arrivals.retain(|known| *known.account != *name);
+        if arrivals.len() < ARRIVALS_MAX {
+            arrivals.push(Arrival {
+                account: name.into(),
+                number,
+                is_begun: false,
+            });
+            self.take_over(now);
+        }
+    }
+
+    /// Accounts are others now: those that were not here may be.
+    pub(super) fn look_at_arrivals_again(&mut self) {
+        for arrival in &mut self.handover.arrivals {
+            arrival.is_begun = false;
+        }
+        if let Some(link) = &self.link {
+            link.reconsider();
+        }
+    }
+
+    /// Has messages of those accounts go by this connection for which it is time.
+    fn take_over(&mut self, now: Instant) {
+        let Some(link) = self.link.clone() else {
             return;
         };
-        let account = Arc::clone(account);
-        self.interest.lane(&account, link);
-        self.outbox.hold(true);
-        let others = account.passages.switch_to(link);
-        if others.is_empty() {
-            if self.handover.coming.is_empty() {
-                self.outbox.hold(false);
+        for position in 0..self.handover.arrivals.len() {
+            let Arrival {
+                account: name,
+                number,
+                is_begun: false,
+            } = &self.handover.arrivals[position]
+            else {
+                continue;
+            };
+            let (number, known) = (*number, self.config.account(name));
+            let Some(account) = known.map(|(account, _)| Arc::clone(account)) else {
+                continue;
+            };
+            self.interest.lane(&account, &link);
+            // Before anybody sends messages here.
+            self.outbox.hold(true);
+            let taken_over = account.passages.take_over(&link, number);
+            self.handover.arrivals[position].is_begun = !matches!(taken_over, TakenOver::NotNow);
+            match taken_over {
+                TakenOver::NotNow => self.unhold(now),
+                TakenOver::Already => {
+                    self.unhold(now);
+                    self.say_taken(account.name(), number, now);
+                }
+                TakenOver::From(others) => {
+                    tracing::debug!(
+                        "{} - messages of account {:?} go by this connection now",
+                        self.label(),
+                        account.name()
+                    );
+                    let spreading = Some(self.engine.spread(now));
+                    self.handover.coming.push(Coming {
+                        account,
+                        number,
+                        others,
+                        spreading,
+                        fences: Vec::new(),
+                        until: Some(now + HELD_MAX),
+                    });
+                    self.outbox.wake();
+                }
             }
-            return;
         }
-        tracing::debug!(
-            "{} - messages of account {name:?} go by this connection now",
-            self.label()
-        );
-        let spreading = self.engine.spread(now);
-        self.handover.coming.push(Coming {
-            others,
-            account,
-            spreading: Some(spreading),
-            fences: Vec::new(),
-            until: now + HELD_MAX,
-        });
-        self.outbox.wake();
+    }
+
+    /// Unless something else is to be held back, nothing is any more.
+    fn unhold(&self, now: Instant) {
+        let mut coming = self.handover.coming.iter();
+        if coming.all(|coming| coming.until.is_none()) {
+            self.outbox.hold(false);
+            self.outbox.flush(now);
+        }
+    }
+
+    fn say_taken(&self, account: &str, number: u64, now: Instant) {
+        if self.link.as_ref().is_some_and(|link| link.is_ours()) {
+            self.say(&note(account, AccountMove::Taken, number), now);
+        }
     }
 
     /// Does some of what is under way.
     pub(super) fn handover_step(&mut self, now: Instant) -> Step {
         self.put_up_fences(now);
         self.let_go(now);
+        if self
+            .link
+            .as_ref()
+            .is_some_and(|link| link.take_reconsider())
+        {
+            self.take_over(now);
+        }
+        self.end_if_left();
         if !self.interest.has_work() {
             return Step::Done;
         }
@@ -285,11 +348,6 @@ impl RouteSession {
             return;
         };
         for fence in link.take_fences() {
-            if link.is_ours() {
-                let mut text = Vec::new();
-                route::info(&mut text, &note(&fence.account, AccountMove::Left));
-                self.outbox.append(&text);
-            }
             self.ping(now);
             self.handover.leaving.push((fence, self.handover.pings));
         }
@@ -315,20 +373,25 @@ impl RouteSession {
             }
         }
         let label = Session::label(self);
-        self.handover.coming.retain(|coming| {
-            let is_over =
-                coming.spreading.is_none() && coming.fences.iter().all(|fence| fence.is_passed());
-            if !is_over && now >= coming.until {
+        for coming in &mut self.handover.coming {
+            if !coming.has_come() && coming.until.take_if(|until| now >= *until).is_some() {
                 tracing::warn!(
                     "{label} - messages of account {:?} waited {HELD_MAX:?} for those on another connection with the peer, and go on without",
                     coming.account.name()
                 );
             }
-            !is_over && now < coming.until
-        });
-        if self.handover.coming.is_empty() {
-            self.outbox.hold(false);
-            self.outbox.flush(now);
+        }
+        let has_come = |coming: &mut Coming| coming.has_come();
+        let come: Vec<_> = (self.handover.coming).extract_if(.., has_come).collect();
+        self.unhold(now);
+        for Coming {
+            account, number, ..
+        } in come
+        {
+            if let Some(link) = &self.link {
+                account.passages.has_taken_over(link);
+            }
+            self.say_taken(account.name(), number, now);
         }
     }
 
@@ -341,26 +404,37 @@ impl RouteSession {
 
     /// Goes by the accounts there are now: whether the one that this connection is for is to leave it.
     pub(super) fn adapt_handover(&mut self, now: Instant) {
-        let Some(own) = self.account.as_ref().filter(|_| self.link.is_some()) else {
+        let (Some(own), Some(link)) = (&self.account, &self.link) else {
             return;
         };
-        let accounts = self.mesh.dedicated_accounts();
-        self.handover.ends_at = if accounts.contains(own) {
-            None
-        } else {
-            Some(self.handover.ends_at.unwrap_or(now + LEAVING_MAX))
-        };
+        if !link.is_ours() || !self.mesh.is_ending(link.peer(), self.outbox.id()) {
+            return;
+        }
+        if self.handover.ends_at.is_none() {
+            self.handover.ends_at = Some(now + LEAVING_MAX);
+            let mut text = note(own, AccountMove::Ends, 0);
+            if !self.tells_of(own) {
+                text.extend(note(own, AccountMove::Elsewhere, 0));
+            }
+            self.say(&text, now);
+        }
         self.end_if_left();
     }
 
+    /// Whether interest in the account that this connection is for is told on it.
+    fn tells_of(&self, own: &str) -> bool {
+        let account = self.config.account(own);
+        (self.link.as_ref().zip(account))
+            .is_some_and(|(link, (account, _))| account.interest.is_attached(link))
+    }
+
     fn end_if_left(&self) {
-        let Handover {
-            is_left,
-            is_left_by_peer,
-            ends_at,
-            ..
-        } = self.handover;
-        if ends_at.is_some() && is_left && is_left_by_peer {
+        if self.handover.ends_at.is_some()
+            && self.handover.is_left_by_peer
+            && let Some(own) = &self.account
+            && !self.tells_of(own)
+            && !self.interest.has_lane(own)
+        {
             self.outbox.close(CloseReason::RouteRemoved);
         }
     }
@@ -377,10 +451,15 @@ impl RouteSession {
     }
 }
 
-fn note(account: &str, account_move: AccountMove) -> RouteInfo {
-    RouteInfo {
-        route_account: account.to_owned(),
-        account_move,
-        ..RouteInfo::default()
+impl Coming {
+    /// All sessions know, and what went by others has been done.
+    fn has_come(&self) -> bool {
+        self.spreading.is_none() && self.fences.iter().all(|fence| fence.is_passed())
     }
+}
+
+fn note(account: &str, account_move: AccountMove, number: u64) -> Vec<u8> {
+    let mut text = Vec::new();
+    route::info(&mut text, &RouteInfo::moving(account, account_move, number));
+    text
 }

@@ -272,6 +272,9 @@ impl RouteSession {
         }
         self.adapt_announcing();
         self.adapt_handover(now);
+        if is_access_other {
+            self.look_at_arrivals_again();
+        }
         if self.interest.has_work() {
             self.outbox.wake();
         } else {

@@ -174,7 +174,9 @@ impl RouteSession {
             RouteOp::Ping => {
                 let mut text = Vec::new();
                 route::pong(&mut text);
-                self.say(&text, now);
+                // Who asks waits for what it has sent to be done, and maybe with something for which this side waits.
+                self.outbox.append_unheld(&text);
+                self.outbox.flush(now);
                 Ok(())
             }
             RouteOp::Pong => {
@@ -194,7 +196,8 @@ impl RouteSession {
     fn handle_pong(&mut self, now: Instant) {
         self.heartbeat.answered(now);
         if let (Some(_), Some(peer)) = (&self.link, &self.peer) {
-            self.mesh.confirm(&peer.id, &self.connection, now);
+            let is_own = self.account.is_some();
+            (self.mesh).confirm(&peer.id, &self.connection, is_own, now);
             self.came_about();
             self.note_pong(now);
             self.compress_by_round_trip();

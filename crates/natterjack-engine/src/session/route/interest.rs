@@ -6,12 +6,16 @@
 //! A peer may want millions of things, so everything that concerns all of them is done in pieces, beside reading: by
 //! [`PeerInterest::work`] and [`PeerInterest::remove_some`]. While there is work, what was not looked at yet is in a
 //! table of its own, where it is found and ended like everything else.
+//!
+//! When the peer tells of an account elsewhere, what it has told here is in use no more from that moment on, and is
+//! taken out in pieces later. What it says of the same things meanwhile is something new.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::fast::FixedState;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 use natterjack_wire::route::{RemoteSubscribe, RemoteUnsubscribe};
 
 use crate::access::CompiledPermissions;
@@ -37,8 +41,8 @@ pub(super) struct PeerInterest {
     /// What has to be looked at because of other accounts or permissions, or because an account has gone elsewhere.
     unseen: HashTable<Held>,
     lanes: Vec<Arc<Lane>>,
-    /// Those of accounts that have gone elsewhere. What is left of them is not in use, and is being ended.
-    left_lanes: Vec<Arc<Lane>>,
+    /// Accounts that are not here, by their names.
+    absent: HashMap<Box<[u8]>, Arc<Absent>, FixedState>,
     bytes: usize,
     waiting: usize,
     /// Some of an account that is not here could not be kept.
@@ -54,11 +58,17 @@ enum Held {
 }
 
 struct Waiting {
-    account: Box<[u8]>,
+    account: Arc<Absent>,
     subject: Box<[u8]>,
     queue: Option<(Box<[u8]>, u32)>,
     origin: Box<[u8]>,
     is_of_leaf: bool,
+}
+
+/// An account that is not here, as a [`Lane`] is one that is.
+struct Absent {
+    name: Box<[u8]>,
+    is_left: AtomicBool,
 }
 
 /// By what an interest is known: all of its line but the weight. A peer that names no origin when it ends an interest of
@@ -99,7 +109,7 @@ impl PeerInterest {
             held: HashTable::new(),
             unseen: HashTable::new(),
             lanes: Vec::new(),
-            left_lanes: Vec::new(),
+            absent: HashMap::with_hasher(FixedState::with_seed(seed)),
             bytes: 0,
             waiting: 0,
             is_incomplete: false,
@@ -152,6 +162,13 @@ impl PeerInterest {
         };
         let hash = self.hasher.hash_one(key);
         let is_it = |held: &Held| held.key(names_origins) == key;
+        if let Ok(found) = self
+            .unseen
+            .find_entry(hash, |held| is_it(held) && held.is_left())
+        {
+            let (held, _) = found.remove();
+            self.end(&held);
+        }
         let known = match self.held.find_mut(hash, is_it) {
             None => self.unseen.find_mut(hash, is_it),
             known => known,
@@ -191,7 +208,7 @@ impl PeerInterest {
             None => {
                 self.waiting += 1;
                 let waiting = Waiting {
-                    account: account_name.into(),
+                    account: self.absent(account_name),
                     subject: announced.subject.into(),
                     queue: queue.map(|(name, weight)| (name.into(), weight)),
                     origin: announced.origin.into(),
@@ -219,24 +236,63 @@ impl PeerInterest {
         };
         let hash = self.hasher.hash_one(key);
         let is_it = |held: &Held| held.key(names_origins) == key;
-        for table in [&mut self.held, &mut self.unseen] {
-            if let Ok(found) = table.find_entry(hash, is_it) {
-                let (held, _) = found.remove();
-                self.bytes -= held.bytes();
-                match held {
-                    Held::There(interest) => interest.remove(),
-                    Held::Waiting(_) => self.waiting -= 1,
+        let mut found = self.held.find_entry(hash, is_it);
+        if found.is_err() {
+            found = self.unseen.find_entry(hash, is_it);
+        }
+        if let Ok(found) = found {
+            let (held, _) = found.remove();
+            self.end(&held);
+        }
+    }
+
+    /// What was held is so no more.
+    fn end(&mut self, held: &Held) {
+        self.bytes -= held.bytes();
+        match held {
+            Held::There(interest) => interest.remove(),
+            Held::Waiting(waiting) => {
+                self.waiting -= 1;
+                // Its own, and the one in the list.
+                if Arc::strong_count(&waiting.account) == 2 && !held.is_left() {
+                    self.absent.remove(&waiting.account.name);
                 }
-                return;
             }
         }
     }
 
-    /// Another connection has the account: all interest in it on this one [is to end](Self::work).
-    pub(super) fn leave_account(&mut self, account: &Account) {
-        let of_account = |lane: &Arc<Lane>| std::ptr::eq(&**lane.account(), account);
-        if let Some(position) = self.lanes.iter().position(of_account) {
-            self.left_lanes.push(self.lanes.swap_remove(position));
+    fn absent(&mut self, account: &[u8]) -> Arc<Absent> {
+        if let Some(known) = self.absent.get(account) {
+            return Arc::clone(known);
+        }
+        let absent = Arc::new(Absent {
+            name: account.into(),
+            is_left: AtomicBool::new(false),
+        });
+        self.absent.insert(account.into(), Arc::clone(&absent));
+        absent
+    }
+
+    /// Whether an account has a part of the connection.
+    pub(super) fn has_lane(&self, account: &str) -> bool {
+        let mut lanes = self.lanes.iter();
+        lanes.any(|lane| lane.account().name() == account)
+    }
+
+    /// The peer tells of an account elsewhere: nothing of what it has told here is in use any more, and all of it [is to
+    /// end](Self::work).
+    pub(super) fn leave_account(&mut self, account: &str) {
+        let is_it = |lane: &mut Arc<Lane>| lane.account().name() == account;
+        let mut is_any = false;
+        for lane in self.lanes.extract_if(.., is_it) {
+            lane.leave();
+            is_any = true;
+        }
+        if let Some(absent) = self.absent.remove(account.as_bytes()) {
+            absent.is_left.store(true, Ordering::Relaxed);
+            is_any = true;
+        }
+        if is_any {
             self.look_again();
         }
     }
@@ -256,7 +312,7 @@ impl PeerInterest {
 
     /// Whether there is something to look at.
     pub(super) fn has_work(&self) -> bool {
-        !self.unseen.is_empty() || !self.left_lanes.is_empty()
+        !self.unseen.is_empty()
     }
 
     /// Whether all that came of accounts that were not here could be kept. If not, the peer has to announce everything
@@ -286,11 +342,21 @@ impl PeerInterest {
             self.held.insert_unique(rehash(&held), held, rehash);
         }
         if unseen.is_empty() {
-            self.left_lanes.drain(..).for_each(|lane| lane.leave());
+            self.forget_accounts(terms.config);
         } else {
             self.unseen = unseen;
         }
         self.has_work()
+    }
+
+    /// Everything goes by the accounts there are: forgets those that went, and those that came.
+    fn forget_accounts(&mut self, config: &Config) {
+        self.lanes.retain(|lane| {
+            let account = config.account(lane.account().name());
+            account.is_some_and(|(account, _)| Arc::ptr_eq(account, lane.account()))
+        });
+        self.absent
+            .retain(|_, absent| Arc::strong_count(absent) > 1);
     }
 
     /// What an entry is by other terms; `None` if it is nothing.
@@ -303,10 +369,10 @@ impl PeerInterest {
             let permissions = terms.permissions;
             permissions.is_none_or(|permissions| permissions.may_subscribe(subject, None))
         };
+        let is_left = held.is_left();
         let held = match held {
             Held::There(interest) => {
-                let is_it = |lane: &Arc<Lane>| Arc::ptr_eq(lane, interest.lane());
-                if self.left_lanes.iter().any(is_it) || !may_accept(interest.subject()) {
+                if is_left || !may_accept(interest.subject()) {
                     interest.remove();
                     return None;
                 }
@@ -315,11 +381,13 @@ impl PeerInterest {
                     return Some(Held::There(interest));
                 }
                 interest.remove();
-                Box::new(Waiting::of(&interest))
+                let account = self.absent(interest.account().name().as_bytes());
+                Box::new(Waiting::of(&interest, account))
             }
+            Held::Waiting(_) if is_left => return None,
             Held::Waiting(waiting) => waiting,
         };
-        match find(&held.account) {
+        match find(&held.account.name) {
             None => Some(Held::Waiting(held)),
             Some(account) if may_accept(&held.subject) => {
                 let lane = self.lane(account, terms.link);
@@ -331,6 +399,8 @@ impl PeerInterest {
 
     /// Ends up to `count` of them. Returns whether none is left.
     pub(super) fn remove_some(&mut self, count: usize) -> bool {
+        // At once, so that another connection takes their place.
+        self.lanes.drain(..).for_each(|lane| lane.leave());
         let Self { held, unseen, .. } = self;
         let held = held.extract_if(|_| true);
         for held in held.chain(unseen.extract_if(|_| true)).take(count) {
@@ -342,8 +412,7 @@ impl PeerInterest {
         if is_empty {
             (self.held, self.unseen) = (HashTable::new(), HashTable::new());
             (self.bytes, self.waiting) = (0, 0);
-            let lanes = self.lanes.drain(..).chain(self.left_lanes.drain(..));
-            lanes.for_each(|lane| lane.leave());
+            self.absent.clear();
         }
         is_empty
     }
@@ -361,12 +430,20 @@ impl Held {
                 is_of_leaf: names_origins && interest.is_of_leaf(),
             },
             Self::Waiting(waiting) => Key {
-                account: &waiting.account,
+                account: &waiting.account.name,
                 subject: &waiting.subject,
                 queue: waiting.queue.as_ref().map(|(name, _)| &**name),
                 origin: &waiting.origin,
                 is_of_leaf: names_origins && waiting.is_of_leaf,
             },
+        }
+    }
+
+    /// Whether the peer has told of its account elsewhere since.
+    fn is_left(&self) -> bool {
+        match self {
+            Self::There(interest) => interest.lane().is_left(),
+            Self::Waiting(waiting) => waiting.account.is_left.load(Ordering::Relaxed),
         }
     }
 
@@ -376,7 +453,7 @@ impl Held {
             Self::There(interest) => interest.names_len(),
             Self::Waiting(waiting) => {
                 let queue = waiting.queue.as_ref().map_or(0, |(name, _)| name.len());
-                waiting.account.len() + waiting.subject.len() + queue + waiting.origin.len()
+                waiting.account.name.len() + waiting.subject.len() + queue + waiting.origin.len()
             }
         };
         ENTRY_BYTES + names * NAME_COPIES
@@ -384,9 +461,9 @@ impl Held {
 }
 
 impl Waiting {
-    fn of(interest: &RemoteInterest) -> Self {
+    fn of(interest: &RemoteInterest, account: Arc<Absent>) -> Self {
         Self {
-            account: interest.account().name().as_bytes().into(),
+            account,
             subject: interest.subject().into(),
             queue: (interest.queue()).map(|queue| (queue.into(), interest.weight())),
             origin: interest.origin().into(),
