@@ -12,6 +12,7 @@ mod pins;
 mod secrets;
 mod services;
 mod tools;
+mod tracing;
 mod waits;
 
 /// A test of one server, and its name.
@@ -25,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         pins::trials(),
         secrets::trials(),
         services::trials(),
+        tracing::trials(),
         tools::trials(),
         waits::trials(),
     ];

@@ -25,6 +25,7 @@ mod refusals;
 mod reload;
 mod reload_settings;
 mod requests;
+mod tracing;
 mod transport;
 mod upgrade;
 
@@ -145,6 +146,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     accounts::SCENARIOS,
     flood::SCENARIOS,
     learning::SCENARIOS,
+    tracing::SCENARIOS,
     transport::SCENARIOS,
     disturbances::SCENARIOS,
 ];

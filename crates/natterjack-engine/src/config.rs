@@ -13,7 +13,8 @@ use hashbrown::HashMap;
 use natterjack_wire::client::ServerInfo;
 
 use crate::access::{
-    Access, AccountAccess, AccountLimits, CompiledPermissions, Directory, Mapping, Permissions,
+    Access, AccountAccess, AccountLimits, CompiledPermissions, Directory, Mapping, MessageTrace,
+    Permissions,
 };
 use crate::account::{Account, GLOBAL_ACCOUNT};
 use crate::delivery::outbox::{Outbox, OutboxLimits};
@@ -67,6 +68,7 @@ pub(crate) struct Config {
     pub(crate) accounts: Vec<Arc<Account>>,
     /// The same by name, with what holds for them.
     by_name: HashMap<Arc<str>, Terms>,
+    has_message_traces: bool,
 }
 
 /// What holds for an account.
@@ -74,6 +76,7 @@ struct Terms {
     account: Arc<Account>,
     limits: AccountLimits,
     mappings: Option<Arc<Mappings>>,
+    message_trace: Option<Arc<MessageTrace>>,
     stream_imports: Option<Arc<StreamImports>>,
     service_imports: Arc<ServiceImports>,
 }
@@ -169,11 +172,14 @@ impl Config {
             let is_global = account.name() == GLOBAL_ACCOUNT;
             let global: &[Mapping] = if is_global { &access.mappings } else { &[] };
             let mappings = listed.map_or(global, |listed| &listed.mappings);
+            let message_trace = listed.and_then(|listed| listed.message_trace.clone());
+            let message_trace = message_trace.map(Arc::new);
             let compile = || Mappings::new(mappings, &info.cluster).map(Arc::new);
             if let Some(before) = unchanged.and_then(|before| before.by_name.get(account.name())) {
                 return Terms {
                     account: Arc::clone(account),
                     limits,
+                    message_trace,
                     mappings: if is_same_cluster {
                         before.mappings.clone()
                     } else {
@@ -193,6 +199,7 @@ impl Config {
             Terms {
                 account: Arc::clone(account),
                 limits,
+                message_trace,
                 mappings: compile(),
                 stream_imports: stream_imports.map(Arc::new),
                 service_imports: Arc::new(service_imports),
@@ -216,6 +223,7 @@ impl Config {
         Self {
             generation,
             access_generation: unchanged.map_or(generation, |before| before.access_generation),
+            has_message_traces: by_name.values().any(|terms| terms.message_trace.is_some()),
             by_name,
             info,
             own_urls,
@@ -253,6 +261,16 @@ impl Config {
     /// What becomes of subjects that clients of an account publish to.
     pub(crate) fn mappings(&self, account: &str) -> Option<&Arc<Mappings>> {
         self.by_name.get(account)?.mappings.as_ref()
+    }
+
+    /// What an account wants to know of messages with trace contexts.
+    pub(crate) fn message_trace(&self, account: &str) -> Option<&Arc<MessageTrace>> {
+        self.by_name.get(account)?.message_trace.as_ref()
+    }
+
+    /// Whether any account wants to know of such messages.
+    pub(crate) fn has_message_traces(&self) -> bool {
+        self.has_message_traces
     }
 
     /// What an account hears of others.

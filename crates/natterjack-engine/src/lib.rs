@@ -27,6 +27,7 @@ mod mesh;
 mod monitor;
 mod session;
 mod system;
+mod trace;
 
 pub use access::{
     Access, AccessProblem, AccountAccess, AccountLimits, ConnectionType, Credential, Destination,
@@ -56,10 +57,11 @@ pub use monitor::{
     PeerCertificate, PeerInterestSnapshot, RouteFacts, RouteSnapshot, Stop, SubscriptionFilter,
     SubscriptionSnapshot, TlsFacts, Totals, Traffic,
 };
-pub use natterjack_subject::is_valid_pattern;
+pub use natterjack_subject::{is_valid_pattern, is_valid_publish_subject};
 pub use natterjack_wire::client::ServerInfo;
 pub use natterjack_wire::route::Compression;
 pub use session::client::{ClientSession, Label};
 pub use session::route::RouteSession;
 pub use session::{Session, Step};
 pub use system::{REPORT_BYTES_MAX, REPORTS_MAX, Report, SystemConnection, SystemMessage};
+pub use trace::{TraceEvent, TraceReport, TracedKind, Undelivered};

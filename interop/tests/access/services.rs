@@ -119,7 +119,7 @@ pub(super) fn messages(lines: &[String]) -> Vec<Message> {
 }
 
 /// Waits for one message.
-fn next(client: &mut Client) -> Message {
+pub(super) fn next(client: &mut Client) -> Message {
     let deadline = Deadline::after(PATIENCE);
     loop {
         let mut found = messages(&client.exchange(""));

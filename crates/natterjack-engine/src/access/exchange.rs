@@ -35,7 +35,7 @@ pub struct ServiceExport {
     pub response_type: ResponseType,
     /// How long after the request an answer, or after an answer the next one, is let through.
     pub response_threshold: Duration,
-    /// Whether requests may be traced. Without effect: messages are not traced yet.
+    /// Whether the account that asks may trace its requests beyond this border.
     pub allow_trace: bool,
     /// Where it is told how long answers take. Only for services that give one answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,7 +167,7 @@ pub struct StreamImport {
     /// stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// Whether messages may be traced beyond the account. Without effect: messages are not traced yet.
+    /// Whether the account they come from may trace its messages beyond this border.
     pub allow_trace: bool,
 }
 

@@ -134,12 +134,34 @@ pub struct AccountAccess {
     /// Subjects that are replaced by others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mappings: Vec<Mapping>,
+    /// What is to become of messages with the header of a trace context (`traceparent`); nothing if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_trace: Option<MessageTrace>,
     /// What other accounts may use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exports: Vec<Export>,
     /// What is used of other accounts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub imports: Vec<Import>,
+}
+
+/// Messages with a trace context that is recorded are traced: what becomes of them is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageTrace {
+    /// Where in the account it is told: a subject without wildcards.
+    pub destination: String,
+    /// Of a hundred such messages this many are traced, by chance: 1 to 100.
+    pub sampling_percent: u8,
+}
+
+impl Default for MessageTrace {
+    /// All such messages, told nowhere yet.
+    fn default() -> Self {
+        Self {
+            destination: String::new(),
+            sampling_percent: 100,
+        }
+    }
 }
 
 /// Bounds of an account. `None` and negative numbers set none; the server's own bounds hold beside them.

@@ -15,6 +15,7 @@ pub(crate) mod restrictions;
 pub(crate) mod segments;
 mod sorting;
 pub(crate) mod subscription;
+mod traced;
 pub(crate) mod transport;
 
 pub(crate) use subscription::Subscriber;

@@ -50,6 +50,8 @@ struct Shadow {
     account: Arc<Account>,
     /// From a subject there to one at home, if it is another.
     rename: Option<Arc<Transform>>,
+    /// Whether the account whose index it is in may trace its messages at home.
+    allows_trace: bool,
 }
 
 impl Subscription {
@@ -81,6 +83,7 @@ impl Subscription {
             account,
             subject,
             rename,
+            allows_trace,
         } = interest;
         let shadow = Arc::new(Self {
             restricted: AtomicBool::new(self.is_restricted()),
@@ -89,6 +92,7 @@ impl Subscription {
                 home: Arc::clone(home),
                 account: Arc::clone(&account),
                 rename,
+                allows_trace,
             })),
             ..Self::new(Arc::clone(&self.outbox), &self.sid, &subject, self.queue())
         });
@@ -124,7 +128,8 @@ impl Subscription {
     fn serves(&self, interest: &Interest) -> bool {
         matches!(&self.role, Role::Shadow(shadow) if Arc::ptr_eq(&shadow.account, &interest.account)
             && *self.subject == *interest.subject
-            && shadow.rename == interest.rename)
+            && shadow.rename == interest.rename
+            && shadow.allows_trace == interest.allows_trace)
     }
 
     /// The subscription that the client made.
@@ -139,6 +144,15 @@ impl Subscription {
     /// Whether it stands in another account for a subscription.
     pub(crate) fn is_shadow(&self) -> bool {
         matches!(self.role, Role::Shadow(_))
+    }
+
+    /// The account of the original, if it is another than that whose index this is in, and whether that one may trace
+    /// its messages there.
+    pub(crate) fn home(&self) -> Option<(&Account, bool)> {
+        match &self.role {
+            Role::Original(_) => None,
+            Role::Shadow(shadow) => Some((&shadow.home, shadow.allows_trace)),
+        }
     }
 
     /// The same, to be kept.

@@ -21,6 +21,7 @@ use crate::account::Account;
 use crate::exchange::Mapper;
 use crate::limits::READ_BUFFER_BYTES;
 use crate::monitor::counters::Delivered;
+use crate::trace::Trace;
 
 /// A thread's share of the engine. Any session may be served with any worker, one at a time.
 pub struct Worker {
@@ -38,8 +39,8 @@ pub struct Worker {
 
 /// The part of a worker that delivers.
 pub(crate) struct Deliverer {
-    renderer: Renderer,
-    rng: fastrand::Rng,
+    pub(super) renderer: Renderer,
+    pub(super) rng: fastrand::Rng,
     touched: Vec<Arc<Outbox>>,
     /// Those who are behind, and how many bytes the batch has for each.
     congested: Vec<(Arc<Outbox>, usize)>,
@@ -53,6 +54,8 @@ pub(crate) struct Deliverer {
     pub(crate) delivered: Delivered,
     /// Messages that nobody got because those that were to were too far behind.
     pub(crate) messages_dropped: u64,
+    /// The message in hand is traced.
+    pub(crate) trace: Option<Box<Trace>>,
 }
 
 /// A frame and the queue group's member it goes to.
@@ -104,17 +107,17 @@ pub(crate) struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    fn may_reach(&self, subscription: &Subscription) -> bool {
+    pub(super) fn may_reach(&self, subscription: &Subscription) -> bool {
         (self.echo || !Arc::ptr_eq(self.outbox, subscription.outbox()))
             && !(self.is_crossing && subscription.is_shadow())
     }
 
     /// Whether those outside of queue groups get it.
-    fn is_for_plain(&self) -> bool {
+    pub(super) fn is_for_plain(&self) -> bool {
         !matches!(self.origin, Origin::Peer { is_stray: true, .. })
     }
 
-    fn may_reach_group(&self, name: &[u8]) -> bool {
+    pub(super) fn may_reach_group(&self, name: &[u8]) -> bool {
         match self.origin {
             Origin::Here => true,
             Origin::Peer { mut queues, .. } => queues.any(|queue| queue == name),
@@ -143,6 +146,7 @@ impl Worker {
                 reached: Vec::new(),
                 delivered: Delivered::default(),
                 messages_dropped: 0,
+                trace: None,
             },
             spare_frame: Vec::new(),
         }
@@ -163,6 +167,9 @@ impl Deliverer {
     ) {
         if run.frames.is_empty() {
             return;
+        }
+        if self.trace.is_some() {
+            return self.deliver_traced(run, source, publisher, now, unreached);
         }
         self.renderer.start_run();
         let plain_len = run.receivers.plain_len();
@@ -619,7 +626,7 @@ impl Deliverer {
     }
 
     /// Delivers one frame that has just been [admitted](admits). Returns whether it was taken.
-    fn deliver_admitted(
+    pub(super) fn deliver_admitted(
         &mut self,
         run: &Run,
         source: Source<'_>,
@@ -637,7 +644,7 @@ impl Deliverer {
     }
 
     /// Books what an offer came to. Returns whether the messages were accepted.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         outbox: &Arc<Outbox>,
         offered: Offered,
@@ -672,7 +679,12 @@ impl Deliverer {
 }
 
 /// Whether a frame may be delivered to a subscription.
-fn may_receive(subscription: &Subscription, run: &Run, source: Source<'_>, frame: usize) -> bool {
+pub(super) fn may_receive(
+    subscription: &Subscription,
+    run: &Run,
+    source: Source<'_>,
+    frame: usize,
+) -> bool {
     if !subscription.is_restricted() {
         return true;
     }
@@ -685,7 +697,7 @@ fn may_receive(subscription: &Subscription, run: &Run, source: Source<'_>, frame
 
 /// Whether a frame may be delivered to a subscription, which is about to happen: if it is a request, it may be
 /// answered from now on.
-fn admits(
+pub(super) fn admits(
     subscription: &Subscription,
     run: &Run,
     source: Source<'_>,
@@ -735,15 +747,15 @@ fn trace_out(
 }
 
 /// A queue group's members on other servers, while a run is delivered.
-struct Elsewhere<'a> {
+pub(super) struct Elsewhere<'a> {
     peers: &'a Peers,
     group: &'a PeerGroup,
     /// Of those that are no leaf nodes', in all.
-    weight: u64,
+    pub(super) weight: u64,
 }
 
 impl<'a> Elsewhere<'a> {
-    fn of(peers: &'a Peers, group: &'a PeerGroup) -> Self {
+    pub(super) fn of(peers: &'a Peers, group: &'a PeerGroup) -> Self {
         let near = group
             .members
             .iter()
@@ -756,7 +768,7 @@ impl<'a> Elsewhere<'a> {
     }
 
     /// A peer, by the number of its members; one with leaf nodes' members only if there are no others.
-    fn choose(&self, rng: &mut fastrand::Rng) -> Option<usize> {
+    pub(super) fn choose(&self, rng: &mut fastrand::Rng) -> Option<usize> {
         let is_open = |target: usize| !self.peers.targets[target].link.outbox().is_closed();
         if self.weight > 0 {
             let mut left = rng.u64(0..self.weight);
@@ -798,7 +810,7 @@ fn directed<'a>(
 }
 
 /// All members of a group, beginning with one.
-fn after(first: usize, len: usize) -> impl Iterator<Item = usize> {
+pub(super) fn after(first: usize, len: usize) -> impl Iterator<Item = usize> {
     (first..len).chain(0..first)
 }
 

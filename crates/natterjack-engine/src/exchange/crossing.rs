@@ -7,7 +7,7 @@
 //! cross wherever they come to the account that answers, whoever brings them ([`Crossing::answer`]).
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use natterjack_wire::client::{self, ClientOp, Decoded, decode_client};
 use smallvec::SmallVec;
@@ -16,7 +16,8 @@ use super::Mapped;
 use super::answers::{ANSWER_PREFIX, Expected};
 use super::latency::{LatencyOutcome, Tracked, sample};
 use super::request_info::{Details, RequestInfo, push_without_request_info};
-use super::service::{CompiledService, Offer};
+use super::service::{CompiledService, Offer, Terms};
+use crate::access::ResponseType;
 use crate::account::Account;
 use crate::config::Config;
 use crate::delivery::outbox::Outbox;
@@ -25,6 +26,7 @@ use crate::delivery::run::Run;
 use crate::delivery::worker::{Origin, Publisher, Worker};
 use crate::engine::Engine;
 use crate::monitor::record::Record;
+use crate::trace::{DESTINATION, DISABLED, push_with};
 
 /// Accounts that one message may go through. Circles are refused where they are configured; this is for those that
 /// come about by renaming.
@@ -52,6 +54,9 @@ pub(crate) struct Crossing<'a> {
     pub(crate) is_passed_on: bool,
     pub(crate) now: Instant,
 }
+
+/// How long servers may report what became of a message in the account of a service.
+const REPORTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a message came through.
 #[derive(Clone, Default)]
@@ -177,7 +182,7 @@ impl<'a> Crossing<'a> {
             ..*message
         };
         trail.answered.push(Arc::clone(&way.offer));
-        let is_received = self.arrive(&way.account, &answer, trail, run, worker);
+        let is_received = self.arrive_untold(&way.account, &answer, message, trail, run, worker);
         trail.answered.pop();
         if !is_received {
             let unheard = || LatencyOutcome::Unavailable;
@@ -252,11 +257,83 @@ impl<'a> Crossing<'a> {
             payload: message.payload,
         };
         let answering = Arc::clone(&service.account);
-        let is_received = self.arrive(&answering, &request, trail, run, worker);
+        let is_received = if service.allows_trace {
+            self.arrive_told(account, &request, message, trail, run, worker)
+        } else {
+            self.arrive_untold(&answering, &request, message, trail, run, worker)
+        };
         if !is_received && let Some(reply) = &reply {
             let unheard = || LatencyOutcome::Unavailable;
             answering.answers.forget(reply, unheard);
         }
+        is_received
+    }
+
+    /// Publishes a request in the account of the service at the end of the trail. If it is traced, so it is there; it was
+    /// `before` in the account that asks.
+    fn arrive_told(
+        &self,
+        account: &Arc<Account>,
+        request: &Message<'_>,
+        before: &Message<'_>,
+        trail: &mut Trail<'a>,
+        run: &mut Run,
+        worker: &mut Worker,
+    ) -> bool {
+        let Some(&service) = trail.imports.last() else {
+            return false;
+        };
+        let answering = Arc::clone(&service.account);
+        let Some(trace) = &mut worker.deliverer.trace else {
+            return self.arrive(&answering, request, trail, run, worker);
+        };
+        trace.crosses(answering.name(), before.subject, request.subject);
+        // Servers it is passed on to report in the account of the service, from where that comes back like an answer.
+        let reports = self.expect(
+            &answering,
+            Expected {
+                account,
+                reply: trace.destination(),
+                offer: &service.offer,
+                terms: Terms {
+                    response_type: ResponseType::Streamed,
+                    threshold: REPORTS_WITHIN,
+                },
+                tracked: None,
+                server: None,
+            },
+        );
+        let reports = String::from_utf8_lossy(&reports);
+        let mut header = Vec::new();
+        push_with(request.header, DESTINATION, &reports, &mut header);
+        let header = &header[..];
+        let request = Message { header, ..*request };
+        self.arrive(&answering, &request, trail, run, worker)
+    }
+
+    /// Publishes a message in an account it has come to. If it is traced, it is not there, nor does it go there if it is
+    /// only to be traced; it was `before` where it comes from.
+    fn arrive_untold(
+        &self,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        before: &Message<'_>,
+        trail: &mut Trail<'a>,
+        run: &mut Run,
+        worker: &mut Worker,
+    ) -> bool {
+        let Some(mut trace) = worker.deliverer.trace.take() else {
+            return self.arrive(account, message, trail, run, worker);
+        };
+        trace.crosses(account.name(), before.subject, message.subject);
+        let is_received = !trace.is_only() && {
+            let mut header = Vec::new();
+            push_with(message.header, DESTINATION, DISABLED, &mut header);
+            let header = &header[..];
+            let message = Message { header, ..*message };
+            self.arrive(account, &message, trail, run, worker)
+        };
+        worker.deliverer.trace = Some(trace);
         is_received
     }
 

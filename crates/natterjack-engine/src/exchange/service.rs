@@ -27,6 +27,8 @@ pub(crate) struct CompiledService {
     from: Box<[u8]>,
     to: Destination,
     pub(crate) terms: Terms,
+    /// Whether whoever asks may trace its requests there.
+    pub(crate) allows_trace: bool,
     /// Whether the service is told who asks in detail.
     pub(crate) is_shared: bool,
     /// Whether it is a service of the system account.
@@ -90,6 +92,7 @@ impl ServiceImports {
                 offer: Arc::new(offer),
                 is_system: import.account == system_account,
                 latency: latency.map(Arc::new),
+                allows_trace: export.allow_trace,
                 ..compiled
             })
         };
@@ -167,6 +170,7 @@ impl CompiledService {
             from: from.as_bytes().into(),
             to,
             terms,
+            allows_trace: false,
             is_shared: import.share,
             is_system: false,
             latency: None,

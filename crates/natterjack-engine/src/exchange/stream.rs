@@ -20,6 +20,7 @@ struct CompiledImport {
     keeps_rest: bool,
     /// Absent where subjects stay what they are.
     rename: Option<Arc<Transform>>,
+    allows_trace: bool,
 }
 
 enum Token {
@@ -34,6 +35,8 @@ pub(crate) struct Interest {
     pub(crate) subject: Vec<u8>,
     /// From a subject there to one here.
     pub(crate) rename: Option<Arc<Transform>>,
+    /// Whether that account may trace its messages here.
+    pub(crate) allows_trace: bool,
 }
 
 impl StreamImports {
@@ -58,6 +61,7 @@ impl StreamImports {
                 account: Arc::clone(&import.account),
                 subject: import.subject_there(subject)?,
                 rename: import.rename.clone(),
+                allows_trace: import.allows_trace,
             })
         })
     }
@@ -88,6 +92,7 @@ impl CompiledImport {
             to: tokens.collect(),
             keeps_rest,
             rename,
+            allows_trace: import.allow_trace,
         })
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct RouteLink {
     is_ours: bool,
     /// The last number that was given to a move of an account, on all connections.
     moves: Arc<AtomicU64>,
+    /// The peer tells what becomes of messages that are traced.
+    takes_traces: bool,
     /// What of our interest the peer is told; `None`: all.
     filter: RwLock<Option<Arc<InterestFilter>>>,
     /// What its session is to pass.
@@ -73,6 +75,7 @@ impl RouteLink {
             dedicated,
             is_ours,
             moves: Arc::default(),
+            takes_traces: false,
             filter: RwLock::new(filter),
             fences: Mutex::default(),
             has_fences: AtomicBool::new(false),
@@ -89,6 +92,17 @@ impl RouteLink {
     /// A number greater than all before.
     pub(crate) fn next_move(&self) -> u64 {
         self.moves.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The peer can trace messages.
+    pub(crate) fn tracing(mut self, takes_traces: bool) -> Self {
+        self.takes_traces = takes_traces;
+        self
+    }
+
+    /// Whether the peer tells what becomes of messages that are traced. One that does not delivers them.
+    pub(crate) fn takes_traces(&self) -> bool {
+        self.takes_traces
     }
 
     pub(crate) fn outbox(&self) -> &Arc<Outbox> {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::account::Account;
 use crate::exchange::{LatencyReport, Measure, header_bytes};
 use crate::monitor::ConnectionSnapshot;
+use crate::trace::TraceReport;
 
 /// Something the shell may want to tell the system account, or has to answer.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub enum Report {
     Latency(Box<LatencyReport>),
     /// How long a client took to answer a request that another server measures. That one waits to be told.
     Measure(Box<Measure>),
+    /// What came of a message that was traced. Reported whether or not anybody listens.
+    Trace(Box<TraceReport>),
     /// A request is measured, and its time is up then: call [`Engine::expire_requests`](crate::Engine::expire_requests).
     AwaitingAnswer(Instant),
 }
@@ -125,6 +128,7 @@ fn bytes_of(report: &Report) -> usize {
         Report::Connected(client)
         | Report::Disconnected(client)
         | Report::AuthenticationFailed(client) => words_of(client),
+        Report::Trace(report) => report.bytes(),
         Report::Measure(measure) => measure.answer.len() + words_of(&measure.responder),
         Report::AccountConnections(_) | Report::AwaitingAnswer(_) => 0,
     }

@@ -9,6 +9,7 @@ mod requests;
 mod bodies;
 mod event_id;
 mod inbox;
+mod message_trace;
 mod neighbours;
 mod question;
 
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use natterjack_engine::{
     Account, ByKind, ConnectionSnapshot, Engine, LatencyReport, Measure, Report, SystemConnection,
-    SystemMessage,
+    SystemMessage, TraceReport,
 };
 use natterjack_wire::client::{Decoded, Limits, ServerOp, decode_server};
 use parking_lot::Mutex;
@@ -37,6 +38,7 @@ use self::bodies::{
 };
 use self::event_id::EventIds;
 use self::inbox::Inbox;
+use self::message_trace::TraceBody;
 use self::neighbours::Neighbours;
 use self::requests::{Answer, Kind, Request};
 use crate::clock::now;
@@ -65,7 +67,7 @@ const ACCOUNT_INTERVAL: Duration = Duration::from_secs(30);
 /// Requests to reload that wait for one another.
 const RELOADS_MAX: usize = 4;
 
-/// Pages over more connections and subscriptions than this are written on another thread.
+/// Pages over more connections, subscriptions and accounts than this are written on another thread.
 const LARGE: usize = 256;
 
 /// How a program reloads its server's configuration.
@@ -284,6 +286,15 @@ impl System {
         );
         let subject = report.subject.as_bytes();
         self.publish(shared, &report.account, subject, &compact_json(&metric))
+    }
+
+    /// Tells what became of a message, where it is wanted.
+    fn traced(&self, shared: &Shared, report: &TraceReport) -> bool {
+        let body = TraceBody::new(self.server(shared), report, |instant| {
+            shared.time_of(instant)
+        });
+        let destination = &report.destination;
+        self.publish(shared, &report.account, destination, &compact_json(&body))
     }
 
     /// Tells the server of who asked how long a client here took to answer.
@@ -524,6 +535,7 @@ impl Task {
                     is_last && system.account_changed(shared, account)
                 }
                 Report::Latency(report) => system.latency(shared, report),
+                Report::Trace(report) => system.traced(shared, report),
                 Report::Measure(measure) => system.measured(shared, measure),
                 Report::AwaitingAnswer(until) => {
                     let until = Some(*until);
@@ -539,7 +551,10 @@ impl Task {
 
     async fn answer(&self, system: &Arc<System>, request: Request) -> Answer {
         let engine = &self.shared.engine;
-        let size = engine.connections() + engine.closed_connections() + self.shared.subscriptions();
+        let size = engine.connections()
+            + engine.closed_connections()
+            + self.shared.subscriptions()
+            + engine.accounts().len();
         if !requests::is_listing(request.kind) || size < LARGE {
             return requests::answer(system, &self.shared, &request);
         }

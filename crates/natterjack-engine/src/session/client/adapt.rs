@@ -88,6 +88,8 @@ impl ClientSession {
     fn adapt_account(&mut self) {
         let mappings = self.config.mappings(self.account.name());
         self.mappings = mappings.map(Arc::clone);
+        let trace = self.config.message_trace(self.account.name());
+        self.message_trace = trace.map(Arc::clone);
         let services = self.config.service_imports(self.account.name());
         self.service_imports = services.map(Arc::clone);
         let imports = self.config.stream_imports(self.account.name());

@@ -23,6 +23,7 @@ mod login;
 mod operations;
 mod publish;
 mod secure;
+mod traced;
 mod violations;
 
 use core::net::SocketAddr;
@@ -40,6 +41,7 @@ use self::violations::{SLOWED_READ_BYTES, Violations};
 use super::heartbeat::{Beat, Heartbeat};
 use super::intake::Partial;
 use super::stall::Stall;
+use crate::access::MessageTrace;
 use crate::account::Account;
 use crate::certificate_names::CertificateNames;
 use crate::close_reason::CloseReason;
@@ -61,6 +63,8 @@ pub struct ClientSession {
     account: Arc<Account>,
     /// Of what the account's clients publish.
     mappings: Option<Arc<Mappings>>,
+    /// What the account wants to know of messages with trace contexts.
+    message_trace: Option<Arc<MessageTrace>>,
     /// What the account hears of others.
     stream_imports: Option<Arc<StreamImports>>,
     /// Services of others that the account uses.
@@ -133,6 +137,7 @@ impl ClientSession {
             heartbeat: Heartbeat::new(&config.limits, now),
             engine,
             mappings: config.mappings(account.name()).map(Arc::clone),
+            message_trace: config.message_trace(account.name()).map(Arc::clone),
             stream_imports: config.stream_imports(account.name()).map(Arc::clone),
             service_imports: config.service_imports(account.name()).map(Arc::clone),
             is_received_elsewhere: false,

@@ -27,6 +27,22 @@ impl ClientSession {
         worker: &mut Worker,
         now: Instant,
     ) {
+        if self.may_be_traced(publish) {
+            self.handle_traced(publish, start, source, worker, now);
+        } else {
+            self.handle_ordinary(publish, start, source, worker, now);
+        }
+    }
+
+    #[inline]
+    pub(super) fn handle_ordinary(
+        &mut self,
+        publish: &Publish<'_>,
+        start: usize,
+        source: Source<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) {
         worker.run.forget_last();
         self.messages_in += 1;
         self.bytes_in += publish.body.len() as u64;
@@ -80,7 +96,7 @@ impl ClientSession {
             // It was permitted before, and not as an answer.
             let subject = worker.run.name(publish.subject);
             if let Some(reply) = refusal(subject, publish.reply, || self.is_in_system_account()) {
-                let text = self.violation(&reply);
+                let text = self.violation(&reply, &mut worker.deliverer);
                 self.finish_run(worker, source, false, now);
                 self.reply(&text, worker);
                 return Prepared::Refused;
@@ -113,6 +129,9 @@ impl ClientSession {
         };
         if name.is_some() {
             self.trace_mapping(publish.subject, subject);
+            if let Some(trace) = &mut worker.deliverer.trace {
+                trace.mapped(subject);
+            }
         }
         // Permissions are asked about where the message goes, as on nats-server.
         let permitted = match &self.identity.permissions {
@@ -126,7 +145,7 @@ impl ClientSession {
             _ => refusal(subject, publish.reply, || self.is_in_system_account()),
         };
         if let Some(reply) = reply {
-            let text = self.violation(&reply);
+            let text = self.violation(&reply, &mut worker.deliverer);
             self.finish_run(worker, source, false, now);
             self.reply(&text, worker);
             return Prepared::Refused;
@@ -157,7 +176,7 @@ impl ClientSession {
         }
     }
 
-    fn is_in_system_account(&self) -> bool {
+    pub(super) fn is_in_system_account(&self) -> bool {
         self.account.name() == &**self.config.directory.system_account()
     }
 
@@ -181,8 +200,13 @@ impl ClientSession {
     }
 
     /// Logs what is refused, and says it as the client is told.
-    fn violation(&self, reply: &ErrorReply<'_>) -> Vec<u8> {
+    pub(super) fn violation(&self, reply: &ErrorReply<'_>, deliverer: &mut Deliverer) -> Vec<u8> {
         self.publish_violation(reply);
+        if let Some(trace) = &mut deliverer.trace {
+            let mut reason = Vec::new();
+            reply.write_text(&mut reason);
+            trace.refused(&String::from_utf8_lossy(&reason));
+        }
         let mut text = Vec::new();
         client::error(&mut text, reply);
         text
@@ -299,8 +323,7 @@ fn refusal<'a>(
     reply: Option<&'a [u8]>,
     is_system: impl Fn() -> bool,
 ) -> Option<ErrorReply<'a>> {
-    let is_consensus = subject.starts_with(b"$NRG.") && !is_system();
-    if is_below(subject, b"_GR_.") || is_below(subject, b"$GR.") || is_consensus {
+    if is_reserved(subject, is_system) {
         return Some(ErrorReply::PublishDenied { subject });
     }
     let reply = reply?;
@@ -309,6 +332,12 @@ fn refusal<'a>(
         || is_below(reply, b"$GR.")
         || is_below(reply, b"$JS.ACK.");
     is_reserved.then_some(ErrorReply::ReplyDenied { reply })
+}
+
+/// Whether nobody but servers publishes to a subject.
+pub(super) fn is_reserved(subject: &[u8], is_system: impl Fn() -> bool) -> bool {
+    let is_consensus = subject.starts_with(b"$NRG.") && !is_system();
+    is_below(subject, b"_GR_.") || is_below(subject, b"$GR.") || is_consensus
 }
 
 fn is_below(subject: &[u8], prefix: &[u8]) -> bool {

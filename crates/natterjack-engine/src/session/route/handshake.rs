@@ -10,6 +10,7 @@ use natterjack_wire::route::{self, Compression, RouteConnect, RouteInfo, Subject
 
 use super::RouteSession;
 use super::complaints::{Shown, Start};
+use super::info::PROTOCOL;
 use super::input::Halt;
 use crate::access::{Compared, PasswordCheck, compare};
 use crate::close_reason::CloseReason;
@@ -370,6 +371,7 @@ impl RouteSession {
         let peer_id = Arc::from(info.server_id.as_str());
         let link = RouteLink::new(outbox, peer_id, own_account, info.strays, self.filter());
         let link = link.counting(self.mesh.moves());
+        let link = link.tracing(info.proto >= PROTOCOL);
         self.link = Some(Arc::new(link));
         self.interest.set_names_origins(info.lnocu);
         self.describe();

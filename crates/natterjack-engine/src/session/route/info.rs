@@ -21,8 +21,8 @@ use crate::mesh::link::InterestFilter;
 use crate::mesh::settings::ClusterSettings;
 use crate::session::Session;
 
-/// The protocol level: INFO at any time, and accounts, but no traces of messages.
-const PROTOCOL: i64 = 2;
+/// The protocol level: INFO at any time, accounts, and messages that are traced (nats-server `MsgTraceProto`).
+pub(super) const PROTOCOL: i64 = 3;
 
 impl RouteSession {
     /// What this server says of itself on this connection.

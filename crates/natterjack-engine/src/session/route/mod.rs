@@ -14,6 +14,7 @@ mod info;
 mod input;
 mod interest;
 mod publish;
+mod traced;
 
 use core::cell::Cell;
 use core::fmt::{self, Display};

@@ -44,7 +44,23 @@ impl Passing {
 
 impl RouteSession {
     /// A message that began at `start` of the input.
+    #[inline]
     pub(super) fn handle_message(
+        &mut self,
+        message: &RouteMessage<'_>,
+        start: usize,
+        source: Source<'_>,
+        worker: &mut Worker,
+        now: Instant,
+    ) {
+        if message.header_len.is_some() {
+            self.handle_headed(message, start, source, worker, now);
+        } else {
+            self.handle_ordinary(message, start, source, worker, now);
+        }
+    }
+
+    pub(super) fn handle_ordinary(
         &mut self,
         message: &RouteMessage<'_>,
         start: usize,

@@ -155,7 +155,7 @@ fn an_acceptor_says_info_at_once() {
     let script = server.open(Direction::Accepted);
     assert_eq!(
         script.sent.text(),
-        "INFO {\"server_id\":\"SELF\",\"server_name\":\"self\",\"version\":\"2.15.1\",\"proto\":2,\"go\":\"\",\"host\":\"0.0.0.0\",\
+        "INFO {\"server_id\":\"SELF\",\"server_name\":\"self\",\"version\":\"2.15.1\",\"proto\":3,\"go\":\"\",\"host\":\"0.0.0.0\",\
          \"port\":6222,\"headers\":true,\"max_payload\":1048576,\"cluster\":\"c\",\"connect_urls\":[\"127.0.0.1:4222\"],\
          \"compression\":\"accept\",\"lnoc\":true,\"lnocu\":true,\"ln\":true,\"strays\":true,\"route_pool_size\":3} \r\n"
     );

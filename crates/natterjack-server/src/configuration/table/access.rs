@@ -20,6 +20,7 @@ use crate::configuration::shape::{
 use super::exchange::{EXPORTS, IMPORTS};
 use super::flag;
 use super::mappings::Mappings;
+use super::message_trace;
 use super::permissions::PERMISSIONS;
 
 /// The [`Access`] to a list of users in a field.
@@ -542,12 +543,7 @@ static ACCOUNT: Section<AccountAccess> = Section {
             )
             .alias(&["maps"]),
             unsupported("jetstream", &UNSUPPORTED_BLOCK, "Streams of the account."),
-            unsupported(
-                "msg_trace",
-                &UNSUPPORTED_BLOCK,
-                "Where traced messages are reported.",
-            )
-            .alias(&["trace_dest"]),
+            message_trace::ROW,
         ],
     }],
     settle: settled,

@@ -103,7 +103,7 @@ static EXPORT: Section<ExportDraft> = Section {
                 "allow_trace",
                 allow_trace,
                 ALLOW_TRACE,
-                "Whether requests may be traced; messages are not traced yet.",
+                "Whether accounts that ask may trace their requests beyond this border.",
             ),
         ],
     }],
@@ -199,24 +199,10 @@ impl Access<ExportDraft> for LatencyShape {
 static SAMPLING: Codec<Sampling> = Codec {
     kind: "a number from 1 to 100, or as \"50%\", or headers",
     read: |data, reader| {
-        let percent = match data {
-            Data::Text(text) if text.trim().eq_ignore_ascii_case("headers") => {
-                return Some(Sampling::Headers);
-            }
-            Data::Text(text) => text.strip_suffix('%').unwrap_or(text).parse().ok(),
-            Data::Integer(number) => u8::try_from(*number).ok(),
-            other => {
-                reader.expected("a number from 1 to 100, or headers", other);
-                return None;
-            }
-        };
-        let percent = percent.filter(|percent| (1..=100).contains(percent));
-        if percent.is_none() {
-            reader
-                .error("bad sampling percentage, should be 1-100")
-                .help("write a number from 1 to 100, or headers");
+        if matches!(data, Data::Text(text) if text.trim().eq_ignore_ascii_case("headers")) {
+            return Some(Sampling::Headers);
         }
-        percent.map(Sampling::Percent)
+        percent(data, "a number from 1 to 100, or headers", reader).map(Sampling::Percent)
     },
     show: |sampling| {
         Some(match sampling {
@@ -226,6 +212,31 @@ static SAMPLING: Codec<Sampling> = Codec {
     },
     is_secret: false,
 };
+
+pub(super) static PERCENT: Codec<u8> = Codec {
+    kind: "a number from 1 to 100, or as \"50%\"",
+    read: |data, reader| percent(data, "a number from 1 to 100", reader),
+    show: |percent| Some(percent.to_string()),
+    is_secret: false,
+};
+
+fn percent(data: &Data, what: &str, reader: &mut Reader<'_>) -> Option<u8> {
+    let percent = match data {
+        Data::Text(text) => text.strip_suffix('%').unwrap_or(text).parse().ok(),
+        Data::Integer(number) => u8::try_from(*number).ok(),
+        other => {
+            reader.expected(what, other);
+            return None;
+        }
+    };
+    let percent = percent.filter(|percent| (1..=100).contains(percent));
+    if percent.is_none() {
+        reader
+            .error("bad sampling percentage, should be 1-100")
+            .help(format!("write {what}"));
+    }
+    percent
+}
 
 static RESPONSE_TYPE: Codec<Option<ResponseType>> = Codec {
     kind: "singleton, stream or chunked",
@@ -395,7 +406,7 @@ static IMPORT: Section<ImportDraft> = Section {
                 "allow_trace",
                 allow_trace,
                 SWITCH,
-                "Whether messages may be traced beyond the account; messages are not traced yet.",
+                "Whether the account they come from may trace its messages beyond this border.",
             ),
             Row::new(
                 "service",

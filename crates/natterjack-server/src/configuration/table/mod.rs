@@ -6,6 +6,7 @@ mod cluster;
 mod exchange;
 mod logging;
 mod mappings;
+mod message_trace;
 mod monitoring;
 mod permissions;
 mod server;
