@@ -219,7 +219,9 @@ impl Asks {
             match headers::decode(std::iter::empty(), payload.clone(), Channel::Ask.name()) {
                 Ok(envelope) => envelope,
                 Err(unreadable) => {
-                    let headers::Unreadable { id, origin, reason } = *unreadable;
+                    let headers::Unreadable {
+                        id, origin, reason, ..
+                    } = *unreadable;
                     count(&self.counters.undecodable_messages);
                     return self.faults.report(&Fault::Undecodable {
                         id,

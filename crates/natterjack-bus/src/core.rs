@@ -65,6 +65,7 @@ impl Core {
         let main_kind = settings.nats.client.event_type.clone();
         let node = settings.nats.client.name.clone();
         let is_alone = settings.transport == TransportKind::Local;
+        let routes_patience = (!is_alone).then_some(limits.routes_patience);
         let health = settings.health.clone();
         let (transport, embedded) = match settings.transport {
             TransportKind::Local => (local(settings, inbound.clone()), None),
@@ -74,7 +75,7 @@ impl Core {
         let watch = Arc::new(Watch::new(
             node.clone(),
             health,
-            is_alone,
+            routes_patience,
             inbound.clone(),
             &transport,
             embedded.as_ref(),

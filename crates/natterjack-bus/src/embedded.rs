@@ -1,7 +1,6 @@
 //! The embedded server: what its settings mean in the server's own options, and its life. The only place that knows
 //! the server.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use natterjack_server::monitoring::{Exposition, MonitoringSource};
-use natterjack_server::{Cluster, Endpoint, Monitoring, Options, RouteUrl, Server, Tls};
+use natterjack_server::{Cluster, Endpoint, Monitoring, Options, RouteUrl, SeedState, Server, Tls};
 
 use crate::error::StartError;
 use crate::health::{ServerHealth, Watch};
@@ -23,8 +22,6 @@ pub(crate) struct Embedded {
     is_stopped: AtomicBool,
     /// Servers it was told to connect to.
     routes: usize,
-    /// Those of them that are not this one, as far as their addresses tell.
-    routes_to_others: usize,
     /// What every node of the bus subscribes to.
     nodes_subject: String,
 }
@@ -36,7 +33,6 @@ impl Embedded {
                 server,
                 is_stopped: AtomicBool::new(false),
                 routes: settings.server.cluster.routes.len(),
-                routes_to_others: routes_to_others(&settings.server),
                 nodes_subject: nodes_subject(settings),
             }),
             Err(error) => Err(start_error(error)),
@@ -65,18 +61,27 @@ impl Embedded {
     }
 
     pub(crate) fn health(&self) -> ServerHealth {
+        let [dropped_clients, dropped_servers] = self.dropped_connections();
         ServerHealth {
             url: self.client_url(),
             is_running: !self.is_stopped.load(Relaxed),
             peers: self.peers().into_iter().map(|peer| peer.name).collect(),
             routes: self.routes,
+            dropped_clients,
+            dropped_servers,
         }
     }
 
-    /// Whether there is a connection with every server to be dialled. One that is this very server never is, so it is told
-    /// by its address; if that cannot be told, this is never true.
-    pub(crate) fn has_all_routes(&self) -> bool {
-        self.peers().len() >= self.routes_to_others
+    /// Whether it is known of every route whether somebody is there: connected, this very server, or dialled in vain.
+    pub(crate) fn has_settled_routes(&self) -> bool {
+        let mesh = self.server.mesh();
+        mesh.is_none_or(|mesh| !mesh.seeds.contains(&SeedState::Underway))
+    }
+
+    /// Connections closed because they did not keep up: those of clients, and those to other servers.
+    pub(crate) fn dropped_connections(&self) -> [u64; 2] {
+        let dropped = self.server.totals().slow_consumers_by_kind;
+        [dropped.clients, dropped.routes]
     }
 
     /// The servers it is connected with.
@@ -126,26 +131,6 @@ impl MonitoringSource for Shown {
 
 fn nodes_subject(settings: &settings::Nats) -> String {
     channel_subject(&settings.client.subject, Channel::Health)
-}
-
-/// Routes that do not lead back here, as far as one can tell without asking.
-fn routes_to_others(server: &settings::Server) -> usize {
-    let listen = &server.cluster.listen;
-    let is_any = ["0.0.0.0", "::", "[::]"].contains(&listen.host.as_str());
-    let is_own = |route: &&settings::Endpoint| {
-        let own_host = route.host == listen.host
-            || (is_loopback(&route.host) && (is_any || listen.host == "localhost"))
-            // By default a server has its host's name, and a route that name or one that begins with it.
-            || route.host.split('.').next() == server.name.split('.').next();
-        own_host && route.port == listen.port
-    };
-    let routes = &server.cluster.routes;
-    let others: BTreeSet<_> = routes
-        .iter()
-        .filter(|route| !is_own(route))
-        .map(|route| (&route.host, route.port))
-        .collect();
-    others.len()
 }
 
 fn options(settings: &settings::Nats) -> Options {
@@ -264,39 +249,6 @@ fn start_error(error: natterjack_server::StartError) -> StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_own_route_is_told_from_others() {
-        let check = |host: &str, name: &str, routes: &[&str], others: usize| {
-            let mut server = settings::Server {
-                name: name.into(),
-                ..settings::Server::default()
-            };
-            server.cluster.listen.host = host.into();
-            let route = |host: &&str| settings::Endpoint {
-                scheme: "nats".into(),
-                host: (*host).into(),
-                port: server.cluster.listen.port,
-            };
-            server.cluster.routes = routes.iter().map(route).collect();
-            assert_eq!(routes_to_others(&server), others, "{host} {routes:?}");
-        };
-        check(
-            "127.0.0.2",
-            "b",
-            &["127.0.0.1", "127.0.0.2", "127.0.0.3"],
-            2,
-        );
-        check(
-            "0.0.0.0",
-            "n-1",
-            &["n-0.corp.net", "n-1.corp.net", "n-1.corp.net"],
-            1,
-        );
-        check("localhost", "x", &["127.0.0.1", "::1"], 0);
-        check("0.0.0.0", "x", &["10.0.0.1", "10.0.0.1"], 1);
-        check("0.0.0.0", "x", &[], 0);
-    }
 
     const DEADLINE: Duration = Duration::from_secs(20);
 

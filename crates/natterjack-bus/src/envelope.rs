@@ -26,6 +26,8 @@ pub(crate) struct Attributes {
 pub(crate) struct Envelope {
     pub(crate) attributes: Attributes,
     pub(crate) payload: Bytes,
+    /// What it took on its way, headers included: what it counts for in queues.
+    pub(crate) bytes: usize,
     pub(crate) own: bool,
 }
 

@@ -33,6 +33,27 @@ pub enum Fault {
         /// How many.
         events: u64,
     },
+    /// Events of another node never arrived here, although its server had them: servers that are too slow for each other
+    /// drop what they cannot pass on, and whoever is away misses what is published meanwhile.
+    #[error("{events} events of `{node}` never arrived here")]
+    Missed {
+        /// Who published them.
+        node: String,
+        /// How many.
+        events: u64,
+    },
+    /// The embedded server has closed connections that did not keep up with it, and dropped what was on its way to them.
+    /// What is behind them connects again.
+    #[error(
+        "the embedded server has dropped connections that did not keep up: {clients} of clients, {servers} to other \
+         servers; events are lost with them"
+    )]
+    ServerOverflow {
+        /// Connections of clients.
+        clients: u64,
+        /// Connections to other servers.
+        servers: u64,
+    },
     /// The subscribers are too slow: events that arrive are being dropped.
     #[error("subscribers are too slow: arriving events are being dropped")]
     OverflowBegan,

@@ -201,7 +201,7 @@ where
         let Some(last) = targets.pop() else {
             return Delivered::Ignored;
         };
-        let bytes = envelope.payload.len();
+        let bytes = envelope.bytes;
         let event = match catch_unwind(AssertUnwindSafe(|| decode::<T>(envelope))) {
             Ok(Ok(event)) => event,
             Ok(Err(fault)) => {
@@ -521,6 +521,7 @@ mod tests {
                 ..Attributes::default()
             },
             payload: number.to_string().into(),
+            bytes: 1,
             own,
         }
     }

@@ -128,12 +128,12 @@ pub(crate) fn write_block(out: &mut Vec<u8>, entries: &[(&str, &str)]) {
 /// What the attributes take as headers, which counts towards the server's limit on payloads: status line,
 /// `name: value` lines and an empty line (NATS ADR-4).
 pub(crate) fn wire_bytes(attributes: &Attributes) -> usize {
-    let lines = entries(attributes).map(|(name, value)| line_bytes(&name, &value));
+    let lines = entries(attributes).map(|(name, value)| line_bytes(&*name, &*value));
     BLOCK_BYTES + lines.sum::<usize>()
 }
 
-fn line_bytes(name: &str, value: &str) -> usize {
-    name.len() + value.len() + ": \r\n".len()
+fn line_bytes(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> usize {
+    name.as_ref().len() + value.as_ref().len() + ": \r\n".len()
 }
 
 /// A message that is no event, with what is known about it.
@@ -141,6 +141,8 @@ pub(crate) struct Unreadable {
     pub(crate) id: String,
     pub(crate) origin: String,
     pub(crate) reason: DecodeError,
+    /// As [`Envelope::bytes`].
+    pub(crate) bytes: usize,
 }
 
 /// Reads a message from `subject`. What it does not say is filled in: a new identifier, the subject as source, and
@@ -150,6 +152,8 @@ pub(crate) fn decode<'a>(
     payload: Bytes,
     subject: &str,
 ) -> Result<Envelope, Box<Unreadable>> {
+    let mut bytes = payload.len();
+    let headers = headers.inspect(|(name, value)| bytes += line_bytes(name, value));
     let Read {
         mut attributes,
         has_attributes,
@@ -177,6 +181,7 @@ pub(crate) fn decode<'a>(
             Ok(Envelope {
                 attributes,
                 payload,
+                bytes,
                 own: false,
             })
         }
@@ -186,6 +191,7 @@ pub(crate) fn decode<'a>(
                 id,
                 origin: source,
                 reason,
+                bytes,
             }))
         }
     }

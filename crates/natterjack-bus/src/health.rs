@@ -22,14 +22,11 @@ use crate::metrics::{Histogram, Metrics};
 use crate::roster::{Roster, Seen};
 use crate::settings;
 use crate::survey::Surveyed;
+use crate::tally::Echoed;
 use crate::transport::{Channel, Inbound, Link, Notice, Transport};
 
 /// How long nobody new must have turned up for a node to be ready. Answers within a cluster take less than a tenth of it.
 const SETTLING: Duration = Duration::from_millis(50);
-
-/// How long a node waits at its start for its server's peers, and for an answer from each. Whoever is up answers within it: a route is
-/// dialled for one second, and again after one more.
-const ROUTES_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often servers whose nodes keep silent meanwhile are asked whether they have any, and how long they have to answer.
 const SURVEY_INTERVAL: Duration = Duration::from_millis(100);
@@ -98,18 +95,54 @@ pub struct ServerHealth {
     pub peers: Vec<String>,
     /// Routes it was told to connect to, which may include itself.
     pub routes: usize,
+    /// Connections of clients that it has closed because they did not keep up. Events for them were lost.
+    #[serde(default)]
+    pub dropped_clients: u64,
+    /// Connections to other servers that it has closed because those did not keep up. Events for all nodes behind them were
+    /// lost.
+    #[serde(default)]
+    pub dropped_servers: u64,
 }
 
 /// What nodes say to all on the channel, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-enum Said {
+pub(crate) enum Said {
     /// The health event: who is there?
-    Probe { node: String, instance: String },
+    Probe {
+        node: String,
+        instance: String,
+        /// What the node knows of its own events; see [`crate::tally`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        echoed: Option<Echoed>,
+    },
     /// This node leaves.
     Leave { instance: String },
     /// How is everybody? Answered with [`Metrics`].
     Status,
+}
+
+/// What was said to all, and the number of the question, if it is one.
+pub(crate) struct Told {
+    pub(crate) said: Said,
+    pub(crate) number: u64,
+}
+
+impl Told {
+    /// `None` if the notice is an answer, or nothing that a node says.
+    pub(crate) fn of(notice: &Notice) -> Option<Self> {
+        if notice.token.is_some() {
+            return None;
+        }
+        let number = notice.reply.as_deref().and_then(|reply| {
+            let (_, number) = reply.rsplit_once('.')?;
+            number.parse().ok()
+        });
+        Some(Self {
+            said: serde_json::from_slice(&notice.payload).ok()?,
+            number: number.unwrap_or_default(),
+        })
+    }
 }
 
 /// What a node answers to [`Said::Probe`].
@@ -142,23 +175,28 @@ pub(crate) struct Watch {
     links: Mutex<watch::Receiver<Link>>,
     changed: Notify,
     started: Instant,
+    /// See [`settings::Limits::routes_patience`].
+    routes_patience: Duration,
+    /// Connections that the embedded server had dropped when it was last looked at: of clients, and to servers.
+    dropped_before: Mutex<[u64; 2]>,
     inbound: Inbound,
     transport: Weak<dyn Transport>,
     embedded: Weak<Embedded>,
 }
 
 impl Watch {
-    /// `is_alone`: there can be no other nodes, so nobody is waited for.
+    /// `routes_patience` is `None` if there can be no other nodes: nobody is waited for then.
     pub(crate) fn new(
         node: String,
         settings: settings::Health,
-        is_alone: bool,
+        routes_patience: Option<Duration>,
         inbound: Inbound,
         transport: &Arc<dyn Transport>,
         embedded: Option<&Arc<Embedded>>,
     ) -> Self {
         let instance = Uuid::now_v7().to_string();
-        let settling = if is_alone { Duration::ZERO } else { SETTLING };
+        let settling = routes_patience.map_or(Duration::ZERO, |_| SETTLING);
+        inbound.tally.lock().call_own(&instance);
         let started = now();
         let roster = Roster::new(instance.clone(), settings.interval, settling, started);
         Self {
@@ -171,6 +209,8 @@ impl Watch {
             links: Mutex::new(transport.links()),
             changed: Notify::new(),
             started,
+            routes_patience: routes_patience.unwrap_or_default(),
+            dropped_before: Mutex::default(),
             inbound,
             transport: Arc::downgrade(transport),
             embedded: embedded.map(Arc::downgrade).unwrap_or_default(),
@@ -219,16 +259,33 @@ impl Watch {
                     self.links.lock().mark_unchanged();
                 }
                 Event::Noticed(notice) => self.take(notice, &*transport).await,
-                Event::Due => drop(self.probe(&*transport).await),
+                Event::Due => {
+                    self.tell_dropped();
+                    self.probe(&*transport).await;
+                }
             }
             self.changed.notify_waiters();
+        }
+    }
+
+    /// Says what the embedded server has dropped since this was last said.
+    fn tell_dropped(&self) {
+        let Some(embedded) = self.embedded.upgrade() else {
+            return;
+        };
+        let dropped = embedded.dropped_connections();
+        let before = std::mem::replace(&mut *self.dropped_before.lock(), dropped);
+        let [clients, servers] = [0, 1].map(|kind| dropped[kind] - before[kind]);
+        if clients + servers > 0 {
+            self.inbound
+                .report(&Fault::ServerOverflow { clients, servers });
         }
     }
 
     /// Finds out, in the time after the start, which of the server's peers have no node that could answer.
     async fn survey(&self) {
         let mut looks = tokio::time::interval(SURVEY_INTERVAL);
-        while now() < self.started + ROUTES_PATIENCE {
+        while self.is_starting() {
             looks.tick().await;
             let Some(embedded) = self.embedded.upgrade() else {
                 return;
@@ -255,6 +312,11 @@ impl Watch {
         }
     }
 
+    /// Whether what is not known of the server's peers may still become known.
+    fn is_starting(&self) -> bool {
+        now().saturating_duration_since(self.started) < self.routes_patience
+    }
+
     /// Whether a node at each of these servers has answered, or there was none to answer at `since` or later.
     fn has_heard_of_all(&self, peers: &[natterjack_server::PeerSnapshot], since: Instant) -> bool {
         let roster = self.roster.lock();
@@ -270,6 +332,7 @@ impl Watch {
         let probe = encoded(&Said::Probe {
             node: self.node.clone(),
             instance: self.instance.clone(),
+            echoed: self.inbound.tally.lock().echoed(),
         });
         // A bus that is closed asks nobody.
         let _ = transport
@@ -306,7 +369,7 @@ impl Watch {
             return;
         }
         let answer = match serde_json::from_slice(&payload) {
-            Ok(Said::Probe { node, instance }) => {
+            Ok(Said::Probe { node, instance, .. }) => {
                 self.roster.lock().heard(&instance, &node, now());
                 let embedded = self.embedded.upgrade();
                 encoded(&Here {
@@ -345,8 +408,9 @@ impl Watch {
         }
     }
 
-    /// With an embedded server, a node must have answered at each of its peers: only then do messages from here go there.
-    /// A peer may have no node of this bus, and may not say so, so that is not waited for for ever.
+    /// With an embedded server, it must be known of each of its routes whether somebody is there, and a node must have
+    /// answered at each of its peers: only then do messages from here go there. A peer may have no node of this bus, and may
+    /// not say so, so that is not waited for for ever.
     fn is_ready(&self, since: Instant) -> bool {
         // What the roster knows may be of a connection that has broken and been made again this very moment.
         let is_current = self
@@ -357,9 +421,10 @@ impl Watch {
         is_current
             && self.roster.lock().is_complete()
             && self.embedded.upgrade().is_none_or(|embedded| {
-                let has_all =
-                    || embedded.has_all_routes() && self.has_heard_of_all(&embedded.peers(), since);
-                now() >= self.started + ROUTES_PATIENCE || has_all()
+                let has_all = || {
+                    embedded.has_settled_routes() && self.has_heard_of_all(&embedded.peers(), since)
+                };
+                !self.is_starting() || has_all()
             })
     }
 

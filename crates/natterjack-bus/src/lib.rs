@@ -216,6 +216,7 @@ mod ledger;
 mod rfc3339;
 mod roster;
 mod survey;
+mod tally;
 mod transport;
 
 mod error;

@@ -153,6 +153,7 @@ impl Metrics {
             received_events,
             own_events,
             lost_events,
+            missed_events,
             overflowed_events,
             undecodable_messages,
             ignored_events,
@@ -199,11 +200,25 @@ impl Metrics {
         for (reason, events) in [
             ("refused", refused_events),
             ("lost", lost_events),
+            ("missed", missed_events),
             ("overflow", overflowed_events),
             ("undecodable", undecodable_messages),
             ("subscriber_full", subscriber_dropped_events),
         ] {
             text.sample(&[("node", node), ("reason", reason)], events);
+        }
+        if let Some(server) = &self.health.server {
+            text.family(
+                "natterjack_bus_server_dropped_connections",
+                MetricKind::Counter,
+                "Connections that the embedded server closed because they did not keep up, and events for them were lost.",
+            );
+            for (kind, connections) in [
+                ("client", server.dropped_clients),
+                ("server", server.dropped_servers),
+            ] {
+                text.sample(&[("node", node), ("kind", kind)], connections);
+            }
         }
     }
 

@@ -18,6 +18,9 @@ pub struct Stats {
     pub own_events: u64,
     /// Own events that will not come back: broken off with a connection, or overflowed on arrival.
     pub lost_events: u64,
+    /// Events of other nodes that their servers had and that never arrived here: dropped between servers, or published
+    /// while this node was away. Found out by the health events, so up to two of their intervals later.
+    pub missed_events: u64,
     /// Events that arrived and found no room.
     pub overflowed_events: u64,
     /// Messages that were not events.
@@ -52,6 +55,7 @@ counters!(
     received_events,
     own_events,
     lost_events,
+    missed_events,
     overflowed_events,
     undecodable_messages,
     ignored_events,

@@ -49,7 +49,7 @@ pub use limits::{
     CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BUFFER_BYTES, STALL_MAX, UNRESPONSIVE_AFTER,
     WriteTimeout,
 };
-pub use mesh::dial::{Dial, DialId, Target};
+pub use mesh::dial::{Dial, DialId, SeedState, Target};
 pub use mesh::settings::{ClusterLimits, ClusterLogin, ClusterSettings, Seed};
 pub use mesh::{Mesh, MeshSnapshot, PeerSnapshot};
 pub use monitor::{

@@ -47,7 +47,7 @@ pub use in_process::{
     MessageView, Subscription,
 };
 pub use natterjack_dns::BadServiceName;
-pub use natterjack_engine::{Access, MeshSnapshot, PeerSnapshot, access};
+pub use natterjack_engine::{Access, MeshSnapshot, PeerSnapshot, SeedState, access};
 pub use options::{
     Cluster, Compression, Endpoint, HandshakeFirst, InvalidOption, KeyPairFiles, Monitoring,
     Options, RouteUrl, Tls, TlsVersion, WriteTimeout,

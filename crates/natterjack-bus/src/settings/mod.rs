@@ -151,11 +151,11 @@ pub struct Endpoint {
 pub struct Limits {
     /// Events waiting for one subscriber before its [`crate::Overflow`] policy decides.
     pub subscriber_events_max: usize,
-    /// Payload bytes of those events.
+    /// Bytes of those events, headers included.
     pub subscriber_bytes_max: usize,
     /// Events that have arrived and wait to be handed to the subscribers.
     pub inbound_events_max: usize,
-    /// Payload bytes of those events.
+    /// Bytes of those events, headers included.
     pub inbound_bytes_max: usize,
     /// Events published and not yet known to have reached the server. While connected, a publisher waits at this
     /// bound; while disconnected, publishing fails.
@@ -166,6 +166,10 @@ pub struct Limits {
     pub event_bytes_max: usize,
     /// Faults kept for one reader of [`crate::EventBus::faults`]; the oldest go first.
     pub faults_max: usize,
+    /// How long after its start a node is not [`crate::EventBus::ready`] as long as it is not known of one of its embedded
+    /// server's routes whether somebody is there, or of one of its peers whether it has nodes. Known is that somebody
+    /// answers there, or that a connection is refused.
+    pub routes_patience: Duration,
     /// How long [`crate::EventBus::drain`] tries.
     pub drain_timeout: Duration,
 }
@@ -284,6 +288,9 @@ impl Default for Health {
     }
 }
 
+/// A route is dialled for one second, and whoever is up and was not reached at once answers within one more.
+const ROUTES_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Well below the 30 s that Kubernetes, for one, grants a program between TERM and KILL.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -298,6 +305,7 @@ impl Default for Limits {
             outbound_bytes_max: 16 << 20,
             event_bytes_max: 1 << 20,
             faults_max: 256,
+            routes_patience: ROUTES_PATIENCE,
             drain_timeout: DRAIN_TIMEOUT,
         }
     }

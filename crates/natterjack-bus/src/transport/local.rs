@@ -56,6 +56,7 @@ impl Transport for Local {
             let arrival = Arrival::Event(Envelope {
                 attributes,
                 payload,
+                bytes: event_bytes,
                 own: true,
             });
             if self.inbound.queue.push(arrival, event_bytes).await {

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -19,11 +20,13 @@ use crate::envelope::{Attributes, Draft, Envelope};
 use crate::error::PublishError;
 use crate::fault::{DecodeError, Fault, Faults};
 use crate::headers;
+use crate::health::{Said, Told};
 use crate::ledger::{Ledger, Opened};
 use crate::metrics::Histogram;
 use crate::queue::{Overflow, Pushed, Queue};
 use crate::settings::Limits;
 use crate::stats::{Counters, count};
+use crate::tally::{Question, Tally};
 
 /// The connection to where the events go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +128,7 @@ impl Channel {
 /// Notices that wait for this node's attention. Those beyond are dropped: who asks, asks again.
 const NOTICES_MAX: usize = 4096;
 
-/// Payload bytes of those.
+/// Bytes of those, with where they are to be answered.
 const NOTICES_BYTES_MAX: usize = 16 << 20;
 
 /// The bus's side of a transport.
@@ -136,6 +139,8 @@ pub(crate) struct Inbound {
     pub(crate) health: Arc<Queue<Notice>>,
     /// The same for [`Channel::Ask`].
     pub(crate) asks: Arc<Queue<Notice>>,
+    /// Which events never arrived.
+    pub(crate) tally: Arc<Mutex<Tally>>,
     pub(crate) counters: Arc<Counters>,
     /// How long events took from other nodes to here.
     pub(crate) latency: Arc<Histogram>,
@@ -213,11 +218,16 @@ impl Intake {
         inbound: &Inbound,
         ledger: &Ledger,
     ) {
-        let (copy, bytes) = (Bytes::copy_from_slice(payload), payload.len());
+        let copy = Bytes::copy_from_slice(payload);
         let mut envelope = match headers::decode(headers, copy, &self.subject) {
             Ok(envelope) => envelope,
             Err(unreadable) => {
-                let headers::Unreadable { id, origin, reason } = *unreadable;
+                let headers::Unreadable {
+                    id,
+                    origin,
+                    reason,
+                    bytes,
+                } = *unreadable;
                 let arrival = Arrival::Unreadable {
                     id,
                     origin,
@@ -230,6 +240,14 @@ impl Intake {
         };
         let own = own_id(&self.source, ledger, &envelope.attributes);
         envelope.own = own.is_some();
+        let mut tally = inbound.tally.lock();
+        if envelope.own {
+            tally.own_event_arrived();
+        } else {
+            tally.event_arrived(&envelope.attributes.source);
+        }
+        drop(tally);
+        let bytes = envelope.bytes;
         let arrival = Arrival::Event(envelope);
         let delivered = self.overflowing.deliver(inbound, arrival, bytes);
         let Some(id) = own else { return };
@@ -299,20 +317,53 @@ impl Inbound {
             )),
             health: notices(),
             asks: notices(),
+            tally: Arc::default(),
             counters: Arc::default(),
             latency: Arc::default(),
             faults: Arc::default(),
         }
     }
 
-    /// Queues what arrived on a channel, or drops it.
+    /// Queues what arrived on a channel, or drops it. What a node says of its events counts where it stands among them.
     pub(crate) fn notice(&self, channel: Channel, notice: Notice) {
         let queue = match channel {
-            Channel::Health => &self.health,
+            Channel::Health => {
+                self.tally_notice(&notice);
+                &self.health
+            }
             Channel::Ask => &self.asks,
         };
-        let bytes = notice.payload.len();
+        let subjects = [&notice.reply, &notice.token];
+        let subjects_bytes: usize = subjects.into_iter().flatten().map(String::len).sum();
+        let bytes = notice.payload.len() + subjects_bytes;
         queue.push_now(notice, bytes, Overflow::DropNewest);
+    }
+
+    fn tally_notice(&self, notice: &Notice) {
+        let Some(Told { said, number }) = Told::of(notice) else {
+            return;
+        };
+        match said {
+            Said::Probe {
+                node,
+                instance,
+                echoed,
+            } => {
+                let question = Question {
+                    number,
+                    instance: &instance,
+                    node: &node,
+                    echoed,
+                };
+                let events = self.tally.lock().question_arrived(question);
+                if events > 0 {
+                    self.counters.missed_events.fetch_add(events, Relaxed);
+                    self.report(&Fault::Missed { node, events });
+                }
+            }
+            Said::Leave { instance } => self.tally.lock().left(&instance),
+            Said::Status => {}
+        }
     }
 
     /// Own events will not come back.

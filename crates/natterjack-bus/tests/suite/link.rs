@@ -1,6 +1,7 @@
 //! Connections that are not there yet, break, and come back. A relay between bus and server does the breaking.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use natterjack_bus::settings::TransportKind;
@@ -131,6 +132,62 @@ async fn without_a_connection_publishing_buffers_up_to_a_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_published_while_a_node_is_away_is_missed_and_told() {
+    let world = World::new(TransportKind::Nats).await;
+    let relay = Relay::start(world.address(), true).await;
+    let quick = |mut settings: Settings| {
+        settings.health.interval = Duration::from_millis(20);
+        settings
+    };
+    let a = start(quick(world.settings("a"))).await;
+    let b = start(quick(relay.settings(&world, "b"))).await;
+    let mut faults = b.faults();
+    let mut missed = 0;
+    // It takes some of `a`'s health events before `b` knows what to expect.
+    within("some are missed", async {
+        while b.stats().missed_events == 0 {
+            relay.set(false);
+            eventually("away", || b.link() == Link::Disconnected).await;
+            for number in 0..5 {
+                a.publish(&note("a", number)).await.unwrap();
+            }
+            eventually("published", || a.outstanding_events() == 0).await;
+            missed += 5;
+            relay.set(true);
+            b.ready().await;
+        }
+    })
+    .await;
+    let told = b.stats().missed_events;
+    assert!(told <= missed && told % 5 == 0, "{told} of {missed}");
+    let fault = within("fault", async {
+        loop {
+            let fault = faults.next().await.expect("the bus runs");
+            if matches!(fault, Fault::Missed { .. }) {
+                return fault;
+            }
+        }
+    });
+    let fault = fault.await;
+    assert!(
+        matches!(&fault, Fault::Missed { node, .. } if node == "a"),
+        "{fault}"
+    );
+    let line =
+        format!("natterjack_bus_dropped_events_total{{node=\"b\",reason=\"missed\"}} {told}");
+    assert!(b.metrics().prometheus().contains(&line));
+    // What arrives is not missed.
+    let mut events = b.subscribe();
+    for number in 0..50 {
+        a.publish(&note("a", number)).await.unwrap();
+    }
+    assert_eq!(take(&mut events, 50).await.len(), 50);
+    within("drain", a.drain()).await.unwrap();
+    assert!(b.stats().missed_events <= missed);
+    assert_eq!(a.stats().missed_events, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_breaks_off_on_the_way_is_counted_and_nothing_comes_twice() {
     let world = World::new(TransportKind::Nats).await;
     let relay = Relay::start(world.address(), true).await;
@@ -166,7 +223,7 @@ async fn a_drain_without_a_server_ends_and_says_what_is_open() {
     let world = World::new(TransportKind::Nats).await;
     let relay = Relay::start(world.address(), false).await;
     let mut settings = relay.settings(&world, "a");
-    settings.limits.drain_timeout = std::time::Duration::from_millis(200);
+    settings.limits.drain_timeout = Duration::from_millis(200);
     let bus: EventBus<Note> = EventBus::start(settings).await.unwrap();
     bus.publish(&note("a", 0)).await.unwrap();
     let error = within("drain", bus.drain()).await.unwrap_err();
@@ -208,7 +265,7 @@ async fn a_drain_that_lost_something_says_good_bye_all_the_same() {
     let relay = Relay::start(world.address(), true).await;
     let patient = |mut settings: Settings| {
         // Longer than this test may take: a node that just falls silent stays known.
-        settings.health.interval = std::time::Duration::from_secs(60);
+        settings.health.interval = Duration::from_secs(60);
         settings
     };
     let stays = start(patient(world.settings("b"))).await;
@@ -255,7 +312,7 @@ async fn plain_server(
         options
     };
     // The port may take a moment to be free again.
-    let mut attempts = tokio::time::interval(std::time::Duration::from_millis(20));
+    let mut attempts = tokio::time::interval(Duration::from_millis(20));
     within("a server", async {
         loop {
             attempts.tick().await;

@@ -12,6 +12,7 @@ over_every_transport!(
     own_events_can_be_left_out,
     an_overflow_is_one_episode_and_so_is_the_next,
     bytes_are_bounded_too,
+    bytes_of_attributes_count,
     a_filter_that_panics_loses_its_own_subscriber_one_event,
 );
 
@@ -156,6 +157,28 @@ async fn bytes_are_bounded_too(world: World) {
     // The big one drove out all before it, and itself gave way to the next.
     assert_eq!(numbers(&rest(&mut small).await), [11]);
     assert_eq!(small.dropped_events(), 11);
+}
+
+async fn bytes_of_attributes_count(world: World) {
+    let bus = world.bus("a").await;
+    let mut small = bus
+        .subscription()
+        .queue(100, Overflow::DropNewest)
+        .queue_bytes(10_000)
+        .start();
+    let mut all = bus.subscribe();
+    for number in 0..10 {
+        let attributes = [("padding".to_owned(), "x".repeat(2000))].into();
+        let publish = Publish {
+            attributes,
+            ..Publish::default()
+        };
+        bus.publish_with(&note("a", number), publish).await.unwrap();
+    }
+    take(&mut all, 10).await;
+    within("drain", bus.drain()).await.unwrap();
+    assert_eq!(numbers(&rest(&mut small).await), [0, 1, 2, 3]);
+    assert_eq!(small.dropped_events(), 6);
 }
 
 async fn a_filter_that_panics_loses_its_own_subscriber_one_event(world: World) {

@@ -187,6 +187,47 @@ async fn nodes_come_in_any_order_and_others_stay_away() {
     drain_all(vec![last]).await;
 }
 
+/// Neither nodes that are there are waited for by the clock, nor those that are not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_down_holds_up_nobody() {
+    let fleet = Fleet::new(4, true).await;
+    let settings = |number| {
+        let mut settings = fleet.server(number);
+        settings.limits.routes_patience = Duration::from_secs(24 * 60 * 60);
+        settings
+    };
+    let mut buses = Vec::new();
+    // Of the others two come later, and the last never.
+    for number in 0..3 {
+        let bus = start_again(settings(number)).await.unwrap();
+        let mut streams: Vec<_> = buses.iter().map(EventBus::subscribe).collect();
+        within("ready", bus.ready()).await;
+        assert!(bus.health().is_ready);
+        bus.publish(&note(bus.name(), 0)).await.unwrap();
+        for events in &mut streams {
+            assert_eq!(take(events, 1).await[0].source, bus.name());
+        }
+        buses.push(bus);
+    }
+    everybody_hears_everybody(&buses, 5).await;
+    drain_all(buses).await;
+}
+
+/// Whoever listens may be about to greet. Once nobody does it is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_greet_holds_up_until_it_is_gone() {
+    let fleet = Fleet::new(2, true).await;
+    let silent = TcpListener::bind(("127.0.0.1", fleet.routes[1].port)).expect("a free port");
+    let mut settings = fleet.server(0);
+    settings.limits.routes_patience = Duration::from_secs(24 * 60 * 60);
+    let bus = EventBus::<Note>::start(settings).await.unwrap();
+    eventually("it answers itself", || bus.health().hosts_answering == 1).await;
+    assert!(!bus.health().is_ready);
+    drop(silent);
+    within("ready", bus.ready()).await;
+    drain_all(vec![bus]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_waits_for_the_server_of_another_node() {
     let fleet = Fleet::new(1, false).await;

@@ -104,6 +104,20 @@ pub(crate) struct Purpose {
     pub(crate) gossip: GossipMode,
 }
 
+/// What is known of the servers that an address or name in the configuration stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum SeedState {
+    /// It is this very server.
+    Itself,
+    /// There is a connection.
+    Connected,
+    /// Nobody was reached when it was dialled last. It is dialled again and again.
+    Unreached,
+    /// Its name is being looked up, or it is being dialled or greeted, and has not been reached in vain yet.
+    Underway,
+}
+
 /// All duties.
 pub(super) struct DialPlan {
     duties: Vec<Duty>,
@@ -384,6 +398,14 @@ impl DialPlan {
     pub(super) fn has_seed(&self, seed: &Seed) -> bool {
         let mut duties = self.duties.iter();
         duties.any(|duty| matches!(&duty.origin, Origin::Seed(known) if known == seed))
+    }
+
+    /// What is known of the servers that a seed stands for, all of them together.
+    pub(super) fn seed_state(&self, seed: &Seed) -> SeedState {
+        let is_of_seed =
+            |duty: &&Duty| matches!(&duty.origin, Origin::Seed(known) if known == seed);
+        let states = self.duties.iter().filter(is_of_seed).map(Duty::seed_state);
+        states.max().unwrap_or(SeedState::Underway)
     }
 
     /// Whether a peer is behind a seed.
@@ -751,6 +773,19 @@ impl Duty {
             searched_until: None,
             is_connected: false,
             lanes: Vec::new(),
+        }
+    }
+
+    fn seed_state(&self) -> SeedState {
+        let shared = self.lanes.iter().find(|lane| lane.account.is_none());
+        if self.is_self {
+            SeedState::Itself
+        } else if self.is_connected {
+            SeedState::Connected
+        } else if shared.is_some_and(|lane| lane.attempts > 0) {
+            SeedState::Unreached
+        } else {
+            SeedState::Underway
         }
     }
 

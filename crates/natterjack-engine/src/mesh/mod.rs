@@ -59,7 +59,7 @@ use std::time::{Duration, Instant};
 use natterjack_wire::route::{GossipMode, RouteInfo, pool_index};
 use parking_lot::Mutex;
 
-use self::dial::{Dial, DialId, DialPlan, Ended, Purpose, Target};
+use self::dial::{Dial, DialId, DialPlan, Ended, Purpose, SeedState, Target};
 use self::roster::{Member, Roster, RouteConnection};
 use self::settings::ClusterSettings;
 use crate::close_reason::CloseReason;
@@ -173,6 +173,8 @@ pub struct MeshSnapshot {
     pub is_dynamic: bool,
     /// The peers, by their id.
     pub peers: Vec<PeerSnapshot>,
+    /// What has become of the addresses and names in the configuration, in its order.
+    pub seeds: Vec<SeedState>,
 }
 
 /// A server that is connected.
@@ -328,6 +330,9 @@ impl Mesh {
             name: state.name.to_string(),
             is_dynamic: state.is_dynamic,
             peers: peers.collect(),
+            seeds: (state.settings.seeds.iter())
+                .map(|seed| state.plan.seed_state(seed))
+                .collect(),
         }
     }
 

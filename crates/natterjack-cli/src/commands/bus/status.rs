@@ -105,6 +105,7 @@ fn row(metrics: &Metrics, own: &str) -> [String; 11] {
     let yes = |it: bool| if it { "yes" } else { "no" }.to_owned();
     let dropped = stats.refused_events
         + stats.lost_events
+        + stats.missed_events
         + stats.overflowed_events
         + stats.undecodable_messages
         + stats.subscriber_dropped_events;
