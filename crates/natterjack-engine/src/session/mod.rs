@@ -91,6 +91,11 @@ pub trait Session: Send {
         Vec::new()
     }
 
+    /// Whether what the other side sends may take memory like what a server of the cluster sends.
+    fn is_let_in(&self) -> bool {
+        false
+    }
+
     /// Ends the session, some of it a step. Returns `true` once nothing is delivered to it any more and the engine has
     /// forgotten it; to be called again until then. What was queued before can still be flushed.
     fn close_step(&mut self, reason: CloseReason) -> bool;

@@ -5,16 +5,21 @@
 //! [`WAITING_BYTES_MAX`], stays here, nothing more is accepted before it is gone, and the connection's own task sends it.
 //! What is compressed at one time is what is written at one time, so that nothing has to be flushed.
 //!
+//! A few bytes may stand for megabytes. So at one time no more than [`CONTENT_BYTES_PER_READ`] are decompressed, and what is
+//! not done then is by the next read, after others have had their turn. What a server that is not let in yet may keep here
+//! is bounded, alone ([`STRANGERS_CONTENT_BYTES_MAX`]) and together with others ([`STRANGERS_BYTES_MAX`]).
+//!
 //! A quiet connection owns no buffer and no table: what compressing takes is lent by [`Kits`].
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use natterjack_wire::route::{Compression, Decoded};
-use natterjack_wire::s2::{self, Compressor, Decompressor, Effort};
+use natterjack_wire::route::Compression;
+use natterjack_wire::s2::{self, Compressor, Decompressor, Effort, S2Error, Step};
 use parking_lot::Mutex;
+use thiserror::Error;
 
 use super::slices::{Filling, window};
 use super::socket::Socket;
@@ -33,6 +38,18 @@ const READ_BYTES: usize = 64 * 1024;
 /// Reads of one turn: bytes that come to nothing, of which there may be any number, must not keep others waiting.
 const READS_MAX: usize = 16;
 
+/// Bytes of content that one read decompresses.
+const CONTENT_BYTES_PER_READ: usize = 64 * 1024;
+
+/// Content of one chunk of a server that has not been let in: nats-server writes what it says first, and in the same chunk
+/// what its clients want, with up to so many bytes.
+const STRANGERS_CONTENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// What all those together may keep here of chunks that have not arrived or been read in full, beside
+/// [`SMALL_BYTES`] each.
+const STRANGERS_BYTES_MAX: usize = 32 * 1024 * 1024;
+const SMALL_BYTES: usize = READ_BYTES;
+
 /// A server that refuses a route says so with `-ERR`, and in clear if it has not been told yet that the other one has
 /// switched. No compressed stream begins like this.
 const CLEAR_START: u8 = b'-';
@@ -45,7 +62,11 @@ const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 /// What compressing and decompressing take, lent to the connections of a server.
 #[derive(Default)]
-pub(crate) struct Kits(Mutex<Vec<Kit>>);
+pub(crate) struct Kits {
+    kept: Mutex<Vec<Kit>>,
+    /// What connections keep with servers that are not let in.
+    strangers_bytes: AtomicUsize,
+}
 
 struct Kit {
     /// Has begun its stream, wherever that was; what it writes goes on with any.
@@ -58,10 +79,10 @@ struct Kit {
 
 impl Kits {
     fn with<R>(&self, use_it: impl FnOnce(&mut Kit) -> R) -> R {
-        let kept = self.0.lock().pop();
+        let kept = self.kept.lock().pop();
         let mut kit = kept.unwrap_or_default();
         let result = use_it(&mut kit);
-        let mut kept = self.0.lock();
+        let mut kept = self.kept.lock();
         if kept.len() < KITS_MAX {
             kept.push(kit);
         }
@@ -118,13 +139,55 @@ struct Reading {
     received: Vec<u8>,
     start: usize,
     end: usize,
-    /// Content for which there was no room, after the first `taken` bytes.
+    /// Content for which there was no room, after the first `taken` bytes. What is behind the first `good` ones is of a chunk
+    /// that is not read in full, and may be anything.
     content: Vec<u8>,
     taken: usize,
-    /// Something was received since a chunk was last looked for.
+    good: usize,
+    /// Something was received since a chunk was last looked for, or one is not read in full.
     is_fresh: bool,
     /// Told by the read after the last good bytes.
-    failed: Option<s2::S2Error>,
+    failed: Option<Damage>,
+    /// As long as the server is not let in.
+    stranger: Option<Stranger>,
+}
+
+/// Why what the other side compressed cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Damage {
+    #[error(transparent)]
+    Stream(#[from] S2Error),
+    /// See [`STRANGERS_BYTES_MAX`].
+    #[error(
+        "servers that have not been let in keep too much memory busy with chunks that are not there in full"
+    )]
+    TooManyStrangers,
+}
+
+/// What is kept for a server that is not let in.
+struct Stranger {
+    kits: Arc<Kits>,
+    bytes: usize,
+}
+
+impl Stranger {
+    /// Whether so much may be kept.
+    fn keep(&mut self, bytes: usize) -> bool {
+        let all = &self.kits.strangers_bytes;
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        if bytes <= before {
+            all.fetch_sub(before - bytes, Ordering::Relaxed);
+            return true;
+        }
+        let more = bytes - before;
+        all.fetch_add(more, Ordering::Relaxed) + more <= STRANGERS_BYTES_MAX
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.keep(0);
+    }
 }
 
 impl<S: Stream> Compressed<S> {
@@ -138,7 +201,7 @@ impl<S: Stream> Compressed<S> {
     }
 
     /// What was wrong with what the other side compressed, after a read that failed for that.
-    pub(crate) fn damage(&self) -> Option<s2::S2Error> {
+    pub(crate) fn damage(&self) -> Option<Damage> {
         self.layer()?.reading.lock().failed
     }
 
@@ -210,10 +273,20 @@ impl<S: Stream> Stream for Compressed<S> {
         match self.layer() {
             Some(layer) => layer.writing.lock().effort = effort,
             None => {
-                let layer = Layer::new(effort, plain_bytes, unread);
+                let kits = Arc::clone(&self.kits);
+                let layer = Layer::new(effort, plain_bytes, unread, kits);
                 // Only the connection's own task comes here.
                 let _ = self.layer.set(Box::new(layer));
             }
+        }
+    }
+
+    fn trust(&self) {
+        if let Some(layer) = self.layer() {
+            let mut reading = layer.reading.lock();
+            reading.stranger = None;
+            let bytes_max = s2::CONTENT_BYTES_MAX;
+            reading.decompressor.set_content_bytes_max(bytes_max);
         }
     }
 
@@ -223,7 +296,7 @@ impl<S: Stream> Stream for Compressed<S> {
 }
 
 impl Layer {
-    fn new(effort: Effort, plain_bytes: usize, unread: Vec<u8>) -> Self {
+    fn new(effort: Effort, plain_bytes: usize, unread: Vec<u8>, kits: Arc<Kits>) -> Self {
         let is_fresh = !unread.is_empty();
         Self {
             writing: Mutex::new(Writing {
@@ -234,15 +307,17 @@ impl Layer {
                 sent: 0,
             }),
             reading: Mutex::new(Reading {
-                decompressor: Decompressor::default(),
+                decompressor: Decompressor::new(STRANGERS_CONTENT_BYTES_MAX),
                 is_clear: None,
                 start: 0,
                 end: unread.len(),
                 received: unread,
                 content: Vec::new(),
                 taken: 0,
+                good: 0,
                 is_fresh,
                 failed: None,
+                stranger: Some(Stranger { kits, bytes: 0 }),
             }),
             is_unsent: AtomicBool::new(false),
             is_buffered: AtomicBool::new(is_fresh),
@@ -282,7 +357,7 @@ impl Layer {
         result
     }
 
-    /// Reads and decompresses until the slices are full or the stream below has no more.
+    /// Reads and decompresses until the slices are full, enough was decompressed, or the stream below has no more.
     fn try_read<S: Stream>(
         &self,
         below: &S,
@@ -405,7 +480,7 @@ impl Reading {
         if self.content.capacity() == 0 {
             self.content = std::mem::take(&mut kit.content);
         }
-        let result = self.receive(below, target, &mut kit.received);
+        let mut result = self.receive(below, target, &mut kit.received);
         if self.content.is_empty() {
             let content = std::mem::take(&mut self.content);
             if content.capacity() <= KEPT_BYTES_MAX {
@@ -419,7 +494,20 @@ impl Reading {
                 kit.received = received;
             }
         }
+        let kept = [self.received.len(), self.content.len()];
+        let kept = kept.map(|bytes| bytes.saturating_sub(SMALL_BYTES));
+        let stranger = self.stranger.as_mut();
+        if stranger.is_some_and(|stranger| !stranger.keep(kept.iter().sum())) {
+            result = Err(self.fail(Damage::TooManyStrangers));
+        }
         result
+    }
+
+    /// Nothing more can be read, after the last good bytes.
+    fn fail(&mut self, damage: Damage) -> io::Error {
+        self.content.truncate(self.good);
+        self.failed = Some(damage);
+        io::Error::new(ErrorKind::InvalidData, damage)
     }
 
     fn receive<S: Stream>(
@@ -428,8 +516,9 @@ impl Reading {
         target: &mut Filling<'_, '_>,
         spare: &mut Vec<u8>,
     ) -> io::Result<End> {
+        let mut allowance = CONTENT_BYTES_PER_READ;
         for _ in 0..READS_MAX {
-            let Some(chunk_bytes) = self.decompress(target)? else {
+            let Some(chunk_bytes) = self.decompress(target, &mut allowance)? else {
                 return Ok(End::Nothing);
             };
             self.make_room(chunk_bytes, spare);
@@ -448,20 +537,27 @@ impl Reading {
         Ok(End::Nothing)
     }
 
-    /// Decompresses until there is no room, or no whole chunk: then returns how many bytes the next one has at least.
-    fn decompress(&mut self, target: &mut Filling<'_, '_>) -> io::Result<Option<usize>> {
+    /// Decompresses until there is no room, the allowance is used up, or there is no whole chunk: then returns how many bytes
+    /// the next one has at least.
+    fn decompress(
+        &mut self,
+        target: &mut Filling<'_, '_>,
+        allowance: &mut usize,
+    ) -> io::Result<Option<usize>> {
         loop {
-            self.taken += target.copy(&self.content[self.taken..]);
-            if self.taken < self.content.len() {
+            self.taken += target.copy(&self.content[self.taken..self.good]);
+            if self.taken < self.good {
                 return Ok(None);
             }
-            self.content.clear();
-            self.taken = 0;
+            if self.good == self.content.len() {
+                self.content.clear();
+                (self.taken, self.good) = (0, 0);
+            }
             if target.is_full() {
                 return Ok(None);
             }
-            if let Some(error) = self.failed {
-                return Err(corrupt(error));
+            if let Some(damage) = self.failed {
+                return Err(self.fail(damage));
             }
             let received = &self.received[self.start..self.end];
             if self.is_clear.is_none() {
@@ -473,19 +569,27 @@ impl Reading {
                     return Ok(Some(1));
                 }
                 self.content.extend_from_slice(received);
+                self.good = self.content.len();
                 self.start = self.end;
                 continue;
             }
-            match self.decompressor.read(received, &mut self.content) {
-                Ok(Decoded::Op { consumed, .. }) => self.start += consumed,
-                Ok(Decoded::Incomplete { needed }) => {
+            if *allowance == 0 {
+                return Ok(None);
+            }
+            let before = self.content.len();
+            let step = (self.decompressor).step(received, &mut self.content, *allowance);
+            *allowance = allowance.saturating_sub(self.content.len().saturating_sub(before));
+            match step {
+                Ok(Step::Whole { consumed, .. }) => {
+                    self.start += consumed;
+                    self.good = self.content.len();
+                }
+                Ok(Step::Unfinished) => return Ok(None),
+                Ok(Step::Incomplete { needed }) => {
                     self.is_fresh = false;
                     return Ok(Some(needed));
                 }
-                Err(error) => {
-                    self.failed = Some(error);
-                    return Err(corrupt(error));
-                }
+                Err(error) => return Err(self.fail(error.into())),
             }
         }
     }
@@ -512,10 +616,6 @@ impl Reading {
             self.received.resize(len, 0);
         }
     }
-}
-
-fn corrupt(error: s2::S2Error) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, error)
 }
 
 #[cfg(test)]
@@ -762,7 +862,10 @@ mod tests {
         };
         assert_eq!(good, b"good");
         assert_eq!(error.kind(), ErrorKind::InvalidData);
-        assert_eq!(right.damage(), Some(s2::S2Error::UnknownChunk { kind: 2 }));
+        assert_eq!(
+            right.damage(),
+            Some(S2Error::UnknownChunk { kind: 2 }.into())
+        );
         assert_eq!(left.damage(), None);
         assert!(right.poll_readable(&mut context()).is_ready());
         assert!(read(&right, 100).is_err(), "it stays");
@@ -797,17 +900,142 @@ mod tests {
         checksum.rotate_right(15).wrapping_add(0xA282_EAD8)
     }
 
+    /// A stream of one chunk, whose data are the content itself or a block of it.
+    fn chunk(kind: u8, data: &[u8], content: &[u8]) -> Vec<u8> {
+        let mut chunk = Vec::new();
+        Compressor::new(Effort::Stored).write(&[], &mut chunk);
+        chunk.push(kind);
+        chunk.extend_from_slice(&(data.len() as u32 + 4).to_le_bytes()[..3]);
+        chunk.extend_from_slice(&masked_checksum(content).to_le_bytes());
+        chunk.extend_from_slice(data);
+        chunk
+    }
+
+    /// A block of so many times `x`, which is less than 16 MiB: its length, one of them, and as many more of the same.
+    fn bomb(content_bytes: u32) -> Vec<u8> {
+        let mut block = Vec::new();
+        let mut length = content_bytes;
+        while length >= 0x80 {
+            block.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        block.extend_from_slice(&[length as u8, 0, b'x', 0x01, 1]);
+        let more = content_bytes - 1 - 4 - 4 - (1 << 16);
+        block.extend_from_slice(&[7 << 2 | 1, 0]);
+        block.extend_from_slice(&more.to_le_bytes()[..3]);
+        block
+    }
+
+    #[test]
+    fn few_bytes_that_stand_for_many_come_a_little_at_a_time() {
+        let (left, right) = End::pair(usize::MAX, 6);
+        right.compress(Compression::S2Fast, 0, Vec::new());
+        right.trust();
+        let content = vec![b'x'; s2::CONTENT_BYTES_MAX];
+        let stream = chunk(0, &bomb(content.len() as u32), &content);
+        assert!(stream.len() < 100);
+        left.below.output.0.lock().extend(&stream);
+        let kept = || {
+            let reading = right.layer().expect("compressed").reading.lock();
+            reading.content.len()
+        };
+        let (mut reads, mut received) = (0, 0);
+        while received < content.len() {
+            reads += 1;
+            assert!(reads < 10_000);
+            let before = kept();
+            assert!(
+                right.poll_readable(&mut context()).is_ready(),
+                "there is more without the stream below having any"
+            );
+            match read(&right, 200_000) {
+                Ok(bytes) => received += bytes.len(),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            assert!(kept() <= before + CONTENT_BYTES_PER_READ);
+        }
+        let least = s2::CONTENT_BYTES_MAX / CONTENT_BYTES_PER_READ;
+        assert!(reads >= least, "{reads} reads");
+    }
+
+    #[test]
+    fn strangers_may_keep_little() {
+        let content = vec![b'x'; STRANGERS_CONTENT_BYTES_MAX + 1];
+        let stream = chunk(0, &bomb(content.len() as u32), &content);
+        let read_to_end = |is_trusted: bool| {
+            let (left, right) = End::pair(usize::MAX, 7);
+            right.compress(Compression::S2Fast, 0, Vec::new());
+            if is_trusted {
+                right.trust();
+            }
+            left.below.output.0.lock().extend(&stream);
+            for _ in 0..10_000 {
+                match read(&right, 200_000) {
+                    Ok(_) => return None,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(_) => return right.damage(),
+                }
+            }
+            panic!("it does not end");
+        };
+        assert_eq!(read_to_end(true), None);
+        assert_eq!(read_to_end(false), Some(S2Error::ChunkTooLarge.into()));
+    }
+
+    #[test]
+    fn strangers_may_not_keep_much_together() {
+        let kits = Arc::<Kits>::default();
+        // A megabyte but for its end.
+        let mut stream = chunk(1, &vec![b'x'; STRANGERS_CONTENT_BYTES_MAX], b"");
+        stream.pop();
+        let stranger = || {
+            let input = Arc::<Channel>::default();
+            input.0.lock().extend(&stream);
+            let below = End {
+                input,
+                output: Arc::default(),
+                capacity: 0,
+                chance: Mutex::new(fastrand::Rng::with_seed(8)),
+            };
+            let stranger = Compressed::new(below, Arc::clone(&kits));
+            stranger.compress(Compression::S2Fast, 0, Vec::new());
+            while !stranger.below.input.0.lock().is_empty() && stranger.damage().is_none() {
+                assert!(read(&stranger, 1000).is_err());
+            }
+            stranger
+        };
+        let bytes = || kits.strangers_bytes.load(Ordering::Relaxed);
+        let mut strangers = Vec::new();
+        while strangers.len() < 100 {
+            let stranger = stranger();
+            if let Some(damage) = stranger.damage() {
+                assert_eq!(damage, Damage::TooManyStrangers);
+                break;
+            }
+            assert!(bytes() <= STRANGERS_BYTES_MAX);
+            strangers.push(stranger);
+        }
+        let count = STRANGERS_BYTES_MAX / STRANGERS_CONTENT_BYTES_MAX;
+        assert!(
+            (count / 2..=count + 2).contains(&strangers.len()),
+            "{} of them",
+            strangers.len()
+        );
+        // Whoever is let in, or goes, makes room.
+        strangers[0].trust();
+        drop(strangers.pop());
+        strangers.extend([stranger(), stranger()]);
+        assert!(strangers.iter().all(|stranger| stranger.damage().is_none()));
+        drop(strangers);
+        assert_eq!(bytes(), 0);
+    }
+
     #[test]
     fn chunks_as_large_as_other_servers_may_write_are_read() {
         let (left, right) = End::pair(usize::MAX, 2);
         right.compress(Compression::S2Fast, 0, Vec::new());
         let content = vec![7; 1024 * 1024];
-        let mut chunk = Vec::new();
-        Compressor::new(Effort::Stored).write(&[], &mut chunk);
-        chunk.push(0x01);
-        chunk.extend_from_slice(&(content.len() as u32 + 4).to_le_bytes()[..3]);
-        chunk.extend_from_slice(&masked_checksum(&content).to_le_bytes());
-        chunk.extend_from_slice(&content);
+        let chunk = chunk(0x01, &content, &content);
         let mut rest = chunk.as_slice();
         let mut received = Vec::new();
         let mut chance = fastrand::Rng::with_seed(3);

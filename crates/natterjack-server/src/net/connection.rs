@@ -135,6 +135,7 @@ pub(crate) async fn drive<S: Stream, P: Session>(
         session,
         timer: None,
         check: None,
+        is_trusted: false,
     };
     poll_fn(|context| driver.poll_end(context)).await
 }
@@ -208,6 +209,8 @@ struct Driver<'a, S, P> {
     timer: Option<Pin<Box<Sleep>>>,
     /// A check of a password that is under way.
     check: Option<Pin<Box<dyn Future<Output = Option<bool>> + Send>>>,
+    /// The stream knows that the other side has been let in.
+    is_trusted: bool,
     /// Held as long as this connection may read.
     reading: Option<Pass<'a>>,
 }
@@ -309,12 +312,15 @@ impl<S: Stream, P: Session> Driver<'_, S, P> {
         }
     }
 
-    /// Compresses what follows, if the session says so.
+    /// Compresses what follows, if the session says so, and lets whoever is there send more at a time.
     fn switch_compression(&mut self) {
         if let Some(mode) = self.session.take_compression() {
             let uncompressed_bytes = self.session.outbox().status().pending_bytes;
             let unread = self.session.take_unread();
             self.wire.stream.compress(mode, uncompressed_bytes, unread);
+        }
+        if self.session.is_let_in() && !std::mem::replace(&mut self.is_trusted, true) {
+            self.wire.stream.trust();
         }
     }
 
@@ -409,7 +415,7 @@ async fn linger<S: Stream>(wire: &Wire<S>) {
     let mut discarded = vec![0; 16 * 1024];
     let mut total = 0;
     let listen = poll_fn(|context| {
-        loop {
+        for _ in 0..BATCHES_PER_TURN {
             match wire.stream.poll_readable(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
@@ -426,6 +432,8 @@ async fn linger<S: Stream>(wire: &Wire<S>) {
                 return Poll::Ready(());
             }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     });
     let _ = timeout(LINGER_MAX, listen).await;
 }

@@ -39,6 +39,9 @@ pub(crate) trait Stream: Send + Sync + 'static {
         debug_assert!(false, "a stream that cannot compress");
     }
 
+    /// The other side has been let in, and what it sends may take more memory.
+    fn trust(&self) {}
+
     /// The socket, where there is one: a way to TLS.
     fn socket(&self) -> Option<&super::socket::Socket> {
         None

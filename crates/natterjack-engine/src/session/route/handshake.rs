@@ -229,6 +229,7 @@ impl RouteSession {
             return Err(Halt::Silent(CloseReason::DuplicateRoute));
         }
         info.server_name.clone_into(&mut self.remote);
+        info.server_id.clone_into(&mut self.met);
         self.negotiate_name(info)?;
         if info.server_name == self.config.info.server_name {
             let name = Shown(&info.server_name);
@@ -452,7 +453,7 @@ impl RouteSession {
             Refusal::Taken { by } => self.not_now(
                 "taken",
                 &format_args!(
-                    "The other server opens a connection anew that is there as rid:{by}, so it must have lost that: \
+                    "The other side opens a connection anew that is there as rid:{by}, so it must have lost that: \
                      this one is refused until that has ended, which it does without a sign of life. If it goes on, \
                      something between the two drops connections without telling both"
                 ),
@@ -462,12 +463,14 @@ impl RouteSession {
                 reply_to(&ErrorReply::UnexpectedPoolIndex { index }, SAME_POOL)
             }
             Refusal::InvalidPoolIndex { index, pool_size } => {
+                let own_size = i64::from(self.cluster.pool_size);
                 self.complain(
                     "pool index",
                     &format_args!(
-                        "Invalid route pool index: {index} - the other server has {}, and this one {}: {SAME_POOL}",
+                        "Invalid route pool index: {index} - with {} there and {} here it is {} at most: {SAME_POOL}",
                         PoolSize(pool_size),
-                        PoolSize(self.cluster.pool_size.into())
+                        PoolSize(own_size),
+                        pool_size.max(own_size) - 1
                     ),
                 );
                 let (index, pool_size) = (&number(index), &number(pool_size));

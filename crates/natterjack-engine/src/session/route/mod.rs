@@ -70,6 +70,8 @@ pub struct RouteSession {
     peer: Option<Peer>,
     /// What the other side calls itself, as soon as it says so; for the log.
     remote: String,
+    /// Its id, from its first INFO on.
+    met: String,
     /// Both sides take part, as far as is known.
     has_come_about: bool,
     /// The log was told of it.
@@ -160,6 +162,7 @@ impl RouteSession {
             dialled,
             peer: None,
             remote: String::new(),
+            met: String::new(),
             has_come_about: false,
             is_told: false,
             complained: Cell::new(None),
@@ -422,9 +425,12 @@ impl RouteSession {
     /// Whether the end of a connection that did not come about is worth a line. That one of two which were opened at the
     /// same time ends is not, nor what was said of others just now.
     fn is_refusal(&self, reason: CloseReason) -> bool {
-        let peer = self.peer.as_ref();
+        // What this server says to itself is told where it dials.
+        if *self.remote == *self.mesh.own_id() {
+            return false;
+        }
         let is_superfluous = reason == CloseReason::DuplicateRoute
-            || peer.is_some_and(|peer| self.mesh.has_others(&peer.id, self.outbox.id()));
+            || self.mesh.has_others(&self.met, self.outbox.id());
         if is_superfluous && self.complained.get().is_none() {
             return false;
         }
@@ -606,6 +612,10 @@ impl Session for RouteSession {
 
     fn take_unread(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.unread)
+    }
+
+    fn is_let_in(&self) -> bool {
+        self.is_registered()
     }
 
     fn close_step(&mut self, reason: CloseReason) -> bool {
