@@ -40,7 +40,8 @@ impl LongWork {
         Self::on_threads(half_of_processors())
     }
 
-    fn on_threads(threads_max: usize) -> Self {
+    /// With at most so many pieces done at one time.
+    pub(crate) fn on_threads(threads_max: usize) -> Self {
         Self {
             queue: Arc::new(Queue {
                 state: Mutex::default(),

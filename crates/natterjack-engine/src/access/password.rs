@@ -31,7 +31,9 @@ pub struct PasswordCheck {
 }
 
 impl PasswordCheck {
-    pub(super) fn new(stored: &Secret, given: &str) -> Self {
+    /// Compares `given` with a secret in clear text or its bcrypt hash.
+    #[must_use]
+    pub fn new(stored: &Secret, given: &str) -> Self {
         Self {
             stored: stored.clone(),
             given: given.into(),

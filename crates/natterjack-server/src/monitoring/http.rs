@@ -2,7 +2,7 @@
 //! in the router and the pages.
 //!
 //! At most [`CONNECTIONS_MAX`] connections are served; for another one, one that keeps the server waiting has to go, and
-//! if all are busy it waits. No connection lives for long without doing anything: see the `…_MAX` below. Request bodies
+//! if all are busy it waits. Who asks for more than the pages' share of the processors waits, too (`pace.rs`). No connection lives for long without doing anything: see the `…_MAX` below. Request bodies
 //! are not read.
 
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
-    HeaderValue, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    HeaderValue, LOCATION, REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1;
@@ -29,6 +29,9 @@ use tokio::net::TcpListener;
 use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::elsewhere::polled_by;
+use super::guard::{self, CHALLENGES};
+use super::pace::REQUEST;
 use super::places::{Place, Wait};
 use super::router::{self, Answer};
 use crate::clock::now;
@@ -87,7 +90,7 @@ impl Wrap for Clear {
     }
 }
 
-/// HTTP within TLS, with the certificates that clients are shown; nobody is asked for one.
+/// HTTP within TLS, with the certificates that clients are shown.
 pub(crate) struct Encrypted(pub(super) Arc<Shared>);
 
 impl Wrap for Encrypted {
@@ -97,8 +100,16 @@ impl Wrap for Encrypted {
         let Some(context) = self.0.tls.current() else {
             return Err(io::ErrorKind::ConnectionRefused.into());
         };
+        let Self(shared) = self;
+        let pace = &shared.monitor.pace;
+        if !pace.keep().await {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let acceptor = TlsAcceptor::from(Arc::clone(context.monitoring()));
-        acceptor.accept(socket).await
+        let handshake = acceptor.accept(socket);
+        let steps = shared.tls.slow_steps();
+        let done = polled_by(steps, handshake, |time| pace.took(time)).await;
+        done.unwrap_or_else(|| Err(io::ErrorKind::Other.into()))
     }
 }
 
@@ -199,6 +210,18 @@ async fn respond(
             StatusCode::BAD_REQUEST,
             "400 Bad Request: missing required Host header",
         )
+    } else if !is_in_pace(&shared).await {
+        Answer::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "503 Service Unavailable: pages are asked for too often",
+        )
+    } else if !shared
+        .monitor
+        .guard
+        .lets_in(&shared, request.headers())
+        .await
+    {
+        guard::refusal()
     } else if request.method() == Method::CONNECT {
         Answer::not_found()
     } else {
@@ -216,6 +239,14 @@ async fn respond(
     Ok(response)
 }
 
+/// Whether a request may be answered now, after a pause if need be.
+async fn is_in_pace(shared: &Shared) -> bool {
+    let pace = &shared.monitor.pace;
+    let may_be = pace.keep().await;
+    pace.took(REQUEST);
+    may_be
+}
+
 impl Answer {
     fn into_response(self) -> Response<Text> {
         let mut response = Response::new(Text(Some(self.body)));
@@ -226,7 +257,12 @@ impl Answer {
             let any = HeaderValue::from_static("*");
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
         }
-        if self.status == StatusCode::NOT_FOUND || self.policy.is_some() {
+        if self.status == StatusCode::UNAUTHORIZED {
+            for challenge in CHALLENGES {
+                headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
+        }
+        if self.is_as_said {
             let nosniff = HeaderValue::from_static("nosniff");
             headers.insert(X_CONTENT_TYPE_OPTIONS, nosniff);
         }

@@ -11,15 +11,19 @@ mod accountz;
 mod accstatz;
 mod connz;
 mod healthz;
+mod innards;
 mod metrics;
 mod page;
 mod routez;
 mod subsz;
 mod varz;
 
+mod elsewhere;
 mod facts;
 mod format;
+mod guard;
 mod http;
+mod pace;
 mod places;
 mod process;
 mod query;
@@ -49,10 +53,12 @@ pub use self::connz::{
 use self::facts::{Load, Provenance, ServerFacts, SharedCalendar};
 pub(crate) use self::format::compact_json;
 pub use self::format::{RoundTrip, Time, Uptime};
+use self::guard::Guard;
 pub(crate) use self::healthz::HealthzOptions;
 pub use self::healthz::{Healthz, HealthzFault};
 use self::http::{CONNECTIONS_MAX, Clear, Encrypted};
 pub use self::metrics::{Exposition, ExpositionFormat, MetricKind};
+use self::pace::Pace;
 use self::places::Places;
 use self::process::ProcessorShare;
 use self::router::NAMES;
@@ -74,6 +80,7 @@ pub(crate) mod pages {
     pub(crate) use super::accstatz::accstatz_of;
     pub(crate) use super::connz::connz;
     pub(crate) use super::healthz::healthz;
+    pub(crate) use super::innards::{expvarz, ipqueuesz, profilez, raftz};
     pub(crate) use super::routez::routez;
     pub(crate) use super::subsz::subsz;
     pub(crate) use super::varz::varz;
@@ -100,6 +107,10 @@ pub(crate) struct Monitor {
     sources: Sources,
     /// Places for connections.
     places: Arc<Places>,
+    /// Who may read the pages.
+    guard: Guard,
+    /// How often there may be a page.
+    pace: Pace,
     /// Places for long pages.
     turns: Semaphore,
     /// What long pages may take together, in KiB.
@@ -121,11 +132,12 @@ impl Monitor {
             Some(path) if !path.is_empty() => path.to_owned(),
             _ => base_path,
         };
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
         Self {
             started,
             calendar: SharedCalendar::new(started, time),
             processor: ProcessorShare::new(started),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            cores,
             provenance: Mutex::new(Provenance {
                 loaded: time,
                 digest: String::new(),
@@ -136,6 +148,8 @@ impl Monitor {
             listeners: Gate::new(),
             sources: Sources::default(),
             places: Arc::new(Places::new(CONNECTIONS_MAX)),
+            guard: Guard::new(),
+            pace: Pace::new(cores, started),
             turns: Semaphore::new(TURNS),
             room: Arc::new(Semaphore::new(router::LARGE_KIB_MAX as usize)),
         }

@@ -57,6 +57,22 @@ impl ProcessorShare {
     }
 }
 
+/// Processor time of this thread.
+#[cfg(unix)]
+pub(super) fn thread_time() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+#[cfg(not(unix))]
+pub(super) fn thread_time() -> Duration {
+    // About the same, as long as there is a processor for everybody.
+    crate::clock::calendar_now()
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
 #[cfg(unix)]
 fn processor_time() -> Duration {
     use rustix::time::{ClockId, clock_gettime};

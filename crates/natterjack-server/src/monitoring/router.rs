@@ -15,8 +15,10 @@ use super::accstatz::accstatz;
 use super::connz::{ConnzOptions, Subscriptions, connz};
 use super::format::{compact_json, indented_json};
 use super::healthz::{HealthzOptions, healthz};
+use super::innards;
 use super::metrics::ExpositionFormat;
 use super::page;
+use super::process::thread_time;
 use super::query::{BadValue, Query, percent_decoded};
 use super::routez::routez;
 use super::subsz::{SubszOptions, subsz};
@@ -39,9 +41,13 @@ enum Page {
     Jsz,
     Healthz,
     Metrics,
+    Stacksz,
+    Expvarz,
+    Ipqueuesz,
+    Raftz,
 }
 
-/// The names pages are counted by, in the order of [`Page`].
+/// The names pages are counted by, in the order of [`Page`], whose last ones nobody counts.
 pub(super) const NAMES: [&str; 12] = [
     "/",
     "/varz",
@@ -57,8 +63,8 @@ pub(super) const NAMES: [&str; 12] = [
     "/metrics",
 ];
 
-/// Pages that take longer than the time it takes to hand them to another thread: from this many connections and
-/// subscriptions on. They then hold up no connection that this thread serves.
+/// Pages that take longer than the time it takes to hand them to another thread: from this many connections,
+/// subscriptions and accounts on. They then hold up no connection that this thread serves.
 const LARGE: usize = 256;
 
 /// What long pages may take together while they are sent, in KiB. Whoever asks for pages and does not read them keeps
@@ -75,6 +81,8 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// Whether scripts of any web page may read it.
     pub(super) is_for_any_origin: bool,
+    /// Whether a browser must take it for what it is said to be.
+    pub(super) is_as_said: bool,
     pub(super) location: Option<String>,
     /// What a browser may do on behalf of the page.
     pub(super) policy: Option<&'static str>,
@@ -90,13 +98,17 @@ impl Answer {
             content_type: TEXT,
             body: text.into().into(),
             is_for_any_origin: false,
+            is_as_said: false,
             location: None,
             policy: None,
         }
     }
 
     pub(super) fn not_found() -> Self {
-        Self::text(StatusCode::NOT_FOUND, "404 page not found\n")
+        Self {
+            is_as_said: true,
+            ..Self::text(StatusCode::NOT_FOUND, "404 page not found\n")
+        }
     }
 
     fn json(body: Vec<u8>) -> Self {
@@ -105,6 +117,7 @@ impl Answer {
             content_type: "application/json",
             body: body.into(),
             is_for_any_origin: true,
+            is_as_said: false,
             location: None,
             policy: None,
         }
@@ -163,12 +176,15 @@ pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str, accept:
     let query = Query::parse(query);
     let format = ExpositionFormat::accepted(accept);
     let is_listing = match page {
-        Page::Connz | Page::Subsz | Page::Metrics => true,
+        Page::Connz | Page::Subsz | Page::Metrics | Page::Accountz | Page::Accstatz => true,
         Page::Routez => !query.text("subs").is_empty(),
         _ => false,
     };
     let engine = &shared.engine;
-    let size = engine.connections() + engine.closed_connections() + shared.subscriptions();
+    let size = engine.connections()
+        + engine.closed_connections()
+        + shared.subscriptions()
+        + engine.accounts().len();
     if !is_listing || size < LARGE {
         return written(&shared, page, &query, format);
     }
@@ -217,8 +233,11 @@ impl AsRef<[u8]> for Held {
 }
 
 fn written(shared: &Shared, page: Page, query: &Query, format: ExpositionFormat) -> Answer {
-    build(shared, page, query, format)
-        .unwrap_or_else(|refusal| Answer::text(StatusCode::BAD_REQUEST, refusal.0))
+    let begin = thread_time();
+    let built = build(shared, page, query, format);
+    let time = thread_time().saturating_sub(begin);
+    shared.monitor.pace.took(time);
+    built.unwrap_or_else(|refusal| Answer::text(StatusCode::BAD_REQUEST, refusal.0))
 }
 
 /// Why a request is bad, in nats-server's words.
@@ -259,6 +278,7 @@ fn build(
             count();
             Ok(Answer {
                 policy: Some(&page::POLICY),
+                is_as_said: true,
                 ..Answer::html(
                     StatusCode::OK,
                     page::page(&shared.facts(), monitor.sources.page_name()),
@@ -325,6 +345,18 @@ fn build(
                 ..Answer::json(compact_json(&health))
             })
         }
+        // That no JSON follows is nats-server's.
+        Page::Stacksz => Ok(Answer::json(innards::threads().into_bytes())),
+        Page::Expvarz => Ok(Answer {
+            content_type: "application/json; charset=utf-8",
+            is_for_any_origin: false,
+            ..Answer::json(compact_json(&innards::expvarz()))
+        }),
+        Page::Ipqueuesz => {
+            query.boolean("all")?;
+            Ok(Answer::page(&innards::ipqueuesz()))
+        }
+        Page::Raftz => Ok(Answer::text(StatusCode::NOT_FOUND, innards::NO_RAFT)),
     }
 }
 
@@ -428,6 +460,10 @@ fn page_at(base: &str, path: &str) -> Option<Page> {
         "gatewayz" => Page::Gatewayz,
         "leafz" => Page::Leafz,
         "jsz" => Page::Jsz,
+        "stacksz" => Page::Stacksz,
+        "debug/vars" => Page::Expvarz,
+        "ipqueuesz" => Page::Ipqueuesz,
+        "raftz" => Page::Raftz,
         "healthz" => Page::Healthz,
         "metrics" => Page::Metrics,
         _ => return None,

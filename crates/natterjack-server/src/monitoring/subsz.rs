@@ -186,6 +186,19 @@ pub(crate) fn subsz(
     })
 }
 
+/// The page without a list, from counters that somebody has anyway.
+pub(super) fn counters(facts: &ServerFacts, index: &IndexCounters) -> Subsz {
+    Subsz {
+        server_id: facts.info.server_id.clone(),
+        now: facts.time_of(facts.now),
+        index: index.into(),
+        total: 0,
+        offset: 0,
+        limit: LIMIT_DEFAULT,
+        subscriptions_list: Vec::new(),
+    }
+}
+
 fn index_stats(engine: &Engine, account: Option<&str>) -> IndexStats {
     match account {
         None => (&engine.index_counters()).into(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use natterjack_engine::access::Secret;
 use serde::{Deserialize, Serialize};
 
 /// The monitoring pages' listeners; none by default.
@@ -14,6 +15,9 @@ pub struct Monitoring {
     pub https: Option<Endpoint>,
     /// What all paths begin with; empty or `/` for nothing.
     pub base_path: String,
+    /// What whoever asks for a page must know, in clear text or as a bcrypt hash: sent as a bearer token, or as the password
+    /// of HTTP's basic authentication. `None`: nothing.
+    pub token: Option<Secret>,
 }
 
 /// An address to listen on.

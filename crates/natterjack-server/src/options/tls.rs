@@ -21,6 +21,8 @@ pub struct Tls {
     pub verify: bool,
     /// Whether clients must show a certificate, and the user is found by what it says. Implies `verify`.
     pub verify_and_map: bool,
+    /// Whether whoever reads the monitoring pages must show a certificate; nobody need to by `verify`, as on nats-server.
+    pub verify_monitoring: bool,
     /// On routes: whether a peer's certificate must name a host of the configured routes.
     pub verify_cert_and_check_known_urls: bool,
     /// Where this server connects to others: whether their certificates are not verified.
@@ -92,6 +94,7 @@ impl Default for Tls {
             ca_files: Vec::new(),
             verify: false,
             verify_and_map: false,
+            verify_monitoring: false,
             verify_cert_and_check_known_urls: false,
             insecure: false,
             timeout: Duration::from_secs(2),

@@ -9,7 +9,8 @@ use super::bodies::{Envelope, Fault, ServerId, UserInfo};
 use super::question::{BadQuestion, Question};
 use crate::clock::now;
 use crate::monitoring::pages::{
-    accountz, accstatz_of, connz, gatewayz, healthz, jsz, leafz, routez, subsz, varz,
+    accountz, accstatz_of, connz, expvarz, gatewayz, healthz, ipqueuesz, jsz, leafz, profilez,
+    raftz, routez, subsz, varz,
 };
 use crate::monitoring::{
     ConnectionState, ConnzOptions, HealthzOptions, Subscriptions, SubszOptions, compact_json,
@@ -31,6 +32,10 @@ pub(super) enum Kind {
     Accountz,
     Jsz,
     Healthz,
+    Raftz,
+    Ipqueuesz,
+    Expvarz,
+    Profilez,
     Reload,
     Kick,
     LameDuck,
@@ -65,7 +70,7 @@ impl Kind {
 }
 
 /// Pages that any server and one server can be asked for.
-const PAGES: [(&str, Kind); 11] = [
+const PAGES: [(&str, Kind); 15] = [
     ("STATSZ", Kind::Statsz),
     ("IDZ", Kind::Idz),
     ("VARZ", Kind::Varz),
@@ -77,6 +82,10 @@ const PAGES: [(&str, Kind); 11] = [
     ("ACCOUNTZ", Kind::Accountz),
     ("JSZ", Kind::Jsz),
     ("HEALTHZ", Kind::Healthz),
+    ("RAFTZ", Kind::Raftz),
+    ("IPQUEUESZ", Kind::Ipqueuesz),
+    ("EXPVARZ", Kind::Expvarz),
+    ("PROFILEZ", Kind::Profilez),
 ];
 
 /// What can be asked about an account.
@@ -201,8 +210,10 @@ pub(super) fn is_listing(kind: Kind) -> bool {
         Kind::Connz
             | Kind::Subsz
             | Kind::Routez
+            | Kind::Accountz
             | Kind::AccountConnz
             | Kind::AccountSubsz
+            | Kind::AccountsStatz
             | Kind::SubscriptionCount
     )
 }
@@ -326,6 +337,13 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
             };
             data.of(healthz(shared.is_accepting(), options).with_status_code())
         }
+        Kind::Raftz => data.of(raftz()),
+        Kind::Ipqueuesz => {
+            question.flag("all")?;
+            data.of(ipqueuesz())
+        }
+        Kind::Expvarz => data.of(expvarz()),
+        Kind::Profilez => data.of(profilez(question.text("name")?.as_deref())),
         Kind::AccountStatz => {
             // Obeyed only where all accounts are asked about, but what is wrong with it is told in any case.
             let _ = question.texts("accounts")?;

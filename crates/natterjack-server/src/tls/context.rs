@@ -9,7 +9,8 @@ use rustls::client::{ResolvesClientCert, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello, NoClientAuth, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
+    ClientHello, NoClientAuth, NoServerSessionStorage, ParsedCertificate, ProducesTickets,
+    ResolvesServerCert,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{
@@ -76,7 +77,8 @@ impl Context {
         let roots = needs_certificate
             .then(|| roots(options, now, &mut problems))
             .flatten();
-        let pinned = pinned(options, needs_certificate, &mut problems);
+        let asks_peers = asks_clients(options) || peers == Peers::Servers;
+        let pinned = pinned(options, asks_peers, &mut problems);
         if options.timeout.is_zero() {
             problems.push(TlsProblem::ZeroTimeout);
         }
@@ -104,10 +106,9 @@ impl Context {
         let assemble = || -> Result<Self, rustls::Error> {
             let witness = |roots| Arc::new(Witness::new(roots, Arc::clone(&provider)));
             let verifier = roots.map(witness);
-            let nobody_asked = Arc::new(NoClientAuth) as Arc<dyn ClientCertVerifier>;
-            let clients_asked = match &verifier {
-                Some(verifier) => Arc::clone(verifier) as Arc<dyn ClientCertVerifier>,
-                None => Arc::clone(&nobody_asked),
+            let asked = |is_asked: bool| match &verifier {
+                Some(verifier) if is_asked => Arc::clone(verifier) as Arc<dyn ClientCertVerifier>,
+                _ => Arc::new(NoClientAuth),
             };
             let servers = match peers {
                 Peers::Clients => None,
@@ -120,8 +121,13 @@ impl Context {
             };
             Ok(Self {
                 servers,
-                clients: config(options, &provider, clients_asked, &resolver)?,
-                monitoring: config(options, &provider, nobody_asked, &resolver)?,
+                clients: Arc::new(config(options, &provider, asked(asks_peers), &resolver)?),
+                monitoring: Arc::new(without_resumption(config(
+                    options,
+                    &provider,
+                    asked(options.verify_monitoring),
+                    &resolver,
+                )?)),
                 verifier,
                 pinned,
                 certificates,
@@ -151,7 +157,8 @@ impl Context {
         self.servers.as_ref()
     }
 
-    /// For the monitoring pages: the same certificates, but nobody is asked for one.
+    /// For the monitoring pages: the same certificates; who reads them is asked for one only if that is wanted in so many
+    /// words.
     pub(crate) fn monitoring(&self) -> &Arc<ServerConfig> {
         &self.monitoring
     }
@@ -229,6 +236,10 @@ impl Context {
 }
 
 fn needs_certificate(options: &Tls) -> bool {
+    asks_clients(options) || options.verify_monitoring
+}
+
+fn asks_clients(options: &Tls) -> bool {
     options.verify || options.verify_and_map
 }
 
@@ -297,11 +308,7 @@ fn roots(
     (!roots.is_empty()).then(|| Arc::new(roots))
 }
 
-fn pinned(
-    options: &Tls,
-    needs_certificate: bool,
-    problems: &mut Vec<TlsProblem>,
-) -> BTreeSet<String> {
+fn pinned(options: &Tls, asks_peers: bool, problems: &mut Vec<TlsProblem>) -> BTreeSet<String> {
     let mut pinned = BTreeSet::new();
     for entry in &options.pinned_certs {
         let text = entry.to_ascii_lowercase();
@@ -311,7 +318,7 @@ fn pinned(
             problems.push(TlsProblem::PinnedCert(entry.clone()));
         }
     }
-    if !pinned.is_empty() && !needs_certificate {
+    if !pinned.is_empty() && !asks_peers {
         problems.push(TlsProblem::PinnedWithoutVerify);
     }
     pinned
@@ -322,7 +329,7 @@ fn config(
     provider: &Arc<CryptoProvider>,
     verifier: Arc<dyn ClientCertVerifier>,
     resolver: &Arc<Certificates>,
-) -> Result<Arc<ServerConfig>, rustls::Error> {
+) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(versions(options, provider))?
         .with_client_cert_verifier(verifier)
@@ -333,7 +340,36 @@ fn config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     // A client of a message server holds one connection.
     config.send_tls13_tickets = 1;
-    Ok(Arc::new(config))
+    Ok(config)
+}
+
+/// For connections on which nobody would verify a chain again.
+fn without_resumption(mut config: ServerConfig) -> ServerConfig {
+    config.send_tls13_tickets = 0;
+    config.ticketer = Arc::new(NoTickets);
+    config
+}
+
+/// Makes none and takes none.
+#[derive(Debug)]
+struct NoTickets;
+
+impl ProducesTickets for NoTickets {
+    fn enabled(&self) -> bool {
+        false
+    }
+
+    fn lifetime(&self) -> u32 {
+        0
+    }
+
+    fn encrypt(&self, _plain: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn decrypt(&self, _cipher: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 fn versions(

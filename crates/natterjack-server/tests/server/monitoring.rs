@@ -355,6 +355,56 @@ async fn a_monitoring_address_in_use_is_named() {
     assert!(error.to_string().starts_with(&expected), "{error}");
 }
 
+/// `s3cret` as another implementation hashes it.
+const HASH: &str = "$2a$04$BmSaDe1cdKljxg0nnPDwaunlfgNA2wGdlA9qCctDVN.f82Cq6au1m";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_pages_must_know_the_token_if_there_is_one() {
+    let with = |token: &str| {
+        let mut options = monitored();
+        options.monitoring.token = Some(token.into());
+        options
+    };
+    let (server, address) = start_with(with("s3cret")).await;
+    let ask = |path: &'static str, header: &'static str| {
+        beside(move || {
+            let header = match header {
+                "" => String::new(),
+                header => format!("Authorization: {header}\r\n"),
+            };
+            HttpAnswer::to(address, &format!("GET {path} HTTP/1.0\r\n{header}\r\n"))
+        })
+    };
+    for token in ["s3cret", HASH] {
+        server.reload(with(token)).await.expect("it can change");
+        for path in ["/", "/varz", "/healthz", "/metrics", "/nowhere"] {
+            for header in [
+                "",
+                "Bearer s3cre",
+                "Bearer ",
+                "Bearer s3cret2",
+                "Basic czNjcmV0",
+                "Basic czNjcmV0Og==",
+                "s3cret",
+            ] {
+                let answer = ask(path, header).await;
+                assert_eq!(answer.status, 401, "{path} {header}");
+                assert_eq!(answer.body, "401 Unauthorized");
+                let challenge = answer.header("www-authenticate");
+                assert!(challenge.starts_with("Bearer "), "{answer:?}");
+            }
+        }
+        // As a bearer token, twice, and with the name `x`.
+        for header in ["Bearer s3cret", "bearer s3cret", "Basic eDpzM2NyZXQ="] {
+            let answer = ask("/varz", header).await;
+            assert_eq!(answer.status, 200, "{header}");
+            assert!(!answer.body.contains("s3cret") && !answer.body.contains(HASH));
+        }
+    }
+    server.reload(monitored()).await.expect("it can change");
+    assert_eq!(ask("/varz", "").await.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lame_duck_mode_can_be_watched_and_shutdown_frees_the_address() {
     let (server, address) = start_with(Options {

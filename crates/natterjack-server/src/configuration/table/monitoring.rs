@@ -3,7 +3,7 @@
 use natterjack_conf::Data;
 
 use crate::configuration::Configuration;
-use crate::configuration::codec::{self, WORD};
+use crate::configuration::codec::{self, SECRET, WORD};
 use crate::configuration::reader::Reader;
 use crate::configuration::row::Row;
 use crate::configuration::shape::{Custom, plain};
@@ -78,6 +78,15 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         "What the paths of all monitoring pages begin with.",
     )
     .restart(),
+    plain!(
+        Configuration,
+        "http_token",
+        options.monitoring.token,
+        SECRET,
+        "What whoever asks for a monitoring page must know, in clear text or as a bcrypt hash: sent as a bearer token, or as \
+         the password of HTTP's basic authentication.",
+    )
+    .ours(),
 ];
 
 fn read(endpoint: &mut Option<Endpoint>, data: &Data, reader: &mut Reader<'_>) {

@@ -203,6 +203,14 @@ static TLS_ROWS: &[Row<Tls>] = &[
     .restart(),
     plain!(
         Tls,
+        "verify_monitoring",
+        verify_monitoring,
+        SWITCH,
+        "Of the clients' block: whoever reads the monitoring pages over https must show a certificate, too.",
+    )
+    .ours(),
+    plain!(
+        Tls,
         "verify_cert_and_check_known_urls",
         verify_cert_and_check_known_urls,
         SWITCH,

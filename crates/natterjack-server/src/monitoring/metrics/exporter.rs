@@ -7,13 +7,14 @@ use natterjack_engine::Engine;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::super::accstatz::{AccountStats, accstatz};
+use super::super::accstatz::AccountStats;
 use super::super::connz::Subscriptions;
 use super::super::facts::{Load, ServerFacts};
 use super::super::healthz::{HealthzOptions, healthz};
 use super::super::routez::routez;
-use super::super::subsz::{SubszOptions, subsz};
+use super::super::subsz::counters;
 use super::super::varz::varz;
+use super::counted::{Connections, Counted};
 use super::text::{Exposition, MetricKind};
 
 /// Settings that it leaves out, since they say nothing over time.
@@ -44,12 +45,14 @@ pub(super) fn write(
     text: &mut Exposition,
     facts: &ServerFacts,
     engine: &Engine,
+    counted: &Counted,
     load: Load,
     is_accepting: bool,
 ) {
     let server = &facts.info.server_id;
-    connections(text, server, engine);
-    accounts(text, server, &accstatz(facts, engine, true).account_statz);
+    connections(text, server, &counted.connections);
+    let stats: Vec<AccountStats> = counted.accounts.iter().map(Into::into).collect();
+    accounts(text, server, &stats);
     health(text, server, is_accepting);
     page(text, server, "varz", &varz(facts, load));
     page(
@@ -58,9 +61,7 @@ pub(super) fn write(
         "routez",
         &routez(facts, engine, Subscriptions::Count),
     );
-    if let Ok(subsz) = subsz(facts, engine, &SubszOptions::default()) {
-        page(text, server, "subsz", &subsz);
-    }
+    page(text, server, "subsz", &counters(facts, &counted.index));
 }
 
 /// Everything that is a number on a page, at any depth, but not in lists.
@@ -115,37 +116,20 @@ fn joined(path: &str, key: &str) -> String {
 }
 
 /// Sums over all connections, which the exporter calls like what it sums.
-fn connections(text: &mut Exposition, server: &str, engine: &Engine) {
-    let mut sums = [0; 6];
-    let mut number = 0_u64;
-    for connection in engine.connection_snapshots() {
-        number += 1;
-        let parts = [
-            connection.pending_bytes as u64,
-            connection.subscriptions as u64,
-            connection.bytes_in,
-            connection.bytes_out,
-            connection.messages_in,
-            connection.messages_out,
-        ];
-        for (sum, part) in sums.iter_mut().zip(parts) {
-            *sum += part;
-        }
-    }
+fn connections(text: &mut Exposition, server: &str, sums: &Connections) {
     let labels = [("server_id", server)];
     for name in ["num_connections", "total"] {
         let metric = format!("gnatsd_connz_{name}");
-        text.single(&metric, MetricKind::Gauge, name, &labels, number);
+        text.single(&metric, MetricKind::Gauge, name, &labels, sums.number);
     }
-    let names = [
-        "pending_bytes",
-        "subscriptions",
-        "in_bytes",
-        "out_bytes",
-        "in_msgs",
-        "out_msgs",
-    ];
-    for (name, sum) in names.into_iter().zip(sums) {
+    for (name, sum) in [
+        ("pending_bytes", sums.pending_bytes),
+        ("subscriptions", sums.subscriptions),
+        ("in_bytes", sums.bytes_in),
+        ("out_bytes", sums.bytes_out),
+        ("in_msgs", sums.messages_in),
+        ("out_msgs", sums.messages_out),
+    ] {
         // The exporter says that some are counters; but they fall when a connection ends.
         let metric = format!("gnatsd_connz_{name}");
         text.single(&metric, MetricKind::Gauge, name, &labels, sum);

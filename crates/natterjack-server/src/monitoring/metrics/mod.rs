@@ -3,12 +3,14 @@
 //! What an exporter beside nats-server would make of the other pages is called what it calls it ([`exporter`]), so that
 //! dashboards and alerts that exist go on working. What it does not know is called `natterjack_…` ([`own`]).
 
+mod counted;
 mod exporter;
 mod own;
 mod text;
 
 use natterjack_engine::Engine;
 
+use self::counted::Counted;
 pub use self::text::{Exposition, ExpositionFormat, MetricKind};
 use super::facts::{Load, ServerFacts};
 use super::sources::Sources;
@@ -22,8 +24,9 @@ pub(super) fn metrics(
     format: ExpositionFormat,
 ) -> String {
     let mut text = Exposition::new(format);
-    own::write(&mut text, facts, engine, &load);
-    exporter::write(&mut text, facts, engine, load, is_accepting);
+    let counted = Counted::of(engine);
+    own::write(&mut text, facts, &counted, &load);
+    exporter::write(&mut text, facts, engine, &counted, load, is_accepting);
     for source in sources.all() {
         source.write_metrics(&mut text);
     }

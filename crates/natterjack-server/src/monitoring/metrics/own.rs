@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use natterjack_engine::{Engine, RouteSnapshot};
+use natterjack_engine::RouteSnapshot;
 
 use super::super::facts::{Load, ServerFacts};
+use super::counted::Counted;
 use super::text::{Exposition, MetricKind};
 
-pub(super) fn write(text: &mut Exposition, facts: &ServerFacts, engine: &Engine, load: &Load) {
+pub(super) fn write(text: &mut Exposition, facts: &ServerFacts, counted: &Counted, load: &Load) {
     let build = [
         ("version", env!("CARGO_PKG_VERSION")),
         ("compatible_with", &*facts.info.version),
@@ -29,8 +30,8 @@ pub(super) fn write(text: &mut Exposition, facts: &ServerFacts, engine: &Engine,
         &[],
         load.totals.stalls,
     );
-    waiting(text, engine, load);
-    matches(text, engine);
+    waiting(text, counted, load);
+    matches(text, counted);
     certificates(text, facts);
     routes(text, &load.routes);
 }
@@ -58,53 +59,38 @@ fn dropped(text: &mut Exposition, load: &Load) {
     }
 }
 
-fn waiting(text: &mut Exposition, engine: &Engine, load: &Load) {
-    let (mut sum, mut most) = (0, 0);
-    for connection in engine.connection_snapshots() {
-        sum += connection.pending_bytes;
-        most = most.max(connection.pending_bytes);
-    }
+fn waiting(text: &mut Exposition, counted: &Counted, load: &Load) {
     let routes: usize = load.routes.iter().map(|route| route.pending_bytes).sum();
     text.family(
         "natterjack_pending_bytes",
         MetricKind::Gauge,
         "Bytes that wait to be written, by kind of connection.",
     );
-    text.sample(&[("kind", "client")], sum);
+    text.sample(&[("kind", "client")], counted.connections.pending_bytes);
     text.sample(&[("kind", "route")], routes);
     text.single(
         "natterjack_pending_bytes_most",
         MetricKind::Gauge,
         "Bytes that wait for the client for which most wait.",
         &[],
-        most,
+        counted.connections.pending_bytes_most,
     );
 }
 
-fn matches(text: &mut Exposition, engine: &Engine) {
-    let (matches, hits) =
-        engine
-            .account_snapshots()
-            .iter()
-            .fold((0, 0), |(matches, hits), account| {
-                (
-                    matches + account.index.matches,
-                    hits + account.index.cache_hits,
-                )
-            });
+fn matches(text: &mut Exposition, counted: &Counted) {
     text.single(
         "natterjack_matches",
         MetricKind::Counter,
         "Times the receivers of a subject were asked for.",
         &[],
-        matches,
+        counted.index.matches,
     );
     text.single(
         "natterjack_match_cache_hits",
         MetricKind::Counter,
         "Those of them that a thread's cache answered.",
         &[],
-        hits,
+        counted.index.cache_hits,
     );
 }
 

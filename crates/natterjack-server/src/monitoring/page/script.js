@@ -32,6 +32,11 @@
     return sum;
   };
 
+  // Nothing until it was measured.
+  const roundTrip = (row) => (seconds(row.rtt) > 0 ? row.rtt : "");
+  const moment = (text) => (text ?? "").replace("T", " ").replace(/(\.\d+)?Z$/, " UTC");
+  const several = (number, one) => `${count(number)} ${one}${number === 1 ? "" : "s"}`;
+
   // ----- small pieces of the page
 
   const element = (name, attributes = {}, ...children) => {
@@ -192,7 +197,8 @@
   const totals = new Rates();
   const tiles = new Map();
 
-  const tile = (id, title, text, note = "", isBad = false) => {
+  // `exact` is for whoever points at a rounded number.
+  const tile = (id, title, text, note = "", { isBad = false, exact = "" } = {}) => {
     let parts = tiles.get(id);
     if (!parts) {
       parts = { number: element("span", { id }), note: element("small") };
@@ -201,6 +207,7 @@
     }
     setText(parts.number, text);
     setText(parts.note, note);
+    parts.note.title = exact;
     parts.number.classList.toggle("bad", isBad);
   };
 
@@ -210,13 +217,13 @@
       totals.of("server", at, [varz.in_msgs, varz.out_msgs, varz.in_bytes, varz.out_bytes]);
     tile("messages-in", "Messages in", `${rate(messagesIn)}/s`, `${count(varz.in_msgs)} in all`);
     tile("messages-out", "Messages out", `${rate(messagesOut)}/s`, `${count(varz.out_msgs)} in all`);
-    tile("bytes-in", "Bytes in", `${bytes(bytesIn)}/s`, `${bytes(varz.in_bytes)} in all`);
-    tile("bytes-out", "Bytes out", `${bytes(bytesOut)}/s`, `${bytes(varz.out_bytes)} in all`);
+    tile("bytes-in", "Bytes in", `${bytes(bytesIn)}/s`, `${bytes(varz.in_bytes)} in all`, { exact: count(varz.in_bytes) });
+    tile("bytes-out", "Bytes out", `${bytes(bytesOut)}/s`, `${bytes(varz.out_bytes)} in all`, { exact: count(varz.out_bytes) });
     tile("connection-count", "Connections", count(varz.connections), `${count(varz.total_connections)} in all`);
     tile("subscription-count", "Subscriptions", count(varz.subscriptions), "with the server's own");
-    tile("slow-count", "Slow consumers", count(varz.slow_consumers), "since the start", varz.slow_consumers > 0);
-    tile("peer-count", "Servers", count((varz.remotes ?? 0) + 1), `${count(varz.routes)} connections to others`);
-    tile("memory", "Memory", bytes(varz.mem), `${varz.cores} processors`);
+    tile("slow-count", "Slow consumers", count(varz.slow_consumers), "since the start", { isBad: varz.slow_consumers > 0 });
+    tile("peer-count", "Servers", count((varz.remotes ?? 0) + 1), `${several(varz.routes, "connection")} to others`);
+    tile("memory", "Memory", bytes(varz.mem), several(varz.cores, "processor"));
     tile("processor", "Processor", `${varz.cpu.toFixed(1)} %`, "100 % is one processor");
     charts.messages.add(at, [messagesIn, messagesOut]);
     charts.bytes.add(at, [bytesIn, bytesOut]);
@@ -229,7 +236,7 @@
 
   const certificates = new Table("certificates", [
     { title: "Of", value: (row) => row.of },
-    { title: "Good until", value: (row) => row.until },
+    { title: "Good until", value: (row) => row.until, text: (row) => moment(row.until) },
     {
       title: "Days left", is_number: true, value: (row) => row.days,
       text: (row) => String(Math.floor(row.days)), is_bad: (row) => row.days < CERTIFICATE_DAYS_FEW,
@@ -250,7 +257,7 @@
     { title: "Server", value: (row) => row.name },
     { title: "State", value: (row) => row.state, is_bad: (row) => row.isLost },
     { title: "Connections", is_number: true, value: (row) => row.connections },
-    { title: "RTT", is_number: true, value: (row) => seconds(row.rtt), text: (row) => row.rtt },
+    { title: "RTT", is_number: true, value: (row) => seconds(row.rtt), text: roundTrip },
     { title: "Pending", is_number: true, value: (row) => row.pending, text: (row) => bytes(row.pending) },
     { title: "In/s", is_number: true, value: (row) => row.rates[0], text: (row) => rate(row.rates[0]) },
     { title: "Out/s", is_number: true, value: (row) => row.rates[1], text: (row) => rate(row.rates[1]) },
@@ -282,7 +289,7 @@
       const isBack = [...now.values()].some((other) => other.name === peer.name);
       if (isBack) { peers.delete(id); continue; }
       const gone = Math.max(0, Math.round(at - peer.seen));
-      peers.set(id, { ...peer, rates: [0, 0], connections: 0, pending: 0, isLost: true, state: `lost ${gone} s ago` });
+      peers.set(id, { ...peer, rates: [0, 0], connections: 0, pending: 0, rtt: "", isLost: true, state: `lost ${gone} s ago` });
     }
     const rows = [...peers.values()];
     routes.show(rows);
@@ -294,7 +301,10 @@
 
   const drawCluster = (rows, varz) => {
     const graph = find("graph");
-    const centre = { x: 210, y: 150 };
+    // One or two others are beside this one, and need no height.
+    const half = rows.length > 2 ? 150 : 50;
+    const centre = { x: 210, y: half };
+    graph.setAttribute("viewBox", `0 0 420 ${2 * half}`);
     const parts = [];
     rows.forEach((peer, index) => {
       // From the left on, so that of a few no line is upright and hides its words.
@@ -304,7 +314,7 @@
       parts.push(drawn("line", { x1: centre.x, y1: centre.y, x2: place.x, y2: place.y, class: bad }));
       parts.push(drawn("circle", { cx: place.x, cy: place.y, r: 16, class: bad }));
       parts.push(drawn("text", { x: place.x, y: place.y + 30 }, short(peer.name)));
-      const words = peer.isLost ? peer.state : peer.rtt;
+      const words = peer.isLost ? peer.state : roundTrip(peer);
       const middle = { x: (centre.x + place.x) / 2, y: (centre.y + place.y) / 2 - 4 };
       parts.push(drawn("text", { x: middle.x, y: middle.y, class: peer.isLost ? "bad" : "soft" }, words));
     });
@@ -357,7 +367,7 @@
       title: "Pending", is_number: true, value: (row) => row.pending_bytes, sort: "pending",
       text: (row) => bytes(row.pending_bytes), is_bad: (row) => row.pending_bytes > 1048576,
     },
-    { title: "RTT", is_number: true, value: (row) => seconds(row.rtt), text: (row) => (seconds(row.rtt) > 0 ? row.rtt : ""), sort: "rtt" },
+    { title: "RTT", is_number: true, value: (row) => seconds(row.rtt), text: roundTrip, sort: "rtt" },
     { title: "Idle", is_number: true, value: (row) => seconds(row.idle), text: (row) => row.idle, sort: "idle" },
     { title: "Up", is_number: true, value: (row) => seconds(row.uptime), text: (row) => row.uptime, sort: "uptime" },
   ], {
@@ -394,7 +404,7 @@
   // ----- slow consumers
 
   const slow = new Table("slow", [
-    { title: "Closed", value: (row) => row.stop ?? "" },
+    { title: "Closed", value: (row) => row.stop ?? "", text: (row) => moment(row.stop) },
     { title: "Why", value: (row) => row.reason ?? "" },
     { title: "Id", is_number: true, value: (row) => row.cid },
     { title: "Name", value: (row) => row.name ?? "" },
@@ -406,7 +416,7 @@
 
   const showSlowCounts = (varz) => {
     const of = varz.slow_consumer_stats ?? {};
-    setText(find("slow-counts"), `${count(of.clients)} clients, ${count(of.routes)} routes since the start`);
+    setText(find("slow-counts"), `${several(of.clients ?? 0, "client")} and ${several(of.routes ?? 0, "route")} since the start`);
     if (varz.slow_consumers === slowSeen) return;
     slowSeen = varz.slow_consumers;
     if (slowSeen > 0) refreshSlow().catch(() => { slowSeen = -1; });

@@ -1,6 +1,6 @@
 //! The monitoring pages with TLS, and what they tell of clients with TLS.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -15,15 +15,21 @@ use crate::support::{beside, options};
 
 /// A server whose clients must show a certificate, and where its pages are.
 async fn server(authority: &Authority) -> (Server, SocketAddr) {
+    with(authority, |_| {}).await
+}
+
+async fn with(authority: &Authority, change: impl FnOnce(&mut Tls)) -> (Server, SocketAddr) {
     let pair = authority.pair("server");
+    let mut tls = Tls {
+        cert_file: Some(pair.cert_file),
+        key_file: Some(pair.key_file),
+        ca_files: vec![authority.ca_file()],
+        verify: true,
+        ..Tls::default()
+    };
+    change(&mut tls);
     let server = Server::start(Options {
-        tls: Some(Tls {
-            cert_file: Some(pair.cert_file),
-            key_file: Some(pair.key_file),
-            ca_files: vec![authority.ca_file()],
-            verify: true,
-            ..Tls::default()
-        }),
+        tls: Some(tls),
         monitoring: Monitoring {
             https: Some(Endpoint {
                 host: "127.0.0.1".to_owned(),
@@ -42,17 +48,48 @@ async fn server(authority: &Authority) -> (Server, SocketAddr) {
 
 /// The JSON of a page.
 fn get(setup: &Setup, address: SocketAddr, path: &str) -> Value {
-    let name = ServerName::try_from("localhost").expect("a name");
-    let connection = ClientConnection::new(Arc::clone(&setup.config), name).expect("a client");
-    let mut stream = StreamOwned::new(connection, tcp(address));
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("sent");
-    let mut text = String::new();
-    stream
-        .read_to_string(&mut text)
-        .expect("an answer, and its end");
+    let text = try_get(setup, address, path).expect("an answer, and its end");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("HTTP/1.0 200 OK\r\n"), "{head}");
     serde_json::from_str(body).expect("JSON")
+}
+
+fn try_get(setup: &Setup, address: SocketAddr, path: &str) -> io::Result<String> {
+    let name = ServerName::try_from("localhost").expect("a name");
+    let connection = ClientConnection::new(Arc::clone(&setup.config), name).expect("a client");
+    let mut stream = StreamOwned::new(connection, tcp(address));
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_pages_must_show_a_certificate_if_that_is_wanted() {
+    let authority = Authority::new();
+    let stranger = Authority::new();
+    // Clients need none.
+    let only_monitoring = |tls: &mut Tls| {
+        tls.verify = false;
+        tls.verify_monitoring = true;
+    };
+    let (server, pages) = with(&authority, only_monitoring).await;
+    let clients = server.client_addr();
+    beside(move || {
+        let without = Setup::new(&authority);
+        let _client = without.connect(clients).expect("connected");
+        try_get(&without, pages, "/varz").expect_err("a certificate is needed");
+        let pair = stranger.pair("client");
+        let wrong = Setup::with(&authority, Some(&pair), VERSIONS);
+        try_get(&wrong, pages, "/varz").expect_err("of an authority that is known");
+        let pair = authority.pair("client");
+        let with = Setup::with(&authority, Some(&pair), VERSIONS);
+        // Twice: there are no tickets by which a certificate would not be looked at again.
+        for _ in 0..2 {
+            assert_eq!(get(&with, pages, "/varz")["tls_required"], true);
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
