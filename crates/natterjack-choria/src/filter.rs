@@ -39,15 +39,15 @@ pub struct Filter {
     pub compound: Vec<Value>,
 }
 
-/// A condition on one fact.
+/// A condition on one fact. Written in this order, which is that of MCollective.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FactFilter {
     /// Its name; of structured facts with dots, `networking.domain`.
     pub fact: String,
+    /// With what to compare.
+    pub value: String,
     /// How to compare.
     pub operator: Operator,
-    /// With what.
-    pub value: String,
 }
 
 /// How a fact is compared with a value: as numbers if both are, else as texts.
@@ -583,7 +583,7 @@ mod tests {
             agent: vec!["rpcutil".into()],
             ..Filter::default()
         };
-        let text = r#"{"fact":[{"fact":"os.family","operator":"==","value":"Debian"}],"cf_class":[],"agent":["rpcutil"],"identity":[],"compound":[]}"#;
+        let text = r#"{"fact":[{"fact":"os.family","value":"Debian","operator":"=="}],"cf_class":[],"agent":["rpcutil"],"identity":[],"compound":[]}"#;
         assert_eq!(serde_json::to_string(&filter).unwrap(), text);
         assert_eq!(serde_json::from_str::<Filter>(text).unwrap(), filter);
         assert_eq!(

@@ -170,13 +170,12 @@ impl NodeBuilder {
     #[must_use]
     pub fn build(mut self, now: SystemTime) -> Node {
         let description = rpcutil::description();
-        let mut descriptions: Vec<_> = self
-            .agents
-            .values()
-            .map(|known| &known.description)
+        let own = [rpcutil::description_of_discovery(), description.clone()];
+        let others = self.agents.values();
+        let mut descriptions: Vec<_> = others
+            .map(|known| known.description.clone())
+            .chain(own)
             .collect();
-        descriptions.push(&description);
-        let mut descriptions: Vec<_> = descriptions.into_iter().cloned().collect();
         descriptions.sort_by(|left, right| left.name.cmp(&right.name));
         let mut agents: Vec<_> = self.agents.keys().cloned().collect();
         agents.extend([DISCOVERY.to_owned(), RPCUTIL.to_owned()]);
@@ -220,7 +219,7 @@ struct Shared {
     configuration: Option<Arc<Configuration>>,
     /// Names, sorted.
     agents: Vec<String>,
-    /// Without that of `discovery`, which is none to be described. Sorted by name.
+    /// Sorted by name.
     descriptions: Vec<Description>,
     counters: Counters,
     started: SystemTime,

@@ -31,11 +31,25 @@ const SECRET_WORDS: [&str; 4] = ["pass", "secret", "token", "key"];
 pub(super) fn description() -> Description {
     Description {
         description: "What a node is, what it knows of itself and how it is doing".into(),
+        ..of_ours("rpcutil", &ACTIONS)
+    }
+}
+
+/// Of the agent for which nodes answer themselves; it has no actions. MCollective tells of it here, too.
+pub(super) fn description_of_discovery() -> Description {
+    Description {
+        description: "Whether the node is there, and meant".into(),
+        ..of_ours(super::DISCOVERY, &[])
+    }
+}
+
+fn of_ours(name: &str, actions: &[&str]) -> Description {
+    Description {
         author: "Natterjack".into(),
         license: env!("CARGO_PKG_LICENSE").into(),
         version: env!("CARGO_PKG_VERSION").into(),
         url: env!("CARGO_PKG_REPOSITORY").into(),
-        ..Description::new("rpcutil", &ACTIONS).with_timeout(Duration::from_secs(2))
+        ..Description::new(name, actions).with_timeout(Duration::from_secs(2))
     }
 }
 

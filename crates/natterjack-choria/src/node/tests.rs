@@ -280,8 +280,9 @@ async fn rpcutil_tells_about_the_node() {
         json!({"item": "collectives", "value": ["mcollective"]})
     );
     let agents = ok("agent_inventory", none()).await;
-    assert_eq!(agents["agents"][0]["agent"], "rpcutil");
-    assert_eq!(agents["agents"][0]["timeout"], 2);
+    assert_eq!(agents["agents"][0]["agent"], "discovery");
+    assert_eq!(agents["agents"][1]["agent"], "rpcutil");
+    assert_eq!(agents["agents"][1]["timeout"], 2);
     let statistics = ok("daemon_stats", none()).await;
     assert_eq!(statistics["pid"], std::process::id());
     assert_eq!(statistics["starttime"], 1_795_289_687);

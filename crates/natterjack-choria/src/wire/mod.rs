@@ -255,7 +255,7 @@ mod tests {
         };
         let text = concat!(
             r#"{"protocol":"choria:reply:1","message":"pong","#,
-            r#""envelope":{"requestid":"a1b2c3d4e5f60718293a4b5c6d7e8f90","senderid":"node1.example.net","#,
+            r#""envelope":{"senderid":"node1.example.net","requestid":"a1b2c3d4e5f60718293a4b5c6d7e8f90","#,
             r#""agent":"discovery","time":1795289687}}"#
         );
         assert_eq!(reply.to_text(), text);

@@ -25,11 +25,12 @@ pub struct Reply {
     pub time: SystemTime,
 }
 
+/// In the order in which MCollective writes them. Others than these are refused, as there.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Envelope {
-    requestid: String,
     senderid: String,
+    requestid: String,
     agent: String,
     time: u64,
 }
@@ -42,8 +43,8 @@ impl Reply {
             protocol: PROTOCOL.to_owned(),
             message: self.body.clone(),
             envelope: Envelope {
-                requestid: self.request_id.clone(),
                 senderid: self.sender.to_string(),
+                requestid: self.request_id.clone(),
                 agent: self.agent.clone(),
                 time: seconds(self.time),
             },

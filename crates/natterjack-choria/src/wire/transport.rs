@@ -46,15 +46,15 @@ pub struct Headers {
 /// A station: the server it came from, who it is, and the server it went to, as far as they were written.
 pub type Hop = Vec<String>;
 
-/// How a message gets through a federation.
+/// How a message gets through a federation. Written in this order, which is that of MCollective.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Federation {
-    /// Identifier of the request.
-    #[serde(default, rename = "req", skip_serializing_if = "Option::is_none")]
-    pub request: Option<String>,
     /// Subjects in the collective that it is for.
     #[serde(default, rename = "target", skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
+    /// Identifier of the request.
+    #[serde(default, rename = "req", skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// Where answers go in the federation.
     #[serde(default, rename = "reply-to", skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,

@@ -6,4 +6,5 @@ mod support;
 mod asking;
 mod hostile;
 mod independent;
+mod mcollective;
 mod working;

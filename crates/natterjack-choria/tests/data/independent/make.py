@@ -46,7 +46,7 @@ def request(wrap):
             "senderid": "client.example.net",
             "callerid": "choria=rip.mcollective",
             "filter": {
-                "fact": [{"fact": "os.family", "operator": "==", "value": "Debian"}],
+                "fact": [{"fact": "os.family", "value": "Debian", "operator": "=="}],
                 "cf_class": ["/web/"], "agent": ["rpcutil"], "identity": [], "compound": [],
             },
             "collective": "mcollective",
@@ -74,7 +74,7 @@ def reply(wrap):
         "protocol": "choria:reply:1",
         "message": compact({"statuscode": 0, "statusmsg": "OK", "data": {"fact": "stadt", "value": "Zürich"}}),
         "envelope": {
-            "requestid": REQUEST, "senderid": "node1.example.net", "agent": "rpcutil", "time": TIME,
+            "senderid": "node1.example.net", "requestid": REQUEST, "agent": "rpcutil", "time": TIME,
         },
     })
     secure = compact({
