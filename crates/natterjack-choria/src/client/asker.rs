@@ -90,9 +90,19 @@ impl Asker {
     /// Signs a question. A millisecond.
     #[must_use]
     pub fn sign(&self, question: &Question<'_>, now: SystemTime) -> SignedRequest {
+        self.sign_as(identifier(), question, now)
+    }
+
+    /// The same for a request that is one of several with this identifier. No node must get two of them.
+    pub(super) fn sign_as(
+        &self,
+        id: String,
+        question: &Question<'_>,
+        now: SystemTime,
+    ) -> SignedRequest {
         let request = Request {
             body: question.body.to_owned(),
-            id: identifier(),
+            id,
             sender: self.identity.clone(),
             caller: self.caller.clone(),
             collective: question.collective.to_owned(),
@@ -112,7 +122,7 @@ impl Asker {
 }
 
 /// Thirty-two hexadecimal digits that nobody can guess. Choria takes those of a UUID, and looks at none of them.
-fn identifier() -> String {
+pub(super) fn identifier() -> String {
     let mut bytes = [0; 16];
     let filled = SystemRandom::new().fill(&mut bytes);
     filled.expect("the system has randomness: TLS could not go without");

@@ -63,7 +63,7 @@ pub struct Ping {
     pub collective: Option<String>,
     /// Which nodes are meant.
     pub filter: Filter,
-    /// For how long; `None`: the discovery timeout.
+    /// For how long; `None`: until no answer has come for the discovery timeout, which may take 30 s more.
     pub timeout: Option<Duration>,
     /// How many answers are enough.
     pub answers_max: Option<usize>,
@@ -87,7 +87,7 @@ pub struct Call {
     pub limit: Option<Limit>,
     /// How long they have to answer, once they have been asked.
     pub timeout: Duration,
-    /// How long they have to say that they are there; `None`: the discovery timeout.
+    /// How long they have to say that they are there; `None`: until none has for the discovery timeout.
     pub discovery_timeout: Option<Duration>,
     /// How many nodes are known to be there: when so many have said so, no others are waited for.
     pub nodes_expected: Option<usize>,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::Stream;
 
+use super::asker::identifier;
 use super::exchange::{Arrival, Exchange, Outcome};
 use super::{Call, Client, ClientError, Limit, Ping, Question, SignedRequest};
 use crate::connector::{OutgoingRequest, Recipients};
@@ -87,6 +88,11 @@ struct Listening {
     exchange: Exchange,
     sent: Instant,
     until: Instant,
+    /// How much longer at most, if answers still come then, and without how long a silence.
+    extension_max: Duration,
+    silence_min: Duration,
+    /// When an answer came last that counts.
+    heard: Instant,
     /// Nobody wants any more.
     is_stopped: bool,
 }
@@ -97,14 +103,36 @@ impl Listening {
             exchange,
             sent,
             until: sent + time.min(TIMEOUT_MAX),
+            extension_max: Duration::ZERO,
+            silence_min: time,
+            heard: sent,
             is_stopped: false,
         }
+    }
+
+    /// The same, but each answer that comes makes it wait as long for another one.
+    const fn until_silence(mut self) -> Self {
+        self.extension_max = EXTENSION_MAX;
+        self
+    }
+
+    /// When it ends unless another answer comes.
+    fn end(&self) -> Instant {
+        let silence = self.heard + self.silence_min.min(EXTENSION_MAX);
+        silence.min(self.until + self.extension_max).max(self.until)
     }
 
     fn finish(self) -> (Outcome, Duration) {
         (self.exchange.finish(), now() - self.sent)
     }
 }
+
+/// So much longer than the discovery timeout a run waits at most, for nodes that are slow to answer because they are many.
+const EXTENSION_MAX: Duration = Duration::from_secs(30);
+
+/// Nodes that a request names. Those of a larger choice get several, each with the names of some: otherwise each node would
+/// get the names of all, and what is sent would grow with the square of them.
+const NAMES_MAX: usize = 100;
 
 /// No run waits longer; more would be as good as for ever, which nobody means.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -233,11 +261,16 @@ impl<'a> Run<'a> {
         }
         let signed = self.sign(DISCOVERY, PING, &filter);
         let exchange = Exchange::new(&signed.id, DISCOVERY, named.as_deref());
-        let sent = self
-            .publish(DISCOVERY, signed, Recipients::Everyone)
-            .await?;
-        let time = time.unwrap_or(self.client.options.discovery_timeout);
-        self.phase = Phase::Discovering(Listening::new(exchange, sent, time), Vec::new());
+        let everyone = vec![(signed, Recipients::Everyone)];
+        let sent = self.publish(DISCOVERY, everyone).await?;
+        let listening = match time {
+            Some(time) => Listening::new(exchange, sent, time),
+            None => {
+                let time = self.client.options.discovery_timeout;
+                Listening::new(exchange, sent, time).until_silence()
+            }
+        };
+        self.phase = Phase::Discovering(listening, Vec::new());
         Ok(())
     }
 
@@ -281,23 +314,30 @@ impl<'a> Run<'a> {
         let direct = nodes
             .as_ref()
             .filter(|nodes| is_choice || nodes.len() <= nodes_max);
-        let filter = match direct {
-            // All other conditions have been settled. The names are signed, so that nobody on the way can have others do it.
-            Some(nodes) => Filter {
-                agent: vec![agent.clone()],
-                identity: nodes.iter().map(ToString::to_string).collect(),
-                ..Filter::default()
-            },
-            None => with_agent(&call.filter, &agent),
-        };
-        let recipients = direct.map_or(Recipients::Everyone, |nodes| {
-            Recipients::Nodes(nodes.clone())
-        });
         let is_directed = direct.is_some();
-        let signed = self.sign(&agent, &request.to_text(), &filter);
-        let request_id = signed.id.clone();
-        let exchange = Exchange::new(&signed.id, &agent, nodes.as_deref());
-        let sent = self.publish(&agent, signed, recipients).await?;
+        let body = request.to_text();
+        let parts = match direct {
+            // All other conditions have been settled. The names are signed, so that nobody on the way can have others do it.
+            Some(nodes) => (nodes.chunks(NAMES_MAX))
+                .map(|nodes| (naming(&agent, nodes), Recipients::Nodes(nodes.to_vec())))
+                .collect::<Vec<_>>(),
+            None => vec![(with_agent(&call.filter, &agent), Recipients::Everyone)],
+        };
+        let request_id = identifier();
+        let sign = |(filter, recipients)| {
+            let question = Question {
+                collective: &self.collective(),
+                agent: &agent,
+                body: &body,
+                filter: &filter,
+            };
+            let asker = &self.client.asker;
+            let signed = asker.sign_as(request_id.clone(), &question, calendar_now());
+            (signed, recipients)
+        };
+        let signed = parts.into_iter().map(sign).collect();
+        let exchange = Exchange::new(&request_id, &agent, nodes.as_deref());
+        let sent = self.publish(&agent, signed).await?;
         self.phase = if wants_answers {
             Phase::Answering(Listening::new(exchange, sent, time))
         } else {
@@ -348,12 +388,11 @@ impl<'a> Run<'a> {
         self.client.asker.sign(&question, calendar_now())
     }
 
-    /// Sends a request, and listens to its answers from before on. Answers when that was.
+    /// Sends a request, or its parts, and listens to answers from before on. Answers when that was.
     async fn publish(
         &mut self,
         agent: &str,
-        signed: SignedRequest,
-        recipients: Recipients,
+        parts: Vec<(SignedRequest, Recipients)>,
     ) -> Result<Instant, ClientError> {
         let collective = self.collective();
         let connector = &self.client.connector;
@@ -361,17 +400,20 @@ impl<'a> Run<'a> {
             connector.subscribe(agent, TargetKind::Reply, &collective)?;
             self.client.subscribed.insert(collective.clone());
         }
-        let request = OutgoingRequest {
-            content: signed.content,
-            request_id: signed.id,
-            reply_to: connector.reply_subject(&collective)?,
-            collective,
-            agent: agent.to_owned(),
-            recipients,
-            is_traced: false,
-        };
+        let reply_to = connector.reply_subject(&collective)?;
         let sent = now();
-        connector.publish(request).await?;
+        for (signed, recipients) in parts {
+            let request = OutgoingRequest {
+                content: signed.content,
+                request_id: signed.id,
+                reply_to: reply_to.clone(),
+                collective: collective.clone(),
+                agent: agent.to_owned(),
+                recipients,
+                is_traced: false,
+            };
+            connector.publish(request).await?;
+        }
         Ok(sent)
     }
 }
@@ -385,19 +427,31 @@ async fn arrival(
         if listening.exchange.is_complete() || listening.is_stopped {
             return Ok(None);
         }
-        let until = tokio::time::Instant::from_std(listening.until);
+        let until = tokio::time::Instant::from_std(listening.end());
         let Ok(message) = tokio::time::timeout_at(until, client.incoming.next()).await else {
             return Ok(None);
         };
         let message = message.ok_or(ClientError::Closed)?;
         match listening.exchange.take(&message.transport.content) {
-            Ok(arrival) => return Ok(Some((arrival, now() - listening.sent))),
+            Ok(arrival) => {
+                listening.heard = now();
+                return Ok(Some((arrival, listening.heard - listening.sent)));
+            }
             Err(ignored) => tracing::debug!("an answer does not count: {ignored}"),
         }
         // Who floods with what does not count does not make a run longer.
-        if now() >= listening.until {
+        if now() >= listening.end() {
             return Ok(None);
         }
+    }
+}
+
+/// These nodes and no others.
+fn naming(agent: &str, nodes: &[Identity]) -> Filter {
+    Filter {
+        agent: vec![agent.to_owned()],
+        identity: nodes.iter().map(ToString::to_string).collect(),
+        ..Filter::default()
     }
 }
 
@@ -471,6 +525,26 @@ mod tests {
         let some = chosen(nodes(100), Some(Limit::Nodes(50)));
         assert!(some.is_sorted() && some != nodes(100)[..50]);
         assert_eq!(chosen(nodes(10), None), nodes(10));
+    }
+
+    #[test]
+    fn while_answers_come_others_are_waited_for() {
+        let sent = now();
+        let listen = || Listening::new(Exchange::new("1", "a", None), sent, Duration::from_secs(2));
+        let after = |milliseconds| sent + Duration::from_millis(milliseconds);
+        let mut exact = listen();
+        exact.heard = after(1_990);
+        assert_eq!(exact.end(), after(2_000), "somebody said when it ends");
+        let mut patient = listen().until_silence();
+        assert_eq!(patient.end(), after(2_000));
+        patient.heard = after(20);
+        assert_eq!(patient.end(), after(2_020));
+        patient.heard = after(1_900);
+        assert_eq!(patient.end(), after(3_900));
+        patient.heard = after(20_000);
+        assert_eq!(patient.end(), after(22_000));
+        patient.heard = after(31_000);
+        assert_eq!(patient.end(), after(32_000), "not for ever");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use natterjack_choria::configuration::Role;
@@ -12,10 +13,14 @@ use natterjack_choria::connector::{
 use natterjack_choria::federation::Broker;
 use natterjack_choria::finding::Finder;
 use natterjack_choria::server::ServerAddress;
+use natterjack_cli::service_manager::Notifier;
 
 use super::start::Shared;
 use crate::output::note;
 use crate::signals::Stop;
+
+/// What the connections' end may take.
+const DISCONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// Pass requests of a federation on to the nodes of one cluster, and their answers back
 #[derive(clap::Args)]
@@ -75,12 +80,17 @@ pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result
     let broker = broker.context("--cluster")?;
     let mut stop = Stop::watch()?;
     super::start::outlive_hangups()?;
+    let notifier = Notifier::from_environment();
+    // Servers may be away for longer than a service manager waits, and to be started anew would not bring them back.
+    notifier.ready("Looking for servers");
     let work = async {
         let (federation, collective) =
             tokio::try_join!(federation.connect(), collective.connect())?;
-        note(format_args!(
-            "broker of {cluster}: federation {federation}, collective {collective}"
-        ));
+        let status =
+            format!("broker of {cluster}: federation {federation}, collective {collective}");
+        note(format_args!("{status}"));
+        // The manager knows that already; the status is new to it.
+        notifier.ready(&status);
         broker.run().await;
         Ok::<_, ConnectError>(())
     };
@@ -88,6 +98,7 @@ pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result
         worked = work => worked?,
         () = stop.signalled() => {}
     }
+    notifier.stopping("Ending", DISCONNECT_TIME);
     tokio::join!(federation.disconnect(), collective.disconnect());
     let counted = broker.statistics();
     note(format_args!(

@@ -24,7 +24,7 @@ use crate::value;
 pub(super) struct Arguments {
     #[command(flatten)]
     conditions: Conditions,
-    /// How long to wait for answers [default: the setting discovery_timeout, 2 s]
+    /// How long to wait for answers, exactly [default: the setting discovery_timeout, 2 s, anew after each answer]
     #[arg(short, long, value_parser = value::duration, value_name = "DURATION")]
     timeout: Option<Duration>,
     /// End when so many nodes have answered
