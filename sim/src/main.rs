@@ -1,7 +1,6 @@
-//! Plays many seeds, or one: `cargo run -p sim --release -- [--cluster [--moves]] [--seeds N] [--seed S] [--all]`. The
+//! Plays many seeds, or one: `cargo run -p sim --release -- [--cluster] [--seeds N] [--seed S] [--all]`. The
 //! first seed that fails ends it, with the last events and how to run it again; with `--all`, every seed is played and
-//! those that fail are listed, a line each. With `--cluster` the game is that of several servers; with `--moves` reloads
-//! also give accounts connections of their own and take them away, which not every seed survives yet.
+//! those that fail are listed, a line each. With `--cluster` the game is that of several servers.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
@@ -15,9 +14,9 @@ use std::time::Duration;
 
 use sim::{Failure, Report, Scenario, cluster, run};
 
-const USAGE: &str = "usage: sim [--cluster [--moves]] [--seeds N] [--seed S] [--all]\n\
+const USAGE: &str = "usage: sim [--cluster] [--seeds N] [--seed S] [--all]\n\
     N seeds (1000) from S (0) on; S alone without N; --all goes on after a failure;\n\
-    --cluster plays several servers instead of one; --moves also moves accounts between their connections by reloads";
+    --cluster plays several servers instead of one";
 const SEEDS_DEFAULT: u64 = 1000;
 
 fn main() -> ExitCode {
@@ -28,10 +27,7 @@ fn main() -> ExitCode {
     if arguments.is_cluster {
         let mut totals = ClusterTotals::default();
         play(&arguments, &mut totals, |seed, totals| {
-            let scenario = cluster::Scenario {
-                moves: arguments.moves,
-                ..cluster::Scenario::of_seed(seed)
-            };
+            let scenario = cluster::Scenario::of_seed(seed);
             let report = cluster::run(seed, &scenario);
             totals.add(&report);
             let text = format!("{scenario:#?}\n{report}");
@@ -84,12 +80,11 @@ struct Arguments {
     count: u64,
     all: bool,
     is_cluster: bool,
-    moves: bool,
 }
 
 fn arguments() -> Option<Arguments> {
     let (mut seed, mut seeds) = (None, None);
-    let (mut all, mut is_cluster, mut moves) = (false, false, false);
+    let (mut all, mut is_cluster) = (false, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let place = match argument.as_str() {
@@ -103,10 +98,6 @@ fn arguments() -> Option<Arguments> {
                 is_cluster = true;
                 continue;
             }
-            "--moves" => {
-                moves = true;
-                continue;
-            }
             _ => return None,
         };
         *place = Some(arguments.next()?.parse().ok()?);
@@ -117,7 +108,6 @@ fn arguments() -> Option<Arguments> {
         count,
         all,
         is_cluster,
-        moves,
     })
 }
 
@@ -161,6 +151,7 @@ struct ClusterTotals {
     partings: u64,
     deaths: u64,
     reloads: u64,
+    moved: u64,
     ducks: u64,
     interleavings: u64,
     healed_in: Duration,
@@ -181,6 +172,7 @@ impl ClusterTotals {
         self.partings += report.partings;
         self.deaths += report.deaths;
         self.reloads += report.reloads;
+        self.moved += report.moved;
         self.ducks += report.ducks;
         self.interleavings += report.interleavings;
         self.healed_in = self.healed_in.max(report.healed_in);

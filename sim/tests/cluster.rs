@@ -1,7 +1,7 @@
 //! Some hundred games of several servers, in every run of the tests. `cargo run -p sim --release -- --cluster` plays as
 //! many more as one likes. What fails here is printed with its seed, its last events, and how to play it again.
 
-use sim::cluster::{Report, Scenario, run};
+use sim::cluster::{Faults, Reloads, Report, Scenario, run};
 
 /// Plays `count` seeds from `first` on.
 fn play(first: u64, count: u64) -> Vec<Report> {
@@ -27,6 +27,7 @@ fn properties_hold_for_the_first_seeds() {
             ("partings", report.partings),
             ("deaths", report.deaths),
             ("reloads", report.reloads),
+            ("moves without loss", report.moved),
             ("lame ducks", report.ducks),
             ("duplicates", report.duplicates),
             ("stale", report.stale),
@@ -47,6 +48,32 @@ fn properties_hold_for_the_first_seeds() {
 #[test]
 fn properties_hold_for_more_seeds() {
     play(10_000, SEEDS);
+}
+
+/// Games in which accounts go from connection to connection while these break, and interest was lost or told twice.
+#[test]
+fn properties_hold_where_they_did_not() {
+    for seed in [36, 101, 151, 223, 477] {
+        play(seed, 1);
+    }
+}
+
+/// What is published while accounts go from connection to connection arrives, once and in order.
+#[test]
+fn accounts_move_without_loss() {
+    let mut moved = 0;
+    for seed in 20_000..20_000 + SEEDS / 2 {
+        let scenario = Scenario {
+            faults: Faults::None,
+            reloads: Reloads::Moves,
+            ducks: false,
+            ..Scenario::of_seed(seed)
+        };
+        let report = run(seed, &scenario);
+        assert!(report.failure.is_none(), "{report}");
+        moved += report.moved;
+    }
+    assert!(moved > SEEDS, "{moved}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use natterjack_engine::CloseReason;
 
 use super::link::Break;
+use super::scenario::Change;
 
 #[derive(Clone, Debug, Hash)]
 pub(crate) enum Event {
@@ -12,7 +13,7 @@ pub(crate) enum Event {
     },
     Reloaded {
         node: usize,
-        what: &'static str,
+        what: Change,
     },
     Lame {
         node: usize,

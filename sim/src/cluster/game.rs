@@ -31,8 +31,6 @@ pub struct Report {
     pub nodes: usize,
     /// What happened to them.
     pub faults: Faults,
-    /// Whether reloads moved accounts.
-    pub moves: bool,
     /// A hash of every event in order: the same for the same seed and scenario.
     pub trace_hash: u64,
     /// Things that happened.
@@ -61,6 +59,8 @@ pub struct Report {
     pub deaths: u64,
     /// Servers that were given other settings.
     pub reloads: u64,
+    /// Of these, those that moved accounts while nothing was to be lost.
+    pub moved: u64,
     /// Servers that said that they would go.
     pub ducks: u64,
     /// Times another task ran in the middle of a write.
@@ -93,6 +93,7 @@ struct Game {
     clients: Vec<Client>,
     ledger: Ledger,
     healed_in: Duration,
+    moved: u64,
 }
 
 impl Game {
@@ -106,6 +107,7 @@ impl Game {
                 .collect(),
             ledger: Ledger::default(),
             healed_in: Duration::ZERO,
+            moved: 0,
             world,
         }
     }
@@ -122,11 +124,16 @@ impl Game {
                 return;
             }
             let losses = self.losses();
+            let reloads = self.world.counts.lock().reloads;
             self.mingle();
             self.rest(true);
             self.check_interest();
-            let is_lossless = was_whole && self.world.scenario.faults == Faults::None;
-            self.end_phase(is_lossless && self.losses() == losses, false);
+            let is_lossless =
+                was_whole && self.world.scenario.faults == Faults::None && self.losses() == losses;
+            if is_lossless {
+                self.moved += self.world.counts.lock().reloads - reloads;
+            }
+            self.end_phase(is_lossless, false);
             self.examine();
             was_whole = true;
         }
@@ -136,10 +143,10 @@ impl Game {
     }
 
     /// What has happened so far that messages may be lost by: connections between servers that were dropped for what
-    /// waited for them, by the bounds that the servers were given; servers that went; reloads.
+    /// waited for them, by the bounds that the servers were given; servers that went; reloads, but for moves of accounts.
     fn losses(&self) -> [u64; 3] {
         let counts = self.world.counts.lock();
-        [counts.slow, counts.deaths, counts.reloads]
+        [counts.slow, counts.deaths, counts.lossy_reloads]
     }
 
     /// Everybody does as they like, and what may go wrong does.
@@ -423,7 +430,6 @@ impl Game {
             seed,
             nodes: world.scenario.nodes.len(),
             faults: world.scenario.faults,
-            moves: world.scenario.moves,
             trace_hash: world.trace_hash(),
             steps: world.step(),
             publications: self.ledger.publications,
@@ -438,6 +444,7 @@ impl Game {
             partings,
             deaths,
             reloads,
+            moved: self.moved,
             ducks,
             interleavings,
             healed_in: self.healed_in,
@@ -518,7 +525,7 @@ impl fmt::Display for Report {
                 formatter,
                 "seed {seed} ({nodes} nodes, faults: {faults:?}): {} steps, {} published, {} received, {} of them \
                  had to be, {} answers, {} routes, {} duplicates, {} stale, {} slow, {} breaks, {} partings, {} deaths, \
-                 {} reloads, {} lame ducks, {} interleavings, whole after {:?} at most, trace {:016x}",
+                 {} reloads ({} of them moves without loss), {} lame ducks, {} interleavings, whole after {:?} at most, trace {:016x}",
                 self.steps,
                 self.publications,
                 self.deliveries,
@@ -532,6 +539,7 @@ impl fmt::Display for Report {
                 self.partings,
                 self.deaths,
                 self.reloads,
+                self.moved,
                 self.ducks,
                 self.interleavings,
                 self.healed_in,
@@ -544,10 +552,8 @@ impl fmt::Display for Report {
         write!(
             formatter,
             "seed {seed} ({nodes} nodes, faults: {faults:?}) fails: {}: {}\nrun it again with: cargo run -p sim \
-             --release -- --cluster{} --seed {seed}",
-            failure.property,
-            failure.details,
-            if self.moves { " --moves" } else { "" },
+             --release -- --cluster --seed {seed}",
+            failure.property, failure.details,
         )
     }
 }

@@ -21,4 +21,4 @@ mod reach;
 mod world;
 
 pub use game::{Report, run};
-pub use scenario::{Faults, Scenario};
+pub use scenario::{Faults, Reloads, Scenario};

@@ -30,6 +30,17 @@ pub enum Faults {
     Deaths,
 }
 
+/// What servers are told that run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloads {
+    /// Nothing.
+    None,
+    /// Which accounts have connections to themselves, by which nothing may be lost.
+    Moves,
+    /// Whatever a reload may change.
+    Any,
+}
+
 /// The frame of a game.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -55,11 +66,8 @@ pub struct Scenario {
     pub interleaved_percent: u8,
     /// Whether clients die and come back.
     pub mortal: bool,
-    /// Whether servers are reloaded with other settings.
-    pub reloads: bool,
-    /// Whether reloads also move accounts to connections of their own and back; not in the scenario of a seed, to be
-    /// asked for.
-    pub moves: bool,
+    /// With what servers are reloaded.
+    pub reloads: Reloads,
     /// Whether servers announce that they will go, and do so a round later.
     pub ducks: bool,
 }
@@ -89,8 +97,7 @@ impl Scenario {
             pace: Duration::from_millis([1, 5, 50][rng.usize(..3)]),
             interleaved_percent: [0, 10, 30][rng.usize(..3)],
             mortal: rng.bool(),
-            reloads: rng.u8(..3) == 0,
-            moves: false,
+            reloads: [Reloads::Any, Reloads::Moves, Reloads::None][rng.usize(..3)],
             ducks: rng.u8(..4) == 0,
         }
     }
@@ -107,39 +114,62 @@ impl Scenario {
     }
 }
 
-/// Changes something of a server's settings that a reload may change; if `moves`, also which of so many accounts have
-/// connections to themselves. Returns what.
+/// What a reload changes.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(crate) enum Change {
+    Import,
+    Export,
+    /// Which accounts have connections to themselves.
+    Apart,
+    /// The same, since it is so on another server.
+    ApartAsOthers,
+    Compression,
+    PoolSize,
+}
+
+impl Change {
+    /// Whether messages may be lost by it: connections end, or what is let through is something else.
+    pub(crate) fn may_lose(self) -> bool {
+        !matches!(self, Self::Apart | Self::ApartAsOthers)
+    }
+}
+
+/// Changes something of a server's settings, there being so many accounts. Returns what.
 pub(super) fn change(
     settings: &mut ClusterSettings,
+    reloads: Reloads,
     accounts: usize,
-    moves: bool,
     rng: &mut Rng,
-) -> &'static str {
-    match rng.u8(..6) {
+) -> Change {
+    let kind = match reloads {
+        Reloads::Moves => 3,
+        Reloads::None | Reloads::Any => rng.u8(..6),
+    };
+    match kind {
         0 | 1 => {
             settings.import = some_rules(rng);
-            "import"
+            Change::Import
         }
         2 => {
             settings.export = some_rules(rng);
-            "export"
+            Change::Export
         }
-        3 | 4 if moves => {
+        3 | 4 => {
             let account = ACCOUNTS[rng.usize(..accounts)];
             let before = settings.accounts.len();
             settings.accounts.retain(|name| name != account);
             if settings.accounts.len() == before {
                 settings.accounts.push(account.to_owned());
             }
-            "accounts"
+            Change::Apart
         }
         _ if rng.bool() => {
             settings.compression = COMPRESSIONS[rng.usize(..3)];
-            "compression"
+            Change::Compression
         }
         _ => {
             settings.pool_size = [3, 1, 0, 2][rng.usize(..4)];
-            "pool size"
+            Change::PoolSize
         }
     }
 }

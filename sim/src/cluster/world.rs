@@ -18,7 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::event::Event;
 use super::link::{Break, LINK_BYTES_MAX, Link};
 use super::reach::Reach;
-use super::scenario::{ACCOUNTS, FIRST_PORT, Faults, Scenario, change};
+use super::scenario::{ACCOUNTS, Change, FIRST_PORT, Faults, Reloads, Scenario, change};
 use crate::ledger::Violation;
 use crate::task::{Shell, Task, TaskFlag, Turn, read_max};
 use crate::trace::Trace;
@@ -91,6 +91,7 @@ pub(crate) struct Counts {
     pub(crate) partings: u64,
     pub(crate) deaths: u64,
     pub(crate) reloads: u64,
+    pub(crate) lossy_reloads: u64,
     pub(crate) ducks: u64,
     pub(crate) stalls: u64,
     pub(crate) interleavings: u64,
@@ -684,7 +685,7 @@ impl World {
     pub(crate) fn interfere(&self) {
         let Scenario { reloads, ducks, .. } = self.scenario;
         match self.chance(|rng| rng.u8(..8)) {
-            0 | 1 if reloads => self.reload(),
+            0 | 1 if reloads != Reloads::None => self.reload(),
             2 if ducks => self.lame(),
             _ => self.do_harm(),
         }
@@ -700,19 +701,20 @@ impl World {
         let mut nodes = self.nodes.lock();
         let settings = &mut nodes[life.node];
         let Scenario {
-            accounts, moves, ..
+            reloads, accounts, ..
         } = self.scenario;
-        let what = self.chance(|rng| change(settings, accounts, moves, rng));
+        let what = self.chance(|rng| change(settings, reloads, accounts, rng));
         self.listed.lock().extend(settings.accounts.iter().cloned());
         drop(nodes);
         self.reconfigure(life, what);
     }
 
     /// A server goes by its settings as they are now.
-    fn reconfigure(&self, life: &Life, what: &'static str) {
+    fn reconfigure(&self, life: &Life, what: Change) {
         let node = life.node;
         self.note(Event::Reloaded { node, what });
         self.counts.lock().reloads += 1;
+        self.counts.lock().lossy_reloads += u64::from(what.may_lose());
         self.is_whole.store(false, Ordering::Relaxed);
         let mut configuration = life.engine.configuration();
         configuration.cluster = Some(self.nodes.lock()[node].clone());
@@ -732,7 +734,7 @@ impl World {
             of_node.clone_from(&accounts);
             drop(nodes);
             if let Some(life) = self.life(node) {
-                self.reconfigure(&life, "accounts, like others");
+                self.reconfigure(&life, Change::ApartAsOthers);
             }
         }
     }
