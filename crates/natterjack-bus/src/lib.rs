@@ -29,8 +29,8 @@
 //! # What is promised
 //! - Events of one publisher arrive in the order they were published, whatever their types; between publishers there is
 //!   no order. Identifiers of one process ascend in that order.
-//! - Delivery is at most once, as in core NATS. What is lost (a broken connection, a full queue) is counted in
-//!   [`Stats`] and reported on [`EventBus::faults`].
+//! - Delivery is at most once, as in core NATS. What is lost (a broken connection, a full queue, an event of another node
+//!   that servers dropped on its way) is counted in [`Stats`] and reported on [`EventBus::faults`].
 //! - A node sees its own events exactly once, and knows them by [`Event::is_own`].
 //! - Every subscriber gets every event it asked for, in a queue of its own, with its own bound and its own choice of what
 //!   happens when it is full ([`Overflow`]). What it loses is counted ([`EventStream::dropped_events`]) and told once for

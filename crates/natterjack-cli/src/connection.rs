@@ -1,6 +1,8 @@
 //! Connecting to a server, and what it says about us meanwhile.
 
-use std::path::PathBuf;
+mod advice;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +10,9 @@ use anyhow::{Context, bail};
 use async_nats::{Client, ClientError, ConnectErrorKind, ConnectOptions, Event, ServerError};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+use self::advice::Situation;
 use crate::output::note;
 
 /// How long a server may take to greet, or to answer a round trip.
@@ -50,6 +53,15 @@ pub(crate) struct Arguments {
     /// File with a user's seed, as `natterjack nkey` makes it [env: NATS_NKEY]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "password", "token", "creds"])]
     nkey: Option<PathBuf>,
+    /// File with the authorities whose certificates of servers to believe, beside those of the system [env: NATS_CA]
+    #[arg(long, value_name = "FILE")]
+    tlsca: Option<PathBuf>,
+    /// File with this side's certificate, for servers that want one [env: NATS_CERT]
+    #[arg(long, value_name = "FILE")]
+    tlscert: Option<PathBuf>,
+    /// File with its private key [env: NATS_KEY]
+    #[arg(long, value_name = "FILE")]
+    tlskey: Option<PathBuf>,
 }
 
 /// The variables of the environment that stand in for flags; empty ones count as not set.
@@ -61,6 +73,9 @@ struct Variables {
     token: Option<String>,
     creds: Option<PathBuf>,
     nkey: Option<PathBuf>,
+    authority: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +91,9 @@ struct Target {
     /// Without logins, which have no place in a message.
     addresses: Vec<String>,
     login: Option<Login>,
+    authority: Option<PathBuf>,
+    /// And its key.
+    certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// A connection, and what the server has refused on it.
@@ -85,6 +103,9 @@ pub(crate) struct Connection {
     /// For messages.
     server: String,
     state: Arc<Mutex<State>>,
+    /// The server has refused something.
+    refused: Arc<Notify>,
+    situation: Situation,
     lost: watch::Receiver<bool>,
 }
 
@@ -105,7 +126,25 @@ struct State {
     told: Vec<String>,
     /// What the server has refused since somebody asked.
     refusals: Vec<String>,
+    /// Nobody asks any more, so what the server refuses is told as it comes.
+    is_settled: bool,
     dropped_messages: u64,
+}
+
+/// A login that flags give, for what is no NATS server.
+pub(crate) enum GivenLogin<'a> {
+    None,
+    Token(&'a str),
+    User(&'a str, &'a str),
+    /// What only NATS servers understand.
+    File,
+}
+
+/// Files for TLS that flags name, for what is no NATS server.
+pub(crate) struct GivenFiles<'a> {
+    pub(crate) authorities: Option<&'a Path>,
+    /// A certificate and its key.
+    pub(crate) own: Option<(&'a Path, &'a Path)>,
 }
 
 impl Variables {
@@ -119,11 +158,50 @@ impl Variables {
             token: text("NATS_TOKEN"),
             creds: variable("NATS_CREDS").map(PathBuf::from),
             nkey: variable("NATS_NKEY").map(PathBuf::from),
+            authority: variable("NATS_CA").map(PathBuf::from),
+            certificate: variable("NATS_CERT").map(PathBuf::from),
+            key: variable("NATS_KEY").map(PathBuf::from),
         }
     }
 }
 
 impl Arguments {
+    /// Whether a flag names a server; a variable does not count.
+    pub(crate) fn names_a_server(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// The login that flags give; variables are for NATS servers alone.
+    pub(crate) fn given_login(&self) -> GivenLogin<'_> {
+        if self.creds.is_some() || self.nkey.is_some() {
+            return GivenLogin::File;
+        }
+        match (&self.token, &self.user, &self.password) {
+            (Some(token), _, _) => GivenLogin::Token(token),
+            (None, None, None) => GivenLogin::None,
+            (None, user, password) => GivenLogin::User(
+                user.as_deref().unwrap_or_default(),
+                password.as_deref().unwrap_or_default(),
+            ),
+        }
+    }
+
+    /// The files for TLS that flags name.
+    ///
+    /// # Errors
+    /// If there is a certificate without a key, or a key without a certificate.
+    pub(crate) fn given_files(&self) -> anyhow::Result<GivenFiles<'_>> {
+        let own = match (&self.tlscert, &self.tlskey) {
+            (Some(certificate), Some(key)) => Some((&**certificate, &**key)),
+            (None, None) => None,
+            _ => bail!("--tlscert and --tlskey need each other"),
+        };
+        Ok(GivenFiles {
+            authorities: self.tlsca.as_deref(),
+            own,
+        })
+    }
+
     /// Connects once; a server that is not there is an error. Afterwards the client library reconnects by itself.
     pub(crate) async fn connect(
         &self,
@@ -133,15 +211,18 @@ impl Arguments {
         let target = self.target(Variables::read())?;
         let server = target.addresses.join(",");
         let state = Arc::new(Mutex::new(State::default()));
+        let refused = Arc::new(Notify::new());
         let (losing, lost) = watch::channel(false);
         let observer = Observer {
             state: Arc::clone(&state),
+            refused: Arc::clone(&refused),
             server: server.clone(),
             losing,
             on_loss,
+            situation: target.situation(),
         };
         let options = target
-            .log_in(ConnectOptions::new())
+            .log_in(target.encrypt(ConnectOptions::new())?)
             .await?
             .name("natterjack")
             .connection_timeout(ANSWER_TIMEOUT)
@@ -158,6 +239,8 @@ impl Arguments {
             client,
             server,
             state,
+            refused,
+            situation: target.situation(),
             lost,
         })
     }
@@ -202,11 +285,52 @@ impl Arguments {
         } else {
             by_flags.or(by_variables).or(in_address)
         };
-        Ok(Target { addresses, login })
+        let certificate = self.tlscert.clone().or(variables.certificate);
+        let certificate = match (certificate, self.tlskey.clone().or(variables.key)) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => bail!(
+                "--tlscert and --tlskey need each other: give both, or set NATS_CERT and NATS_KEY"
+            ),
+        };
+        Ok(Target {
+            addresses,
+            login,
+            authority: self.tlsca.clone().or(variables.authority),
+            certificate,
+        })
     }
 }
 
 impl Target {
+    fn situation(&self) -> Situation {
+        let is_tls = |address: &String| address.starts_with("tls://");
+        Situation {
+            has_login: self.login.is_some(),
+            wants_tls: self.addresses.iter().any(is_tls),
+            has_authority: self.authority.is_some(),
+            has_certificate: self.certificate.is_some(),
+        }
+    }
+
+    /// Takes over the files of TLS, once it is clear that they are there: the client library would not say which is not.
+    fn encrypt(&self, mut options: ConnectOptions) -> anyhow::Result<ConnectOptions> {
+        let readable = |what: &str, path: &Path| {
+            let read = std::fs::read(path).map(drop);
+            read.with_context(|| format!("cannot read the {what} in {}", path.display()))
+        };
+        if let Some(authority) = &self.authority {
+            readable("authorities", authority)?;
+            options = options.add_root_certificates(authority.clone());
+        }
+        if let Some((certificate, key)) = &self.certificate {
+            readable("certificate", certificate)?;
+            readable("key", key)?;
+            options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
+        Ok(options)
+    }
+
     async fn log_in(&self, options: ConnectOptions) -> anyhow::Result<ConnectOptions> {
         Ok(match &self.login {
             None => options,
@@ -234,10 +358,8 @@ impl Target {
     fn explain(&self, error: &async_nats::ConnectError) -> anyhow::Error {
         let server = self.addresses.join(",");
         let reason = root_cause(error);
-        let wants_tls = self
-            .addresses
-            .iter()
-            .any(|address| address.starts_with("tls://"));
+        let situation = self.situation();
+        let known = advice::of_tls(&reason, situation).or(advice::of_refusal(&reason, situation));
         let advice = match error.kind() {
             ConnectErrorKind::ServerParse => {
                 return anyhow::anyhow!("not an address: {reason}\nwrite it as nats://host:port");
@@ -249,10 +371,7 @@ impl Target {
                 }
             }
             ConnectErrorKind::Dns => "is the name right?",
-            // What answers a TLS greeting with something else is no TLS server.
-            _ if wants_tls && is_no_tls(&reason) => {
-                "it does not speak TLS: write nats:// instead of tls:// to go without"
-            }
+            _ if known.is_some() => known.unwrap_or_default(),
             _ => {
                 "is it running? Start one with `natterjackd`, or name another with --server or NATS_URL"
             }
@@ -302,6 +421,25 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8(decoded).unwrap_or_else(|_| text.into())
 }
 
+/// What the client library does not send, and what to do about it.
+pub(crate) fn unpublished(error: &async_nats::client::PublishError) -> anyhow::Error {
+    use async_nats::client::PublishErrorKind;
+    let advice = match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => {
+            advice::of_refusal("maximum payload", Situation::default())
+        }
+        _ => None,
+    };
+    anyhow::Error::msg(with_advice(error.to_string(), advice))
+}
+
+fn with_advice(text: String, advice: Option<&str>) -> String {
+    match advice {
+        Some(advice) => format!("{text}\n{advice}"),
+        None => text,
+    }
+}
+
 /// The innermost of an error's causes: the client library wraps the system's words several times.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
@@ -311,19 +449,14 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// Whether these words are about a peer that did not answer in TLS.
-fn is_no_tls(reason: &str) -> bool {
-    ["InvalidContentType", "corrupt message", "handshake eof"]
-        .iter()
-        .any(|words| reason.contains(words))
-}
-
 /// Hears what happens to one connection.
 struct Observer {
     state: Arc<Mutex<State>>,
+    refused: Arc<Notify>,
     server: String,
     losing: watch::Sender<bool>,
     on_loss: OnLoss,
+    situation: Situation,
 }
 
 impl Observer {
@@ -356,9 +489,17 @@ impl Observer {
                     ServerError::Other(text) => text,
                     error => error.to_string(),
                 };
+                if state.is_settled {
+                    let advice = advice::of_refusal(&text, self.situation);
+                    self.tell(
+                        &mut state,
+                        with_advice(format!("the server says: {text}"), advice),
+                    );
+                }
                 if state.refusals.len() < TEXTS_MAX {
                     state.refusals.push(text);
                 }
+                self.refused.notify_waiters();
             }
             Event::ClientError(ClientError::Other(text)) if text == UNREACHABLE => {}
             Event::ClientError(error) => self.tell(&mut state, error.to_string()),
@@ -385,7 +526,19 @@ impl Connection {
         if self.lost.clone().wait_for(|lost| *lost).await.is_err() {
             std::future::pending::<()>().await;
         }
-        anyhow::anyhow!("disconnected from {}", self.server)
+        let refusals = std::mem::take(&mut self.state.lock().refusals);
+        if refusals.is_empty() {
+            anyhow::anyhow!("disconnected from {}", self.server)
+        } else {
+            let text = format!("disconnected from {}: {}", self.server, refusals.join("; "));
+            anyhow::Error::msg(self.advised(text, &refusals))
+        }
+    }
+
+    fn advised(&self, text: String, refusals: &[String]) -> String {
+        let mut advice =
+            (refusals.iter()).filter_map(|refusal| advice::of_refusal(refusal, self.situation));
+        with_advice(text, advice.next())
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -404,22 +557,56 @@ impl Connection {
         self.state.lock().dropped_messages
     }
 
-    /// Waits until the server has handled everything sent so far, by sending ourselves a message.
+    /// Waits until the server has refused something that has these words.
+    async fn refused(&self, words: &str) {
+        loop {
+            let refused = self.refused.notified();
+            tokio::pin!(refused);
+            refused.as_mut().enable();
+            if self
+                .state
+                .lock()
+                .refusals
+                .iter()
+                .any(|refusal| refusal.contains(words))
+            {
+                return;
+            }
+            refused.await;
+        }
+    }
+
+    /// Waits until the server has handled everything sent so far, by sending ourselves a message. That we may not is as good
+    /// an answer.
     ///
     /// # Errors
     /// If the server refused any of it, or does not answer.
     pub(crate) async fn round_trip(&self) -> anyhow::Result<()> {
         let inbox = self.client.new_inbox();
-        let answered = tokio::time::timeout(ANSWER_TIMEOUT, async {
-            let mut messages = self.client.subscribe(inbox.clone()).await?;
-            self.client.publish(inbox, bytes::Bytes::new()).await?;
+        let subject = inbox.clone();
+        let answered = async {
+            let mut messages = self.client.subscribe(subject.clone()).await?;
+            self.client.publish(subject, bytes::Bytes::new()).await?;
             messages.next().await;
             anyhow::Ok(())
-        })
-        .await;
-        let refusals = std::mem::take(&mut self.state.lock().refusals);
+        };
+        let answered = async {
+            tokio::select! {
+                answered = answered => answered,
+                () = self.refused(&inbox) => Ok(()),
+            }
+        };
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, answered).await;
+        let refusals: Vec<String> = {
+            let mut state = self.state.lock();
+            state.is_settled = true;
+            let refusals = std::mem::take(&mut state.refusals);
+            let is_ours = |refusal: &String| !refusal.contains(&inbox);
+            refusals.into_iter().filter(is_ours).collect()
+        };
         if !refusals.is_empty() {
-            bail!("the server refuses: {}", refusals.join("; "));
+            let text = format!("the server refuses: {}", refusals.join("; "));
+            bail!(self.advised(text, &refusals));
         }
         match answered {
             Ok(result) => result,
@@ -478,8 +665,7 @@ mod tests {
             user: text("u"),
             password: text("p"),
             token: text("t"),
-            creds: None,
-            nkey: None,
+            ..Variables::default()
         };
         let flags = Arguments::default;
         assert_eq!(login(flags(), variables()), Some(user("u", "p")));

@@ -62,21 +62,22 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let payload = payload.render(number, None);
         bytes += payload.len();
         let subject = arguments.subject.clone();
-        match (arguments.reply.clone(), headers.is_empty()) {
-            (None, true) => client.publish(subject, payload).await?,
+        let published = match (arguments.reply.clone(), headers.is_empty()) {
+            (None, true) => client.publish(subject, payload).await,
             (None, false) => {
                 client
                     .publish_with_headers(subject, headers.clone(), payload)
-                    .await?
+                    .await
             }
-            (Some(reply), true) => client.publish_with_reply(subject, reply, payload).await?,
+            (Some(reply), true) => client.publish_with_reply(subject, reply, payload).await,
             (Some(reply), false) => {
                 let headers = headers.clone();
                 client
                     .publish_with_reply_and_headers(subject, reply, headers, payload)
-                    .await?;
+                    .await
             }
-        }
+        };
+        published.map_err(|error| connection::unpublished(&error))?;
     }
     connection.round_trip().await?;
     if !arguments.quiet {

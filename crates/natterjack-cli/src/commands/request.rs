@@ -47,13 +47,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut answers = client.subscribe(inbox.clone()).await?;
     let subject = arguments.subject.clone();
     let headers = arguments.headers.map();
-    if headers.is_empty() {
-        client.publish_with_reply(subject, inbox, payload).await?;
+    let asked = if headers.is_empty() {
+        client.publish_with_reply(subject, inbox, payload).await
     } else {
         client
             .publish_with_reply_and_headers(subject, inbox, headers, payload)
-            .await?;
-    }
+            .await
+    };
+    asked.map_err(|error| connection::unpublished(&error))?;
 
     let mut output = Output::start();
     let mut received = 0;
