@@ -4,15 +4,21 @@ use libtest_mimic::Trial;
 
 mod authority;
 mod connection;
+mod federation;
 mod finding;
 mod fleet;
+mod mcollective;
+mod processes;
 mod puppet;
+mod root;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let suites = [
         connection::trials(),
+        federation::trials(),
         finding::trials(),
         fleet::trials(),
+        mcollective::trials(),
         puppet::trials(),
     ];
     suites.into_iter().flatten().collect()

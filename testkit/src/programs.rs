@@ -95,6 +95,16 @@ pub fn naming() -> Result<PathBuf, Missing> {
     Ok(root)
 }
 
+/// The root in which MCollective's daemon and client are, with everything below them. They run there by `chroot`.
+///
+/// # Errors
+/// When it is not prepared.
+pub fn mcollective() -> Result<PathBuf, Missing> {
+    let root = peers_folder().join("mcollective");
+    existing("MCollective", root.join("usr/sbin/mcollectived"), PREPARE)?;
+    Ok(root)
+}
+
 /// A Python that can `import nats`.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! The real peers the tests talk to, prepared once per set of lock files under `target/peers`:
 //! nats-server and nats.py in a Python virtual environment, nats.js in a `node_modules`, an old nats-server unpacked from
-//! a package of Debian's, Puppet's server with all it needs unpacked from packages of Debian's.
+//! a package of Debian's, Puppet's server and MCollective with all they need unpacked from packages of Debian's.
 //!
 //! What is installed is decided by the lock files in `interop/` alone. They have hashes, except that of Puppet's server: it
 //! needs 280 packages, some of which have security updates every few weeks, after which the former ones are gone. There
@@ -80,7 +80,14 @@ struct Group {
     install: fn(&Workspace, &Path) -> Result<()>,
 }
 
-static GROUPS: [&Group; 5] = [&PYTHON, &JAVASCRIPT, &DEBIAN, &PUPPET, &NAMING];
+static GROUPS: [&Group; 6] = [
+    &PYTHON,
+    &JAVASCRIPT,
+    &DEBIAN,
+    &PUPPET,
+    &NAMING,
+    &MCOLLECTIVE,
+];
 
 static PYTHON: Group = Group {
     name: "python",
@@ -141,6 +148,21 @@ static NAMING: Group = Group {
     remedy: "It needs apt-get and dpkg-deb with a source of Debian 12 (bookworm) packages, 50 MB to download and 150 MB \
              of disk. Then run `cargo xtask peers`.",
     install: install_naming,
+};
+
+static MCOLLECTIVE: Group = Group {
+    name: "mcollective",
+    provides: "MCollective",
+    lock_files: &["interop/debian/mcollective.packages"],
+    results: &[
+        "usr/sbin/mcollectived",
+        "usr/bin/mco",
+        "usr/bin/ruby",
+        "etc/passwd",
+    ],
+    remedy: "It needs apt-get and dpkg-deb with a source of Debian 12 (bookworm) packages, 15 MB to download and 60 MB \
+             of disk. Then run `cargo xtask peers`.",
+    install: install_mcollective,
 };
 
 impl Group {
@@ -286,6 +308,10 @@ fn install_puppet(workspace: &Workspace, folder: &Path) -> Result<()> {
 
 fn install_naming(workspace: &Workspace, folder: &Path) -> Result<()> {
     install_root(workspace, NAMING.lock_files[0], folder)
+}
+
+fn install_mcollective(workspace: &Workspace, folder: &Path) -> Result<()> {
+    install_root(workspace, MCOLLECTIVE.lock_files[0], folder)
 }
 
 /// Unpacks the packages of a list and everything below them, down to the C library, into a root of their own, in which they

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -29,6 +28,7 @@ use tempfile::TempDir;
 use testkit::{Config, Kind, Listener, PATIENCE, Program, ServerUnderTest, ask_until, programs};
 use tokio::time::timeout;
 
+use super::root::{NEEDS, User, enter};
 use crate::trial;
 
 /// How long Puppet's server may take to start: usually a minute, more on a machine that is busy.
@@ -80,18 +80,6 @@ fn certificates_and_brokers() {
 
 // ---- The authority ----
 
-/// What becomes the program in Puppet's root: `$1` is that, and `$2` is what it finds at `/mnt`. The mounts are the process's
-/// own and end with it.
-const ENTER: &str = r#"
-mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc" && mount --bind "$2" "$1/mnt" || exit 1
-root=$1
-shift 2
-exec chroot "$root" "$@"
-"#;
-
-const NEEDS: &str = "Puppet's server runs in a root of its own, which takes root (CAP_SYS_ADMIN), or a system on which users \
-    may create user namespaces, and the package util-linux";
-
 const PUPPET_SERVER: &str = r#"
 jruby-puppet: {
   ruby-load-path: [/usr/lib/puppetserver/ruby/vendor_ruby]
@@ -132,9 +120,9 @@ impl Puppet {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
         lay_out(&root, folder.path(), port);
-        let set_up = run(enter(&root, folder.path()).args(authority("setup", &[])));
+        let set_up = run(enter(&root, folder.path(), User::Root).args(authority("setup", &[])));
         assert_success(&set_up, NEEDS);
-        let mut java = enter(&root, folder.path());
+        let mut java = enter(&root, folder.path(), User::Root);
         java.args(["/usr/lib/jvm/default-java/bin/java", "-Xms256m", "-Xmx768m"])
             // It starts once and is stopped soon: the second compiler would not earn what it takes.
             .args(["-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"])
@@ -163,7 +151,7 @@ impl Puppet {
 
     /// Runs `puppetserver ca` on the authority.
     fn administer(&self, action: &str, arguments: &[&str]) -> Output {
-        run(enter(&self.root, self.folder.path()).args(authority(action, arguments)))
+        run(enter(&self.root, self.folder.path(), User::Root).args(authority(action, arguments)))
     }
 
     fn sign(&self, certname: &str) {
@@ -181,19 +169,6 @@ impl Puppet {
         assert_success(&output, "openssl");
         String::from_utf8(output.stdout).expect("text")
     }
-}
-
-fn enter(root: &Path, folder: &Path) -> Command {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
-    let mut command = Command::new("unshare");
-    if !is_root {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command
-        .args(["--mount", "sh", "-c", ENTER, "enter"])
-        .args([root, folder])
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command
 }
 
 fn authority<'a>(action: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
