@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
 use std::time::{Duration, SystemTime};
 
 use natterjack_choria::configuration::{Configuration, Role, Surroundings};
@@ -10,11 +10,6 @@ use natterjack_choria::connector::{Connector, ConnectorOptions, Servers};
 use natterjack_choria::facter::Facter;
 use natterjack_choria::server::ServerAddress;
 use natterjack_choria::ssl::Ssl;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
-};
-use tempfile::TempDir;
 use testkit::ServerUnderTest;
 use tokio::time::timeout;
 
@@ -28,62 +23,25 @@ pub(super) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
-/// An authority, and a folder for what it signs.
-pub(super) struct Authority {
-    folder: TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
+/// An authority, and settings for what it signs.
+pub(super) struct Authority(testkit::Authority);
+
+impl Deref for Authority {
+    type Target = testkit::Authority;
+
+    fn deref(&self) -> &testkit::Authority {
+        &self.0
+    }
 }
 
 impl Authority {
     pub(super) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Puppet CA: puppet");
-        let key = KeyPair::generate().expect("a key");
-        let authority = Self {
-            folder: TempDir::new().expect("a folder"),
-            issuer: CertifiedIssuer::self_signed(params, key).expect("an authority"),
-        };
-        fs::write(authority.ca(), authority.issuer.pem()).expect("written");
-        authority
-    }
-
-    pub(super) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    pub(super) fn ca(&self) -> PathBuf {
-        self.folder().join("ca.pem")
-    }
-
-    /// Writes `<name>.pem` and `<name>-key.pem`, with a common name and alternatives.
-    pub(super) fn sign(&self, name: &str, alternatives: &[&str]) {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.subject_alt_names = alternatives
-            .iter()
-            .map(|name| match name.parse() {
-                Ok(address) => SanType::IpAddress(address),
-                Err(_) => SanType::DnsName((*name).try_into().expect("a name")),
-            })
-            .collect();
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
-        let file = |end: &str| self.folder().join(format!("{name}{end}.pem"));
-        fs::write(file(""), certificate.pem()).expect("written");
-        fs::write(file("-key"), key.serialize_pem()).expect("written");
+        Self(testkit::Authority::new())
     }
 
     /// The block of a server's configuration file, for a certificate of this common name and these alternatives.
     pub(super) fn tls(&self, name: &str, alternatives: &[&str]) -> String {
-        self.sign(name, alternatives);
+        self.pair(name, alternatives);
         format!(
             "tls {{\n  cert_file: \"{0}/{name}.pem\"\n  key_file: \"{0}/{name}-key.pem\"\n  ca_file: \"{0}/ca.pem\"\n  \
              verify: true\n  timeout: 20\n}}\n",
@@ -93,7 +51,7 @@ impl Authority {
 
     /// Settings of somebody whose certificate is called so, for a file.
     pub(super) fn settings(&self, name: &str) -> String {
-        self.sign(name, &[name]);
+        self.pair(name, &[name]);
         format!(
             "connector = nats\nidentity = {name}\nplugin.security.provider = file\n\
              plugin.security.file.certificate = {0}/{name}.pem\nplugin.security.file.key = {0}/{name}-key.pem\n\

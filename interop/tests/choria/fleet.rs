@@ -13,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use libtest_mimic::Trial;
-use natterjack_choria::client::{Asker, Call, Client, ClientOptions, Event, Outcome, Ping};
+use natterjack_choria::client::{Asker, Call, Client, ClientOptions, Event, Limit, Outcome, Ping};
 use natterjack_choria::configuration::{Configuration, Role, Surroundings};
-use natterjack_choria::connector::{Connector, ConnectorOptions};
+use natterjack_choria::connector::{Connector, ConnectorOptions, Event as ConnectorEvent};
 use natterjack_choria::facter::Facter;
 use natterjack_choria::filter::Filter;
 use natterjack_choria::node::{Knowledge, NodeBuilder, serve};
@@ -34,6 +34,9 @@ use crate::trial;
 
 /// Nodes that may be connecting at once. More would only wait for each other's handshakes.
 const CONNECTING_MAX: usize = 32;
+
+/// So often it is looked which nodes are back.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// No wait takes longer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -57,7 +60,7 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 fn play(kind: Kind, nodes: usize) {
-    let world = World::new(kind);
+    let mut world = World::new(kind);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -70,6 +73,8 @@ struct World {
     folder: TempDir,
     authority: CertifiedIssuer<'static, KeyPair>,
     broker: ServerUnderTest,
+    /// Of nodes.
+    connectors: Mutex<Vec<Connector>>,
 }
 
 impl World {
@@ -96,6 +101,7 @@ impl World {
             folder,
             authority,
             broker,
+            connectors: Mutex::default(),
         }
     }
 
@@ -150,6 +156,8 @@ impl World {
             })
             .build(calendar_now());
         let link = connector.clone();
+        let connectors = self.connectors.lock();
+        connectors.expect("nobody panics in it").push(link.clone());
         let (subscribed, is_subscribed) = tokio::sync::oneshot::channel();
         let task = async move {
             let end = async {
@@ -171,7 +179,7 @@ impl World {
         );
     }
 
-    async fn ask_all(&self, nodes: usize) {
+    async fn ask_all(&mut self, nodes: usize) {
         let before = self.broker_bytes();
         let start = now();
         let serving = Mutex::new(JoinSet::new());
@@ -189,11 +197,13 @@ impl World {
         let connector = self.connect(&configuration, &ssl).await;
         let asker = Asker::of(&configuration, &ssl).expect("a key of RSA");
         let mut client = Client::new(asker, connector, ClientOptions::default());
-        for _ in 0..3 {
+        for _ in 0..2 {
             self.ping_all(&mut client, nodes).await;
         }
         self.call_all(&mut client, nodes).await;
+        self.ask_half(&mut client, nodes).await;
         self.ask_one(&mut client, nodes).await;
+        self.lose_and_come_back(&mut client, nodes).await;
         serving
             .into_inner()
             .expect("nobody panicked")
@@ -235,6 +245,75 @@ impl World {
             milliseconds(times[nodes - 1]),
             self.broker_bytes() >> 20
         ));
+    }
+
+    /// The broker is started anew, and everybody comes back by himself.
+    async fn lose_and_come_back(&mut self, client: &mut Client, nodes: usize) {
+        let connectors = self.connectors.get_mut().expect("nobody panicked");
+        let connectors = std::mem::take(connectors);
+        let mut events: Vec<_> = connectors.iter().map(Connector::events).collect();
+        tokio::task::block_in_place(|| self.broker.restart());
+        let start = now();
+        let mut times = Vec::with_capacity(nodes);
+        let mut reasons = BTreeMap::<String, usize>::new();
+        let back = async {
+            let mut looks = tokio::time::interval(LOOK_INTERVAL);
+            while times.len() < nodes {
+                looks.tick().await;
+                let after = now() - start;
+                events.retain_mut(|events| {
+                    while let Ok(event) = events.try_recv() {
+                        match event {
+                            ConnectorEvent::Failed { reason, .. } => {
+                                *reasons.entry(reason.to_string()).or_default() += 1;
+                            }
+                            ConnectorEvent::Connected { .. } => {
+                                times.push(after);
+                                return false;
+                            }
+                            _ => {}
+                        }
+                    }
+                    true
+                });
+            }
+        };
+        let is_back = tokio::time::timeout(PATIENCE, back).await.is_ok();
+        assert!(is_back, "{} of {nodes} are back; {reasons:?}", times.len());
+        tell(format_args!(
+            "the broker was started anew: half of the nodes are back after {:.1} s, all after {:.1} s; meanwhile {reasons:?}",
+            times[nodes / 2].as_secs_f64(),
+            times[nodes - 1].as_secs_f64()
+        ));
+        for connector in &connectors {
+            // With its answer the broker has the subscriptions.
+            assert!(within("the broker", connector.flush()).await, "it is back");
+        }
+        // Who asks comes back as the nodes do.
+        within("the broker", client.connector().connect())
+            .await
+            .expect("connected");
+        self.ping_all(client, nodes).await;
+    }
+
+    /// An action on half of them, chosen by chance: each is told the names of some, and not of all.
+    async fn ask_half(&self, client: &mut Client, nodes: usize) {
+        let mut call = Call::new("rpcutil", "ping", Values::new());
+        call.timeout = PATIENCE;
+        call.discovery_timeout = Some(PATIENCE);
+        call.nodes_expected = Some(nodes);
+        call.limit = Some(Limit::Nodes(nodes / 2));
+        let before = client.connector().statistics().bytes_out;
+        let outcome = outcome(client, call, |_| ()).await;
+        assert_eq!(outcome.0.answered, nodes / 2);
+        let bytes = client.connector().statistics().bytes_out - before;
+        let bytes_each = bytes / (nodes as u64 / 2);
+        tell(format_args!(
+            "rpc to {}: answers after {:.0} ms, {bytes_each} bytes sent to each",
+            nodes / 2,
+            milliseconds(outcome.1)
+        ));
+        assert!(bytes_each < 32 << 10, "{bytes_each}");
     }
 
     /// An action on all of them, who share the request.

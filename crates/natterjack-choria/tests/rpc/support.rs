@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,12 +15,9 @@ use natterjack_choria::rpc::ActionReply;
 use natterjack_choria::server::ServerAddress;
 use natterjack_choria::ssl::Ssl;
 use natterjack_server::{Options, Server, Tls};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
+use rcgen::KeyPair;
 use serde_json::Value;
-use tempfile::TempDir;
+use testkit::Authority;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -51,8 +47,7 @@ pub(crate) fn now() -> SystemTime {
 
 /// A collective on one server.
 pub(crate) struct World {
-    folder: TempDir,
-    authority: CertifiedIssuer<'static, KeyPair>,
+    authority: Authority,
     server: Server,
 }
 
@@ -65,20 +60,12 @@ pub(crate) struct Running {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let name = "Puppet CA: puppet";
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let authority = CertifiedIssuer::self_signed(params, key).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let (cert_file, key_file) = write(&folder, &authority, "localhost", &key);
+        let authority = Authority::new();
+        let pair = authority.pair("localhost", &["localhost"]);
         let tls = Tls {
-            cert_file: Some(cert_file),
-            key_file: Some(key_file),
-            ca_files: vec![folder.path().join("ca.pem")],
+            cert_file: Some(pair.certificate),
+            key_file: Some(pair.key),
+            ca_files: vec![authority.ca()],
             verify: true,
             // Others use the machine, too.
             timeout: PATIENCE,
@@ -91,11 +78,7 @@ impl World {
             ..Options::default()
         };
         let server = Server::start(options).await.unwrap();
-        Self {
-            folder,
-            authority,
-            server,
-        }
+        Self { authority, server }
     }
 
     fn configured(&self, role: Role, name: &str, settings: &str) -> (Configuration, Ssl) {
@@ -103,16 +86,16 @@ impl World {
             Role::Client => KeyPair::from_pem(KEY_OF_PEOPLE).unwrap(),
             Role::Server => KeyPair::generate().unwrap(),
         };
-        let (certificate, key) = write(&self.folder, &self.authority, name, &key);
+        let pair = self.authority.pair_with(name, &[name], &key, |_| ());
         let text = format!(
             "connector = nats\nidentity = {name}\nplugin.security.provider = file\n\
              plugin.security.file.certificate = {}\nplugin.security.file.key = {}\n\
              plugin.security.file.ca = {}\n{settings}",
-            certificate.display(),
-            key.display(),
-            self.folder.path().join("ca.pem").display()
+            pair.certificate.display(),
+            pair.key.display(),
+            self.authority.ca().display()
         );
-        let file = self.folder.path().join(format!("{name}.conf"));
+        let file = self.authority.folder().join(format!("{name}.conf"));
         fs::write(&file, text).unwrap();
         let surroundings = Surroundings {
             environment: BTreeMap::from([("MCOLLECTIVE_CERTNAME".into(), name.into())]),
@@ -121,7 +104,7 @@ impl World {
             is_root: false,
             host_name: name.into(),
             facter: Facter::none(),
-            root: self.folder.path().join("root"),
+            root: self.authority.folder().join("root"),
         };
         let loaded = Configuration::load(role, Some(&file), &surroundings).unwrap();
         let ssl = Ssl::load(&loaded.configuration, &surroundings, now()).unwrap();
@@ -215,26 +198,6 @@ impl World {
         change(&mut options);
         Client::new(asker, connector, options)
     }
-}
-
-fn write(
-    folder: &TempDir,
-    authority: &CertifiedIssuer<'static, KeyPair>,
-    name: &str,
-    key: &KeyPair,
-) -> (PathBuf, PathBuf) {
-    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
-    let certificate = params.signed_by(key, authority).unwrap();
-    let file = |end: &str| folder.path().join(format!("{name}{end}.pem"));
-    fs::write(file(""), certificate.pem()).unwrap();
-    fs::write(file("-key"), key.serialize_pem()).unwrap();
-    (file(""), file("-key"))
 }
 
 impl Running {
