@@ -51,6 +51,8 @@ mod servers;
 
 mod system;
 
+mod top;
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let suites = [
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         route_lines::trials(),
         servers::trials(),
         system::trials(),
+        top::trials(),
     ];
     libtest_mimic::run(&arguments, suites.into_iter().flatten().collect()).exit_code()
 }

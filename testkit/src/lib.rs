@@ -5,6 +5,7 @@
 //! - [`conversation`] plays text files in which client and server lines alternate.
 //! - [`cluster`] is several of them that are to act as one, whose processes and connections can be disturbed.
 //! - [`Authority`] makes certificates as Puppet does.
+//! - [`Terminal`] is a program on a terminal: what it shows, and what is typed.
 //! - [`DnsServer`] answers from a zone that a test writes.
 //! - [`netns`] is machines of their own for them, and a bad network between these.
 //! - [`differential`] plays one script against both servers and compares what came back.
@@ -29,6 +30,11 @@ pub mod programs;
 
 mod http;
 pub use http::HttpAnswer;
+
+#[cfg(unix)]
+mod terminal;
+#[cfg(unix)]
+pub use terminal::Terminal;
 
 mod program;
 pub use program::{Ending, Program};

@@ -3,6 +3,7 @@
 
 mod commands;
 mod connection;
+mod escape;
 mod log_level;
 mod message;
 mod output;
@@ -35,6 +36,7 @@ enum Command {
     Request(commands::request::Arguments),
     Reply(commands::reply::Arguments),
     Bench(commands::bench::Arguments),
+    Top(Box<commands::top::Arguments>),
     Check(commands::check::Arguments),
     Certs(commands::certs::Arguments),
     Passwd(commands::passwd::Arguments),
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
             Command::Request(arguments) => commands::request::run(arguments).await,
             Command::Reply(arguments) => commands::reply::run(arguments).await,
             Command::Bench(arguments) => commands::bench::run(arguments).await,
+            Command::Top(arguments) => commands::top::run(*arguments).await,
             Command::Check(arguments) => commands::check::run(arguments).await,
             Command::Certs(arguments) => commands::certs::run(arguments).await,
             Command::Passwd(arguments) => commands::passwd::run(arguments).await,

@@ -11,3 +11,4 @@ pub(crate) mod publish;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod subscribe;
+pub(crate) mod top;

@@ -18,3 +18,4 @@ mod daemon_systemd;
 mod messages;
 mod process;
 mod secrets;
+mod top;

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 use super::conditions::Conditions;
 use super::report::{Verdict, remarks, verdict};
-use super::table::{Row, escaped, render};
+use super::table::{Row, render};
 use super::{fleet, start};
+use crate::escape::escaped;
 use crate::output::{Output, note};
 use crate::signals::Stop;
 use crate::value;

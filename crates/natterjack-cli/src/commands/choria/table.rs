@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr as _;
 
+use crate::escape::escaped;
+
 /// A node's answer.
 pub(super) struct Row<'a> {
     pub(super) node: &'a str,
@@ -93,20 +95,6 @@ fn shown(value: &Value) -> String {
         Value::Null => String::new(),
         value => escaped(&value.to_string()),
     }
-}
-
-/// The same without control characters, and those that turn text around.
-pub(super) fn escaped(text: &str) -> String {
-    let turns = |letter: char| matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut plain = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_control() || turns(letter) {
-            plain.extend(letter.escape_default());
-        } else {
-            plain.push(letter);
-        }
-    }
-    plain
 }
 
 #[cfg(test)]
