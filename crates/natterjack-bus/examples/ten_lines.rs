@@ -16,6 +16,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     bus.publish(&"hello".to_owned()).await?;
     let event = events.next().await; // own events come too: `event.is_own()`
     bus.drain().await?;
-    println!("{event:?}");
+    assert_eq!(event.map(|event| event.data), Some("hello".to_owned()));
     Ok(())
 }

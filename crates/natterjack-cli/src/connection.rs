@@ -359,7 +359,8 @@ impl Target {
         let server = self.addresses.join(",");
         let reason = root_cause(error);
         let situation = self.situation();
-        let known = advice::of_tls(&reason, situation).or(advice::of_refusal(&reason, situation));
+        let known =
+            advice::of_tls(&reason, situation).or_else(|| advice::of_refusal(&reason, situation));
         let advice = match error.kind() {
             ConnectErrorKind::ServerParse => {
                 return anyhow::anyhow!("not an address: {reason}\nwrite it as nats://host:port");
