@@ -102,9 +102,7 @@ impl Wrap for Encrypted {
         };
         let Self(shared) = self;
         let pace = &shared.monitor.pace;
-        if !pace.keep().await {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
+        pace.keep().await;
         let acceptor = TlsAcceptor::from(Arc::clone(context.monitoring()));
         let handshake = acceptor.accept(socket);
         let steps = shared.tls.slow_steps();
@@ -202,6 +200,9 @@ async fn respond(
     request: Request<Incoming>,
 ) -> Result<Response<Text>, Infallible> {
     let is_crowded = shared.monitor.places.free() < PLACES_LEFT_FEW;
+    let pace = &shared.monitor.pace;
+    pace.keep().await;
+    pace.took(REQUEST);
     let lacks_host = request.version() == Version::HTTP_11
         && !request.headers().contains_key(HOST)
         && request.uri().host().is_none();
@@ -209,11 +210,6 @@ async fn respond(
         Answer::text(
             StatusCode::BAD_REQUEST,
             "400 Bad Request: missing required Host header",
-        )
-    } else if !is_in_pace(&shared).await {
-        Answer::text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "503 Service Unavailable: pages are asked for too often",
         )
     } else if !shared
         .monitor
@@ -237,14 +233,6 @@ async fn respond(
         response.headers_mut().insert(CONNECTION, close);
     }
     Ok(response)
-}
-
-/// Whether a request may be answered now, after a pause if need be.
-async fn is_in_pace(shared: &Shared) -> bool {
-    let pace = &shared.monitor.pace;
-    let may_be = pace.keep().await;
-    pace.took(REQUEST);
-    may_be
 }
 
 impl Answer {

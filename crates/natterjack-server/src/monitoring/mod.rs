@@ -351,7 +351,33 @@ impl Shared {
     }
 }
 
-/// What the monitoring pages show, without HTTP.
+/// What the monitoring pages show, without HTTP, and whether or not there is a port for it.
+///
+/// # Examples
+/// ```
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use natterjack_server::monitoring::{ConnzOptions, ConnzSort};
+/// use natterjack_server::{Options, Server};
+///
+/// let server = Server::start(Options {
+///     host: "127.0.0.1".to_owned(),
+///     port: 0,
+///     ..Options::default()
+/// })
+/// .await?;
+/// assert_eq!(server.healthz().status, "ok");
+/// assert_eq!(server.varz().connections, 0);
+/// let slowest = server.connz(&ConnzOptions {
+///     sort: ConnzSort::Pending,
+///     limit: 10,
+///     ..ConnzOptions::default()
+/// })?;
+/// assert!(slowest.connections.is_empty());
+/// server.shutdown().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+/// ```
 impl Server {
     /// Where the monitoring pages are served in clear text, with the port that was really bound.
     #[must_use]

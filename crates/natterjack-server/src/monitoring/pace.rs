@@ -18,13 +18,12 @@ const BURST: Duration = Duration::from_millis(500);
 /// What a request takes besides the making of its page, about.
 pub(super) const REQUEST: Duration = Duration::from_micros(50);
 
-/// A request that would have to wait for longer than this is refused.
-const WAIT_MAX: Duration = Duration::from_secs(10);
-
 pub(super) struct Pace {
     processors: u32,
     /// When all that was taken so far is paid for. The past if nothing is owed.
     paid_at: Mutex<Instant>,
+    /// Who waits, one after another. There are no more than connections are served.
+    waiting: tokio::sync::Mutex<()>,
 }
 
 impl Pace {
@@ -32,20 +31,18 @@ impl Pace {
         Self {
             processors: u32::try_from(processors).unwrap_or(u32::MAX).max(1),
             paid_at: Mutex::new(now),
+            waiting: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Waits until there may be another page; whether there may be.
-    pub(super) async fn keep(&self) -> bool {
+    /// Waits until there may be another page.
+    pub(super) async fn keep(&self) {
+        let _turn = self.waiting.lock().await;
         let time = now();
         let wait = self.wait(time);
-        if wait > WAIT_MAX {
-            return false;
-        }
         if !wait.is_zero() {
             sleep_until((time + wait).into()).await;
         }
-        true
     }
 
     /// Something about pages took so much of a processor's time.

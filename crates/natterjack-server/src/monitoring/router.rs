@@ -191,6 +191,8 @@ pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str, accept:
     let Ok(_turn) = shared.monitor.turns.acquire().await else {
         return Answer::not_found();
     };
+    // Many may have come this far while nothing was owed.
+    shared.monitor.pace.keep().await;
     let work = Arc::clone(&shared);
     let built = tokio::task::spawn_blocking(move || written(&work, page, &query, format)).await;
     match built {
