@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::route::{self, Dialled};
+use crate::clock::now;
 use crate::lifecycle::Phase;
+use crate::net::listener::Refused;
 use crate::server::Shared;
 
 /// Pause after the system refused to accept, which it does when it has no file descriptor left.
@@ -17,6 +19,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     let _accepting = shared.lifecycle.route_listeners.pass();
     // Moved in here, so that it is closed before the pass is given back.
     let listener = listener;
+    let mut refused = Refused::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -28,7 +31,9 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
                 tokio::spawn(route::serve(shared, tcp, address, Dialled::No));
             }
             Err(error) => {
-                tracing::error!(%error, "accepting a route connection failed");
+                if let Some(unsaid) = refused.note(now()) {
+                    tracing::error!(%error, unsaid, "accepting a route connection failed");
+                }
                 let stopping = shared.lifecycle.reached(Phase::Draining);
                 let _ = tokio::time::timeout(ACCEPT_PAUSE, stopping).await;
             }

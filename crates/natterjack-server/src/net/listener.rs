@@ -3,13 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use natterjack_engine::Peer;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
 use super::socket::Socket;
 use super::{connection, handshake};
+use crate::clock::now;
 use crate::identity;
 use crate::lifecycle::Phase;
 use crate::server::Shared;
@@ -19,6 +20,29 @@ const BACKLOG: u32 = 4096;
 
 /// Pause after the system refused to accept, which it does when it has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long nothing more is said of connections that cannot be accepted.
+const SAID_EACH: Duration = Duration::from_secs(10);
+
+/// What was said of connections that the system refused to accept: whoever opens as many as there are file descriptors must
+/// not fill the log as well.
+#[derive(Default)]
+pub(crate) struct Refused {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Refused {
+    /// Counts one. If it is to be said, returns how many were not since the last one.
+    pub(crate) fn note(&mut self, now: Instant) -> Option<u64> {
+        if (self.said).is_some_and(|said| now.saturating_duration_since(said) < SAID_EACH) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
 
 /// Listens on every address `host` stands for, IPv4 first. With a port of 0 they all get the one that the
 /// first was given. Addresses after the first are welcome but not needed: a machine may have a name for an
@@ -71,6 +95,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     let _accepting = shared.lifecycle.listeners.pass();
     // Moved in here, so that it is closed before the pass is given back.
     let listener = listener;
+    let mut refused = Refused::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -95,10 +120,26 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
                 tokio::spawn(connection::serve(Arc::clone(&shared), socket, peer, tls));
             }
             Err(error) => {
-                tracing::error!(%error, "accepting a client connection failed");
+                if let Some(unsaid) = refused.note(now()) {
+                    tracing::error!(%error, unsaid, "accepting a client connection failed");
+                }
                 let stopping = shared.lifecycle.reached(Phase::LameDuck);
                 let _ = tokio::time::timeout(ACCEPT_PAUSE, stopping).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_accepted_is_said_now_and_then() {
+        let start = now();
+        let mut refused = Refused::default();
+        let mut note = |second| refused.note(start + Duration::from_secs(second));
+        assert_eq!([0, 1, 9].map(&mut note), [Some(0), None, None]);
+        assert_eq!([10, 11, 30].map(&mut note), [Some(2), None, Some(1)]);
     }
 }

@@ -372,14 +372,21 @@ impl RouteSession {
                 }
             }
         }
-        let label = Session::label(self);
+        let mut late = Vec::new();
         for coming in &mut self.handover.coming {
             if !coming.has_come() && coming.until.take_if(|until| now >= *until).is_some() {
-                tracing::warn!(
-                    "{label} - messages of account {:?} waited {HELD_MAX:?} for those on another connection with the peer, and go on without",
-                    coming.account.name()
-                );
+                late.push(Arc::clone(&coming.account));
             }
+        }
+        for account in late {
+            self.warn(
+                "held",
+                &format_args!(
+                    "messages of account {:?} waited {HELD_MAX:?} for those on another connection with the peer, and go on \
+                     without",
+                    account.name()
+                ),
+            );
         }
         let has_come = |coming: &mut Coming| coming.has_come();
         let come: Vec<_> = (self.handover.coming).extract_if(.., has_come).collect();

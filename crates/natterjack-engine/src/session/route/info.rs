@@ -304,6 +304,8 @@ impl RouteSession {
         } else if new != self.compression {
             self.compression = new;
             self.new_compression = Some(new);
+            // A quiet connection would show it with its next PING only.
+            self.describe();
         }
     }
 

@@ -33,10 +33,8 @@ impl RouteSession {
             }
             Decision::Dropped => {}
             Decision::Denied(destination) => {
-                tracing::error!(
-                    "{} - Publish Violation - Subject {destination:?}",
-                    self.label()
-                );
+                let what = format_args!("Publish Violation - Subject {destination:?}");
+                self.complain("trace", &what);
             }
             Decision::Traced(trace) => {
                 worker.deliverer.trace = Some(trace);
