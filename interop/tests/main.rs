@@ -41,6 +41,8 @@ mod monitoring;
 
 mod options;
 
+mod page;
+
 mod reload;
 
 mod route_compression;
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         info::trials(),
         monitoring::trials(),
         options::trials(),
+        page::trials(),
         reload::trials(),
         route_compression::trials(),
         route_lines::trials(),

@@ -22,6 +22,7 @@ use crate::trial;
 
 mod cluster;
 mod metrics;
+mod secrets;
 
 /// Fields whose value is each server's own: both must have them, with a value of the same kind. `*` is any one step.
 const OWN: &[&str] = &[
@@ -156,6 +157,29 @@ const PAGES: &[&str] = &[
     "/healthz?details=1",
     "/healthz?js-enabled-only=1",
     "/healthz?account=$G&stream=s&consumer=c",
+    "/healthz?js-enabled=1&js-server-only=1&js-meta-only=1",
+    // Never JSONP.
+    "/varz?callback=f&x=y",
+    "/connz?callback=f",
+    "/connz?sort=pending&cid={alpha}",
+    "/connz?limit=0",
+    "/connz?state=open&auth=f",
+    "/connz?cid=18446744073709551615",
+    // Numbers in which a sum has no room.
+    "/connz?offset=9223372036854775807&limit=9223372036854775807",
+    "/connz?offset=1&limit=9223372036854775807",
+    "/connz?offset=-9223372036854775808&limit=-9223372036854775808&state=all",
+    "/subsz?subs=1&test=foo.x&offset=9223372036854775807&limit=9223372036854775807",
+    "/subsz?subs=1&test=foo.x&offset=1&limit=9223372036854775807",
+    "/subsz?subs=1&test=foo.x&offset=-1&limit=-1",
+    "/jsz?offset=9223372036854775807&limit=-9223372036854775808",
+    "/jsz?acc=$G&consumers=1&direct-consumers=1&config=1&raft=1&stream-leader-only=1",
+    "/routez?subs=1",
+    "/gatewayz?gw_name=a&acc_name=b&subs=1",
+    "/leafz?acc=$G",
+    "/accstatz?unused=1",
+    "/ipqueuesz",
+    "/ipqueuesz?queues=send",
     "/varz",
 ];
 
@@ -188,6 +212,19 @@ const REFUSED: &[&str] = &[
     "/connz?limit=1.5",
     "/connz?limit=+3",
     "/connz?limit=99999999999999999999",
+    "/connz?limit=18446744073709551615",
+    "/connz?offset=-9223372036854775809",
+    "/connz?limit=0x10",
+    "/connz?limit=1_0",
+    "/subsz?limit=18446744073709551615",
+    "/subsz?offset=-9223372036854775809",
+    "/jsz?limit=18446744073709551615",
+    "/ipqueuesz?all=x",
+    "/raftz",
+    "/raftz?acc=$SYS&group=_meta_",
+    "/expvarz",
+    "/debug",
+    "/debug/vars/",
     "/connz?limit=a%22b%0a%C3%A9",
     "/connz?offset=x&limit=y",
     "/connz?cid=-1",
@@ -222,8 +259,10 @@ const REFUSED: &[&str] = &[
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 7] = [
         ("pages_say_the_same", pages_say_the_same),
+        ("insides_are_told_alike", insides_are_told_alike),
+        ("heads_are_answered_alike", heads_are_answered_alike),
         ("refusals_say_the_same", refusals_say_the_same),
         ("accounts_and_users_say_the_same", accounts_and_users),
         ("options_are_shown_the_same", options_are_shown_the_same),
@@ -234,7 +273,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     ];
     let both = || Kind::ALL.map(|kind| kind.program().map(drop));
     let tests = tests.map(|(name, run)| trial(format!("monitoring::{name}"), both(), run));
-    let others = cluster::trials().into_iter().chain(metrics::trials());
+    let others = [cluster::trials(), metrics::trials(), secrets::trials()];
+    let others = others.into_iter().flatten();
     tests.into_iter().chain(others).collect()
 }
 
@@ -258,6 +298,59 @@ fn pages_say_the_same() {
             .each_ref()
             .map(|(server, scene)| layout(&scene.get(server, page).body));
         assert_eq!(expected, found, "{page}");
+    }
+}
+
+/// What is told of a program in Go: here with the same names, and what they are values of.
+fn insides_are_told_alike() {
+    let servers = Kind::ALL
+        .map(|kind| ServerUnderTest::start(kind, &Config::default().argument("-m").argument("-1")));
+    let get = |path: &str| {
+        let servers = servers.each_ref();
+        servers.map(|server| HttpAnswer::get(server.listener(Listener::Monitor), path))
+    };
+    let [expected, found] = get("/debug/vars");
+    assert_eq!(head(&expected), head(&found));
+    let shapes = [expected, found].map(|answer| {
+        let kinds = flat(answer.json()).into_iter();
+        // It was started with more words than are shown.
+        let kinds = kinds.filter(|(path, _)| !path.starts_with("cmdline/"));
+        kinds
+            .map(|(path, value)| (path, kind(&value)))
+            .collect::<BTreeMap<_, _>>()
+    });
+    assert_eq!(shapes[0], shapes[1]);
+    let [expected, found] = get("/stacksz");
+    assert_eq!(head(&expected), head(&found));
+    for (answer, beginning) in [(expected, "goroutine "), (found, "thread ")] {
+        assert!(answer.body.starts_with(beginning), "{answer:?}");
+    }
+    // Its queues are its own, but whoever asks for all is answered.
+    for answer in get("/ipqueuesz?all=1") {
+        assert_eq!(head(&answer).0, 200);
+        assert!(answer.json().is_object(), "{answer:?}");
+    }
+}
+
+/// To HEAD, with the length of what GET would bring, and nothing by which a page could be kept: each is only of its moment.
+fn heads_are_answered_alike() {
+    let servers = Kind::ALL
+        .map(|kind| ServerUnderTest::start(kind, &Config::default().argument("-m").argument("-1")));
+    for path in ["/healthz", "/gatewayz", "/leafz", "/nope", "/connz?limit=x"] {
+        let [expected, found] = servers.each_ref().map(|server| {
+            let address = server.listener(Listener::Monitor);
+            let answer = HttpAnswer::to(address, &format!("HEAD {path} HTTP/1.0\r\n\r\n"));
+            assert_eq!(answer.body, "", "{path}");
+            for name in ["etag", "last-modified", "cache-control", "set-cookie"] {
+                assert_eq!(answer.header(name), "", "{path}");
+            }
+            let got = HttpAnswer::get(address, path);
+            let length: usize = answer.header("content-length").parse().expect("a length");
+            assert!(length.abs_diff(got.body.len()) < 8, "{path}: {length}");
+            let (status, headers) = head(&answer);
+            (status, headers.map(str::to_owned))
+        });
+        assert_eq!(expected, found, "{path}");
     }
 }
 

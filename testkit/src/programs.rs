@@ -127,6 +127,22 @@ pub fn javascript() -> Result<PathBuf, Missing> {
     Ok(folder)
 }
 
+/// The folder from which Node.js resolves `playwright-core`, with a browser for it, `chromium`.
+///
+/// # Errors
+/// When it is not prepared.
+pub fn browser() -> Result<PathBuf, Missing> {
+    let folder = peers_folder().join("browser");
+    existing("Chromium", folder.join("chromium"), PREPARE)?;
+    Ok(folder)
+}
+
+/// A folder beside the build's for what tests leave to be looked at; it may not exist.
+#[must_use]
+pub fn left_by_tests(name: &str) -> PathBuf {
+    profile_folder().with_file_name(name)
+}
+
 fn existing(
     program: &'static str,
     path: PathBuf,

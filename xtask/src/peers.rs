@@ -1,6 +1,7 @@
 //! The real peers the tests talk to, prepared once per set of lock files under `target/peers`:
 //! nats-server and nats.py in a Python virtual environment, nats.js in a `node_modules`, an old nats-server unpacked from
-//! a package of Debian's, Puppet's server and MCollective with all they need unpacked from packages of Debian's.
+//! a package of Debian's, Puppet's server and MCollective with all they need unpacked from packages of Debian's, a browser
+//! and what drives it.
 //!
 //! What is installed is decided by the lock files in `interop/` alone. They have hashes, except that of Puppet's server: it
 //! needs 280 packages, some of which have security updates every few weeks, after which the former ones are gone. There
@@ -8,6 +9,7 @@
 //! that cannot be done; which test needs which peer is `testkit`'s to know.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -80,13 +82,14 @@ struct Group {
     install: fn(&Workspace, &Path) -> Result<()>,
 }
 
-static GROUPS: [&Group; 6] = [
+static GROUPS: [&Group; 7] = [
     &PYTHON,
     &JAVASCRIPT,
     &DEBIAN,
     &PUPPET,
     &NAMING,
     &MCOLLECTIVE,
+    &BROWSER,
 ];
 
 static PYTHON: Group = Group {
@@ -148,6 +151,21 @@ static NAMING: Group = Group {
     remedy: "It needs apt-get and dpkg-deb with a source of Debian 12 (bookworm) packages, 50 MB to download and 150 MB \
              of disk. Then run `cargo xtask peers`.",
     install: install_naming,
+};
+
+static BROWSER: Group = Group {
+    name: "browser",
+    provides: "Playwright and Chromium",
+    lock_files: &[
+        "interop/browser/package.json",
+        "interop/browser/package-lock.json",
+        "interop/debian/browser.packages",
+    ],
+    results: &["node_modules/playwright-core/package.json", "chromium"],
+    remedy: "It needs Node.js 20 or later with npm, and npm's registry or a filled npm cache; and either an installed Chromium \
+             (Debian: apt-get install chromium), or apt-get and dpkg-deb with a source of Debian 12 (bookworm) packages, \
+             230 MB to download and 800 MB of disk. Then run `cargo xtask peers`.",
+    install: install_browser,
 };
 
 static MCOLLECTIVE: Group = Group {
@@ -242,8 +260,13 @@ fn install_python(workspace: &Workspace, folder: &Path) -> Result<()> {
 }
 
 fn install_javascript(workspace: &Workspace, folder: &Path) -> Result<()> {
+    install_modules(workspace, JAVASCRIPT.lock_files, folder)
+}
+
+/// What a `package.json` and its lock name, into the folder's `node_modules`.
+fn install_modules(workspace: &Workspace, lock_files: &[&str], folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    for lock_file in JAVASCRIPT.lock_files {
+    for lock_file in lock_files {
         let source = workspace.root.join(lock_file);
         let name = source.file_name().context("a lock file has a name")?;
         fs::copy(&source, folder.join(name)).with_context(|| format!("cannot copy {lock_file}"))?;
@@ -312,6 +335,46 @@ fn install_naming(workspace: &Workspace, folder: &Path) -> Result<()> {
 
 fn install_mcollective(workspace: &Workspace, folder: &Path) -> Result<()> {
     install_root(workspace, MCOLLECTIVE.lock_files[0], folder)
+}
+
+/// What becomes Chromium in the root beside it. It finds `/tmp` as it is outside, where Playwright puts a profile for it. The
+/// mounts are the process's own and end with it.
+const CHROMIUM_IN_ROOT: &str = r#"#!/bin/sh
+root=$(dirname "$(readlink -f "$0")")/root
+[ "$(id -u)" = 0 ] || user="--user --map-root-user"
+exec unshare $user --mount sh -c '
+mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc" && mount --rbind /tmp "$1/tmp" || exit 1
+root=$1
+shift
+exec chroot "$root" /usr/lib/chromium/chromium "$@"
+' enter "$root" "$@"
+"#;
+
+/// Chromium is the one that is installed, which whoever develops the page has. Only where there is none it is unpacked.
+fn install_browser(workspace: &Workspace, folder: &Path) -> Result<()> {
+    install_modules(workspace, &BROWSER.lock_files[..2], folder)?;
+    let chromium = folder.join("chromium");
+    let installed = std::env::var_os("PATH")
+        .and_then(|path| {
+            let places = std::env::split_paths(&path);
+            let programs = places.map(|place| place.join("chromium"));
+            programs.into_iter().find(|program| program.is_file())
+        })
+        .filter(|program| run::output(Command::new(program).arg("--version")).is_ok());
+    if let Some(installed) = installed {
+        println!("Chromium is the installed {}", installed.display());
+        return std::os::unix::fs::symlink(installed, chromium).context("cannot link Chromium");
+    }
+    install_root(workspace, BROWSER.lock_files[2], &folder.join("root"))?;
+    fs::write(&chromium, CHROMIUM_IN_ROOT)
+        .and_then(|()| fs::set_permissions(&chromium, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("cannot write {}", chromium.display()))?;
+    let version = run::output(Command::new(&chromium).arg("--version")).context(
+        "Chromium runs in a root of its own, which takes root (CAP_SYS_ADMIN), or a system on which users may create user \
+         namespaces",
+    )?;
+    println!("{}", version.trim());
+    Ok(())
 }
 
 /// Unpacks the packages of a list and everything below them, down to the C library, into a root of their own, in which they
