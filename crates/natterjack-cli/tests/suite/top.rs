@@ -255,7 +255,11 @@ fn the_terminal_is_given_back_when_a_signal_ends_it() {
             .status();
         assert!(sent.is_ok_and(|status| status.success()));
         terminal.wait_for_exit(PATIENCE).expect("it ends");
-        assert!(terminal.is_given_back(PATIENCE), "{signal}: {}", terminal.text());
+        assert!(
+            terminal.is_given_back(PATIENCE),
+            "{signal}: {}",
+            terminal.text()
+        );
     }
     let mut terminal = top(&[&url], 80, 24);
     terminal.wait_for("q quit", PATIENCE);

@@ -678,7 +678,7 @@ fn pending(number: u64) -> Cell {
 
 fn rates(rates: Option<Rates>) -> [Cell; 4] {
     let Some(rates) = rates else {
-        return [const { () }; 4].map(|()| Cell::unknown());
+        return std::array::from_fn(|_| Cell::unknown());
     };
     let count = |rate: f64| Cell::number(rate, words::count(rate));
     let bytes = |rate: f64| Cell::number(rate, words::bytes(rate));

@@ -33,7 +33,7 @@ pub(super) enum Heard {
     /// Of a server, by where it was asked.
     Server {
         address: String,
-        said: Result<Sample, String>,
+        said: Result<Box<Sample>, String>,
     },
     /// Of nobody at all, and why.
     Nothing(String),
@@ -50,7 +50,10 @@ impl Source {
         let heard = match &mut self {
             Self::Monitoring(server) => vec![Heard::Server {
                 address: server.client.address().to_string(),
-                said: server.ask(&wanted).await.map_err(|error| error.to_string()),
+                said: match server.ask(&wanted).await {
+                    Ok(sample) => Ok(Box::new(sample)),
+                    Err(error) => Err(error.to_string()),
+                },
             }],
             Self::System(account) => account.ask(&wanted).await,
         };

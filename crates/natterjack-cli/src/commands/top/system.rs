@@ -232,7 +232,7 @@ impl SystemAccount {
                 closed: known.closed.listed(),
                 bus: None,
             };
-            heard.push((id, Ok(sample)));
+            heard.push((id, Ok(Box::new(sample))));
         }
         let spoke: BTreeSet<String> = heard.iter().map(|(id, _)| id.clone()).collect();
         for (id, known) in &mut self.known {

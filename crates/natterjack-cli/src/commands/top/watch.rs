@@ -98,7 +98,8 @@ impl Watch {
                 for heard in heard {
                     match heard {
                         Heard::Server { address, said } => {
-                            self.state.hear(&address, done.at, said);
+                            self.state
+                                .hear(&address, done.at, said.map(|sample| *sample));
                         }
                         Heard::Nothing(problem) => self.state.fail(problem, done.at),
                     }

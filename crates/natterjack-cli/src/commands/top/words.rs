@@ -120,8 +120,8 @@ pub(super) fn left(end: Timestamp, now: Timestamp) -> String {
     let left = between(now, end).as_secs();
     match left {
         0 => "over".into(),
-        ..3600 => format!("{}m", left / 60),
-        ..SECONDS_PER_DAY => format!("{}h", left / 3600),
+        1..3600 => format!("{}m", left / 60),
+        3600..SECONDS_PER_DAY => format!("{}h", left / 3600),
         _ => format!("{}d", left / SECONDS_PER_DAY),
     }
 }
