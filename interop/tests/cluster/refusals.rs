@@ -47,6 +47,17 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("cluster::refusals::in_clear".to_owned(), both(), in_clear),
         trial("cluster::refusals::start".to_owned(), both(), start),
         trial("cluster::refusals::reports".to_owned(), both(), reports),
+        trial("cluster::refusals::itself".to_owned(), needs(), itself),
+        trial(
+            "cluster::refusals::kinds_of_pools".to_owned(),
+            needs(),
+            kinds_of_pools,
+        ),
+        trial(
+            "cluster::refusals::coming_and_going".to_owned(),
+            needs(),
+            coming_and_going,
+        ),
     ];
     for (name, says, expected) in ACCEPTED {
         let name = format!("cluster::refusals::accepted::{name}");
@@ -105,6 +116,22 @@ const ACCEPTED: &[(&str, &str, &str)] = &[
         "Remote server has a duplicate name: \"node\", id PEER: give each server of a cluster a `server_name` of its own",
     ),
     (
+        "no_name",
+        "no name",
+        "INFO refused: it has no `server_name`, as every server of a cluster has - Remote: PEER",
+    ),
+    (
+        "no_id",
+        "no id",
+        "INFO refused: it has no `server_id`, as every server of a cluster has - Remote: PEER",
+    ),
+    (
+        "another_place_in_the_pool",
+        "another place",
+        "Invalid route pool index: 9 - with `pool_size: 3` there and `pool_size: 3` here it is 2 at most: let `pool_size` be \
+         the same on all servers of the cluster - Remote: peer",
+    ),
+    (
         "wrong_type",
         "+INFO {\"server_id\":5}\r\n",
         "INFO refused: malformed INFO: invalid type: integer `5`, expected a string",
@@ -155,6 +182,13 @@ fn accepted(says: &str, expected: &str) {
         Some(rest) => format!("{CONNECT}{}{rest}", info("")),
         None if says == "own name" => {
             format!("{CONNECT}{}", info("").replace("\"peer\"", "\"node\""))
+        }
+        None if says == "no name" => {
+            format!("{CONNECT}{}", info("").replace("\"peer\"", "\"\""))
+        }
+        None if says == "no id" => format!("{CONNECT}{}", info("").replace("PEER", "")),
+        None if says == "another place" => {
+            format!("{CONNECT}{}", info("\"route_pool_idx\":9"))
         }
         None => says.to_owned(),
     };
@@ -272,6 +306,107 @@ fn reports() {
         let log = server.log();
         let told = [1, 2, 3, 4].map(|attempt| log.contains(&format!("(attempt {attempt})")));
         assert_eq!(told, [true, true, false, true], "{log}");
+    }
+}
+
+/// A server that has itself among its routes finds out with several connections, and says so once for each route.
+fn itself() {
+    let port = free_port();
+    let text = format!(
+        "server_name: node\ncluster {{ name: mesh\nlisten: \"127.0.0.1:{port}\"\naccounts: [A, B]
+         routes: [\"nats-route://127.0.0.1:{port}\", \"nats-route://localhost:{port}\"] }}
+         accounts {{ A {{}}, B {{}} }}\n"
+    );
+    let server = ServerUnderTest::start(OURS, &Config::file(text));
+    // A name is dialled by its addresses.
+    let leads = format!("The route to 127.0.0.1:{port} leads to this server itself");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.log().matches(&leads).count() < 2 {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let line = server.wait_for_log(&leads);
+    assert!(line.contains("[INF]"), "{line}");
+    // Were it to dial again, it would have done so by now.
+    let mut stream = connect(server.listener(Listener::Route));
+    pour(&mut stream, b"GET / HTTP/1.1\r\n");
+    let _ = server.wait_for_log("it speaks HTTP");
+    let log = server.log();
+    assert_eq!(log.matches("this server itself").count(), 2, "{log}");
+    let closed = log.matches("Router connection closed").count();
+    assert!(
+        closed <= 1,
+        "of those with itself nothing else is said: {log}"
+    );
+}
+
+/// A port that is free a moment before it is used.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// Connections that do not go together with those that are there are refused with both sides' values, once.
+fn kinds_of_pools() {
+    let server = ServerUnderTest::start(OURS, &config(""));
+    let address = server.listener(Listener::Route);
+    let open = |size: i32| {
+        let mut stream = connect(address);
+        let size = format!("\"route_pool_size\":{size}");
+        let text = format!(
+            "{CONNECT}{}",
+            info("").replace("\"route_pool_size\":3", &size)
+        );
+        pour(&mut stream, text.as_bytes());
+        until_carried_out(&mut stream);
+        stream
+    };
+    let first = open(3);
+    for _ in 0..3 {
+        drop(open(3));
+    }
+    let taken = "The other side opens a connection anew that is there as rid:";
+    let line = server.wait_for_log(taken);
+    assert!(line.contains("[WRN]"), "{line}");
+    for _ in 0..3 {
+        drop(open(0));
+    }
+    let other_kind = "The other server now has no pool (`pool_size: -1`), and this one `pool_size: 3`, but connections \
+                      between the two that are there are a pool: this one is refused until those have ended";
+    let line = server.wait_for_log(other_kind);
+    assert!(line.contains("[WRN]"), "{line}");
+    drop(first);
+    let log = server.log();
+    assert_eq!(log.matches(taken).count(), 1, "{log}");
+    assert_eq!(log.matches(other_kind).count(), 1, "{log}");
+}
+
+/// Whoever comes and goes as fast as it can, with a word that it writes itself, does not fill the log.
+fn coming_and_going() {
+    const TIMES: usize = 1500;
+    let server = ServerUnderTest::start(OURS, &config(""));
+    let address = server.listener(Listener::Route);
+    let say = |number: usize| {
+        let mut stream = connect(address);
+        let text = format!("{CONNECT}{}-ERR 'word {number}'\r\n", info(""));
+        pour(&mut stream, text.as_bytes());
+        let _ = stream.read_to_end(&mut Vec::new());
+    };
+    (0..TIMES).for_each(say);
+    let log = server.log();
+    let created = log
+        .matches("Route connection created - Remote: peer")
+        .count();
+    let closed = log.matches("Router connection closed: Parse Error").count();
+    assert!((256..TIMES / 2).contains(&created), "{created} lines");
+    assert!(closed <= created, "{closed} lines of {created}");
+    let errors = log.matches("Route Error 'word").count();
+    assert!((1..=TIMES / 50).contains(&errors), "{errors} lines");
+    // What was left out is told of.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !server.log().contains("more like it since the last line") {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        say(TIMES);
     }
 }
 
