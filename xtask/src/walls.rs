@@ -20,7 +20,7 @@ struct Room {
     without_runtime: bool,
 }
 
-const ROOMS: [Room; 9] = [
+const ROOMS: [Room; 10] = [
     Room {
         name: "natterjack-wire",
         may_use: &[],
@@ -39,6 +39,12 @@ const ROOMS: [Room; 9] = [
     Room {
         name: "natterjack-dns",
         may_use: &[],
+        without_runtime: false,
+    },
+    Room {
+        // What the two clients have in common.
+        name: "natterjack-link",
+        may_use: &["natterjack-wire"],
         without_runtime: false,
     },
     Room {
@@ -62,7 +68,12 @@ const ROOMS: [Room; 9] = [
         // Public APIs only: what the bus cannot do through the server's own face is a gap in that face. Of the
         // configuration language it takes how people write durations, and the guess at what they meant. It is a client of
         // other servers, too, and speaks to them with the codec.
-        may_use: &["natterjack-wire", "natterjack-conf", "natterjack-server"],
+        may_use: &[
+            "natterjack-wire",
+            "natterjack-conf",
+            "natterjack-link",
+            "natterjack-server",
+        ],
         without_runtime: false,
     },
     Room {
@@ -70,6 +81,7 @@ const ROOMS: [Room; 9] = [
         may_use: &[
             "natterjack-wire",
             "natterjack-dns",
+            "natterjack-link",
             "natterjack-server",
             "natterjack-bus",
         ],

@@ -284,8 +284,7 @@ async fn nats(
     };
     let way = if is_in_process {
         let embedded = embedded.as_ref().ok_or(StartError::NoServerInProcess)?;
-        let connection = embedded.server().in_process_connection();
-        Way::Inside(connection.map_err(StartError::client)?)
+        Way::Inside(embedded.connector())
     } else {
         Way::Sockets {
             address: address.clone(),

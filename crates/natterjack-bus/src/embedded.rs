@@ -8,7 +8,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use natterjack_server::monitoring::{Exposition, MonitoringSource};
-use natterjack_server::{Cluster, Endpoint, Monitoring, Options, RouteUrl, SeedState, Server, Tls};
+use natterjack_server::{
+    Cluster, Endpoint, InProcessConnection, Monitoring, Options, RouteUrl, SeedState, Server, Tls,
+};
 
 use crate::error::StartError;
 use crate::health::{ServerHealth, Watch};
@@ -18,7 +20,7 @@ use crate::transport::{Channel, channel_subject};
 
 /// Runs until shut down or dropped.
 pub(crate) struct Embedded {
-    server: Server,
+    server: Arc<Server>,
     is_stopped: AtomicBool,
     /// Servers it was told to connect to.
     routes: usize,
@@ -30,7 +32,7 @@ impl Embedded {
     pub(crate) async fn start(settings: &settings::Nats) -> Result<Self, StartError> {
         match Server::start(options(settings)).await {
             Ok(server) => Ok(Self {
-                server,
+                server: Arc::new(server),
                 is_stopped: AtomicBool::new(false),
                 routes: settings.server.cluster.routes.len(),
                 nodes_subject: nodes_subject(settings),
@@ -58,6 +60,12 @@ impl Embedded {
 
     pub(crate) fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// Makes connections to it without a socket, as long as it runs.
+    pub(crate) fn connector(&self) -> Box<dyn Fn() -> Option<InProcessConnection> + Send> {
+        let server = Arc::downgrade(&self.server);
+        Box::new(move || server.upgrade()?.in_process_connection().ok())
     }
 
     pub(crate) fn health(&self) -> ServerHealth {

@@ -1,8 +1,9 @@
 //! Own events on their way to the server and back.
 //!
 //! The server returns a node's own events in the order they were sent, so the oldest open entry is the next to return.
-//! An entry that is overtaken by a later one, or by a fence sent after it, was lost when a connection broke: it will
-//! never return. This knows no network; the `nats` transport drives it.
+//! An entry that is overtaken by a later one, or by a fence sent after it, was lost when a connection broke. It is given up:
+//! nobody waits for it any more. The server that had it may be another one than the one that is connected to now, though, so
+//! it can still come; then it is known as our own. This knows no network; the `nats` transport drives it.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -11,6 +12,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use uuid::Uuid;
+
+/// Identifiers that are remembered of events which were given up: 1 MiB of them.
+const GIVEN_UP_MAX: usize = 1 << 16;
 
 pub(crate) struct Ledger {
     state: Mutex<State>,
@@ -26,10 +30,22 @@ struct State {
     bytes: usize,
     /// Events ever handed to the client library. Entries are numbered by it, and a fence carries it.
     sent: u64,
-    /// Fences that came back.
-    fences: u64,
+    /// Identifiers of events that were given up and have not come. They ascend, as those of `open` do.
+    given_up: VecDeque<Uuid>,
+    /// Fences that were sent; each has its place in that as its number, from 1.
+    fences_sent: u64,
+    /// The highest number of those that came back.
+    fence_returned: u64,
     /// Somebody waits for a change.
     is_watched: bool,
+}
+
+/// What a fence carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fence {
+    pub(crate) number: u64,
+    /// Events that were sent before it.
+    pub(crate) sent: u64,
 }
 
 struct Entry {
@@ -66,23 +82,28 @@ impl Ledger {
         })
     }
 
-    /// Whether this event is ours and on its way. Linear in the open entries only if another node uses our name, or
-    /// after a loss.
-    pub(crate) fn is_open(&self, id: Uuid) -> bool {
-        self.state.lock().open.iter().any(|entry| entry.id == id)
+    /// Whether this event is ours, and on its way or given up. Linear in the open entries only if another node uses our name,
+    /// or after a loss.
+    pub(crate) fn is_own(&self, id: Uuid) -> bool {
+        let state = self.state.lock();
+        state.open.iter().any(|entry| entry.id == id) || state.given_up.binary_search(&id).is_ok()
     }
 
-    /// An open event has come back and is safe. Answers how many sent before it are lost.
-    pub(crate) fn returned(&self, id: Uuid) -> u64 {
+    /// An own event has come back. Answers how many sent before it are lost; `None`: it was given up itself.
+    pub(crate) fn returned(&self, id: Uuid) -> Option<u64> {
         let mut state = self.state.lock();
         let Some(lost) = state.open.iter().position(|entry| entry.id == id) else {
-            return 0;
+            if let Ok(place) = state.given_up.binary_search(&id) {
+                state.given_up.remove(place);
+            }
+            return None;
         };
-        for _ in 0..=lost {
-            state.close_oldest();
+        for _ in 0..lost {
+            state.give_up_oldest();
         }
+        state.close_oldest();
         self.tell(state);
-        lost as u64
+        Some(lost as u64)
     }
 
     /// Notices every change from now on.
@@ -104,30 +125,48 @@ impl Ledger {
         }
     }
 
-    /// What a fence sent now must carry.
-    pub(crate) fn sent(&self) -> u64 {
-        self.state.lock().sent
+    /// A fence to be sent now, behind everything that was sent before.
+    pub(crate) fn fence(&self) -> Fence {
+        let mut state = self.state.lock();
+        state.fences_sent += 1;
+        Fence {
+            number: state.fences_sent,
+            sent: state.sent,
+        }
     }
 
-    /// A fence is back: everything sent before it has returned or never will. Answers how many are lost.
-    pub(crate) fn fenced(&self, sent_before: u64) -> u64 {
+    /// A fence is back: everything sent before it has returned or is given up. Answers how many that are.
+    pub(crate) fn fenced(&self, fence: Fence) -> u64 {
         let mut state = self.state.lock();
+        state.fence_returned = state.fence_returned.max(fence.number);
+        self.give_up_before(state, fence.sent)
+    }
+
+    /// There will be no other connection: nothing comes back. Answers how many are lost.
+    pub(crate) fn give_up_all(&self) -> u64 {
+        let state = self.state.lock();
+        let sent = state.sent;
+        self.give_up_before(state, sent)
+    }
+
+    fn give_up_before(&self, mut state: MutexGuard<'_, State>, sent: u64) -> u64 {
         let mut lost = 0;
-        while state
-            .open
-            .front()
-            .is_some_and(|entry| entry.number < sent_before)
-        {
-            state.close_oldest();
+        while (state.open.front()).is_some_and(|entry| entry.number < sent) {
+            state.give_up_oldest();
             lost += 1;
         }
-        state.fences += 1;
         self.tell(state);
         lost
     }
 
-    pub(crate) fn fences(&self) -> u64 {
-        self.state.lock().fences
+    /// Number of the last fence that was sent.
+    pub(crate) fn fences_sent(&self) -> u64 {
+        self.state.lock().fences_sent
+    }
+
+    /// The highest number of fences that came back; 0: none did.
+    pub(crate) fn fence_returned(&self) -> u64 {
+        self.state.lock().fence_returned
     }
 
     /// Events on their way.
@@ -137,10 +176,20 @@ impl Ledger {
 }
 
 impl State {
-    fn close_oldest(&mut self) {
-        if let Some(entry) = self.open.pop_front() {
-            self.bytes -= entry.bytes;
+    fn close_oldest(&mut self) -> Option<Uuid> {
+        let entry = self.open.pop_front()?;
+        self.bytes -= entry.bytes;
+        Some(entry.id)
+    }
+
+    fn give_up_oldest(&mut self) {
+        let Some(id) = self.close_oldest() else {
+            return;
+        };
+        if self.given_up.len() == GIVEN_UP_MAX {
+            self.given_up.pop_front();
         }
+        self.given_up.push_back(id);
     }
 }
 
@@ -190,9 +239,9 @@ mod tests {
         send(&ledger, "a");
         send(&ledger, "b");
         assert!(ledger.open(id("c"), 10).is_none());
-        assert_eq!(ledger.returned(id("a")), 0);
+        assert_eq!(ledger.returned(id("a")), Some(0));
         send(&ledger, "c");
-        assert!(ledger.is_open(id("c")) && !ledger.is_open(id("a")) && !ledger.is_open(id("x")));
+        assert!(ledger.is_own(id("c")) && !ledger.is_own(id("a")) && !ledger.is_own(id("x")));
         assert_eq!(ledger.open_events(), 2);
     }
 
@@ -204,7 +253,7 @@ mod tests {
             .expect("an empty ledger takes anything")
             .sent();
         assert!(ledger.open(id("b"), 1).is_none());
-        assert_eq!(ledger.returned(id("big")), 0);
+        assert_eq!(ledger.returned(id("big")), Some(0));
         send(&ledger, "c");
         assert!(ledger.open(id("d"), 6).is_none());
     }
@@ -215,24 +264,69 @@ mod tests {
         for id in ["a", "b", "c", "d"] {
             send(&ledger, id);
         }
-        assert_eq!(ledger.returned(id("c")), 2);
-        assert!(!ledger.is_open(id("a")));
-        let fence = ledger.sent();
+        assert_eq!(ledger.returned(id("c")), Some(2));
+        let fence = ledger.fence();
         send(&ledger, "e");
         assert_eq!(
             ledger.fenced(fence),
             1,
             "d was sent before the fence, e after"
         );
-        assert_eq!(ledger.returned(id("e")), 0);
+        assert_eq!(ledger.returned(id("e")), Some(0));
+    }
+
+    #[test]
+    fn what_was_given_up_is_own_once_more() {
+        let ledger = Ledger::new(10, 1000);
+        for id in ["a", "b", "c"] {
+            send(&ledger, id);
+        }
+        let fence = ledger.fence();
+        send(&ledger, "d");
+        assert_eq!(ledger.fenced(fence), 3);
+        for name in ["b", "a", "c"] {
+            assert!(ledger.is_own(id(name)));
+            assert_eq!(ledger.returned(id(name)), None);
+            assert!(!ledger.is_own(id(name)), "and not twice");
+        }
+        assert_eq!(ledger.open_events(), 1);
+        assert_eq!(ledger.give_up_all(), 1);
+        assert!(ledger.is_own(id("d")));
+    }
+
+    #[test]
+    fn what_is_remembered_of_lost_events_is_bounded() {
+        let ledger = Ledger::new(usize::MAX, usize::MAX);
+        let id = |number: usize| Uuid::from_u128(number as u128);
+        let count = GIVEN_UP_MAX + 10;
+        for number in 0..count {
+            ledger.open(id(number), 1).expect("room").sent();
+        }
+        assert_eq!(ledger.fenced(ledger.fence()), count as u64);
+        assert!(!ledger.is_own(id(9)) && ledger.is_own(id(10)) && ledger.is_own(id(count - 1)));
+    }
+
+    #[test]
+    fn a_fence_from_before_proves_nothing_of_later() {
+        let ledger = Ledger::new(10, 1000);
+        let early = ledger.fence();
+        let before = ledger.fences_sent();
+        let late = ledger.fence();
+        ledger.fenced(early);
+        assert!(ledger.fence_returned() > 0 && ledger.fence_returned() <= before);
+        ledger.fenced(late);
+        assert!(ledger.fence_returned() > before);
+        // It was on its way by another server.
+        ledger.fenced(early);
+        assert!(ledger.fence_returned() > before);
     }
 
     #[test]
     fn an_abandoned_attempt_leaves_no_trace() {
         let ledger = Ledger::new(10, 1000);
         drop(ledger.open(id("a"), 10));
-        assert_eq!((ledger.open_events(), ledger.sent()), (0, 0));
+        assert_eq!((ledger.open_events(), ledger.fence().sent), (0, 0));
         send(&ledger, "b");
-        assert_eq!(ledger.fenced(1), 1);
+        assert_eq!(ledger.fenced(ledger.fence()), 1);
     }
 }

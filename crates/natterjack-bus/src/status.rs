@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use natterjack_wire::client::{Message, publish};
+use tokio::sync::mpsc;
 
+use crate::client::{self, Client, ClientError, Events, Way};
 use crate::health::status_question;
 use crate::metrics::Metrics;
 use crate::settings::{Endpoint, Settings, TransportKind};
@@ -12,6 +14,9 @@ use crate::transport::{Channel, channel_subject};
 
 /// After this long without another answer nobody else is expected. Nodes answer at once.
 const QUIET: Duration = Duration::from_millis(250);
+
+/// What the client tells that may wait to be heard. Of more answers than these the last ones are lost.
+const TOLD_MAX: usize = 4096;
 
 /// Why nobody can be asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +32,7 @@ pub enum StatusError {
         address: String,
         /// Whether this node's own server should be there.
         is_own: bool,
-        /// What the client library says, or our own words about certificates.
+        /// Why not.
         reason: String,
     },
     /// The settings cannot be used.
@@ -53,34 +58,43 @@ pub async fn statuses(settings: &Settings, timeout: Duration) -> Result<Vec<Metr
         address: address.clone(),
         is_own,
     };
-    let connecting = async_nats::ConnectOptions::new()
-        .name("natterjack status")
-        .tls_client_config(tls.config())
-        .require_tls(tls.is_required())
-        .connection_timeout(timeout)
-        .connect(address.as_str());
-    let client = connecting.await.map_err(|error| failed(chain(&error)))?;
-    let inbox = client.new_inbox();
-    let subject = channel_subject(&settings.nats.client.subject, Channel::Health);
-    let asked = async {
-        let answers = client
-            .subscribe(inbox.clone())
-            .await
-            .map_err(|error| chain(&error))?;
-        let question = client.publish_with_reply(subject, inbox, status_question());
-        question.await.map_err(|error| chain(&error))?;
-        Ok(answers)
+    let inbox = client::new_inbox();
+    let options = client::Options {
+        way: Way::Sockets {
+            address: address.clone(),
+            is_alone: true,
+            tls: Box::new(tls.clone()),
+        },
+        name: "natterjack status".into(),
+        subscriptions: vec![inbox.clone()],
+        payload_bytes_max: settings.limits.event_bytes_max,
+        no_responders: true,
     };
-    let mut answers = asked.await.map_err(failed)?;
+    let (client, starting) = Client::new(options).map_err(|error| failed(error.to_string()))?;
+    let client = Closing(client);
+    let subject = channel_subject(&settings.nats.client.subject, Channel::Health);
+    let (subject, reply) = (subject.as_bytes(), Some(inbox.as_bytes()));
+    // It waits for the connection.
+    (client.0).send(|out| publish(out, subject, reply, &status_question()));
+    let (teller, mut told) = mpsc::channel(TOLD_MAX);
+    starting.start(Teller(teller));
+    match tokio::time::timeout(timeout, told.recv()).await {
+        Ok(Some(Told::Connected)) => {}
+        Ok(Some(Told::Failed(reason))) => return Err(failed(reason)),
+        _ => return Err(failed(format!("no answer within {timeout:?}"))),
+    }
     let mut all = Vec::new();
     let collect = async {
         // The first may take its time; the others follow.
         let mut patience = timeout;
-        while let Ok(Some(answer)) = tokio::time::timeout(patience, answers.next()).await {
-            match serde_json::from_slice::<Metrics>(&answer.payload) {
+        while let Ok(Some(told)) = tokio::time::timeout(patience, told.recv()).await {
+            let Told::Answer(answer) = told else {
+                continue;
+            };
+            match serde_json::from_slice::<Metrics>(&answer) {
                 Ok(metrics) => all.push(metrics),
                 // Without responders the server says so, with an empty message.
-                Err(_) if answer.payload.is_empty() => return,
+                Err(_) if answer.is_empty() => return,
                 Err(_) => {}
             }
             patience = QUIET;
@@ -114,16 +128,45 @@ fn address(settings: &Settings) -> (String, bool) {
     }
 }
 
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
+/// The client ends with the question, however that ends.
+struct Closing(Client);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
-    text
+}
+
+/// What is of interest of what happens to the client.
+enum Told {
+    Connected,
+    Failed(String),
+    Answer(Vec<u8>),
+}
+
+struct Teller(mpsc::Sender<Told>);
+
+impl Teller {
+    fn tell(&self, told: Told) {
+        // Nobody listens any more, or not fast enough.
+        let _ = self.0.try_send(told);
+    }
+}
+
+impl Events for Teller {
+    fn message(&mut self, message: &Message<'_>) {
+        self.tell(Told::Answer(message.payload().to_vec()));
+    }
+
+    fn batch_ended(&mut self) {}
+
+    fn connected(&mut self) {
+        self.tell(Told::Connected);
+    }
+
+    fn disconnected(&mut self) {}
+
+    fn failed(&mut self, error: &ClientError) {
+        self.tell(Told::Failed(error.to_string()));
+    }
 }

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use natterjack_link::{KeyHolders, ServerJudge};
 use parking_lot::Mutex;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier as _;
 use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
@@ -62,6 +63,10 @@ impl ClientTls {
     pub(crate) fn load(settings: &Tls) -> Result<Self, ClientTlsError> {
         let provider = Arc::new(ring::default_provider());
         let refusal = Refusal::default();
+        let key_holders = |judge| {
+            let algorithms = provider.signature_verification_algorithms;
+            Arc::new(KeyHolders { judge, algorithms })
+        };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?
             .dangerous();
@@ -77,24 +82,22 @@ impl ClientTls {
                 settings: settings.clone(),
                 provider: Arc::clone(&provider),
             });
-            let verifier = Verifier {
+            let judge = Judge {
                 files: (!settings.skip_verify).then(|| Arc::clone(&files)),
-                provider,
                 is_enabled: true,
                 refusal: Arc::clone(&refusal),
             };
             builder
-                .with_custom_certificate_verifier(Arc::new(verifier))
+                .with_custom_certificate_verifier(key_holders(judge))
                 .with_client_cert_resolver(files)
         } else {
-            let verifier = Verifier {
+            let judge = Judge {
                 files: None,
-                provider,
                 is_enabled: false,
                 refusal: Arc::clone(&refusal),
             };
             builder
-                .with_custom_certificate_verifier(Arc::new(verifier))
+                .with_custom_certificate_verifier(key_holders(judge))
                 .with_no_client_auth()
         };
         // Who it is with is looked at anew each time.
@@ -251,29 +254,27 @@ impl ResolvesClientCert for Files {
 
 /// Believes servers as the settings say, and keeps the reasons if it does not.
 #[derive(Debug)]
-struct Verifier {
+struct Judge {
     /// `None`: whoever answers is believed, if TLS is enabled at all.
     files: Option<Arc<Files>>,
-    provider: Arc<CryptoProvider>,
     is_enabled: bool,
     refusal: Refusal,
 }
 
-impl Verifier {
+impl Judge {
     fn refuse(&self, why: String) {
         *self.refusal.lock() = Some(why);
     }
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
+impl ServerJudge for Judge {
+    fn judge(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    ) -> Result<(), Error> {
         if !self.is_enabled {
             self.refuse(
                 "the server demands TLS: set eventBus.nats.tls.enableTLS, tlsCert, tlsKey and tlsCA".into(),
@@ -283,16 +284,13 @@ impl ServerCertVerifier for Verifier {
             ));
         }
         let Some(files) = &self.files else {
-            return Ok(ServerCertVerified::assertion());
+            return Ok(());
         };
         let material = files.material();
-        let verified = material.verifier.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
+        let verified =
+            material
+                .verifier
+                .verify_server_cert(end_entity, intermediates, server_name, &[], now);
         if let Err(error) = &verified {
             let host = server_name.to_str();
             let chain: Vec<Certificate> = std::iter::once(end_entity)
@@ -315,32 +313,6 @@ impl ServerCertVerifier for Verifier {
                 )
             });
         }
-        verified
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        verified.map(drop)
     }
 }

@@ -5,19 +5,17 @@
 //! or guesses, except that certificates from former times, which have no alternative names at all, are known by their
 //! common name.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use natterjack_link::{KeyHolders, ServerJudge};
 use parking_lot::RwLock;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_cert::Certificate;
@@ -348,61 +346,6 @@ impl CertificateNames {
     pub fn shown(&self) -> Option<&str> {
         let first = self.alternatives.first().map(String::as_str);
         self.common_name.as_deref().or(first)
-    }
-}
-
-/// Decides whether a server is the one that is wanted, by its certificates and the name it was called by.
-pub(crate) trait ServerJudge: fmt::Debug + Send + Sync {
-    /// Whether it is, in rustls' words if not.
-    fn judge(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Result<(), rustls::Error>;
-}
-
-/// Checks servers as somebody judges them, and that they have the keys of what they show, whoever judges.
-#[derive(Debug)]
-pub(crate) struct KeyHolders<J> {
-    pub(crate) judge: J,
-    pub(crate) algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl<J: ServerJudge> ServerCertVerifier for KeyHolders<J> {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        (self.judge).judge(end_entity, intermediates, server_name, now)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }
 

@@ -9,16 +9,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use natterjack_wire::client::{self, ServerInfo, ServerOp};
+use natterjack_link::{Dialled, Incoming, Stream};
+use natterjack_wire::client::{self, ServerInfo, ServerOp, error_text};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::greeting::{Greeted, Stream};
-use super::incoming::Incoming;
 use super::outgoing::{Outgoing, Taken, Writing};
 use super::{ClientError, Events, allowed_bytes, lapse};
 
 /// How long a server that takes nothing any more may take to end what it has said.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a server that will soon be gone may take to answer that it has everything. It stays for longer than that.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often time is looked at.
 const TICK: Duration = Duration::from_secs(2);
@@ -31,6 +33,10 @@ const ROUNDS_MAX: usize = 16;
 
 /// Plaintext that fits into one record of TLS (RFC 8446, section 5.1).
 const RECORD_BYTES_MAX: usize = 1 << 14;
+
+/// PINGs whose answers may wait to be written. Servers ask once in minutes; one that goes on asking and does not read must
+/// not fill the memory with answers.
+const PONGS_WAITING_MAX: u32 = 1_024;
 
 /// Between broken and whole: how long what is left may take to be written when the client is closed.
 pub(super) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -50,6 +56,12 @@ pub(super) struct Connection<'a, E> {
     silent_ticks: u32,
     /// Whether it has lasted for a moment.
     has_lasted: bool,
+    /// What the server has asked since everything was written.
+    pongs_waiting: u32,
+    /// What we have asked and the server has not answered.
+    pings_open: u32,
+    /// Set once it is to end for a better one.
+    leaving: Option<Leaving>,
     /// Set once nothing can be written.
     broken: Option<Broken>,
     /// Written to the stream, which may still hold on to it.
@@ -63,18 +75,27 @@ struct Broken {
     patience: BoxFuture<'static, ()>,
 }
 
+/// The end of a connection of our own accord. What is half written is written to its end; what waits beyond that is for the
+/// next one. When the server has answered a PING sent after it, it has all of it, and our own messages are back.
+struct Leaving {
+    has_asked: bool,
+    patience: BoxFuture<'static, ()>,
+}
+
 /// Why a connection is over.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// We have closed it, and everything was written.
     Closed,
+    /// As [`Connection::leave`] wanted.
+    Left,
     Failed(ClientError),
 }
 
 impl<'a, E: Events> Connection<'a, E> {
     /// Nothing of `writing` must be written yet.
     pub(super) fn new(
-        greeted: Greeted,
+        dialled: Dialled,
         outgoing: &'a Outgoing,
         writing: &'a mut Writing,
         payload_bytes_max: &'a AtomicUsize,
@@ -85,9 +106,9 @@ impl<'a, E: Events> Connection<'a, E> {
         // The first tick is at once.
         ticks.reset();
         let mut connection = Self {
-            stream: greeted.stream,
-            is_encrypted: greeted.is_encrypted,
-            incoming: greeted.incoming,
+            stream: dialled.stream,
+            is_encrypted: dialled.is_encrypted,
+            incoming: dialled.incoming,
             outgoing,
             writing,
             payload_bytes_max,
@@ -96,10 +117,13 @@ impl<'a, E: Events> Connection<'a, E> {
             ticks,
             silent_ticks: 0,
             has_lasted: false,
+            pongs_waiting: 0,
+            pings_open: 0,
+            leaving: None,
             broken: None,
             is_flushed: true,
         };
-        let bytes_max = allowed_bytes(&greeted.info);
+        let bytes_max = allowed_bytes(&dialled.info);
         connection.incoming.admit(bytes_max);
         connection.leave_out();
         connection
@@ -107,6 +131,14 @@ impl<'a, E: Events> Connection<'a, E> {
 
     pub(super) fn has_lasted(&self) -> bool {
         self.has_lasted
+    }
+
+    /// Ends it as soon as nothing is lost by that, or after a moment. It must be run on.
+    pub(super) fn leave(&mut self) {
+        self.leaving = Some(Leaving {
+            has_asked: false,
+            patience: Box::pin(lapse(LEAVE_TIMEOUT)),
+        });
     }
 
     /// Waits for news of the server, or the end. What was read with the greeting is handed over first.
@@ -118,6 +150,9 @@ impl<'a, E: Events> Connection<'a, E> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<ServerInfo, Ended>> {
         for _ in 0..ROUNDS_MAX {
             self.write(context)?;
+            if self.has_left(context) {
+                return Poll::Ready(Err(Ended::Left));
+            }
             if let Some(info) = self.info.take() {
                 self.incoming.admit(allowed_bytes(&info));
                 return Poll::Ready(Ok(info));
@@ -129,7 +164,8 @@ impl<'a, E: Events> Connection<'a, E> {
                 }
                 Poll::Ready(Err(error)) => {
                     let first = self.broken.take().map(|broken| broken.error);
-                    return Poll::Ready(Err(Ended::Failed(first.unwrap_or(error))));
+                    let error = first.unwrap_or_else(|| error.into());
+                    return Poll::Ready(Err(Ended::Failed(error)));
                 }
                 Poll::Pending => return self.tick(context),
             }
@@ -144,18 +180,33 @@ impl<'a, E: Events> Connection<'a, E> {
             events,
             writing,
             info,
+            pongs_waiting,
+            pings_open,
             ..
         } = self;
         let decoded = incoming.decode(|op| match op {
             ServerOp::Message(message) => events.message(&message),
-            ServerOp::Ping => writing.append(client::pong),
+            ServerOp::Ping => {
+                *pongs_waiting += 1;
+                if *pongs_waiting <= PONGS_WAITING_MAX {
+                    writing.append(client::pong);
+                }
+            }
+            ServerOp::Pong => *pings_open = pings_open.saturating_sub(1),
             // What cannot be read says nothing that is needed.
             ServerOp::Info(json) => *info = ServerInfo::parse(json).ok().or_else(|| info.take()),
-            ServerOp::Err(text) => events.failed(&ClientError::refused(text)),
-            ServerOp::Pong | ServerOp::Ok => {}
+            ServerOp::Err(text) => {
+                let text = String::from_utf8_lossy(error_text(text));
+                events.failed(&ClientError::refused(text.into_owned()));
+            }
+            ServerOp::Ok => {}
         });
         events.batch_ended();
-        decoded.map_err(Ended::Failed)
+        decoded.map_err(|error| Ended::Failed(error.into()))?;
+        if self.pongs_waiting > PONGS_WAITING_MAX {
+            return Err(Ended::Failed(ClientError::Flooded));
+        }
+        Ok(())
     }
 
     /// Writes what waits, as far as the stream takes it. If it takes nothing any more this is no error before there was
@@ -182,6 +233,16 @@ impl<'a, E: Events> Connection<'a, E> {
     fn write_waiting(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
         loop {
             if self.writing.rest().is_empty() {
+                self.pongs_waiting = 0;
+                match &mut self.leaving {
+                    None => {}
+                    Some(leaving) if leaving.has_asked => break,
+                    Some(leaving) => {
+                        leaving.has_asked = true;
+                        self.ask();
+                        continue;
+                    }
+                }
                 match self.writing.refill(self.outgoing, context) {
                     Taken::Some { .. } => {
                         self.leave_out();
@@ -237,6 +298,19 @@ impl<'a, E: Events> Connection<'a, E> {
         }
     }
 
+    /// Whether the server is there.
+    fn ask(&mut self) {
+        self.pings_open += 1;
+        self.writing.append(client::ping);
+    }
+
+    fn has_left(&mut self, context: &mut Context<'_>) -> bool {
+        let is_answered = self.pings_open == 0;
+        self.leaving.as_mut().is_some_and(|leaving| {
+            (leaving.has_asked && is_answered) || leaving.patience.as_mut().poll(context).is_ready()
+        })
+    }
+
     fn flush(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Ended> {
         if !self.is_flushed {
             match Pin::new(&mut *self.stream).poll_flush(context) {
@@ -254,7 +328,7 @@ impl<'a, E: Events> Connection<'a, E> {
             self.has_lasted = true;
             self.silent_ticks += 1;
             if self.silent_ticks == SILENT_TICKS_MAX {
-                self.writing.append(client::ping);
+                self.ask();
                 self.write(context)?;
             }
             if self.silent_ticks >= 2 * SILENT_TICKS_MAX {
@@ -344,8 +418,8 @@ mod tests {
         }
     }
 
-    fn greeted(stream: impl Stream + 'static, is_encrypted: bool) -> Greeted {
-        Greeted {
+    fn dialled(stream: impl Stream + 'static, is_encrypted: bool) -> Dialled {
+        Dialled {
             stream: Box::new(stream),
             is_encrypted,
             incoming: Incoming::default(),
@@ -423,9 +497,9 @@ mod tests {
             }
             let mut told = Told::default();
             let limit = AtomicUsize::new(usize::MAX);
-            let greeted = greeted(stream, true);
+            let dialled = dialled(stream, true);
             let mut connection =
-                Connection::new(greeted, &outgoing, &mut writing, &limit, &mut told);
+                Connection::new(dialled, &outgoing, &mut writing, &limit, &mut told);
             let ended = connection.run().await.expect_err("it breaks");
             assert!(matches!(ended, Ended::Failed(_)), "{ended:?}");
             drop(connection);
@@ -457,8 +531,8 @@ mod tests {
         writing.append(|out| publish(out, b"a", None, b"1"));
         let limit = AtomicUsize::new(usize::MAX);
         let mut told = Told::default();
-        let greeted = greeted(breaking, false);
-        let mut connection = Connection::new(greeted, &outgoing, &mut writing, &limit, &mut told);
+        let dialled = dialled(breaking, false);
+        let mut connection = Connection::new(dialled, &outgoing, &mut writing, &limit, &mut told);
         let ended = tokio::time::timeout(Duration::from_secs(20), connection.run()).await;
         drop((connection, far));
         (told, ended.expect("it ends").expect_err("it is broken"))

@@ -1,28 +1,28 @@
 //! A client of a NATS server, as lean as the bus needs it: subscriptions that are fixed at the start, messages handed over
-//! where they were read, operations written in batches, and a connection that is made again for ever: over sockets, or one
-//! to the server in this process, which ends with it.
+//! where they were read, operations written in batches, and a connection that is made again for ever: over sockets, or to
+//! the server in this process, with which it ends. A server that says that it will soon be gone is left for another one
+//! before it is.
 //!
 //! It knows the protocol, not the bus. What it does not do: queue groups, subscriptions that come and go, requests.
 
 mod connection;
-mod greeting;
-mod incoming;
+mod dialler;
 mod outgoing;
-mod servers;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use natterjack_link::{Dialled, ReadError};
 use natterjack_server::InProcessConnection;
-use natterjack_wire::client::{InfoError, Message, ServerInfo, decimal, error_text, subscribe};
+use natterjack_wire::client::{ConnectOptions, InfoError, Message, ServerInfo, decimal, subscribe};
 use natterjack_wire::error::ProtocolError;
 use tokio::sync::watch;
 
 use self::connection::{Connection, Ended, FAREWELL_TIMEOUT};
+use self::dialler::Dialler;
 use self::outgoing::{Outgoing, Writing};
-use self::servers::{Address, Servers};
 use crate::tls::ClientTls;
 
 /// How to connect, and to what to subscribe.
@@ -34,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) subscriptions: Vec<String>,
     /// Largest message, header included, as long as no server has said it.
     pub(crate) payload_bytes_max: usize,
+    /// Whether the server shall answer requests that nobody listens to, with an empty message.
+    pub(crate) no_responders: bool,
 }
 
 /// How the server is reached.
@@ -45,8 +47,8 @@ pub(crate) enum Way {
         is_alone: bool,
         tls: Box<ClientTls>,
     },
-    /// Once; when this ends the client does.
-    Inside(InProcessConnection),
+    /// Connects to the server in this process; `None`: it has stopped, and so does the client.
+    Inside(Box<dyn Fn() -> Option<InProcessConnection> + Send>),
 }
 
 /// Who wants to know what happens. All of it is told by one task, in order, which must not be held up.
@@ -104,8 +106,10 @@ pub(crate) enum ClientError {
          no_header_support), or connect to a server of version 2.2 or later"
     )]
     NoHeaders,
-    #[error("something was said before TLS began")]
-    Early,
+    #[error("the server says something that it should not say before it has accepted us")]
+    Unexpected,
+    #[error("the server asks again and again whether we are there, and does not read the answers")]
+    Flooded,
     #[error("the host is no name or address that a certificate could have")]
     NoName,
     #[error("authorization violation")]
@@ -122,19 +126,28 @@ pub(crate) enum ClientError {
 }
 
 impl ClientError {
-    /// Behind `-ERR`.
-    fn refused(argument: &[u8]) -> Self {
-        let text = error_text(argument);
-        if text.eq_ignore_ascii_case(b"Authorization Violation") {
+    /// What is behind `-ERR`, without the quotes.
+    fn refused(text: String) -> Self {
+        if text.eq_ignore_ascii_case("Authorization Violation") {
             Self::Unauthorized
         } else {
-            Self::Refused(String::from_utf8_lossy(text).into_owned())
+            Self::Refused(text)
         }
     }
 
     /// Whether this says no more than that there is no connection.
     pub(crate) fn is_outage(&self) -> bool {
         matches!(self, Self::Broken(_) | Self::Ended | Self::Stale)
+    }
+}
+
+impl From<ReadError> for ClientError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Broken(error) => Self::Broken(error),
+            ReadError::Protocol(error) => Self::Protocol(error),
+            _ => Self::Ended,
+        }
     }
 }
 
@@ -161,19 +174,21 @@ impl Client {
             name,
             subscriptions,
             payload_bytes_max,
+            no_responders,
         } = options;
-        let way = match way {
-            Way::Inside(connection) => Dialler::Inside(Some(connection)),
-            Way::Sockets {
-                address,
-                is_alone,
-                tls,
-            } => Dialler::Sockets {
-                servers: Servers::new(Address::parse(&address).ok_or(ClientError::Address)?),
-                is_alone,
-                tls,
-            },
+        let hello = ConnectOptions {
+            verbose: false,
+            pedantic: false,
+            echo: true,
+            headers: true,
+            no_responders,
+            protocol: 1,
+            name,
+            lang: "rust".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..ConnectOptions::default()
         };
+        let dialler = Dialler::new(way, hello)?;
         let shared = Arc::new(Shared {
             outgoing: Outgoing::default(),
             payload_bytes_max: AtomicUsize::new(payload_bytes_max),
@@ -181,8 +196,7 @@ impl Client {
         });
         let starting = Starting {
             shared: Arc::clone(&shared),
-            dialler: way,
-            name,
+            dialler,
             subscriptions,
         };
         Ok((Self { shared }, starting))
@@ -214,7 +228,6 @@ impl Client {
 pub(crate) struct Starting {
     shared: Arc<Shared>,
     dialler: Dialler,
-    name: String,
     subscriptions: Vec<String>,
 }
 
@@ -224,7 +237,6 @@ impl Starting {
         let session = Session {
             shared: self.shared,
             dialler: self.dialler,
-            name: self.name,
             subscriptions: self.subscriptions,
             writing: Writing::default(),
             events,
@@ -233,58 +245,10 @@ impl Starting {
     }
 }
 
-/// Makes connections.
-enum Dialler {
-    Sockets {
-        servers: Servers,
-        is_alone: bool,
-        tls: Box<ClientTls>,
-    },
-    /// Until it is used.
-    Inside(Option<InProcessConnection>),
-}
-
-impl Dialler {
-    /// Waits until it is time for another attempt and makes it. `None`: there is nobody left to try.
-    async fn connect(&mut self, name: &str) -> Option<Result<greeting::Greeted, ClientError>> {
-        match self {
-            Self::Sockets { servers, tls, .. } => {
-                let (address, pause) = servers.next();
-                if !pause.is_zero() {
-                    lapse(pause).await;
-                }
-                Some(greeting::connect(&address, name, tls).await)
-            }
-            Self::Inside(connection) => {
-                let connection = connection.take()?;
-                Some(greeting::connect_inside(connection, name).await)
-            }
-        }
-    }
-
-    fn learn(&mut self, urls: &[String]) {
-        if let Self::Sockets {
-            servers,
-            is_alone: false,
-            ..
-        } = self
-        {
-            servers.learn(urls);
-        }
-    }
-
-    fn lasted(&mut self) {
-        if let Self::Sockets { servers, .. } = self {
-            servers.lasted();
-        }
-    }
-}
-
 /// The task: one connection after the other.
 struct Session<E> {
     shared: Arc<Shared>,
     dialler: Dialler,
-    name: String,
     subscriptions: Vec<String>,
     /// Outlives connections: what could not be written to one is written to the next.
     writing: Writing,
@@ -294,17 +258,21 @@ struct Session<E> {
 impl<E: Events> Session<E> {
     async fn run(mut self) {
         let mut is_closed = self.shared.is_closed.subscribe();
+        let mut successor = None;
         loop {
-            let greeted = tokio::select! {
-                greeted = self.dialler.connect(&self.name) => greeted,
-                _ = is_closed.wait_for(|closed| *closed) => return,
+            let dialled = match successor.take() {
+                Some(dialled) => Some(Ok(dialled)),
+                None => tokio::select! {
+                    dialled = self.dialler.connect() => dialled,
+                    _ = is_closed.wait_for(|closed| *closed) => return,
+                },
             };
-            let ended = match greeted {
+            let ended = match dialled {
                 None => return,
                 Some(Err(error)) => Ended::Failed(error),
-                Some(Ok(greeted)) => {
+                Some(Ok(dialled)) => {
                     let ended = tokio::select! {
-                        ended = self.stay(greeted) => ended,
+                        ended = self.stay(dialled, &mut successor) => ended,
                         () = farewell(&mut is_closed) => return,
                     };
                     self.events.disconnected();
@@ -313,20 +281,20 @@ impl<E: Events> Session<E> {
             };
             match ended {
                 Ended::Closed => return,
+                Ended::Left => {}
                 Ended::Failed(error) => self.events.failed(&error),
             }
         }
     }
 
-    /// Uses a connection as long as it lasts.
-    async fn stay(&mut self, greeted: greeting::Greeted) -> Ended {
+    /// Uses a connection as long as it lasts, or until there is a better one, which is put into `successor`.
+    async fn stay(&mut self, dialled: Dialled, successor: &mut Option<Dialled>) -> Ended {
         let Self {
             shared,
             dialler,
             subscriptions,
             writing,
             events,
-            ..
         } = self;
         let mut operations = Vec::new();
         for (index, subject) in subscriptions.iter().enumerate() {
@@ -334,25 +302,44 @@ impl<E: Events> Session<E> {
             subscribe(&mut operations, subject.as_bytes(), None, &id);
         }
         writing.start_over(operations);
-        let mut learn = |info: &ServerInfo| {
+        let learn = |dialler: &mut Dialler, info: &ServerInfo| {
             let payload_bytes_max = allowed_bytes(info);
             if payload_bytes_max > 0 {
                 shared.payload_bytes_max.store(payload_bytes_max, Relaxed);
             }
             dialler.learn(&info.connect_urls);
         };
-        learn(&greeted.info);
+        learn(dialler, &dialled.info);
         events.connected();
         let mut connection = Connection::new(
-            greeted,
+            dialled,
             &shared.outgoing,
             writing,
             &shared.payload_bytes_max,
             events,
         );
+        let mut is_leaving = false;
         let ended = loop {
-            match connection.run().await {
-                Ok(info) => learn(&info),
+            let news = if is_leaving {
+                tokio::select! {
+                    news = connection.run() => news,
+                    other = dialler.succeed() => {
+                        *successor = other;
+                        connection.leave();
+                        is_leaving = false;
+                        continue;
+                    }
+                }
+            } else {
+                connection.run().await
+            };
+            match news {
+                Ok(info) => {
+                    learn(dialler, &info);
+                    if info.ldm && successor.is_none() {
+                        is_leaving = dialler.leave();
+                    }
+                }
                 Err(ended) => break ended,
             }
         };
@@ -387,4 +374,72 @@ pub(crate) fn new_inbox() -> String {
         fastrand::u64(..),
         fastrand::u64(..)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use natterjack_server::{Options as ServerOptions, Server};
+    use parking_lot::Mutex;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Tells of connections; its end is that of the client.
+    struct Connections(mpsc::UnboundedSender<bool>);
+
+    impl Events for Connections {
+        fn message(&mut self, _message: &Message<'_>) {}
+
+        fn batch_ended(&mut self) {}
+
+        fn connected(&mut self) {
+            // The test may be over.
+            let _ = self.0.send(true);
+        }
+
+        fn disconnected(&mut self) {
+            let _ = self.0.send(false);
+        }
+
+        fn failed(&mut self, _error: &ClientError) {}
+    }
+
+    async fn server() -> Server {
+        let options = ServerOptions {
+            host: "127.0.0.1".into(),
+            port: 0,
+            ..ServerOptions::default()
+        };
+        Server::start(options).await.expect("a server")
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_connection_inside_the_process_is_made_again_until_there_is_nobody() {
+        // It is the connection that ends each time: as for whoever asks for another one, the server goes on.
+        let servers = Arc::new(Mutex::new(vec![server().await, server().await]));
+        let known = Arc::clone(&servers);
+        let connect = move || known.lock().last()?.in_process_connection().ok();
+        let (client, starting) = Client::new(Options {
+            way: Way::Inside(Box::new(connect)),
+            name: "a".into(),
+            subscriptions: vec!["a".into()],
+            payload_bytes_max: 1000,
+            no_responders: false,
+        })
+        .expect("no address is needed");
+        let (teller, mut told) = mpsc::unbounded_channel();
+        starting.start(Connections(teller));
+        let mut next = async || {
+            let next = tokio::time::timeout(Duration::from_secs(60), told.recv()).await;
+            next.expect("something happens")
+        };
+        for _ in 0..2 {
+            assert_eq!(next().await, Some(true));
+            let gone = servers.lock().pop().expect("the one that is connected to");
+            gone.shutdown().await;
+            assert_eq!(next().await, Some(false));
+        }
+        assert_eq!(next().await, None, "it has ended");
+        client.close();
+    }
 }

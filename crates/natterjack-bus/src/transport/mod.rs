@@ -251,8 +251,12 @@ impl Intake {
         let arrival = Arrival::Event(envelope);
         let delivered = self.overflowing.deliver(inbound, arrival, bytes);
         let Some(id) = own else { return };
-        // Only now: a drain ends delivery as soon as the ledger is empty.
-        inbound.lost(ledger.returned(id));
+        // Only now: a drain ends delivery as soon as the ledger is empty. One that comes after it was given up has been counted
+        // as lost and stays it, whether or not somebody receives it now.
+        let Some(lost) = ledger.returned(id) else {
+            return;
+        };
+        inbound.lost(lost);
         if !delivered {
             // The overflow is reported as such; a report for each event would push that one out.
             count(&inbound.counters.lost_events);
@@ -298,13 +302,13 @@ async fn enter<'a>(
     }
 }
 
-/// The identifier of an event that is ours and on its way. Another node may use our name by mistake.
+/// The identifier of an event that is ours and has not come yet. Another node may use our name by mistake.
 fn own_id(source: &str, ledger: &Ledger, attributes: &Attributes) -> Option<Uuid> {
     if attributes.source != source {
         return None;
     }
     let id = Uuid::try_parse(&attributes.id).ok()?;
-    ledger.is_open(id).then_some(id)
+    ledger.is_own(id).then_some(id)
 }
 
 impl Inbound {

@@ -23,7 +23,7 @@ use crate::envelope::Draft;
 use crate::error::{PublishError, StartError};
 use crate::fault::Fault;
 use crate::headers::{self, Said};
-use crate::ledger::Ledger;
+use crate::ledger::{Fence, Ledger};
 use crate::settings::{Endpoint, Limits};
 use crate::stats::count;
 use crate::tls::ClientTls;
@@ -131,6 +131,8 @@ impl Nats {
             subscriptions: SUBSCRIPTIONS.map(subject_of).into(),
             way: target.way,
             payload_bytes_max: limits.event_bytes_max,
+            // This node subscribes to whatever it asks.
+            no_responders: false,
         })
         .map_err(StartError::client)?;
         let shared = Arc::new(Shared {
@@ -255,15 +257,21 @@ impl Transport for Nats {
     }
 
     fn ready(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.shared.fence_until(|ledger| ledger.fences() > 0))
+        Box::pin(
+            self.shared
+                .fence_until(|ledger| ledger.fence_returned() > 0),
+        )
     }
 
     fn flush(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             if self.link() == Link::Connected {
                 // That it is written is not enough: the server must have read it.
-                let before = self.shared.ledger.fences();
-                let flushed = self.shared.fence_until(|ledger| ledger.fences() > before);
+                // A fence that was under way already, perhaps to another server, proves nothing of what was told after it.
+                let before = self.shared.ledger.fences_sent();
+                let flushed = self
+                    .shared
+                    .fence_until(|ledger| ledger.fence_returned() > before);
                 // What has not arrived by then is nobody's any more.
                 let _ = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await;
             }
@@ -286,7 +294,7 @@ impl Transport for Nats {
                 () = settled => {}
                 // There will be no other connection.
                 _ = links.wait_for(|link| *link == Link::Closed) => {
-                    inbound.lost(ledger.fenced(ledger.sent()));
+                    inbound.lost(ledger.give_up_all());
                 }
             }
             inbound.counters.lost_events.load(Relaxed) - lost_before
@@ -334,9 +342,12 @@ impl Shared {
             return;
         }
         let subject = format!("{}.{FENCE}", self.inbox);
-        let sent = self.ledger.sent().to_string();
-        self.client
-            .send(|out| publish(out, subject.as_bytes(), None, sent.as_bytes()));
+        // Numbered where it is sent, so that those with higher numbers are behind those with lower ones.
+        self.client.send(|out| {
+            let Fence { number, sent } = self.ledger.fence();
+            let payload = format!("{number} {sent}");
+            publish(out, subject.as_bytes(), None, payload.as_bytes());
+        });
     }
 
     /// Something for this node alone.
@@ -362,13 +373,18 @@ impl Shared {
     }
 
     fn settle(&self, fence: &[u8]) {
-        let sent_before = str::from_utf8(fence)
-            .ok()
-            .and_then(|text| text.parse().ok());
-        if let Some(sent_before) = sent_before {
-            self.inbound.lost(self.ledger.fenced(sent_before));
+        if let Some(fence) = read_fence(fence) {
+            self.inbound.lost(self.ledger.fenced(fence));
         }
     }
+}
+
+fn read_fence(payload: &[u8]) -> Option<Fence> {
+    let (number, sent) = str::from_utf8(payload).ok()?.split_once(' ')?;
+    Some(Fence {
+        number: number.parse().ok()?,
+        sent: sent.parse().ok()?,
+    })
 }
 
 /// Takes what the client hands over. It is held by the client's task, which ends when the transport is closed.

@@ -13,6 +13,7 @@ mod health;
 mod killed;
 mod link;
 mod merging;
+mod scripted;
 mod subscriptions;
 mod tls;
 mod topology;

@@ -1,9 +1,9 @@
-//! How long to wait before servers are tried once more.
-//!
-//! A fleet of thousands loses its server in the same moment. That they wait differently long is what keeps them from coming
-//! back in the same moment as well.
+//! How long a fleet's nodes wait before servers are tried once more, at first and after a loss.
 
+use std::ops::Range;
 use std::time::Duration;
+
+use natterjack_link::Backoff;
 
 /// Before a connection was there, from round to round (go-choria's steps).
 const FIRST: [Duration; 10] = {
@@ -24,11 +24,24 @@ const AGAIN_LAST: Duration = Duration::from_secs(20);
 /// A connection that lasted shorter was none: whoever takes us and lets us go at once must not be asked twice a second.
 const LASTING_MIN: Duration = Duration::from_secs(30);
 
+/// Half to one and a half of what the tables say.
+const JITTER: Range<f64> = 0.5..1.5;
+
 /// How far the pauses have grown.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Attempts {
     cause: Cause,
-    round: u32,
+    /// A round is one that failed, or after a loss the loss itself.
+    backoff: Backoff,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self {
+            cause: Cause::Start,
+            backoff: Backoff::new(first_step, JITTER),
+        }
+    }
 }
 
 impl Attempts {
@@ -38,20 +51,21 @@ impl Attempts {
 
     /// The wait before the next attempt.
     pub(super) fn pause(&self, random: &mut fastrand::Rng) -> Duration {
-        pause(self.cause, self.round, random)
+        self.backoff.pause(random)
     }
 
     /// A round over all servers was in vain.
     pub(super) const fn failed(&mut self) {
-        self.round = self.round.saturating_add(1);
+        self.backoff.failed();
     }
 
     /// There was a connection for so long.
     pub(super) fn lost_after(&mut self, lasted: Duration) {
-        self.round = match self.cause {
-            Cause::Loss if lasted < LASTING_MIN => self.round.saturating_add(1),
-            Cause::Loss | Cause::Start => 0,
-        };
+        match self.cause {
+            Cause::Loss if lasted < LASTING_MIN => self.backoff.failed(),
+            Cause::Loss => self.backoff.reset(),
+            Cause::Start => self.backoff = Backoff::new(again_step, JITTER),
+        }
         self.cause = Cause::Loss;
     }
 }
@@ -66,23 +80,14 @@ pub(super) enum Cause {
     Loss,
 }
 
-/// The wait before the next round, half to one and a half of what the table says. `round` counts from 0: it is the round
-/// that failed, or after a loss the loss itself.
-fn pause(cause: Cause, round: u32, random: &mut fastrand::Rng) -> Duration {
-    step(cause, round).mul_f64(0.5 + random.f64())
+fn first_step(round: u32) -> Duration {
+    let index = usize::try_from(round).unwrap_or(usize::MAX);
+    FIRST[index.min(FIRST.len() - 1)]
 }
 
-fn step(cause: Cause, round: u32) -> Duration {
-    match cause {
-        Cause::Start => {
-            let index = usize::try_from(round).unwrap_or(usize::MAX);
-            FIRST[index.min(FIRST.len() - 1)]
-        }
-        Cause::Loss => {
-            let steps = AGAIN_STEPS - 1;
-            AGAIN_FIRST + (AGAIN_LAST - AGAIN_FIRST) * round.min(steps) / steps
-        }
-    }
+fn again_step(round: u32) -> Duration {
+    let steps = AGAIN_STEPS - 1;
+    AGAIN_FIRST + (AGAIN_LAST - AGAIN_FIRST) * round.min(steps) / steps
 }
 
 #[cfg(test)]
@@ -91,41 +96,44 @@ mod tests {
 
     #[test]
     fn steps_grow_to_their_end() {
-        let seconds = |cause, round| step(cause, round).as_secs_f64();
-        let first: Vec<_> = (0..4).map(|round| seconds(Cause::Start, round)).collect();
+        let first: Vec<_> = (0..4)
+            .map(|round| first_step(round).as_secs_f64())
+            .collect();
         assert_eq!(first, [0.75, 1.0, 1.5, 2.0]);
-        assert_eq!(seconds(Cause::Start, u32::MAX), 5.0);
-        assert_eq!(seconds(Cause::Loss, 0), 0.5);
-        assert_eq!(seconds(Cause::Loss, 43), 20.0);
-        assert_eq!(seconds(Cause::Loss, u32::MAX), 20.0);
-        for cause in [Cause::Start, Cause::Loss] {
-            assert!((0..50).all(|round| step(cause, round) <= step(cause, round + 1)));
+        assert_eq!(first_step(u32::MAX).as_secs_f64(), 5.0);
+        assert_eq!(again_step(0).as_secs_f64(), 0.5);
+        assert_eq!(again_step(43).as_secs_f64(), 20.0);
+        assert_eq!(again_step(u32::MAX).as_secs_f64(), 20.0);
+        for step in [first_step, again_step] {
+            assert!((0..50).all(|round| step(round) <= step(round + 1)));
         }
     }
 
     #[test]
     fn short_connections_do_not_shorten_the_pauses() {
+        let check = |attempts: &Attempts, seconds: f64| {
+            let mut random = fastrand::Rng::with_seed(7);
+            let pauses: Vec<_> = (0..1_000)
+                .map(|_| attempts.pause(&mut random).as_secs_f64() / seconds)
+                .collect();
+            assert!(pauses.iter().all(|part| JITTER.contains(part)), "{seconds}");
+            assert!(
+                pauses.iter().any(|part| *part > 1.49) && pauses.iter().any(|part| *part < 0.51)
+            );
+        };
         let mut attempts = Attempts::default();
+        check(&attempts, 0.75);
         attempts.failed();
+        check(&attempts, 1.0);
         let short = LASTING_MIN - Duration::from_millis(1);
         attempts.lost_after(short);
-        assert_eq!((attempts.cause, attempts.round), (Cause::Loss, 0));
+        assert_eq!(attempts.cause, Cause::Loss);
+        check(&attempts, 0.5);
         attempts.lost_after(short);
         attempts.failed();
         attempts.lost_after(short);
-        assert_eq!(attempts.round, 3);
+        check(&attempts, again_step(3).as_secs_f64());
         attempts.lost_after(LASTING_MIN);
-        assert_eq!(attempts.round, 0);
-    }
-
-    #[test]
-    fn nobody_waits_as_long_as_the_others() {
-        let mut random = fastrand::Rng::with_seed(7);
-        let pauses: Vec<_> = (0..1_000)
-            .map(|_| pause(Cause::Loss, 43, &mut random))
-            .collect();
-        let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
-        assert!(*least >= Duration::from_secs(10) && *least < Duration::from_secs(11));
-        assert!(*most <= Duration::from_secs(30) && *most > Duration::from_secs(29));
+        check(&attempts, 0.5);
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use natterjack_link::Dialled;
 use tokio::time::{Instant, timeout};
 
 use super::backoff::{Attempts, Cause};
-use super::dial::{Dialled, dial};
 use super::event::{Event, count};
 use super::link::{LossReason, drive, learn};
 use super::shared::{Core, Status, Wish};
@@ -51,7 +51,7 @@ async fn connect(core: &Core, attempts: &mut Attempts) -> (ServerAddress, Dialle
         rest(attempts.pause(&mut random)).await;
     }
     loop {
-        if let Some(connected) = try_each(core).await {
+        if let Some(connected) = try_each(core, &mut random).await {
             return connected;
         }
         let pause = attempts.pause(&mut random);
@@ -62,27 +62,33 @@ async fn connect(core: &Core, attempts: &mut Attempts) -> (ServerAddress, Dialle
 }
 
 /// One round. What was found before is found again, since it may be something else by now.
-async fn try_each(core: &Core) -> Option<(ServerAddress, Dialled)> {
+async fn try_each(core: &Core, random: &mut fastrand::Rng) -> Option<(ServerAddress, Dialled)> {
     let found = core.servers.ask().await;
-    core.pool().replace(found);
-    let count = core.pool().len();
-    if count == 0 {
+    let is_empty = {
+        let mut pool = core.pool();
+        pool.replace(found);
+        pool.begin_round(random);
+        pool.is_empty()
+    };
+    if is_empty {
         tracing::warn!("there are no servers to connect to");
         core.tell(Event::NoServers);
     }
-    for _ in 0..count {
-        let server = core.pool().take()?;
+    loop {
+        let candidate = core.pool().take()?;
+        let server = &candidate.server;
         tracing::debug!(%server, "connecting");
-        match dial(&server, &core.caller).await {
-            Ok(dialled) => return Some((server, dialled)),
+        match core.caller.dial(&candidate).await {
+            Ok(dialled) => return Some((candidate.server, dialled)),
             Err(reason) => {
                 tracing::error!(%server, error = %reason, "cannot connect; trying the next server");
-                let reason = Arc::new(reason);
-                core.tell(Event::Failed { server, reason });
+                core.tell(Event::Failed {
+                    server: server.clone(),
+                    reason: Arc::new(reason),
+                });
             }
         }
     }
-    None
 }
 
 /// From the connection's first moment to its last.

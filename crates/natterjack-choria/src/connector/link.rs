@@ -1,18 +1,16 @@
 //! A connection while it lasts: what comes is handed on, what is to be sent is sent, and silence is noticed.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use natterjack_wire::client::{
-    Decoded, Limits, Message, ServerInfo, ServerOp, decode_server, error_text, pong,
-};
+use natterjack_link::{Dialled, Incoming, ReadError};
+use natterjack_wire::client::{Message, ServerInfo, ServerOp, error_text, pong};
 use natterjack_wire::error::ProtocolError;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::dial::Dialled;
 use super::event::Event;
 use super::shared::{Core, Delivery, Wish};
 use crate::server::ServerAddress;
@@ -26,8 +24,9 @@ const SILENT_INTERVALS_MAX: u32 = 2;
 /// For what is still to be sent when this side ends the connection, and once more for saying so.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
-/// What is read at once, at least.
-const READ_BYTES: usize = 8 << 10;
+/// PINGs whose answers may wait to be written. Servers ask once in minutes; one that goes on asking and does not read must
+/// not fill the memory with answers.
+const PONGS_WAITING_MAX: usize = 1_024;
 
 /// A buffer that has become larger is not kept.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
@@ -54,6 +53,12 @@ pub enum LossReason {
     /// The server says what no server says.
     #[error("the server does not follow the protocol: {0}")]
     Protocol(ProtocolError),
+    /// The server asks whether this side is there, again and again, and does not read the answers.
+    #[error("the server asks without reading the answers")]
+    Flooded,
+    /// The server is about to end its connections and has said so. Another one is connected to instead.
+    #[error("the server is about to end its connections")]
+    Leaving,
 }
 
 /// Drives a connection to its end.
@@ -65,16 +70,24 @@ pub(super) async fn drive(
 ) -> LossReason {
     let (reader, writer) = tokio::io::split(dialled.stream);
     let heard = AtomicBool::new(true);
+    let pongs_waiting = AtomicUsize::new(0);
+    let leave = Notify::new();
     let mut reading = Reading {
         core,
         server,
         heard: &heard,
+        pongs_waiting: &pongs_waiting,
+        leave: &leave,
         said: None,
     };
     let is_over = AtomicBool::new(false);
+    let is_left = AtomicBool::new(false);
     let end = async {
-        // The sender is in the core.
-        let _ = wish.wait_for(|wish| *wish != Wish::Connected).await;
+        tokio::select! {
+            // The sender is in the core.
+            _ = wish.wait_for(|wish| *wish != Wish::Connected) => {}
+            () = leave.notified() => is_left.store(true, Ordering::Relaxed),
+        }
         // With its answer the server has all that was said before.
         if let Some(seen) = core.observe() {
             let _ = timeout(FAREWELL_MAX, seen).await;
@@ -83,12 +96,16 @@ pub(super) async fn drive(
         core.work.notify_one();
         let _ = timeout(FAREWELL_MAX, std::future::pending::<()>()).await;
     };
-    tokio::select! {
+    let reason = tokio::select! {
         biased;
-        reason = reading.read(reader, dialled.rest) => reason,
-        reason = write(core, writer, &is_over) => reason,
+        reason = reading.read(reader, dialled.incoming) => reason,
+        reason = write(core, writer, &is_over, &pongs_waiting) => reason,
         reason = watch_over(core, &heard) => reason,
         () = end => LossReason::Closed,
+    };
+    match reason {
+        LossReason::Closed if is_left.load(Ordering::Relaxed) => LossReason::Leaving,
+        reason => reason,
     }
 }
 
@@ -97,53 +114,58 @@ struct Reading<'a> {
     core: &'a Core,
     server: &'a ServerAddress,
     heard: &'a AtomicBool,
+    pongs_waiting: &'a AtomicUsize,
+    /// Told when the server should be left.
+    leave: &'a Notify,
     said: Option<String>,
 }
 
 impl Reading<'_> {
-    async fn read(&mut self, mut stream: impl AsyncRead + Unpin, mut input: Vec<u8>) -> LossReason {
-        let mut start = 0;
+    async fn read(
+        &mut self,
+        mut stream: impl AsyncRead + Unpin,
+        mut incoming: Incoming,
+    ) -> LossReason {
+        // Whatever the server takes itself, others may send more, and for all of it there is the inbox.
+        incoming.admit(usize::MAX);
         loop {
-            let rest = &input[start..];
-            let needed = match decode_server(rest, &Limits::FROM_SERVER) {
-                Ok(Decoded::Op { op, consumed }) => {
-                    self.handle(&op);
-                    start += consumed;
-                    continue;
-                }
-                Ok(Decoded::Incomplete { needed }) => needed - rest.len(),
-                Err(error) => return LossReason::Protocol(error),
-            };
-            input.drain(..start);
-            start = 0;
-            if input.is_empty() && input.capacity() > BUFFER_BYTES_MAX {
-                input = Vec::new();
+            if let Err(error) = incoming.decode(|op| self.handle(&op)) {
+                return self.over(error);
             }
-            // What is announced is made room for as it comes.
-            input.reserve(needed.clamp(READ_BYTES, BUFFER_BYTES_MAX));
-            match stream.read_buf(&mut input).await {
-                Ok(0) => {
-                    return LossReason::Ended {
-                        said: self.said.take(),
-                    };
-                }
-                Ok(_) => self.heard.store(true, Ordering::Relaxed),
-                Err(error) => match self.said.take() {
-                    Some(said) => return LossReason::Ended { said: Some(said) },
-                    None => return LossReason::Broken(error),
-                },
+            if self.pongs_waiting.load(Ordering::Relaxed) > PONGS_WAITING_MAX {
+                return LossReason::Flooded;
             }
+            if let Err(error) = incoming.read(&mut stream).await {
+                return self.over(error);
+            }
+            self.heard.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn over(&mut self, error: ReadError) -> LossReason {
+        match (error, self.said.take()) {
+            (ReadError::Protocol(error), _) => LossReason::Protocol(error),
+            (ReadError::Broken(error), None) => LossReason::Broken(error),
+            (_, said) => LossReason::Ended { said },
         }
     }
 
     fn handle(&mut self, op: &ServerOp<'_>) {
         match op {
             ServerOp::Message(message) => self.handle_message(message),
-            ServerOp::Ping => self.core.control(pong),
+            ServerOp::Ping => self.handle_ping(),
             ServerOp::Pong => self.core.pong(),
             ServerOp::Info(json) => self.handle_info(json),
             ServerOp::Err(text) => self.handle_error(text),
             ServerOp::Ok => {}
+        }
+    }
+
+    fn handle_ping(&self) {
+        let waiting = self.pongs_waiting.fetch_add(1, Ordering::Relaxed);
+        // Of one more the connection dies.
+        if waiting <= PONGS_WAITING_MAX {
+            self.core.control(pong);
         }
     }
 
@@ -166,10 +188,14 @@ impl Reading<'_> {
             tracing::debug!(server = %self.server, "an INFO that cannot be read");
             return;
         };
+        learn(self.core, &info);
         if info.ldm {
             tracing::info!(server = %self.server, "the server is about to end its connections");
+            // Where there is no other one it is stayed with as long as it is there.
+            if self.core.pool().leave(self.server) {
+                self.leave.notify_one();
+            }
         }
-        learn(self.core, &info);
     }
 
     fn handle_error(&mut self, text: &[u8]) {
@@ -185,7 +211,14 @@ impl Reading<'_> {
 
 /// Remembers the servers that one names.
 pub(super) fn learn(core: &Core, info: &ServerInfo) {
-    let servers = core.pool().learn(&info.connect_urls);
+    let named = info.connect_urls.iter().filter_map(|text| {
+        let server = text.parse::<ServerAddress>();
+        if server.is_err() {
+            tracing::debug!(address = %text, "a server names another one by an address that is none");
+        }
+        server.ok()
+    });
+    let servers = core.pool().learn(named);
     if !servers.is_empty() {
         tracing::debug!(?servers, "a server names others");
         core.tell(Event::Learnt { servers });
@@ -196,9 +229,12 @@ async fn write(
     core: &Core,
     mut stream: impl AsyncWrite + Unpin,
     is_over: &AtomicBool,
+    pongs_waiting: &AtomicUsize,
 ) -> LossReason {
     let mut batch = Vec::new();
     loop {
+        // All of these are in the batch; one that comes right now may be, too, and counts for the next.
+        let pongs = pongs_waiting.load(Ordering::Relaxed);
         core.take(&mut batch);
         if batch.is_empty() {
             if is_over.load(Ordering::Relaxed) {
@@ -212,6 +248,7 @@ async fn write(
         if let Err(error) = write_all(&mut stream, &batch).await {
             return LossReason::Broken(error);
         }
+        pongs_waiting.fetch_sub(pongs, Ordering::Relaxed);
         batch.clear();
         if batch.capacity() > BUFFER_BYTES_MAX {
             batch = Vec::new();

@@ -241,11 +241,11 @@ impl Connector {
     /// Outside of a runtime.
     #[must_use]
     pub fn start(options: ConnectorOptions, ssl: &Ssl, servers: impl Into<Servers>) -> Self {
-        let caller = Caller {
-            name: options.name.clone(),
-            credentials: options.credentials.clone(),
-            tls: Arc::new(ssl.client_config()),
-        };
+        let caller = Caller::new(
+            options.name.clone(),
+            options.credentials.clone(),
+            ssl.client_config(),
+        );
         let servers = renewal::before_attempts(ssl.clone(), servers.into());
         let files_interval = options.files_interval;
         let core = Arc::new(Core::new(options, caller, servers));

@@ -7,12 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use natterjack_link::Pool;
 use natterjack_wire::client::{ping, publish, subscribe, unsubscribe};
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use super::dial::Caller;
 use super::event::{Counters, Direction, Event, count};
-use super::servers::{Pool, Servers};
+use super::servers::Servers;
 use super::{ConnectorOptions, PublishError};
 use crate::server::ServerAddress;
 
@@ -58,7 +59,7 @@ pub(super) struct Core {
     pub(super) room: Notify,
     events: broadcast::Sender<Event>,
     outbox: Mutex<Outbox>,
-    pool: Mutex<Pool>,
+    pool: Mutex<Pool<ServerAddress>>,
 }
 
 /// What is to be sent.
@@ -122,7 +123,7 @@ impl Core {
             room: Notify::new(),
             events: broadcast::Sender::new(EVENTS_MAX),
             outbox: Mutex::default(),
-            pool: Mutex::default(),
+            pool: Mutex::new(Pool::new(Vec::new())),
         }
     }
 
@@ -130,7 +131,7 @@ impl Core {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool<ServerAddress>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,13 +5,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use hyper::Method;
+use natterjack_link::{KeyHolders, ServerJudge};
 use rustls::{CertificateError, ClientConfig};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::bundle::Bundle;
 use super::http::{Answer, AskError, Question, ask};
 use crate::server::ServerAddress;
-use crate::trust::{Authorities, KeyHolders, ServerJudge, TrustError};
+use crate::trust::{Authorities, TrustError};
 
 /// Where its interface begins, and what every question ends with; the environment plays no part for certificates.
 const BASE: &str = "/puppet-ca/v1";

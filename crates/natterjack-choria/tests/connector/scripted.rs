@@ -206,7 +206,7 @@ async fn what_is_no_server_is_said_to_be_none() {
         (long.as_str(), "NotNats"),
         ("HTTP/1.1 400 Bad Request\r\n", "NotNats"),
         ("PING\r\n", "Unexpected"),
-        ("INFO x\r\n", "Unexpected"),
+        ("INFO x\r\n", "Info"),
         ("", "Closed"),
         (
             "-ERR 'maximum connections exceeded'\r\n",
@@ -318,4 +318,68 @@ async fn a_server_that_breaks_the_protocol_is_left() {
         client.line().await,
         "SUB mcollective.broadcast.agent.discovery 1"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_asks_without_listening_is_left() {
+    let authority = Authority::new();
+    let server = Scripted::new(&authority).await;
+    let connector = authority.connector(RIP, vec![at("localhost", server.address())]);
+    let mut events = connector.events();
+    let (connected, mut client) = tokio::join!(connector.connect(), server.ready(INFO));
+    connected.unwrap();
+    let many = "PING\r\n".repeat(10_000);
+    within("the end", async {
+        // What is sent without end must not be answered without end.
+        for _ in 0..10_000 {
+            if client.stream.write_all(many.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+        panic!("600 MB of PINGs were taken");
+    })
+    .await;
+    let reason = event(&mut events, "the loss", |event| match event {
+        Event::Disconnected { reason, .. } => Some(reason),
+        _ => None,
+    })
+    .await;
+    assert!(matches!(&*reason, LossReason::Flooded), "{reason}");
+    server.ready(INFO).await;
+}
+
+#[tokio::test]
+async fn a_server_that_will_soon_be_gone_is_left_for_another_one() {
+    let authority = Authority::new();
+    let server = Scripted::new(&authority).await;
+    let ours = authority.server().await;
+    let connector = authority.connector(RIP, vec![at("localhost", server.address())]);
+    let mut events = connector.events();
+    let (connected, mut client) = tokio::join!(connector.connect(), server.ready(INFO));
+    connected.unwrap();
+    // Without another one there is no reason to go.
+    client
+        .say("INFO {\"server_id\":\"x\",\"ldm\":true} \r\nPING\r\n")
+        .await;
+    assert_eq!(client.line().await, "PONG");
+    let told = format!(
+        "INFO {{\"server_id\":\"x\",\"ldm\":true,\"connect_urls\":[\"localhost:{}\"]}} \r\n",
+        ours.client_addr().port()
+    );
+    client.say(&told).await;
+    // Whether all has arrived that was said.
+    assert_eq!(client.line().await, "PING");
+    client.say("PONG\r\n").await;
+    let reason = event(&mut events, "the loss", |event| match event {
+        Event::Disconnected { reason, .. } => Some(reason),
+        _ => None,
+    })
+    .await;
+    assert!(matches!(&*reason, LossReason::Leaving), "{reason}");
+    let again = event(&mut events, "another connection", |event| match event {
+        Event::Connected { server, .. } => Some(server),
+        Event::Failed { server, .. } => panic!("{server} was tried"),
+        _ => None,
+    });
+    assert_eq!(again.await, by_name(&ours));
 }

@@ -206,6 +206,7 @@ pub(crate) async fn failure(connector: &Connector) -> String {
         DialError::Refused(_) => "Refused",
         DialError::Unexpected => "Unexpected",
         DialError::NotNats(_) => "NotNats",
+        DialError::Info(_) => "Info",
         DialError::Connect(_) => "Connect",
         DialError::Closed => "Closed",
         DialError::Credentials(_) => "Credentials",

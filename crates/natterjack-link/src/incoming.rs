@@ -1,11 +1,12 @@
 //! What was read from the server and not yet understood. Operations are decoded where they were read.
 
+use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use natterjack_wire::client::{Decoded, Limits, ServerOp, decode_server};
+use natterjack_wire::error::ProtocolError;
 use tokio::io::{AsyncRead, ReadBuf};
-
-use super::ClientError;
 
 /// Room for reading, and so the largest batch, as long as no message is larger.
 const READ_BYTES: usize = 64 * 1024;
@@ -13,8 +14,18 @@ const READ_BYTES: usize = 64 * 1024;
 /// Messages of this size are taken in any case: another server of the cluster may allow larger ones than ours.
 const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 
-pub(super) struct Incoming {
-    /// What is taken. Whoever greets has no messages for us yet, and has not shown who it is.
+/// What a server may say before it has let us in: nobody has proven yet who it is, and there are no messages. The line is
+/// that of an `INFO` which names some thousand servers.
+const GREETING: Limits = Limits {
+    control_line_bytes_max: 64 << 10,
+    payload_bytes_max: 0,
+    headers: true,
+};
+
+/// What was read.
+#[derive(Debug)]
+pub struct Incoming {
+    /// What is taken.
     limits: Limits,
     /// All of it is room.
     buffer: Vec<u8>,
@@ -25,13 +36,26 @@ pub(super) struct Incoming {
     needed: usize,
 }
 
+/// Why nothing more can be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The server has ended the connection.
+    #[error("the connection was closed")]
+    Ended,
+    /// It broke.
+    #[error("the connection broke: {0}")]
+    Broken(io::Error),
+    /// The server says what no server says.
+    #[error("this is no NATS server: {0}")]
+    Protocol(ProtocolError),
+}
+
+/// Empty, and for a greeting: without messages, and with short lines.
 impl Default for Incoming {
     fn default() -> Self {
         Self {
-            limits: Limits {
-                payload_bytes_max: 0,
-                ..Limits::FROM_SERVER
-            },
+            limits: GREETING,
             buffer: vec![0; READ_BYTES],
             start: 0,
             end: 0,
@@ -41,8 +65,9 @@ impl Default for Incoming {
 }
 
 impl Incoming {
-    /// Takes messages, of a server that has accepted us and takes messages of `payload_bytes_max` itself.
-    pub(super) fn admit(&mut self, payload_bytes_max: usize) {
+    /// Takes messages, of a server that has accepted us and takes messages of `payload_bytes_max` itself, header included.
+    pub fn admit(&mut self, payload_bytes_max: usize) {
+        self.limits.control_line_bytes_max = Limits::FROM_SERVER.control_line_bytes_max;
         let bytes_max = payload_bytes_max.saturating_mul(2).max(PAYLOAD_BYTES_MAX);
         // Those on their way may be from before the limit was lowered.
         let known = &mut self.limits.payload_bytes_max;
@@ -51,26 +76,42 @@ impl Incoming {
             .max(*known);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether all that was read has been handed over.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Reads once.
-    pub(super) fn poll_read(
+    ///
+    /// # Errors
+    /// If there is nothing more to read, ever.
+    pub fn poll_read(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin + ?Sized),
         context: &mut Context<'_>,
-    ) -> Poll<Result<(), ClientError>> {
+    ) -> Poll<Result<(), ReadError>> {
         self.make_room();
         let mut room = ReadBuf::new(&mut self.buffer[self.end..]);
-        let read = ready!(std::pin::Pin::new(stream).poll_read(context, &mut room));
+        let read = ready!(Pin::new(stream).poll_read(context, &mut room));
         let bytes = room.filled().len();
         self.end += bytes;
         Poll::Ready(match read {
-            Ok(()) if bytes == 0 => Err(ClientError::Ended),
+            Ok(()) if bytes == 0 => Err(ReadError::Ended),
             Ok(()) => Ok(()),
-            Err(error) => Err(ClientError::Broken(error)),
+            Err(error) => Err(ReadError::Broken(error)),
         })
+    }
+
+    /// Reads once, and may be abandoned.
+    ///
+    /// # Errors
+    /// As for [`Self::poll_read`].
+    pub async fn read(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin + ?Sized),
+    ) -> Result<(), ReadError> {
+        std::future::poll_fn(|context| self.poll_read(stream, context)).await
     }
 
     fn make_room(&mut self) {
@@ -96,7 +137,10 @@ impl Incoming {
     }
 
     /// Hands over every whole operation that was read.
-    pub(super) fn decode(&mut self, mut take: impl FnMut(ServerOp<'_>)) -> Result<(), ClientError> {
+    ///
+    /// # Errors
+    /// If something is no operation; what came before it has been handed over.
+    pub fn decode(&mut self, mut take: impl FnMut(ServerOp<'_>)) -> Result<(), ReadError> {
         while self.decode_one(&mut take)?.is_some() {}
         Ok(())
     }
@@ -104,13 +148,13 @@ impl Incoming {
     fn decode_one<R>(
         &mut self,
         take: impl FnOnce(ServerOp<'_>) -> R,
-    ) -> Result<Option<R>, ClientError> {
+    ) -> Result<Option<R>, ReadError> {
         if self.is_empty() {
             self.needed = 0;
             return Ok(None);
         }
         let read = &self.buffer[self.start..self.end];
-        match decode_server(read, &self.limits).map_err(ClientError::Protocol)? {
+        match decode_server(read, &self.limits).map_err(ReadError::Protocol)? {
             Decoded::Op { op, consumed } => {
                 let result = take(op);
                 self.start += consumed;
@@ -124,18 +168,21 @@ impl Incoming {
     }
 
     /// Reads until there is an operation, and hands it over.
-    pub(super) async fn next<R>(
+    ///
+    /// # Errors
+    /// If it is none, or there is nothing more to read.
+    pub async fn next<R>(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin + ?Sized),
         take: impl FnOnce(ServerOp<'_>) -> R,
-    ) -> Result<R, ClientError> {
+    ) -> Result<R, ReadError> {
         let mut take = Some(take);
         loop {
             let once = |op: ServerOp<'_>| take.take().map(|take| take(op));
             if let Some(Some(result)) = self.decode_one(once)? {
                 return Ok(result);
             }
-            std::future::poll_fn(|context| self.poll_read(stream, context)).await?;
+            self.read(stream).await?;
         }
     }
 }
@@ -172,7 +219,7 @@ mod tests {
         payloads
     }
 
-    fn hear(incoming: &mut Incoming, mut bytes: &[u8]) -> Result<(), ClientError> {
+    fn hear(incoming: &mut Incoming, mut bytes: &[u8]) -> Result<(), ReadError> {
         let mut context = Context::from_waker(std::task::Waker::noop());
         while !bytes.is_empty() {
             let polled = incoming.poll_read(&mut bytes, &mut context);
@@ -186,7 +233,7 @@ mod tests {
     fn what_is_only_announced_takes_no_memory() {
         let mut incoming = Incoming::default();
         let refused = hear(&mut incoming, b"MSG a 1 999999999\r\nx");
-        assert!(matches!(refused, Err(ClientError::Protocol(_))));
+        assert!(matches!(refused, Err(ReadError::Protocol(_))));
 
         let mut incoming = Incoming::default();
         incoming.admit(1 << 20);
@@ -199,7 +246,7 @@ mod tests {
         let mut incoming = Incoming::default();
         incoming.admit(1 << 20);
         let refused = hear(&mut incoming, b"MSG a 1 999999999\r\nx");
-        assert!(matches!(refused, Err(ClientError::Protocol(_))));
+        assert!(matches!(refused, Err(ReadError::Protocol(_))));
     }
 
     proptest! {
