@@ -42,16 +42,18 @@ pub(super) struct Dialler {
 }
 
 enum Line {
-    Sockets {
-        configured: Address,
-        pool: Pool<Address>,
-        is_alone: bool,
-        security: Security,
-        /// Who was connected to last.
-        last: Option<Address>,
-    },
+    Sockets(Box<Sockets>),
     /// `None` from it: the server has stopped.
     Inside(Box<dyn Fn() -> Option<InProcessConnection> + Send>),
+}
+
+struct Sockets {
+    configured: Address,
+    pool: Pool<Address>,
+    is_alone: bool,
+    security: Security,
+    /// Who was connected to last.
+    last: Option<Address>,
 }
 
 impl Dialler {
@@ -64,7 +66,7 @@ impl Dialler {
                 tls,
             } => {
                 let (address, is_tls) = parse(&address).ok_or(ClientError::Address)?;
-                Line::Sockets {
+                Line::Sockets(Box::new(Sockets {
                     pool: Pool::new(vec![address.clone()]),
                     configured: address,
                     is_alone,
@@ -77,7 +79,7 @@ impl Dialler {
                         },
                     },
                     last: None,
-                }
+                }))
             }
         };
         Ok(Self {
@@ -92,12 +94,13 @@ impl Dialler {
     pub(super) async fn connect(&mut self) -> Option<Result<Dialled, ClientError>> {
         let hello = |_: &ServerInfo| Ok::<_, Infallible>(self.hello.clone());
         let dialled = match &mut self.way {
-            Line::Sockets {
-                pool,
-                security,
-                last,
-                ..
-            } => {
+            Line::Sockets(sockets) => {
+                let Sockets {
+                    pool,
+                    security,
+                    last,
+                    ..
+                } = &mut **sockets;
                 let candidate = match pool.take() {
                     Some(candidate) => candidate,
                     None => {
@@ -147,13 +150,12 @@ impl Dialler {
     /// What a server says about where clients may go, `host:port` each. An address without a name must show a certificate
     /// with the configured server's name, as for other clients.
     pub(super) fn learn(&mut self, urls: &[String]) {
-        if let Line::Sockets {
-            configured,
-            pool,
-            is_alone: false,
-            ..
-        } = &mut self.way
+        if let Line::Sockets(sockets) = &mut self.way
+            && !sockets.is_alone
         {
+            let Sockets {
+                configured, pool, ..
+            } = &mut **sockets;
             let addresses = urls.iter().filter_map(|url| Address::parse(url));
             pool.learn(addresses.map(|mut address| {
                 if address.is_number() {
@@ -166,9 +168,10 @@ impl Dialler {
 
     /// The server that is connected to will soon be gone. Answers whether there are others, which are next.
     pub(super) fn leave(&mut self) -> bool {
-        let Line::Sockets { pool, last, .. } = &mut self.way else {
+        let Line::Sockets(sockets) = &mut self.way else {
             return false;
         };
+        let Sockets { pool, last, .. } = &mut **sockets;
         let has_others = last.as_ref().is_some_and(|last| pool.leave(last));
         if has_others {
             self.lasted();
@@ -179,8 +182,8 @@ impl Dialler {
     /// A connection has lasted: the next time there is no reason to wait.
     pub(super) fn lasted(&mut self) {
         self.backoff.reset();
-        if let Line::Sockets { pool, .. } = &mut self.way {
-            pool.end_round();
+        if let Line::Sockets(sockets) = &mut self.way {
+            sockets.pool.end_round();
         }
     }
 }
@@ -276,10 +279,11 @@ mod tests {
             let dialler = Dialler::new(way(is_alone), ConnectOptions::default());
             let mut dialler = dialler.expect("an address");
             dialler.learn(&named);
-            let Line::Sockets { pool, .. } = &dialler.way else {
+            let Line::Sockets(sockets) = &dialler.way else {
                 panic!("sockets")
             };
-            let mut known: Vec<_> = pool
+            let mut known: Vec<_> = sockets
+                .pool
                 .all()
                 .map(|address| (&*address.host, &*address.tls_name))
                 .collect();
