@@ -65,6 +65,8 @@ struct Attached {
     is_wanted: bool,
     /// With which it last said that it has heard of everything; 0 if it has not said so.
     number: u64,
+    /// The peer has answered that.
+    is_taken: bool,
     /// It has heard of the entries below this number.
     told: usize,
     /// What it has heard of, or would have.
@@ -199,19 +201,17 @@ impl LocalInterest {
             None if is_wanted => state.attached.push(Attached::new(link)),
             None => {}
         }
-        state.say_where(account, link.peer());
+        state.settle(account, link.peer());
     }
 
     /// The peer has taken it in that all is told on `link`, as was said with this number: those that are not wanted
     /// are told nothing more.
     pub(crate) fn is_taken(&self, account: &str, link: &Arc<RouteLink>, number: u64) {
         let mut state = self.state.lock();
-        let position = state.find(link);
-        if position.is_some_and(|position| state.attached[position].number == number) {
-            let is_past = |other: &mut Attached| other.is_beside(link) && !other.is_wanted;
-            for other in state.attached.extract_if(.., is_past) {
-                say(&other.link, account, AccountMove::Elsewhere, 0);
-            }
+        if let Some(position) = state.find(link) {
+            let attached = &mut state.attached[position];
+            attached.is_taken |= attached.number == number;
+            state.settle(account, link.peer());
         }
     }
 
@@ -274,7 +274,7 @@ impl LocalInterest {
         tell(link, text);
         match left {
             Left::More => {}
-            Left::Nothing => state.say_where(account, link.peer()),
+            Left::Nothing => state.settle(account, link.peer()),
             Left::Detached => drop(state.attached.remove(position)),
         }
         Worked {
@@ -290,6 +290,7 @@ impl Attached {
             link: Arc::clone(link),
             is_wanted: true,
             number: 0,
+            is_taken: false,
             told: 0,
             filter: link.filter(),
             sweep: None,
@@ -436,13 +437,15 @@ impl State {
     fn remove(&mut self, account: &str, link: &Arc<RouteLink>) {
         if let Some(position) = self.find(link) {
             self.attached.remove(position);
-            self.say_where(account, link.peer());
+            self.settle(account, link.peer());
         }
     }
 
     /// If a peer of our kind is told on several connections, and everything on one that is to serve the account, says
-    /// that it is that one, once.
-    fn say_where(&mut self, account: &str, peer: &Arc<str>) {
+    /// that it is that one, once; and once the peer has answered that, the others, unless they are to serve it as well,
+    /// are told nothing more. To be called after every change, since who is to serve it is found out by each connection
+    /// in its own time.
+    fn settle(&mut self, account: &str, peer: &Arc<str>) {
         let entries = self.entries.len();
         let with_peer = |attached: &&mut Attached| {
             let link = &attached.link;
@@ -458,7 +461,21 @@ impl State {
             && (fit.number == 0 || fit.number < latest)
         {
             fit.number = fit.link.next_move();
+            fit.is_taken = false;
             say(&fit.link, account, AccountMove::Told, fit.number);
+            return;
+        }
+        let is_settled = |attached: &&mut Attached| {
+            attached.is_wanted && attached.is_taken && Some(attached.number) == latest
+        };
+        let is_settled = with_peer.iter().any(is_settled);
+        drop(with_peer);
+        if is_settled {
+            let is_past =
+                |attached: &mut Attached| attached.link.peer() == peer && !attached.is_wanted;
+            for past in self.attached.extract_if(.., is_past) {
+                say(&past.link, account, AccountMove::Elsewhere, 0);
+            }
         }
     }
 
