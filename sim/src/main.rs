@@ -143,6 +143,7 @@ struct ClusterTotals {
     deliveries: u64,
     confirmed: u64,
     answers: u64,
+    crossed: u64,
     routes: u64,
     duplicates: u64,
     stale: u64,
@@ -164,6 +165,7 @@ impl ClusterTotals {
         self.deliveries += report.deliveries;
         self.confirmed += report.confirmed;
         self.answers += report.answers;
+        self.crossed += report.crossed;
         self.routes += report.routes;
         self.duplicates += report.duplicates;
         self.stale += report.stale;

@@ -10,6 +10,7 @@ use natterjack_wire::client::{self, ConnectOptions, Message, ServerInfo, ServerO
 
 use super::event::Event;
 use super::ledger::{Ledger, SubscriptionId, violation};
+use super::scenario::{Reloads, SERVICE, SERVING};
 use super::world::{Connection, World};
 use crate::ledger::Violation;
 use crate::message::{PATTERNS, Publication, QUEUES, SUBJECTS, read_operations};
@@ -23,6 +24,9 @@ const SUBSCRIPTIONS_MAX: usize = 5;
 
 /// Number of the subscription by which a client answers.
 const ANSWERING: u64 = 1_000_000;
+
+/// The same for what other accounts may ask.
+const SERVING_SID: u64 = 1_000_001;
 
 /// Subscriptions to answers have numbers from here on.
 const ASKING: u64 = 2_000_000;
@@ -196,6 +200,10 @@ impl Connected {
         if is_answering {
             ledger.answers(this.connection.id);
             text.extend_from_slice(format!("SUB ask.* answerers {ANSWERING}\r\n").as_bytes());
+            if account == SERVING && world.scenario.services {
+                let serves = format!("SUB {SERVICE} answerers {SERVING_SID}\r\n");
+                text.extend_from_slice(serves.as_bytes());
+            }
         }
         this.send(world, &text);
         Some(this)
@@ -313,13 +321,15 @@ impl Connected {
     fn ask(&mut self, world: &World, ledger: &mut Ledger) {
         self.asked_last += 1;
         let (connection, number) = (self.connection.id, self.asked_last);
-        ledger.asked(connection, number);
+        let is_of_service = world.scenario.services && world.chance(fastrand::Rng::bool);
+        let whom = if is_of_service { "serve" } else { "ask" };
+        ledger.asked(connection, number, is_of_service);
         world.note(Event::Asked { connection, number });
         let sid = ASKING + number;
         let inbox = format!("inbox.{connection}.{number}");
         let question = format!("{connection}");
         let text = format!(
-            "SUB {inbox} {sid}\r\nUNSUB {sid} 1\r\nPUB ask.{} {inbox} {}\r\n{question}\r\n",
+            "SUB {inbox} {sid}\r\nUNSUB {sid} 1\r\nPUB {whom}.{} {inbox} {}\r\n{question}\r\n",
             number % 3,
             question.len()
         );
@@ -364,7 +374,12 @@ impl Connected {
             ServerOp::Pong => self.handle_pong(world, ledger),
             ServerOp::Err(text) => {
                 let text = error_text(text).escape_ascii().to_string();
-                if text != "Stale Connection" {
+                let is_sent_away = world.scenario.reloads == Reloads::Accounts
+                    && matches!(
+                        &*text,
+                        "Authorization Violation" | "User Authentication Revoked"
+                    );
+                if text != "Stale Connection" && !is_sent_away {
                     world.fail(
                         "nobody is told of an error",
                         format!("connection {connection}: {text}"),
@@ -387,8 +402,14 @@ impl Connected {
     ) -> Result<(), Violation> {
         let connection = self.connection.id;
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        if message.subject.starts_with(b"ask.") {
-            if message.sid == ANSWERING.to_string().as_bytes()
+        let is_of_service = message.subject.starts_with(b"serve.");
+        if is_of_service || message.subject.starts_with(b"ask.") {
+            let answering = if is_of_service {
+                SERVING_SID
+            } else {
+                ANSWERING
+            };
+            if message.sid == answering.to_string().as_bytes()
                 && let Some(reply) = message.reply
             {
                 let answer = format!(
@@ -400,7 +421,11 @@ impl Connected {
                 self.send(world, answer.as_bytes());
             }
             // Of everybody who hears it.
-            return ledger.heard(connection, &text(message.payload()));
+            return ledger.heard(connection, &text(message.payload()), is_of_service);
+        }
+        if message.subject.starts_with(b"_R_.") {
+            // An answer on its way to the account that asked.
+            return ledger.heard(connection, &text(message.payload()), false);
         }
         if message.subject.starts_with(b"inbox.") {
             let sid: u64 = text(message.sid).parse().unwrap_or(0);
@@ -412,7 +437,7 @@ impl Connected {
                     Some(number) if message.header_len.is_some() => {
                         ledger.answered(connection, number, None)
                     }
-                    _ => ledger.heard(connection, &text(message.payload())),
+                    _ => ledger.overheard(connection, &text(message.payload())),
                 };
             }
             let expected = format!("inbox.{connection}.{}", sid - ASKING);

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use natterjack_wire::client::Message;
 
 use super::reach::Reach;
+use super::scenario::{SERVED, SERVICE, SERVING};
 use crate::ledger::Violation;
 use crate::message::{PATTERNS, Publication, QUEUES, SUBJECTS, identity, matches};
 
@@ -55,6 +56,8 @@ struct Subscription {
 /// A question that one of the answerers in its account is to answer.
 struct Request {
     phase: u32,
+    /// It goes to whoever serves, who may be in another account.
+    is_of_service: bool,
     answers: u32,
     refusals: u32,
 }
@@ -73,6 +76,8 @@ pub(crate) struct Ledger {
     pub(crate) publications: u64,
     pub(crate) deliveries: u64,
     pub(crate) answers: u64,
+    /// Of these, those that crossed from account to account.
+    pub(crate) crossed: u64,
     /// Deliveries that had to be, and were.
     pub(crate) confirmed: u64,
 }
@@ -194,9 +199,10 @@ impl Ledger {
 
     // Requests.
 
-    pub(crate) fn asked(&mut self, connection: usize, number: u64) {
+    pub(crate) fn asked(&mut self, connection: usize, number: u64, is_of_service: bool) {
         let request = Request {
             phase: self.phase,
+            is_of_service,
             answers: 0,
             refusals: 0,
         };
@@ -212,14 +218,17 @@ impl Ledger {
     ) -> Result<(), Violation> {
         self.answers += 1;
         let what = format!("connection {connection}, request {number}, answered by {by:?}");
-        if let Some(by) = by
-            && self.member(by).account != self.member(connection).account
-        {
-            return Err(violation("nothing crosses into another account", what));
-        }
+        let account = self.member(connection).account;
+        let by_account = by.map(|by| self.member(by).account);
         let Some(request) = self.requests.get_mut(&(connection, number)) else {
             return Err(violation("answers come to who asked", what));
         };
+        let is_served = request.is_of_service && account == SERVED;
+        self.crossed += u64::from(is_served && by.is_some());
+        let expected = if is_served { SERVING } else { account };
+        if by_account.is_some_and(|by| by != expected) {
+            return Err(violation("nothing crosses into another account", what));
+        }
         if by.is_some() {
             request.answers += 1;
         } else {
@@ -232,7 +241,12 @@ impl Ledger {
     }
 
     /// A question, or an answer, came to a connection that listens to it; its text is who sent it.
-    pub(crate) fn heard(&self, connection: usize, from: &str) -> Result<(), Violation> {
+    pub(crate) fn heard(
+        &self,
+        connection: usize,
+        from: &str,
+        is_of_service: bool,
+    ) -> Result<(), Violation> {
         let Some(from) = from
             .parse()
             .ok()
@@ -241,7 +255,9 @@ impl Ledger {
             // Word of the server's that nobody answers.
             return Ok(());
         };
-        if from.account == self.member(connection).account {
+        let account = self.member(connection).account;
+        let may_cross = is_of_service && (from.account, account) == (SERVED, SERVING);
+        if from.account == account || may_cross {
             Ok(())
         } else {
             Err(violation(
@@ -249,6 +265,19 @@ impl Ledger {
                 format!("from {} to connection {connection}", from.account),
             ))
         }
+    }
+
+    /// An answer came to a connection that did not ask; its text is who sent it, who may serve.
+    pub(crate) fn overheard(&self, connection: usize, from: &str) -> Result<(), Violation> {
+        let by = from
+            .parse()
+            .ok()
+            .and_then(|from: usize| self.members.get(&from));
+        let account = self.member(connection).account;
+        if account == SERVED && by.is_some_and(|by| by.account == SERVING) {
+            return Ok(());
+        }
+        self.heard(connection, from, false)
     }
 
     // Deliveries.
@@ -515,11 +544,31 @@ impl Ledger {
             if member.ended.is_some() || request.phase != phase {
                 continue;
             }
+            if request.is_of_service && member.account == SERVED {
+                let is_served = (self.answerers.iter()).any(|(other, &since)| {
+                    let other = self.member(*other);
+                    since < phase
+                        && other.account == SERVING
+                        && reach.reaches(member.node, other.node, SERVICE)
+                        && reach.reaches(other.node, member.node, "_R_.>")
+                });
+                if is_served && request.answers != 1 {
+                    return Err(violation(
+                        "every request is answered",
+                        format!("request {number} of connection {connection} for the service"),
+                    ));
+                }
+                continue;
+            }
+            if request.is_of_service && member.account == SERVING {
+                continue;
+            }
             let must_answer = (self.answerers.iter()).any(|(other, &since)| {
                 let other_member = self.member(*other);
                 since < phase
                     && other_member.account == member.account
                     && reach.reaches(member.node, other_member.node, "ask.*")
+                    && !request.is_of_service
                     && (member.echo || *other != connection)
             });
             let is_heard = self.subscriptions.iter().any(|subscription| {
@@ -529,7 +578,14 @@ impl Ledger {
                     && reach.reaches(member.node, other.node, PATTERNS[subscription.pattern])
                     && (member.echo || subscription.connection != connection)
                     && !subscription.is_closed
-                    && matches(PATTERNS[subscription.pattern], "ask.0")
+                    && matches(
+                        PATTERNS[subscription.pattern],
+                        if request.is_of_service {
+                            "serve.0"
+                        } else {
+                            "ask.0"
+                        },
+                    )
             });
             let is_right = match (must_answer, is_heard) {
                 (true, _) => request.answers == 1,

@@ -29,8 +29,14 @@ impl Reach {
 pub(crate) fn some_rules(rng: &mut Rng) -> Option<SubjectRules> {
     let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
     let [allow, deny]: [&[&str]; 2] = match rng.u8(..6) {
-        0 => [&["a", "a.>", "ask.>", "inbox.>", "id.>"], &[]],
-        1 => [&["b.>", "a.>", "ask.>", "inbox.>"], &["a.b"]],
+        0 => [
+            &["a", "a.>", "ask.>", "inbox.>", "id.>", "serve.>", "_R_.>"],
+            &[],
+        ],
+        1 => [
+            &["b.>", "a.>", "ask.>", "inbox.>", "serve.>", "_R_.>"],
+            &["a.b"],
+        ],
         2 => [&[], &["b.>"]],
         3 => [&[], &["a", "b.a", "a.>"]],
         // Nothing of the clients' but what they ask each other.

@@ -14,6 +14,13 @@ pub(crate) const FIRST_PORT: u16 = 6000;
 /// Accounts that clients belong to.
 pub(crate) const ACCOUNTS: [&str; 3] = ["A", "B", "C"];
 
+/// The account that offers a service, if there is one, and the one that may ask for it.
+pub(crate) const SERVING: &str = ACCOUNTS[0];
+pub(crate) const SERVED: &str = ACCOUNTS[1];
+
+/// The service.
+pub(crate) const SERVICE: &str = "serve.*";
+
 /// How what servers tell each other may be compressed.
 const COMPRESSIONS: [Compression; 3] = [Compression::Off, Compression::Accept, Compression::S2Fast];
 
@@ -37,6 +44,8 @@ pub enum Reloads {
     None,
     /// Which accounts have connections to themselves, by which nothing may be lost.
     Moves,
+    /// The same, and which accounts there are.
+    Accounts,
     /// Whatever a reload may change.
     Any,
 }
@@ -70,6 +79,8 @@ pub struct Scenario {
     pub reloads: Reloads,
     /// Whether servers announce that they will go, and do so a round later.
     pub ducks: bool,
+    /// Whether the second account may ask a service of the first one.
+    pub services: bool,
 }
 
 impl Scenario {
@@ -85,7 +96,7 @@ impl Scenario {
             Faults::Deaths,
         ][rng.usize(..4)];
         let count = rng.usize(2..=5);
-        Self {
+        let mut scenario = Self {
             nodes: nodes(&mut rng, faults, count),
             faults,
             clients: rng.usize(count..=count * 2 + 2),
@@ -99,7 +110,14 @@ impl Scenario {
             mortal: rng.bool(),
             reloads: [Reloads::Any, Reloads::Moves, Reloads::None][rng.usize(..3)],
             ducks: rng.u8(..4) == 0,
+            services: false,
+        };
+        // Behind all others, so that seeds go on standing for what they did.
+        scenario.services = rng.bool();
+        if scenario.reloads == Reloads::None && rng.bool() {
+            scenario.reloads = Reloads::Accounts;
         }
+        scenario
     }
 
     /// Time in which a cluster that was left alone must be whole again: whoever is gone is noticed, by both, and
@@ -125,6 +143,10 @@ pub(crate) enum Change {
     ApartAsOthers,
     Compression,
     PoolSize,
+    /// Whether an account is there at all.
+    Accounts,
+    /// It is, as on other servers.
+    AccountsBack,
 }
 
 impl Change {
@@ -142,7 +164,7 @@ pub(super) fn change(
     rng: &mut Rng,
 ) -> Change {
     let kind = match reloads {
-        Reloads::Moves => 3,
+        Reloads::Moves | Reloads::Accounts => 3,
         Reloads::None | Reloads::Any => rng.u8(..6),
     };
     match kind {

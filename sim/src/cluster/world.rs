@@ -9,6 +9,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use natterjack_engine::access::{Export, Import, ServiceExport, ServiceImport};
 use natterjack_engine::{
     Access, AccountAccess, CloseReason, ClusterSettings, Dial, DialId, Direction, Engine, Limits,
     Nonce, Outbox, Peer, RoutePeer, ServerInfo, Session, Settings, User, Worker,
@@ -18,7 +19,9 @@ use parking_lot::{Mutex, MutexGuard};
 use super::event::Event;
 use super::link::{Break, LINK_BYTES_MAX, Link};
 use super::reach::Reach;
-use super::scenario::{ACCOUNTS, Change, FIRST_PORT, Faults, Reloads, Scenario, change};
+use super::scenario::{
+    ACCOUNTS, Change, FIRST_PORT, Faults, Reloads, SERVED, SERVICE, SERVING, Scenario, change,
+};
 use crate::ledger::Violation;
 use crate::task::{Shell, Task, TaskFlag, Turn, read_max};
 use crate::trace::Trace;
@@ -101,6 +104,8 @@ pub(crate) struct World {
     pub(crate) scenario: Scenario,
     /// What each server is configured with now.
     nodes: Mutex<Vec<ClusterSettings>>,
+    /// Accounts that each server does not have now.
+    absent: Mutex<Vec<BTreeSet<&'static str>>>,
     /// Accounts that some server was told to have connections for, at some time.
     listed: Mutex<BTreeSet<String>>,
     /// The servers that are up.
@@ -139,6 +144,7 @@ impl World {
         let world = Arc::new(Self {
             lives: Mutex::new(scenario.nodes.iter().map(|_| None).collect()),
             nodes: Mutex::new(scenario.nodes.clone()),
+            absent: Mutex::new(vec![BTreeSet::new(); scenario.nodes.len()]),
             listed: Mutex::new(
                 (scenario.nodes.iter())
                     .flat_map(|node| node.accounts.iter().cloned())
@@ -273,21 +279,7 @@ impl World {
             let id: String = (0..8).map(|_| rng.alphanumeric()).collect();
             (format!("{id}-{node}"), rng.u64(..))
         });
-        let accounts = ACCOUNTS[..self.scenario.accounts].iter();
-        let access = Access {
-            accounts: accounts
-                .map(|name| AccountAccess {
-                    name: (*name).to_owned(),
-                    users: vec![User {
-                        name: name.to_lowercase(),
-                        credential: natterjack_engine::Credential::Password("x".into()),
-                        ..User::default()
-                    }],
-                    ..AccountAccess::default()
-                })
-                .collect(),
-            ..Access::default()
-        };
+        let access = self.access(node);
         let engine = Engine::new(Settings {
             info: ServerInfo {
                 server_id: id.clone(),
@@ -324,6 +316,45 @@ impl World {
             is_up: AtomicBool::new(true),
             is_lame: AtomicBool::new(false),
         }));
+    }
+
+    /// Whether a server has an account.
+    fn has_account(&self, node: usize, account: &str) -> bool {
+        !self.absent.lock()[node].contains(account)
+    }
+
+    /// The accounts of a server, and what they offer each other.
+    fn access(&self, node: usize) -> Access {
+        let accounts = ACCOUNTS[..self.scenario.accounts].iter();
+        let there = accounts.filter(|account| self.has_account(node, account));
+        let offers = self.scenario.services && self.has_account(node, SERVING);
+        Access {
+            accounts: there
+                .map(|&name| {
+                    let export = Export::Service(ServiceExport {
+                        subject: SERVICE.to_owned(),
+                        ..ServiceExport::default()
+                    });
+                    let import = Import::Service(ServiceImport {
+                        account: SERVING.to_owned(),
+                        subject: SERVICE.to_owned(),
+                        ..ServiceImport::default()
+                    });
+                    AccountAccess {
+                        name: name.to_owned(),
+                        users: vec![User {
+                            name: name.to_lowercase(),
+                            credential: natterjack_engine::Credential::Password("x".into()),
+                            ..User::default()
+                        }],
+                        exports: Vec::from_iter((offers && name == SERVING).then_some(export)),
+                        imports: Vec::from_iter((offers && name == SERVED).then_some(import)),
+                        ..AccountAccess::default()
+                    }
+                })
+                .collect(),
+            ..Access::default()
+        }
     }
 
     /// A server dies; its peers hear of it, or nothing. Not while a task runs.
@@ -488,6 +519,7 @@ impl World {
         if !lives.iter().all(is_lame) {
             lives.retain(|life| !is_lame(life));
         }
+        lives.retain(|life| self.has_account(life.node, account));
         if lives.is_empty() {
             return None;
         }
@@ -698,6 +730,15 @@ impl World {
             return;
         }
         let life = &lives[self.chance(|rng| rng.usize(..lives.len()))];
+        if self.scenario.reloads == Reloads::Accounts && self.chance(Rng::bool) {
+            let account = ACCOUNTS[self.chance(|rng| rng.usize(..self.scenario.accounts))];
+            let mut absent = self.absent.lock();
+            if !absent[life.node].remove(account) {
+                absent[life.node].insert(account);
+            }
+            drop(absent);
+            return self.reconfigure(life, Change::Accounts);
+        }
         let mut nodes = self.nodes.lock();
         let settings = &mut nodes[life.node];
         let Scenario {
@@ -717,6 +758,7 @@ impl World {
         self.counts.lock().lossy_reloads += u64::from(what.may_lose());
         self.is_whole.store(false, Ordering::Relaxed);
         let mut configuration = life.engine.configuration();
+        configuration.access = self.access(node);
         configuration.cluster = Some(self.nodes.lock()[node].clone());
         drop(life.engine.reconfigure(configuration, self.now()));
     }
@@ -725,6 +767,12 @@ impl World {
     /// so on all others as well, sooner or later.
     fn roll_out(&self) {
         let accounts = self.nodes.lock()[0].accounts.clone();
+        for node in 0..self.scenario.nodes.len() {
+            let was_absent = std::mem::take(&mut self.absent.lock()[node]);
+            if let Some(life) = self.life(node).filter(|_| !was_absent.is_empty()) {
+                self.reconfigure(&life, Change::AccountsBack);
+            }
+        }
         for node in 0..self.scenario.nodes.len() {
             let mut nodes = self.nodes.lock();
             let of_node = &mut nodes[node].accounts;
@@ -1082,6 +1130,9 @@ impl World {
         let allowed = match reason {
             CloseReason::ServerShutdown => self.is_closing.load(Ordering::Relaxed),
             CloseReason::ClientClosed | CloseReason::WriteError | CloseReason::ReadError => true,
+            CloseReason::AuthenticationViolation
+            | CloseReason::CredentialsRevoked
+            | CloseReason::MissingAccount => self.scenario.reloads == Reloads::Accounts,
             _ if is_client => false,
             CloseReason::DuplicateRoute | CloseReason::RouteRemoved => {
                 !self.is_whole.load(Ordering::Relaxed)
