@@ -25,6 +25,7 @@ mod refusals;
 mod reload;
 mod reload_settings;
 mod requests;
+mod restarts;
 mod tracing;
 mod transport;
 mod upgrade;
@@ -158,6 +159,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(refusals::trials());
     trials.extend(reload::trials());
     trials.extend(reload_settings::trials());
+    trials.extend(restarts::trials());
     trials.extend(upgrade::trials());
     trials.extend(discovery::trials());
     trials.extend(failover::trials());
