@@ -24,6 +24,9 @@ use crate::system::{Report, Reports};
 const REQUESTS_MAX: usize = 64 * 1024;
 const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Bytes of what another server says of who has answered. Servers' own are a few hundred; longer ones are left out.
+const RESPONDER_BYTES_MAX: usize = 16 * 1024;
+
 /// Answered requests that stay in the order of requests beyond as many as are open, twice.
 const ANSWERED_MAX: usize = 1024;
 
@@ -221,15 +224,14 @@ impl PendingAnswers {
     }
 
     /// Another server has told what it has measured of a request, before or after the answer has come.
-    pub(crate) fn measured(&self, subject: &[u8], measure: RemoteMeasure) {
+    pub(crate) fn measured(&self, subject: &[u8], mut measure: RemoteMeasure) {
+        (measure.responder).take_if(|responder| responder.len() > RESPONDER_BYTES_MAX);
         let mut pending = self.pending.lock();
         let Some(known) = pending.as_mut() else {
             return;
         };
-        if let Some(request) = known.open.get_mut(subject) {
-            if let Some((_, tracked)) = &mut request.tracked {
-                tracked.measure = Some(measure);
-            }
+        if known.open.contains_key(subject) {
+            known.keep_measure(subject, measure);
             return;
         }
         let Some(answered) = known.answered.remove(subject) else {
@@ -362,6 +364,20 @@ impl Pending {
         Some((subject, request))
     }
 
+    /// What another server has measured of a request that is open here stays with it.
+    fn keep_measure(&mut self, subject: &[u8], mut measure: RemoteMeasure) {
+        let open_bytes = self.open_bytes;
+        (measure.responder).take_if(|responder| open_bytes + responder.len() > REQUEST_BYTES_MAX);
+        let Some(request) = self.open.get_mut(subject) else {
+            return;
+        };
+        self.open_bytes -= request.bytes(subject);
+        if let Some((_, tracked)) = &mut request.tracked {
+            tracked.measure = Some(measure);
+        }
+        self.open_bytes += request.bytes(subject);
+    }
+
     /// Forgets, from the oldest on, what is over, and what is too much. Amortised, a few steps per request.
     fn forget(&mut self, now: Instant, ended: &mut Ended) {
         while let Some(subject) = self.order.front() {
@@ -382,11 +398,13 @@ impl Pending {
 }
 
 impl Request {
-    /// Bytes of what a client said, under the subject of the answer.
+    /// Bytes of what a client and another server said, under the subject of the answer.
     fn bytes(&self, subject: &[u8]) -> usize {
-        let tracked = self.tracked.as_ref();
-        let headers = tracked.map_or(0, |(_, tracked)| header_bytes(&tracked.headers));
-        subject.len() + self.reply.len() + headers
+        let tracked = self.tracked.as_ref().map_or(0, |(_, tracked)| {
+            let measure = tracked.measure.as_ref();
+            header_bytes(&tracked.headers) + measure.map_or(0, RemoteMeasure::responder_bytes)
+        });
+        subject.len() + self.reply.len() + tracked
     }
 }
 
@@ -465,6 +483,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::access::{Latency, Sampling};
+    use crate::delivery::outbox::{Outbox, OutboxLimits};
+    use crate::delivery::transport::Transport;
+    use crate::monitor::record::Record;
 
     fn start() -> Instant {
         #[expect(
@@ -535,6 +557,83 @@ mod tests {
         let then = now + 5 * Duration::from_millis(900);
         assert!(pending.take(&subject, true, then, |_| false).is_some());
         assert!(pending.take(&subject, false, then, |_| false).is_none());
+    }
+
+    #[test]
+    fn what_other_servers_say_of_answers_is_bounded() {
+        struct Nowhere;
+
+        impl Transport for Nowhere {
+            fn try_write(&self, _: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+                Ok(0)
+            }
+
+            fn wake(&self) {}
+        }
+
+        let now = start();
+        let (asker, pending) = (Arc::new(Account::new("B")), PendingAnswers::default());
+        let limits = OutboxLimits {
+            pending_bytes_max: 0,
+            congested_bytes: 0,
+            drop_bytes: 0,
+            must_finish: false,
+        };
+        let outbox = Arc::new(Outbox::new(1, limits, Arc::new(Nowhere)));
+        let requestor = Arc::new(Record::new(outbox, None, Arc::default(), now));
+        let ask = || {
+            let tracked = Tracked {
+                engine: Weak::new(),
+                latency: Arc::new(Latency {
+                    sampling: Sampling::default(),
+                    subject: "latency".to_owned(),
+                }),
+                account: Weak::new(),
+                requestor: Arc::clone(&requestor),
+                is_shared: false,
+                headers: Vec::new(),
+                requested: now,
+                measure: None,
+            };
+            let expected = Expected {
+                account: &asker,
+                reply: b"r",
+                offer: &Arc::new(Offer::new("A", "svc")),
+                terms: TERMS,
+                tracked: Some(Box::new(tracked)),
+                server: Some("S"),
+            };
+            pending.expect(expected, &Reports::default(), || 7, now)
+        };
+        let say = |subject: &[u8], responder_bytes: usize| {
+            let measure = RemoteMeasure {
+                service: Duration::ZERO,
+                round_trip: Duration::ZERO,
+                responder: Some("x".repeat(responder_bytes)),
+            };
+            pending.measured(subject, measure);
+            let pending = pending.pending.lock();
+            let open = &pending.as_ref().expect("one is open").open;
+            let measure = open[subject].tracked.as_ref();
+            let measure = measure.and_then(|(_, tracked)| tracked.measure.as_ref());
+            measure.expect("it was told").responder_bytes()
+        };
+        let subject = ask();
+        assert_eq!(say(&subject, RESPONDER_BYTES_MAX + 1), 0);
+        assert_eq!(say(&subject, RESPONDER_BYTES_MAX), RESPONDER_BYTES_MAX);
+        // Again is instead, not beside.
+        assert_eq!(say(&subject, RESPONDER_BYTES_MAX), RESPONDER_BYTES_MAX);
+        let count = REQUEST_BYTES_MAX / RESPONDER_BYTES_MAX + 10;
+        let subjects: Vec<_> = (0..count).map(|_| ask()).collect();
+        let said = subjects
+            .iter()
+            .map(|subject| say(subject, RESPONDER_BYTES_MAX));
+        assert!(said.sum::<usize>() <= REQUEST_BYTES_MAX);
+        for subject in subjects.iter().chain([&subject]) {
+            pending.forget(subject, || LatencyOutcome::Unavailable);
+        }
+        let open_bytes = (pending.pending.lock().as_ref()).map(|pending| pending.open_bytes);
+        assert_eq!(open_bytes, Some(0));
     }
 
     #[test]

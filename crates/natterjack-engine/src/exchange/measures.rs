@@ -57,6 +57,12 @@ pub struct RemoteMeasure {
     pub responder: Option<String>,
 }
 
+impl RemoteMeasure {
+    pub(crate) fn responder_bytes(&self) -> usize {
+        self.responder.as_ref().map_or(0, String::len)
+    }
+}
+
 /// Requests of other servers' clients that clients of one account are answering.
 #[derive(Default)]
 pub(crate) struct Measures {

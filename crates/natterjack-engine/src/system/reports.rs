@@ -9,7 +9,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::account::Account;
-use crate::exchange::{LatencyReport, Measure, header_bytes};
+use crate::exchange::{LatencyOutcome, LatencyReport, Measure, header_bytes};
 use crate::monitor::ConnectionSnapshot;
 use crate::trace::TraceReport;
 
@@ -124,7 +124,13 @@ impl Reports {
 
 fn bytes_of(report: &Report) -> usize {
     match report {
-        Report::Latency(report) => header_bytes(&report.headers),
+        Report::Latency(report) => {
+            let responder = match &report.outcome {
+                LatencyOutcome::AnsweredElsewhere { measure, .. } => measure.responder_bytes(),
+                _ => 0,
+            };
+            header_bytes(&report.headers) + responder
+        }
         Report::Connected(client)
         | Report::Disconnected(client)
         | Report::AuthenticationFailed(client) => words_of(client),
