@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use libtest_mimic::Trial;
 use natterjack_bus::settings::{Endpoint, Server, Settings, Tls, TransportKind};
 use natterjack_bus::{EventBus, EventStream};

@@ -1,7 +1,6 @@
 //! A node with the event bus.
 
 use anyhow::{Context as _, Result};
-use futures_util::StreamExt as _;
 use natterjack_bus::settings::{Endpoint, Server, TransportKind};
 use natterjack_bus::{EventBus, Settings};
 

@@ -3,7 +3,6 @@
 //!
 //!     cargo run -p natterjack-bus --example ten_lines
 
-use futures_util::StreamExt as _;
 use natterjack_bus::settings::Sources;
 use natterjack_bus::{EventBus, Settings};
 

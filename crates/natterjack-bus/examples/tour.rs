@@ -8,7 +8,6 @@
 use std::error::Error;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use natterjack_bus::settings::{Server, TransportKind};
 use natterjack_bus::{Event, EventBus, Merging, Overflow, Publish, Settings};
 use serde::{Deserialize, Serialize};
@@ -95,11 +94,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         })?);
     }
     let uptimes = a.with_type::<Uptime>("com.example.uptime.v1");
-    let answers = uptimes
+    let mut answers = uptimes
         .ask_all::<String>(&Uptime, Duration::from_secs(5))
         .await?;
-    let answers: Vec<_> = answers.collect().await;
-    for answer in answers {
+    while let Some(answer) = answers.next().await {
         println!("{}", answer?.data);
     }
 

@@ -455,6 +455,14 @@ impl<A: DeserializeOwned> Answers<A> {
     }
 }
 
+impl<A> Answers<A> {
+    /// The next answer, once there is one; `None` when all have answered, or time is up. Nothing is lost if this is given
+    /// up before.
+    pub async fn next(&mut self) -> Option<Result<Answer<A>, AskError>> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+}
+
 impl<A> Stream for Answers<A> {
     type Item = Result<Answer<A>, AskError>;
 

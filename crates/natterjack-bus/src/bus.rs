@@ -363,6 +363,13 @@ impl fmt::Debug for FaultStream {
     }
 }
 
+impl FaultStream {
+    /// The next fault, once there is one; `None` after the bus has ended. Nothing is lost if this is given up before.
+    pub async fn next(&mut self) -> Option<Fault> {
+        self.queue.pop().await
+    }
+}
+
 impl Stream for FaultStream {
     type Item = Fault;
 

@@ -10,8 +10,8 @@
 //! client library and to the server crate.
 //!
 //! # Ten lines
+//! With `cargo add natterjack-bus` and `cargo add tokio --features macros,rt-multi-thread`, and nothing else:
 //! ```
-//! use futures_util::StreamExt;
 //! use natterjack_bus::{EventBus, Settings};
 //!
 //! # #[tokio::main]
@@ -42,7 +42,6 @@
 //!
 //! # Types, keys, filters
 //! ```
-//! use futures_util::StreamExt;
 //! use natterjack_bus::{EventBus, Overflow, Publish, Settings};
 //! use serde::{Deserialize, Serialize};
 //!
@@ -76,7 +75,6 @@
 //! The first runs a server on a free port; the others are its clients. Servers can also be each other's peers, by
 //! [`settings::Cluster::routes`].
 //! ```
-//! use futures_util::StreamExt;
 //! use natterjack_bus::settings::{Server, TransportKind};
 //! use natterjack_bus::{EventBus, Settings};
 //!
@@ -106,7 +104,10 @@
 //!     bus.publish(&(number as u32)).await?;
 //! }
 //! for (bus, events) in buses.iter().zip(&mut streams) {
-//!     let mut seen: Vec<_> = events.take(3).collect().await;
+//!     let mut seen = Vec::new();
+//!     for _ in 0..3 {
+//!         seen.push(events.next().await.unwrap());
+//!     }
 //!     seen.sort_by_key(|event| event.data);
 //!     assert!(seen.iter().map(|event| event.data).eq(0..3));
 //!     assert!(seen.iter().all(|event| event.is_own() == (event.source == bus.name())));
@@ -123,7 +124,6 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use futures_util::StreamExt;
 //! use natterjack_bus::{Event, EventBus, Settings};
 //!
 //! # #[tokio::main]
@@ -153,7 +153,6 @@
 //! use axum::http::StatusCode;
 //! use axum::routing::post;
 //! use axum::{Json, Router};
-//! use futures_util::StreamExt;
 //! use natterjack_bus::{EventBus, PublishError, Settings};
 //! use serde_json::Value;
 //!

@@ -165,6 +165,12 @@ impl<U> fmt::Debug for EventStream<U> {
 }
 
 impl<U> EventStream<U> {
+    /// The next event, once there is one; `None` after the bus has ended and all is read. Nothing is lost if this is given
+    /// up before. For all else that streams can do there is [`Stream`].
+    pub async fn next(&mut self) -> Option<Event<U>> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
     /// Events this subscriber lost to its own full queue.
     #[must_use]
     pub fn dropped_events(&self) -> u64 {

@@ -1,6 +1,5 @@
 //! What every transport promises.
 
-use futures_util::StreamExt;
 use natterjack_bus::{Overflow, PublishError};
 
 use crate::world::{Note, World, note, numbers, rest, start, take, within};

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use natterjack_bus::{EventBus, EventStream, PublishError};
 use tokio::task::JoinHandle;
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use natterjack_bus::settings::{Server, TransportKind};
 use natterjack_bus::{DrainError, EventBus, Fault, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
 use natterjack_bus::settings::{Endpoint, Server, Settings, TransportKind};
 use natterjack_bus::{EventBus, EventStream, PublishError};
 use serde::de::DeserializeOwned;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use natterjack_bus::{EventBus, Fault, Merging, MergingPublisher, Publish, PublishError};
 
 use crate::world::{Note, World, note, numbers, rest, take, within};

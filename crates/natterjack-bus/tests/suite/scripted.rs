@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use futures_util::StreamExt as _;
 use natterjack_bus::settings::TransportKind;
 use natterjack_bus::{EventBus, Fault, Link, Settings};
 use natterjack_wire::client::{ClientOp, Decoded, Limits, decode_client};

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures_util::StreamExt;
 use natterjack_bus::settings::{Endpoint, Loaded, Problem, Settings, TransportKind};
 use natterjack_bus::{
     DrainError, EventBus, EventStream, FaultStream, Link, Publish, PublishError, Subscription,
