@@ -5,7 +5,7 @@ use std::time::Duration;
 use natterjack_bus::settings::{Server, TransportKind};
 use natterjack_bus::{DrainError, EventBus, Fault, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::world::{Note, World, eventually, note, start, take, within};
 
@@ -156,6 +156,115 @@ async fn the_embedded_server_shows_the_bus_on_its_pages() {
     let glance: serde_json::Value = serde_json::from_str(glance).expect("it is JSON");
     assert_eq!(glance["health"]["is_ready"], true, "{glance}");
     assert_eq!(glance["events"]["published_events"], 1, "{glance}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_the_server_gives_up_is_told_and_counted() {
+    let (world, bus) = serving().await;
+    let mut peer = silent(bus.server_url()).await;
+    let hello = format!(
+        "CONNECT {{\"verbose\":false}}\r\nSUB {} 1\r\nPING\r\n",
+        world.subject()
+    );
+    peer.write_all(hello.as_bytes()).await.expect("sent");
+    heard(&mut peer, "PONG").await;
+    publish_until_given_up(&bus, [1, 0], peer).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_the_server_gives_up_is_told_and_counted() {
+    let (world, bus) = serving().await;
+    let mut peer = silent(bus.cluster_url()).await;
+    let about = "\"server_id\":\"SILENT\",\"server_name\":\"silent\",\"version\":\"2.10.0\"";
+    let hello = format!(
+        "CONNECT {{\"verbose\":false,\"name\":\"SILENT\",\"cluster\":\"bindplane\"}}\r\n\
+         INFO {{{about},\"proto\":1,\"headers\":true,\"max_payload\":1048576,\"cluster\":\"bindplane\"}}\r\n\
+         RS+ $G {}\r\nPING\r\n",
+        world.subject()
+    );
+    peer.write_all(hello.as_bytes()).await.expect("sent");
+    heard(&mut peer, "PONG").await;
+    assert_eq!(bus.health().server.unwrap().peers, ["silent"]);
+    publish_until_given_up(&bus, [0, 1], peer).await;
+}
+
+/// A node with a server.
+async fn serving() -> (World, EventBus<Note>) {
+    let world = World::new(TransportKind::Local).await;
+    let mut settings = quick(&world, "a", 1);
+    settings.transport = TransportKind::Nats;
+    settings.nats.server = Server::on_free_ports();
+    (world, start(settings).await)
+}
+
+/// A connection on which little can be under way.
+async fn silent(url: Option<String>) -> TcpStream {
+    let url = url.expect("it has a server");
+    let address = url.strip_prefix("nats://").expect("it is in clear");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let address = address.parse().expect("an address");
+    socket.connect(address).await.expect("it listens")
+}
+
+/// Reads up to a word, and no further than what came with it.
+async fn heard(peer: &mut TcpStream, word: &str) {
+    let mut text = Vec::new();
+    within(word, async {
+        while !String::from_utf8_lossy(&text).contains(word) {
+            let count = peer.read_buf(&mut text).await.expect("it is connected");
+            assert_ne!(count, 0, "{}", String::from_utf8_lossy(&text));
+        }
+    })
+    .await;
+}
+
+/// Publishes more than waits for somebody who does not read.
+async fn publish_until_given_up(bus: &EventBus<Note>, expected: [u64; 2], peer: TcpStream) {
+    /// Until the server has 64 MiB for the peer, or its socket has taken nothing for ten seconds.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let mut faults = bus.faults();
+    let large = Note {
+        text: "x".repeat(512 << 10),
+        ..note("a", 0)
+    };
+    let told = async {
+        loop {
+            match faults.next().await.expect("the bus goes on") {
+                Fault::ServerOverflow { clients, servers } => return [clients, servers],
+                other => panic!("{other}"),
+            }
+        }
+    };
+    let publishing = async {
+        loop {
+            bus.publish(&large).await.expect("accepted");
+        }
+    };
+    let told = tokio::time::timeout(PATIENCE, async {
+        tokio::select! {
+            told = told => told,
+            () = publishing => unreachable!("it does not end"),
+        }
+    });
+    assert_eq!(told.await.expect("it is told"), expected);
+    drop(peer);
+
+    let server = bus.health().server.expect("it has one");
+    assert_eq!([server.dropped_clients, server.dropped_servers], expected);
+    let text = bus.metrics().prometheus();
+    for (kind, connections) in ["client", "server"].into_iter().zip(expected) {
+        let line = format!(
+            "natterjack_bus_server_dropped_connections_total{{node=\"a\",kind=\"{kind}\"}} {connections}"
+        );
+        assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+    }
+    // Whoever reads loses nothing by it, and it is told once.
+    within("drain", bus.drain()).await.unwrap();
+    assert_eq!(bus.stats().lost_events, 0);
+    while let Some(fault) = within("end", faults.next()).await {
+        assert!(!matches!(fault, Fault::ServerOverflow { .. }), "{fault}");
+    }
 }
 
 /// A page with its head.
