@@ -48,6 +48,7 @@ pub(crate) mod link;
 pub(crate) mod remote;
 pub(crate) mod roster;
 pub(crate) mod settings;
+mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -59,9 +60,10 @@ use std::time::{Duration, Instant};
 use natterjack_wire::route::{GossipMode, RouteInfo, pool_index};
 use parking_lot::Mutex;
 
-use self::dial::{Dial, DialId, DialPlan, Ended, Purpose, SeedState, Target};
+use self::dial::{Dial, DialId, DialPlan, Ended, Purpose, Target};
 use self::roster::{Member, Roster, RouteConnection};
 use self::settings::ClusterSettings;
+pub use self::snapshot::{MeshSnapshot, PeerSnapshot};
 use crate::close_reason::CloseReason;
 use crate::session::route::complaints::Complaints;
 
@@ -162,34 +164,6 @@ pub(crate) enum NameVerdict {
     Adopted,
     /// Nobody gives in; what the name is here.
     Conflict(Arc<str>),
-}
-
-/// How this server is connected, for monitoring.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MeshSnapshot {
-    /// The cluster's name.
-    pub name: String,
-    /// Whether it was made up.
-    pub is_dynamic: bool,
-    /// The peers, by their id.
-    pub peers: Vec<PeerSnapshot>,
-    /// What has become of the addresses and names in the configuration, in its order.
-    pub seeds: Vec<SeedState>,
-}
-
-/// A server that is connected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerSnapshot {
-    /// New at every start.
-    pub id: String,
-    /// What its operator calls it.
-    pub name: String,
-    /// Numbers of the connections that share the accounts; `None` where one is missing.
-    pub shared: Vec<Option<u64>>,
-    /// Accounts that have a connection to themselves, and its number.
-    pub dedicated: Vec<(String, u64)>,
-    /// Whether this server keeps trying to be connected with it.
-    pub is_explicit: bool,
 }
 
 /// Connections that share the accounts of one peer. One that wants more would have this server dial it as often.
@@ -309,31 +283,6 @@ impl Mesh {
             plan.set_targets(seed, targets, accounts, Some(now));
         }
         state.settle(now);
-    }
-
-    /// How this server is connected.
-    #[must_use]
-    pub fn snapshot(&self) -> MeshSnapshot {
-        let state = self.state.lock();
-        let peers = state.roster.peers().map(|(id, peer)| PeerSnapshot {
-            id: id.to_string(),
-            name: peer.name.clone(),
-            shared: (peer.slots.iter())
-                .map(|slot| slot.as_ref().map(|member| member.connection.id()))
-                .collect(),
-            dedicated: (peer.dedicated.iter())
-                .map(|(account, member)| (account.to_string(), member.connection.id()))
-                .collect(),
-            is_explicit: state.plan.is_explicit(id),
-        });
-        MeshSnapshot {
-            name: state.name.to_string(),
-            is_dynamic: state.is_dynamic,
-            peers: peers.collect(),
-            seeds: (state.settings.seeds.iter())
-                .map(|seed| state.plan.seed_state(seed))
-                .collect(),
-        }
     }
 
     /// Whether this server is told to be connected with a peer.
