@@ -45,7 +45,7 @@ fn start(kind: Kind, more: &str) -> (ServerUnderTest, String) {
 fn client(server: &ServerUnderTest, name: &str, messages: usize) -> Peer {
     let mut peer = Peer::connect(server.address());
     peer.expect_info();
-    peer.send(&format!(
+    peer.send(format!(
         "CONNECT {{\"verbose\":false,\"name\":\"{name}\",\"lang\":\"test\",\"version\":\"1\"}}\r\nSUB a 1\r\n"
     ));
     peer.ping_pong();

@@ -338,18 +338,24 @@ impl Target {
                 options.user_and_password(name.clone(), password.clone())
             }
             Some(Login::Token(token)) => options.token(token.clone()),
-            Some(Login::Creds(path)) => options
-                .credentials_file(path)
-                .await
-                .with_context(|| format!("cannot use the credentials in {}", path.display()))?,
+            Some(Login::Creds(path)) => options.credentials_file(path).await.map_err(|error| {
+                let path = path.display();
+                let advice = match error.kind() {
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => "",
+                    _ => "\nit must hold a user's JWT and its seed; a seed alone is for --nkey",
+                };
+                anyhow::anyhow!("cannot use the credentials in {path}: {error}{advice}")
+            })?,
             Some(Login::Nkey(path)) => {
-                let seed = std::fs::read_to_string(path)
+                let text = std::fs::read_to_string(path)
                     .with_context(|| format!("cannot read the seed in {}", path.display()))?;
-                // The client library would say what is wrong with it only when it is to sign.
-                if nkeys::KeyPair::from_seed(seed.trim()).is_err() {
+                // It may stand between lines of explanation, as in a credentials file. The client library would say what
+                // is wrong with it only when it is to sign.
+                let is_seed = |word: &&str| nkeys::KeyPair::from_seed(word).is_ok();
+                let Some(seed) = text.split_whitespace().find(is_seed) else {
                     bail!("there is no seed in {}", path.display());
-                }
-                options.nkey(seed.trim().to_owned())
+                };
+                options.nkey(seed.to_owned())
             }
         })
     }

@@ -165,7 +165,7 @@ impl Browser {
     }
 
     #[track_caller]
-    fn command(&mut self, command: &Value) -> Value {
+    fn command(&self, command: &Value) -> Value {
         let mut commands = self.commands.as_ref().expect("it has a pipe");
         writeln!(commands, "{command}").expect("the browser is there");
         let answer = self.answers.recv_timeout(PATIENCE);

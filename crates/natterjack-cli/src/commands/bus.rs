@@ -260,7 +260,11 @@ async fn tell(manager: Arc<Notifier>, bus: Arc<Bus>) {
     let ready = async {
         bus.ready().await;
         let hosts = bus.health().hosts_answering;
-        manager.ready(&format!("Ready, {hosts} nodes answer"));
+        let answering = match hosts {
+            1 => "1 node answers".to_owned(),
+            _ => format!("{hosts} nodes answer"),
+        };
+        manager.ready(&format!("Ready, {answering}"));
     };
     tokio::join!(alive, ready);
 }

@@ -182,7 +182,7 @@ fn the_service_manager_is_told_when_it_is_ready_and_when_it_drains() {
         .env("NOTIFY_SOCKET", &path)
         .stdin(std::process::Stdio::piped());
     let running = Running::spawn(command);
-    assert_eq!(hears(), "READY=1\nSTATUS=Ready, 1 nodes answer\n");
+    assert_eq!(hears(), "READY=1\nSTATUS=Ready, 1 node answers\n");
     running.signal("TERM");
     let stopping = hears();
     assert!(stopping.starts_with("STOPPING=1\n"), "{stopping}");
