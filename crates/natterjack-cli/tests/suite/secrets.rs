@@ -236,6 +236,12 @@ fn a_server_lets_in_who_has_the_seed() {
     );
     assert!(publishes(&daemon, &["--nkey", file]));
     assert!(!publishes(&daemon, &["--nkey", other]));
+    let explained = format!(
+        "-----BEGIN USER NKEY SEED-----\n{}------END USER NKEY SEED------\n",
+        fs::read_to_string(file).expect("a file")
+    );
+    fs::write(other, explained).expect("written");
+    assert!(publishes(&daemon, &["--nkey", other]));
     assert!(!publishes(&daemon, &[]));
 }
 
