@@ -165,8 +165,8 @@ impl Browser {
     }
 
     #[track_caller]
-    fn command(&self, command: &Value) -> Value {
-        let mut commands = self.commands.as_ref().expect("it has a pipe");
+    fn command(&mut self, command: &Value) -> Value {
+        let commands = self.commands.as_mut().expect("it has a pipe");
         writeln!(commands, "{command}").expect("the browser is there");
         let answer = self.answers.recv_timeout(PATIENCE);
         let answer = answer.unwrap_or_else(|_| panic!("no answer to {command}"));

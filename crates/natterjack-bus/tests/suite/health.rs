@@ -229,11 +229,9 @@ async fn publish_until_given_up(bus: &EventBus<Note>, expected: [u64; 2], peer: 
         ..note("a", 0)
     };
     let told = async {
-        loop {
-            match faults.next().await.expect("the bus goes on") {
-                Fault::ServerOverflow { clients, servers } => return [clients, servers],
-                other => panic!("{other}"),
-            }
+        match faults.next().await.expect("the bus goes on") {
+            Fault::ServerOverflow { clients, servers } => [clients, servers],
+            other => panic!("{other}"),
         }
     };
     let publishing = async {
