@@ -222,8 +222,7 @@ impl Arguments {
             situation: target.situation(),
         };
         let options = target
-            .log_in(target.encrypt(ConnectOptions::new())?)
-            .await?
+            .log_in(target.encrypt(ConnectOptions::new())?)?
             .name("natterjack")
             .connection_timeout(ANSWER_TIMEOUT)
             .subscription_capacity(queue_messages_max)
@@ -331,21 +330,24 @@ impl Target {
         Ok(options)
     }
 
-    async fn log_in(&self, options: ConnectOptions) -> anyhow::Result<ConnectOptions> {
+    fn log_in(&self, options: ConnectOptions) -> anyhow::Result<ConnectOptions> {
         Ok(match &self.login {
             None => options,
             Some(Login::User { name, password }) => {
                 options.user_and_password(name.clone(), password.clone())
             }
             Some(Login::Token(token)) => options.token(token.clone()),
-            Some(Login::Creds(path)) => options.credentials_file(path).await.map_err(|error| {
-                let path = path.display();
-                let advice = match error.kind() {
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => "",
-                    _ => "\nit must hold a user's JWT and its seed; a seed alone is for --nkey",
-                };
-                anyhow::anyhow!("cannot use the credentials in {path}: {error}{advice}")
-            })?,
+            Some(Login::Creds(path)) => {
+                let file = path.display();
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read the credentials in {file}"))?;
+                options.credentials(&text).map_err(|error| {
+                    anyhow::anyhow!(
+                        "cannot use the credentials in {file}: {error}\n\
+                         it must hold a user's JWT and its seed; a seed alone is for --nkey"
+                    )
+                })?
+            }
             Some(Login::Nkey(path)) => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("cannot read the seed in {}", path.display()))?;
