@@ -19,7 +19,7 @@ const SINGLE_REQUESTS_ADVANTAGE_MIN: f64 = 2.0;
 /// TLS between servers, where a part of the work is the same for both.
 const TLS_ROUTES_ADVANTAGE_MIN: f64 = 2.5;
 /// Compression, most of whose work is finding what is there twice.
-const COMPRESSED_ROUTES_ADVANTAGE_MIN: f64 = 1.0;
+const COMPRESSED_ROUTES_ADVANTAGE_MIN: f64 = 1.5;
 /// Messages beside a slow subscriber that are on time, against those on nats-server.
 const BESIDE_SHARE_MIN: f64 = 0.75;
 const JOINING_THROUGHPUT_MIN: f64 = 0.8;
@@ -137,7 +137,7 @@ pub(crate) fn bounds(record: &Record) -> Vec<Bound> {
         ),
         least_in_cluster(
             record,
-            "a message that servers compress for each other at most nats-server's processor time: every cell at least 1",
+            "a message that servers compress for each other at most two thirds of nats-server's processor time: every cell at least 1.5",
             (Routes::Compressed, COMPRESSED_ROUTES_ADVANTAGE_MIN),
             advantage,
         ),
