@@ -170,14 +170,17 @@ impl Admission {
     }
 
     /// The same, but it knows what a node of this name has taken before it was started, and will be again: it is kept in a
-    /// folder, beside the certificates of callers. Where there is none, or nothing can be kept in it, requests from before
-    /// `now` are refused instead, since nobody knows whether they were taken.
+    /// folder, beside the certificates of callers. Where there is none, or nothing was kept in it so far, or can be, requests
+    /// from before `now` are refused instead, since nobody knows whether they were taken.
     #[must_use]
     pub fn since(mut self, ssldir: Option<&Path>, node: &Identity, now: SystemTime) -> Self {
         let path =
             ssldir.map(|ssldir| ssldir.join(format!("choria_security/taken/{node}.requests")));
         match path.map(|path| (Taken::kept_in(&path, now), path)) {
-            Some((Ok(taken), _)) => self.taken = Mutex::new(taken),
+            Some((Ok((taken, is_known)), _)) => {
+                self.taken = Mutex::new(taken);
+                self.begin = (!is_known).then_some(now);
+            }
             Some((Err(error), path)) => {
                 tracing::warn!(
                     file = %path.display(), %error,

@@ -10,6 +10,8 @@ use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_cert::crl::CertificateList;
 use x509_cert::der::Decode as _;
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::name::Name;
 
 use crate::trust::TrustError;
 
@@ -29,10 +31,39 @@ pub enum Depth {
 /// Lists of what was revoked; none: nothing is known of that.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
-    lists: Vec<CertificateRevocationListDer<'static>>,
+    lists: Vec<List>,
     depth: Depth,
+}
+
+#[derive(Clone, Debug)]
+struct List {
+    der: CertificateRevocationListDer<'static>,
+    /// Whose it is.
+    issuer: Name,
+    /// Which part of what that one revoked, if not all.
+    part: Option<Vec<u8>>,
     revoked: usize,
+    this_update: SystemTime,
     next_update: Option<SystemTime>,
+}
+
+/// The extension that names a part (RFC 5280, section 5.2.5).
+const ISSUING_DISTRIBUTION_POINT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.28");
+
+impl List {
+    fn read(der: CertificateRevocationListDer<'static>) -> Option<Self> {
+        let body = <CertificateList>::from_der(&der).ok()?.tbs_cert_list;
+        let extensions = body.crl_extensions.into_iter().flatten();
+        let mut parts = extensions.filter(|one| one.extn_id == ISSUING_DISTRIBUTION_POINT);
+        Some(Self {
+            part: parts.next().map(|one| one.extn_value.into_bytes().into()),
+            issuer: body.issuer,
+            revoked: body.revoked_certificates.map_or(0, |revoked| revoked.len()),
+            this_update: body.this_update.to_system_time(),
+            next_update: body.next_update.map(|time| time.to_system_time()),
+            der,
+        })
+    }
 }
 
 impl Revocations {
@@ -42,7 +73,8 @@ impl Revocations {
         Self::default()
     }
 
-    /// Takes all lists of a text in PEM: Puppet's `crl.pem` has one of each authority.
+    /// Takes the lists of a text in PEM: Puppet's `crl.pem` has one of each authority. Of several of one authority the
+    /// newest counts, wherever it stands.
     ///
     /// # Errors
     /// If there is none, or one cannot be read.
@@ -53,7 +85,7 @@ impl Revocations {
         };
         for list in CertificateRevocationListDer::pem_slice_iter(pem) {
             let list = list.map_err(|_| TrustError::Revocations)?;
-            revocations.add(list)?;
+            revocations.add(List::read(list).ok_or(TrustError::Revocations)?);
         }
         if revocations.lists.is_empty() {
             return Err(TrustError::Revocations);
@@ -61,14 +93,13 @@ impl Revocations {
         Ok(revocations)
     }
 
-    fn add(&mut self, list: CertificateRevocationListDer<'static>) -> Result<(), TrustError> {
-        let parsed = <CertificateList>::from_der(&list);
-        let body = parsed.map_err(|_| TrustError::Revocations)?.tbs_cert_list;
-        self.revoked += body.revoked_certificates.map_or(0, |revoked| revoked.len());
-        let next_update = body.next_update.map(|time| time.to_system_time());
-        self.next_update = [self.next_update, next_update].into_iter().flatten().min();
-        self.lists.push(list);
-        Ok(())
+    fn add(&mut self, list: List) {
+        let is_same = |known: &&mut List| known.issuer == list.issuer && known.part == list.part;
+        match self.lists.iter_mut().find(is_same) {
+            Some(known) if list.this_update < known.this_update => {}
+            Some(known) => *known = list,
+            None => self.lists.push(list),
+        }
     }
 
     /// How far they reach.
@@ -85,18 +116,20 @@ impl Revocations {
 
     /// How many certificates are on them.
     #[must_use]
-    pub const fn revoked(&self) -> usize {
-        self.revoked
+    pub fn revoked(&self) -> usize {
+        self.lists.iter().map(|list| list.revoked).sum()
     }
 
     /// When the first of them is to be replaced. After that it is no good.
     #[must_use]
-    pub const fn next_update(&self) -> Option<SystemTime> {
-        self.next_update
+    pub fn next_update(&self) -> Option<SystemTime> {
+        self.lists.iter().filter_map(|list| list.next_update).min()
     }
 
-    pub(crate) fn lists(&self) -> &[CertificateRevocationListDer<'static>] {
-        &self.lists
+    pub(crate) fn lists(
+        &self,
+    ) -> impl ExactSizeIterator<Item = &CertificateRevocationListDer<'static>> {
+        self.lists.iter().map(|list| &list.der)
     }
 }
 
@@ -148,7 +181,11 @@ mod tests {
     }
 
     fn list(issuer: &Issuer<'_, KeyPair>, serials: &[u64], until: i32) -> String {
-        let day = rcgen::date_time_ymd(2019, 1, 1);
+        list_of(2019, issuer, serials, until)
+    }
+
+    fn list_of(year: i32, issuer: &Issuer<'_, KeyPair>, serials: &[u64], until: i32) -> String {
+        let day = rcgen::date_time_ymd(year, 1, 1);
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: day,
@@ -246,11 +283,32 @@ mod tests {
         let old = pair.lists(&[], &[], 2020);
         let expired = Err(TrustError::RevocationsExpired);
         assert_eq!(pair.judge(&old, Depth::Chain), expired);
-        let lists = pair.lists(&[3], &[10, 11], 2100) + &list(&pair.root, &[], 2099);
+        let lists = list(&pair.root, &[3], 2099) + &list(&pair.between, &[10, 11], 2100);
         let revocations = Revocations::from_pem(lists.as_bytes(), Depth::Chain).unwrap();
-        assert_eq!((revocations.count(), revocations.revoked()), (3, 3));
+        assert_eq!((revocations.count(), revocations.revoked()), (2, 3));
         let next = rcgen::date_time_ymd(2099, 1, 1);
         assert_eq!(revocations.next_update(), Some(next.into()));
+    }
+
+    #[test]
+    fn the_newest_list_of_an_authority_counts() {
+        let pair = Pair::new();
+        let of_root = list(&pair.root, &[], 2100);
+        let old = list_of(2019, &pair.between, &[], 2100);
+        let new = list_of(2020, &pair.between, &[10], 2100);
+        for lists in [
+            format!("{of_root}{old}{new}"),
+            format!("{new}{of_root}{old}"),
+        ] {
+            let judged = pair.judge(&lists, Depth::Chain);
+            assert_eq!(judged, Err(TrustError::Revoked));
+            let read = Revocations::from_pem(lists.as_bytes(), Depth::Chain).unwrap();
+            assert_eq!((read.count(), read.revoked()), (2, 1));
+        }
+        // One that was taken back for a while only.
+        let newest = list_of(2021, &pair.between, &[], 2100);
+        let lists = format!("{new}{newest}{of_root}");
+        assert_eq!(pair.judge(&lists, Depth::Chain), Ok(()));
     }
 
     #[test]

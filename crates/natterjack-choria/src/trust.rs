@@ -218,10 +218,10 @@ impl Known {
         let roots = Arc::new(roots);
         let mut servers =
             WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
-                .with_crls(revocations.lists().iter().cloned())
+                .with_crls(revocations.lists().cloned())
                 .enforce_revocation_expiration();
         let mut clients = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
-            .with_crls(revocations.lists().iter().cloned())
+            .with_crls(revocations.lists().cloned())
             .enforce_revocation_expiration();
         if revocations.depth() == Depth::Leaf {
             servers = servers.only_check_end_entity_revocation();

@@ -2,8 +2,10 @@
 //!
 //! Each is kept until it would be out of date, by a sum of who asked and what he called it. Where there is a file, it has a
 //! line for each: until when, in seconds of Unix time, and the sum. It is written without waiting for the disk: it outlives
-//! the process, and after a machine's sudden end it may lack the last lines, which by the time that one is back are out of
-//! date.
+//! the process, and after a machine's sudden end it may lack the last lines.
+//!
+//! A file is there only as long as nothing is missing in it: what cannot be written takes the file with it, and whoever starts
+//! without one knows of nothing, and has to refuse what was sent before.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
@@ -32,20 +34,23 @@ pub(super) struct Taken {
     sums: HashSet<Sum>,
     /// In the order in which they came.
     order: VecDeque<(SystemTime, Sum)>,
+    /// Where they are kept.
+    path: Option<PathBuf>,
+    /// The file there, unless it could not be written.
     file: Option<Kept>,
 }
 
 /// The file.
 #[derive(Debug)]
 struct Kept {
-    path: PathBuf,
     file: File,
     lines: usize,
 }
 
 impl Taken {
-    /// What a file says, in which all else will be kept as well. It is made, with its folder, if it is not there.
-    pub(super) fn kept_in(path: &Path, now: SystemTime) -> io::Result<Self> {
+    /// What a file says, in which all else will be kept as well. It is made, with its folder, if it is not there. `false`: it
+    /// was not, so that nothing is known of what was taken before.
+    pub(super) fn kept_in(path: &Path, now: SystemTime) -> io::Result<(Self, bool)> {
         if let Some(folder) = path.parent() {
             fs::DirBuilder::new()
                 .recursive(true)
@@ -53,7 +58,7 @@ impl Taken {
                 .create(folder)?;
         }
         let mut taken = Self::default();
-        match File::open(path) {
+        let is_there = match File::open(path) {
             Ok(file) => {
                 let mut text = String::new();
                 file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
@@ -61,12 +66,14 @@ impl Taken {
                 for (until, sum) in lines.filter(|(until, _)| *until >= now) {
                     taken.remember(sum, until, now);
                 }
+                true
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
-        }
+        };
+        taken.path = Some(path.to_path_buf());
         taken.file = Some(taken.write_anew(path)?);
-        Ok(taken)
+        Ok((taken, is_there))
     }
 
     /// `false`: it was taken before.
@@ -108,24 +115,45 @@ impl Taken {
     }
 
     fn keep(&mut self, sum: Sum, until: SystemTime) {
-        let Some(mut kept) = self.file.take() else {
+        let Some(path) = self.path.take() else {
             return;
         };
-        let mut written = kept.file.write_all(line(until, &sum).as_bytes());
-        kept.lines += 1;
-        if kept.lines > self.order.len() + USELESS_LINES_MAX {
-            match self.write_anew(&kept.path) {
-                Ok(anew) => kept = anew,
-                Err(error) => written = Err(error),
+        let was_kept = self.file.is_some();
+        let written = match self.file.take() {
+            Some(mut kept) if kept.lines <= self.order.len() + USELESS_LINES_MAX => {
+                kept.lines += 1;
+                let line = line(until, &sum);
+                kept.file.write_all(line.as_bytes()).map(|()| kept)
+            }
+            _ => self.write_anew(&path),
+        };
+        match written {
+            Ok(kept) => {
+                if !was_kept {
+                    tracing::info!(file = %path.display(), "requests that were taken are kept again");
+                }
+                self.file = Some(kept);
+            }
+            Err(error) => {
+                // With a part of them it would look as if all were there.
+                let removed = fs::remove_file(&path);
+                if was_kept {
+                    tracing::error!(
+                        file = %path.display(), %error,
+                        "requests that were taken cannot be kept; a node that is started now refuses those from before"
+                    );
+                }
+                if let Err(error) = removed
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    tracing::error!(
+                        file = %path.display(), %error,
+                        "this file lacks requests that were taken, and cannot be removed: remove it before the next start"
+                    );
+                }
             }
         }
-        match written {
-            Ok(()) => self.file = Some(kept),
-            Err(error) => tracing::error!(
-                file = %kept.path.display(), %error,
-                "requests that were taken cannot be kept any more: after a restart they could be taken once more"
-            ),
-        }
+        self.path = Some(path);
     }
 
     /// What is remembered, and nothing else.
@@ -143,7 +171,6 @@ impl Taken {
         file.write_all(lines.collect::<String>().as_bytes())?;
         fs::rename(&draft, path)?;
         Ok(Kept {
-            path: path.to_path_buf(),
             file,
             lines: self.order.len(),
         })
@@ -182,7 +209,8 @@ mod tests {
     fn what_was_taken_is_known_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("security/node1");
-        let mut taken = Taken::kept_in(&path, now()).unwrap();
+        let (mut taken, is_known) = Taken::kept_in(&path, now()).unwrap();
+        assert!(!is_known, "there was no file");
         assert!(taken.add("choria=rip", "a", later(60), now()));
         assert!(taken.add("choria=rip", "b", later(10), now()));
         assert!(!taken.add("choria=rip", "a", later(60), now()));
@@ -194,14 +222,15 @@ mod tests {
         text.push_str("1795289");
         fs::write(&path, text).unwrap();
 
-        let mut taken = Taken::kept_in(&path, later(30)).unwrap();
+        let (mut taken, is_known) = Taken::kept_in(&path, later(30)).unwrap();
+        assert!(is_known);
         assert!(!taken.add("choria=rip", "a", later(60), later(30)));
         assert!(taken.add("choria=rip", "c", later(60), later(30)));
         drop(taken);
-        let taken = Taken::kept_in(&path, later(30)).unwrap();
+        let (taken, _) = Taken::kept_in(&path, later(30)).unwrap();
         assert!(taken.order.len() >= 3, "{:?}", taken.order);
         drop(taken);
-        let taken = Taken::kept_in(&path, later(62)).unwrap();
+        let (taken, _) = Taken::kept_in(&path, later(62)).unwrap();
         assert!(taken.order.is_empty());
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
     }
@@ -210,7 +239,7 @@ mod tests {
     fn the_file_does_not_grow_for_ever() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node1");
-        let mut taken = Taken::kept_in(&path, now()).unwrap();
+        let (mut taken, _) = Taken::kept_in(&path, now()).unwrap();
         for number in 0..2 * USELESS_LINES_MAX as u64 {
             let id = number.to_string();
             assert!(taken.add("choria=rip", &id, later(number), later(number)));
@@ -218,9 +247,34 @@ mod tests {
         let lines = fs::read_to_string(&path).unwrap().lines().count();
         assert!(lines <= USELESS_LINES_MAX + 10, "{lines}");
         let last = later(2 * USELESS_LINES_MAX as u64 - 1);
-        let mut taken = Taken::kept_in(&path, last).unwrap();
+        let (mut taken, _) = Taken::kept_in(&path, last).unwrap();
         let id = (2 * USELESS_LINES_MAX - 1).to_string();
         assert!(!taken.add("choria=rip", &id, last, last));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node1");
+        let (mut taken, _) = Taken::kept_in(&path, now()).unwrap();
+        assert!(taken.add("choria=rip", "a", later(60), now()));
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        taken.file.as_mut().unwrap().file = full;
+        // Where the draft would be written there is a folder: the next try fails too.
+        let draft = folder.path().join("node1~");
+        fs::create_dir(&draft).unwrap();
+        assert!(taken.add("choria=rip", "b", later(60), now()));
+        assert!(!path.exists());
+        assert!(taken.add("choria=rip", "c", later(60), now()));
+        assert!(!path.exists());
+        fs::remove_dir(&draft).unwrap();
+        assert!(taken.add("choria=rip", "d", later(60), now()));
+        drop(taken);
+        let (mut taken, is_known) = Taken::kept_in(&path, now()).unwrap();
+        assert!(is_known);
+        for id in ["a", "b", "c", "d"] {
+            assert!(!taken.add("choria=rip", id, later(60), now()), "{id}");
+        }
     }
 
     #[test]
