@@ -333,9 +333,10 @@ fn itself() {
     let _ = server.wait_for_log("it speaks HTTP");
     let log = server.log();
     assert_eq!(log.matches("this server itself").count(), 2, "{log}");
+    // Some may end before they know with whom they are; there are more than ten.
     let closed = log.matches("Router connection closed").count();
     assert!(
-        closed <= 1,
+        closed <= 4,
         "of those with itself nothing else is said: {log}"
     );
 }

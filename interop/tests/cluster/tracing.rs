@@ -10,6 +10,7 @@ use super::{Scenario, modern, scenario};
 pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("tracing::each_server_tells", each_server_tells),
     modern("tracing::beyond_the_account", beyond_the_account),
+    modern("tracing::beyond_two_accounts", beyond_two_accounts),
 ];
 
 const A: Login = Login::user("a", "pw");
@@ -145,5 +146,52 @@ fn beyond_the_account(kinds: &[Kind]) {
         assert_eq!(told[0]["events"].as_array().map(Vec::len), Some(2));
         assert_eq!(service.next_message().text(), "hello");
         expect_nothing_more(&mut cluster, [&mut service, &mut listener]);
+    }
+}
+
+/// A service that asks a third account for what it is asked.
+const CHAIN: &str = "accounts {
+  A { users: [ {user: a, password: pw} ]
+      exports: [ {service: \"help.deep\", allow_trace: true} ]
+      imports: [ {service: {account: C, subject: \"deep\"}, to: \"help.deep\"} ] }
+  B { users: [ {user: b, password: pw} ]
+      imports: [ {service: {account: A, subject: \"help.deep\"}, to: \"ask.deep\"} ] }
+  C { users: [ {user: c, password: pw} ]
+      exports: [ {service: \"deep\", allow_trace: true} ] }
+}";
+
+/// Reports go back the way the message came. In an account between, the subject that somebody else named says nothing.
+fn beyond_two_accounts(kinds: &[Kind]) {
+    const C: Login = Login::user("c", "pw");
+    let mut cluster = complete(Plan::of(kinds).server(CHAIN).logins(&[A, B, C]));
+    for (from, to) in cluster.pairs() {
+        let mut service = Client::connect_as(cluster.address(to), C);
+        service.subscribe("deep");
+        let mut strangers = [
+            Client::connect_as(cluster.address(from), A),
+            Client::connect_as(cluster.address(to), A),
+            Client::connect_as(cluster.address(from), C),
+        ];
+        for stranger in &mut strangers {
+            stranger.subscribe("traces");
+        }
+        let mut listener = Client::connect_as(cluster.address(from), B);
+        listener.subscribe("traces");
+        let mut asking = Client::connect_as(cluster.address(from), B);
+        cluster.settle([&mut service, &mut listener]);
+        asking.publish_with("ask.deep", None, header(false).as_bytes(), "hello");
+        asking.flush();
+        let told = reports(&mut listener, 2);
+        let step = |account: &str, from: &str, to: &str| json!({ "type": "si", "acc": account, "from": from, "to": to });
+        assert_eq!(told[0]["events"][1], step("A", "ask.deep", "help.deep"));
+        assert_eq!(told[0]["events"][2], step("C", "help.deep", "deep"));
+        assert_eq!(told[0]["events"][3]["kind"], 1);
+        assert_eq!(told[1]["events"][0]["acc"], "C");
+        assert_eq!(told[1]["events"][1]["sub"], "deep");
+        assert_eq!(service.next_message().text(), "hello");
+        expect_nothing_more(
+            &mut cluster,
+            strangers.iter_mut().chain([&mut service, &mut listener]),
+        );
     }
 }

@@ -146,11 +146,13 @@ impl PendingAnswers {
     }
 
     /// Where an answer to `subject` goes; one that is the only or the last one, because it is empty, ends the request. What
-    /// goes in a circle answers nothing (nats-server `processServiceImport`).
+    /// goes in a circle answers nothing (nats-server `processServiceImport`). With `elsewhere` another server measures who
+    /// answers, and the request is reported there once that is told.
     pub(crate) fn take(
         &self,
         subject: &[u8],
         is_empty: bool,
+        elsewhere: Option<&Reports>,
         now: Instant,
         is_circle: impl Fn(&Offer) -> bool,
     ) -> Option<Way> {
@@ -172,7 +174,20 @@ impl PendingAnswers {
             });
         }
         let (subject, mut request) = known.remove(subject)?;
+        let is_tracked = request.tracked.is_some();
+        let mut done = None;
+        if let Some(reports) = elsewhere
+            && !is_over
+            && request.account.strong_count() > 0
+            && let Some((_, tracked)) = request.tracked.take()
+        {
+            // Under the same lock: the other server may be telling what it has measured at this very moment.
+            done = known.await_measure(&subject, tracked, reports, now);
+        }
         drop(pending);
+        if let Some((tracked, outcome)) = done {
+            tracked.finish(outcome);
+        }
         if is_over {
             settle(Ended::from_iter([(subject, request)]), || {
                 LatencyOutcome::TimedOut
@@ -181,7 +196,7 @@ impl PendingAnswers {
         }
         let account = request.account.upgrade()?;
         let tracked = request.tracked.take().map(|(_, tracked)| tracked);
-        if tracked.is_some() {
+        if is_tracked {
             account.awaited.remove(&request.reply, &subject);
         }
         Some(Way {
@@ -191,36 +206,6 @@ impl PendingAnswers {
             terms: request.terms,
             tracked,
         })
-    }
-
-    /// A request was answered by a client of another server: it is reported once that server has told what it has
-    /// measured, or does not.
-    pub(crate) fn await_measure(
-        &self,
-        subject: &[u8],
-        mut tracked: Box<Tracked>,
-        reports: &Reports,
-        now: Instant,
-    ) {
-        let after = now.saturating_duration_since(tracked.requested);
-        if let Some(measure) = tracked.measure.take() {
-            return tracked.finish(LatencyOutcome::AnsweredElsewhere { measure, after });
-        }
-        let mut pending = self.pending.lock();
-        let Some(known) = pending.as_mut().filter(|known| known.has_room()) else {
-            drop(pending);
-            return tracked.answered(None, now);
-        };
-        known.requests += 1;
-        let place = (now + MEASURE_WAIT_MAX, known.requests);
-        known.measured.insert(place, subject.into());
-        known.look_after(place.0, reports);
-        let answered = Answered {
-            tracked,
-            after,
-            place,
-        };
-        known.answered.insert(subject.into(), answered);
     }
 
     /// Another server has told what it has measured of a request, before or after the answer has come.
@@ -362,6 +347,39 @@ impl Pending {
             self.measured.remove(&(request.until, *number));
         }
         Some((subject, request))
+    }
+
+    /// A request was answered by a client of another server: it is reported once that server has told what it has
+    /// measured, or does not. Returns it if that is now.
+    fn await_measure(
+        &mut self,
+        subject: &[u8],
+        mut tracked: Box<Tracked>,
+        reports: &Reports,
+        now: Instant,
+    ) -> Option<(Box<Tracked>, LatencyOutcome)> {
+        let after = now.saturating_duration_since(tracked.requested);
+        if let Some(measure) = tracked.measure.take() {
+            return Some((
+                tracked,
+                LatencyOutcome::AnsweredElsewhere { measure, after },
+            ));
+        }
+        if !self.has_room() {
+            let responder = None;
+            return Some((tracked, LatencyOutcome::Answered { responder, after }));
+        }
+        self.requests += 1;
+        let place = (now + MEASURE_WAIT_MAX, self.requests);
+        self.measured.insert(place, subject.into());
+        self.look_after(place.0, reports);
+        let answered = Answered {
+            tracked,
+            after,
+            place,
+        };
+        self.answered.insert(subject.into(), answered);
+        None
     }
 
     /// What another server has measured of a request that is open here stays with it.
@@ -527,15 +545,19 @@ mod tests {
         let second = expect(&pending, &asker, b"r.2", TERMS, now);
         assert!(first != second && first.starts_with(ANSWER_PREFIX));
         let way = pending
-            .take(&first, false, now, |_| false)
+            .take(&first, false, None, now, |_| false)
             .expect("asked for");
         assert_eq!(&*way.reply, b"r.1");
-        assert!(pending.take(&first, false, now, |_| false).is_none());
+        assert!(pending.take(&first, false, None, now, |_| false).is_none());
         let late = now + Duration::from_millis(1001);
-        assert!(pending.take(&second, false, late, |_| false).is_none());
+        assert!(
+            pending
+                .take(&second, false, None, late, |_| false)
+                .is_none()
+        );
         let third = expect(&pending, &asker, b"r.3", TERMS, late);
         pending.forget(&third, || LatencyOutcome::Unavailable);
-        assert!(pending.take(&third, false, late, |_| false).is_none());
+        assert!(pending.take(&third, false, None, late, |_| false).is_none());
     }
 
     #[test]
@@ -550,13 +572,23 @@ mod tests {
         for step in 0..5_u32 {
             let then = now + step * Duration::from_millis(900);
             assert!(
-                pending.take(&subject, false, then, |_| false).is_some(),
+                pending
+                    .take(&subject, false, None, then, |_| false)
+                    .is_some(),
                 "{step}"
             );
         }
         let then = now + 5 * Duration::from_millis(900);
-        assert!(pending.take(&subject, true, then, |_| false).is_some());
-        assert!(pending.take(&subject, false, then, |_| false).is_none());
+        assert!(
+            pending
+                .take(&subject, true, None, then, |_| false)
+                .is_some()
+        );
+        assert!(
+            pending
+                .take(&subject, false, None, then, |_| false)
+                .is_none()
+        );
     }
 
     #[test]
@@ -645,8 +677,8 @@ mod tests {
         for _ in 0..REQUESTS_MAX + 10 {
             last = expect(&pending, &asker, b"r", TERMS, now);
         }
-        assert!(pending.take(&first, false, now, |_| false).is_none());
-        assert!(pending.take(&last, false, now, |_| false).is_some());
+        assert!(pending.take(&first, false, None, now, |_| false).is_none());
+        assert!(pending.take(&last, false, None, now, |_| false).is_some());
         let held = pending
             .pending
             .lock()
@@ -658,7 +690,11 @@ mod tests {
         for _ in 0..3 * REQUESTS_MAX {
             let later = now + TERMS.threshold * 3;
             let subject = expect(&pending, &asker, b"r", TERMS, later);
-            assert!(pending.take(&subject, false, later, |_| false).is_some());
+            assert!(
+                pending
+                    .take(&subject, false, None, later, |_| false)
+                    .is_some()
+            );
         }
         let held = pending
             .pending
@@ -667,7 +703,11 @@ mod tests {
             .map(|pending| pending.order.len());
         assert!(held.is_some_and(|held| held < 2 * ANSWERED_MAX), "{held:?}");
         let then = now + TERMS.threshold * 3;
-        assert!(pending.take(&waiting, false, then, |_| false).is_some());
+        assert!(
+            pending
+                .take(&waiting, false, None, then, |_| false)
+                .is_some()
+        );
         let later = now + Duration::from_secs(10);
         expect(&pending, &asker, b"r", TERMS, later);
         let held = pending

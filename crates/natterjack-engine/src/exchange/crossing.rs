@@ -150,20 +150,15 @@ impl<'a> Crossing<'a> {
         let is_empty = message.header.is_empty() && message.payload.is_empty();
         // Who asked cannot answer through the service that was asked.
         let is_circle = |offer: &Offer| trail.knows(offer);
-        let taken = account
-            .answers
-            .take(message.subject, is_empty, self.now, is_circle);
+        // Whoever has answered on another server was measured there, if it is the one who was asked by this server.
+        let elsewhere = (self.is_passed_on && trail.len() == 0).then_some(&self.engine.reports);
+        let answers = &account.answers;
+        let taken = answers.take(message.subject, is_empty, elsewhere, self.now, is_circle);
         let Some(way) = taken else {
             return false;
         };
-        match way.tracked {
-            // Whoever has answered on another server was measured there, if it is the one who was asked by this server.
-            Some(tracked) if self.is_passed_on && trail.len() == 0 => {
-                let reports = &self.engine.reports;
-                (account.answers).await_measure(message.subject, tracked, reports, self.now);
-            }
-            Some(tracked) => tracked.answered(self.client.map(|record| &**record), self.now),
-            None => {}
+        if let Some(tracked) = way.tracked {
+            tracked.answered(self.client.map(|record| &**record), self.now);
         }
         let reply = message.reply.map(|reply| {
             let expected = Expected {
@@ -293,7 +288,7 @@ impl<'a> Crossing<'a> {
             &answering,
             Expected {
                 account,
-                reply: trace.destination(),
+                reply: trace.onward(),
                 offer: &service.offer,
                 terms: Terms {
                     response_type: ResponseType::Streamed,
@@ -303,12 +298,17 @@ impl<'a> Crossing<'a> {
                 server: None,
             },
         );
-        let reports = String::from_utf8_lossy(&reports);
         let mut header = Vec::new();
-        push_with(request.header, DESTINATION, &reports, &mut header);
+        let named = String::from_utf8_lossy(&reports);
+        push_with(request.header, DESTINATION, &named, &mut header);
+        let before = trace.redirect(reports);
         let header = &header[..];
         let request = Message { header, ..*request };
-        self.arrive(&answering, &request, trail, run, worker)
+        let is_received = self.arrive(&answering, &request, trail, run, worker);
+        if let Some(trace) = &mut worker.deliverer.trace {
+            trace.redirect(before);
+        }
+        is_received
     }
 
     /// Publishes a message in an account it has come to. If it is traced, it is not there, nor does it go there if it is

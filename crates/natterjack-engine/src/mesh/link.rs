@@ -19,6 +19,8 @@ pub(crate) struct RouteLink {
     is_ours: bool,
     /// The last number that was given to a move of an account, on all connections.
     moves: Arc<AtomicU64>,
+    /// What its operator calls the peer.
+    peer_name: Arc<str>,
     /// The peer tells what becomes of messages that are traced.
     takes_traces: bool,
     /// What of our interest the peer is told; `None`: all.
@@ -75,6 +77,7 @@ impl RouteLink {
             dedicated,
             is_ours,
             moves: Arc::default(),
+            peer_name: Arc::default(),
             takes_traces: false,
             filter: RwLock::new(filter),
             fences: Mutex::default(),
@@ -94,10 +97,15 @@ impl RouteLink {
         self.moves.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The peer can trace messages.
-    pub(crate) fn tracing(mut self, takes_traces: bool) -> Self {
+    /// What traces of messages have to know of the peer: its name, and whether it can trace them.
+    pub(crate) fn tracing(mut self, peer_name: &str, takes_traces: bool) -> Self {
+        self.peer_name = peer_name.into();
         self.takes_traces = takes_traces;
         self
+    }
+
+    pub(crate) fn peer_name(&self) -> &str {
+        &self.peer_name
     }
 
     /// Whether the peer tells what becomes of messages that are traced. One that does not delivers them.

@@ -12,6 +12,9 @@ use crate::access::MessageTrace;
 use crate::account::Account;
 use crate::engine::Engine;
 
+/// Characters of what a header says that are logged.
+const SHOWN_MAX: usize = 256;
+
 /// Who sends a message that may have to be traced.
 pub(crate) struct Asker<'a> {
     pub(crate) engine: &'a Arc<Engine>,
@@ -54,9 +57,11 @@ impl Asker<'_> {
         let is_only = wish.is_only();
         let otherwise = |decision| if is_only { Decision::Dropped } else { decision };
         if let Some(origin) = wish.origin_account() {
-            tracing::error!(
-                "{} - Message tracing disabled because of header \"Nats-Trace-Origin-Account\" with value={origin:?}",
-                self.label
+            // Whoever publishes can have it said as often as it likes, so it is not said to everybody.
+            tracing::debug!(
+                "{} - Message tracing disabled because of header \"Nats-Trace-Origin-Account\" with value={:?}",
+                self.label,
+                cut(origin)
             );
             return otherwise(Decision::Disabled);
         }
@@ -76,9 +81,10 @@ impl Asker<'_> {
         };
         let is_one_word = !destination.bytes().any(|byte| byte <= b' ');
         if !is_one_word || !is_valid_publish_subject(destination.as_bytes()) {
-            tracing::error!(
-                "{} - Destination {destination:?} is not valid, won't be able to trace events",
-                self.label
+            tracing::debug!(
+                "{} - Destination {:?} is not valid, won't be able to trace events",
+                self.label,
+                cut(&destination)
             );
             return otherwise(Decision::Ordinary);
         }
@@ -102,6 +108,7 @@ impl Asker<'_> {
             is_only,
             hop,
             now: self.now,
+            onward: destination.as_bytes().into(),
             report: TraceReport {
                 account: Arc::clone(self.account),
                 destination: destination.into_bytes().into(),
@@ -112,4 +119,9 @@ impl Asker<'_> {
             },
         }))
     }
+}
+
+/// As much of what somebody says as belongs into a log.
+pub(crate) fn cut(text: &str) -> String {
+    text.chars().take(SHOWN_MAX).collect()
 }

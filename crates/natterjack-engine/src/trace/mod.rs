@@ -14,7 +14,7 @@ mod recorder;
 mod report;
 mod wish;
 
-pub(crate) use decision::{Asker, Decision};
+pub(crate) use decision::{Asker, Decision, cut};
 pub(crate) use recorder::Trace;
 pub use report::{TraceEvent, TraceReport, TracedKind, Undelivered};
 pub(crate) use wish::{DESTINATION, DISABLED, HOP, may_ask, push_with};

@@ -16,6 +16,8 @@ pub(crate) struct Trace {
     pub(super) is_only: bool,
     /// The way it took to this server.
     pub(super) hop: Option<String>,
+    /// Where other servers report, in the account that the message has come to. At first that is where this one does.
+    pub(super) onward: Box<[u8]>,
     pub(super) report: TraceReport,
     pub(super) now: Instant,
 }
@@ -26,9 +28,15 @@ impl Trace {
         self.is_only
     }
 
-    /// Where reports of it go, in the account it came in.
-    pub(crate) fn destination(&self) -> &[u8] {
-        &self.report.destination
+    /// Where servers it is passed on to report, in the account it has come to.
+    pub(crate) fn onward(&self) -> &[u8] {
+        &self.onward
+    }
+
+    /// It has come to an account in which that is another subject. Returns the one before, to be set again when it is done
+    /// there: a subject of one account says nothing in the next.
+    pub(crate) fn redirect(&mut self, onward: Box<[u8]>) -> Box<[u8]> {
+        std::mem::replace(&mut self.onward, onward)
     }
 
     /// It goes no further.
@@ -92,13 +100,10 @@ impl Trace {
 
     /// It was passed on to a server, on this way.
     pub(crate) fn passed_on(&mut self, link: &RouteLink, hop: String, error: Option<Undelivered>) {
-        let id = link.outbox().id();
-        let mut routes = self.engine.route_snapshots().into_iter();
-        let route = routes.find(|route| route.id == id);
         self.push(TraceEvent::Egress {
             kind: TracedKind::Route,
-            id,
-            name: route.map_or_else(String::new, |route| route.facts.peer_name.to_string()),
+            id: link.outbox().id(),
+            name: link.peer_name().to_owned(),
             hop: Some(hop),
             account: None,
             subscription: None,

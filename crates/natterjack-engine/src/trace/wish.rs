@@ -37,7 +37,15 @@ pub(crate) struct Wish {
 /// headers pay for those that are traced.
 #[inline]
 pub(crate) fn may_ask(header: &[u8], follows_parents: bool) -> bool {
-    follows_parents || memmem::find(header, DESTINATION.as_bytes()).is_some()
+    memmem::find(header, DESTINATION.as_bytes()).is_some()
+        || (follows_parents && names_parent(header))
+}
+
+/// Whether a header may have a trace context, in whatever spelling.
+fn names_parent(header: &[u8]) -> bool {
+    let begins = memchr::memchr2_iter(PARENT[0], PARENT[0].to_ascii_uppercase(), header);
+    let mut names = begins.filter_map(|at| header.get(at..at + PARENT.len()));
+    names.any(|name| name.eq_ignore_ascii_case(PARENT))
 }
 
 impl Wish {
@@ -175,6 +183,17 @@ mod tests {
         assert!(wish(&format!("{parent}Nats-Trace-Dest: trace disabled\r\n")).is_none());
         assert!(Wish::read(b"NATS/1.0 503\r\nNats-Trace-Dest: there\r\n\r\n").is_none());
         assert!(Wish::read(b"NATS/1.0\r\nNats-Trace-Dest: cut off").is_none());
+    }
+
+    #[test]
+    fn others_are_not_read() {
+        let plain = b"NATS/1.0\r\ntest: tracepa\r\nTRACE: x\r\n\r\n";
+        assert!(!may_ask(plain, true));
+        let parent = b"NATS/1.0\r\ntest: 1\r\nTraceParent: 00\r\n\r\n";
+        assert!(may_ask(parent, true));
+        assert!(!may_ask(parent, false));
+        assert!(may_ask(b"NATS/1.0\r\nNats-Trace-Dest: a\r\n\r\n", false));
+        assert!(!may_ask(b"NATS/1.0\r\ntracepare", true));
     }
 
     #[test]

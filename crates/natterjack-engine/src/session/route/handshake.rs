@@ -371,7 +371,7 @@ impl RouteSession {
         let own_account = self.account.clone();
         let peer_id = Arc::from(info.server_id.as_str());
         let link = RouteLink::new(outbox, peer_id, own_account, info.strays, self.filter());
-        let link = link.tracing(info.proto >= PROTOCOL);
+        let link = link.tracing(&info.server_name, info.proto >= PROTOCOL);
         let link = link.counting(self.mesh.moves());
         self.link = Some(Arc::new(link));
         self.interest.set_names_origins(info.lnocu);

@@ -9,7 +9,7 @@ use super::RouteSession;
 use crate::delivery::rendering::Source;
 use crate::delivery::worker::Worker;
 use crate::session::Session;
-use crate::trace::{Asker, Decision, TracedKind, may_ask};
+use crate::trace::{Asker, Decision, TracedKind, cut, may_ask};
 
 impl RouteSession {
     /// Delivers a message that has a header. Whether it is traced was decided where it was published; here it is told
@@ -33,7 +33,8 @@ impl RouteSession {
             }
             Decision::Dropped => {}
             Decision::Denied(destination) => {
-                let what = format_args!("Publish Violation - Subject {destination:?}");
+                let subject = cut(&destination);
+                let what = format_args!("Publish Violation - Subject {subject:?}");
                 self.complain("trace", &what);
             }
             Decision::Traced(trace) => {
