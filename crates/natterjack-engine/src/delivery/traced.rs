@@ -5,15 +5,37 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use natterjack_subject::QueueGroup;
-use natterjack_wire::client::{self, ClientOp, Decoded, decode_client};
+use natterjack_wire::client;
 
 use super::outbox::Offered;
 use super::receivers::Peers;
 use super::rendering::{Source, Target};
 use super::run::Run;
 use super::subscription::{Subscriber, Subscription};
-use super::worker::{Deliverer, Elsewhere, Origin, Publisher, admits, after, may_receive};
+use super::worker::{Deliverer, Elsewhere, Origin, Publisher, Worker, admits, after, may_receive};
 use crate::trace::{HOP, Trace, Undelivered, push_with};
+
+/// The message that is traced, a frame of a run.
+#[derive(Clone, Copy)]
+struct Traced<'a> {
+    run: &'a Run,
+    source: Source<'a>,
+    publisher: &'a Publisher<'a>,
+    frame: usize,
+    now: Instant,
+}
+
+impl Worker {
+    /// Has a message published, to the end, and reports what has become of it.
+    pub(crate) fn trace(&mut self, trace: Box<Trace>, publish: impl FnOnce(&mut Self)) {
+        self.deliverer.trace = Some(trace);
+        publish(self);
+        self.run.forget_route();
+        if let Some(trace) = self.deliverer.trace.take() {
+            trace.finish();
+        }
+    }
+}
 
 impl Deliverer {
     /// Delivers a run of the one message that is traced, as [`deliver`](Self::deliver) does.
@@ -30,7 +52,14 @@ impl Deliverer {
         };
         for frame in 0..run.frames.len() {
             self.renderer.start_run();
-            let is_reached = self.trace_frame(&mut trace, run, source, publisher, frame, now);
+            let traced = Traced {
+                run,
+                source,
+                publisher,
+                frame,
+                now,
+            };
+            let is_reached = self.trace_frame(&mut trace, traced);
             if !is_reached && run.frames[frame].reply.len() > 0 {
                 unreached(self, frame, run);
             }
@@ -41,19 +70,12 @@ impl Deliverer {
     }
 
     /// Returns whether anybody was given it, or would have been.
-    fn trace_frame(
-        &mut self,
-        trace: &mut Trace,
-        run: &Run,
-        source: Source<'_>,
-        publisher: &Publisher<'_>,
-        frame: usize,
-        now: Instant,
-    ) -> bool {
+    fn trace_frame(&mut self, trace: &mut Trace, traced: Traced<'_>) -> bool {
+        let Traced { run, publisher, .. } = traced;
         let mut is_reached = false;
         let plain = publisher.is_for_plain().then(|| run.receivers.plain());
         for Subscriber(subscription) in plain.into_iter().flatten() {
-            is_reached |= self.trace_one(trace, run, source, subscription, publisher, frame, now);
+            is_reached |= self.trace_one(trace, traced, subscription);
         }
         let peers = match publisher.origin {
             Origin::Here => run.receivers.peers().map(Arc::clone),
@@ -75,15 +97,14 @@ impl Deliverer {
             let weight = elsewhere.as_ref().map_or(0, |elsewhere| elsewhere.weight);
             let first = self.rng.u64(0..group.len() as u64 + weight);
             let first = usize::try_from(first).unwrap_or(usize::MAX);
-            let mut is_taken = first < group.len()
-                && self.trace_group(trace, run, source, group, publisher, frame, now, first);
+            let mut is_taken = first < group.len() && self.trace_group(trace, traced, group, first);
             if !is_taken && let (Some(elsewhere), Some((_, number))) = (&elsewhere, spread) {
                 let target = elsewhere.choose(&mut self.rng);
                 is_taken = target.is_some();
                 chosen.extend(target.map(|target| (target, number)));
             }
             if !is_taken && first >= group.len() {
-                is_taken = self.trace_group(trace, run, source, group, publisher, frame, now, 0);
+                is_taken = self.trace_group(trace, traced, group, 0);
             }
             is_reached |= is_taken;
         }
@@ -94,49 +115,33 @@ impl Deliverer {
                     chosen.extend(target.map(|target| (target, number)));
                 }
             }
-            is_reached |=
-                self.trace_peers(trace, run, source, &peers, &chosen, publisher, frame, now);
+            is_reached |= self.trace_peers(trace, traced, &peers, &chosen);
         }
         is_reached
     }
 
     /// Gives it to one member of a group, the first that takes it.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one delivery, spelled out; a struct would only rename them"
-    )]
     fn trace_group(
         &mut self,
         trace: &mut Trace,
-        run: &Run,
-        source: Source<'_>,
+        traced: Traced<'_>,
         group: &QueueGroup<Subscriber>,
-        publisher: &Publisher<'_>,
-        frame: usize,
-        now: Instant,
         first: usize,
     ) -> bool {
         after(first, group.len()).any(|member| {
             let subscription = &group.member(member).0;
-            self.trace_one(trace, run, source, subscription, publisher, frame, now)
+            self.trace_one(trace, traced, subscription)
         })
     }
 
     /// Returns whether the subscription was given the message, or would have been.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one delivery, spelled out; a struct would only rename them"
-    )]
     fn trace_one(
         &mut self,
         trace: &mut Trace,
-        run: &Run,
-        source: Source<'_>,
+        traced: Traced<'_>,
         subscription: &Arc<Subscription>,
-        publisher: &Publisher<'_>,
-        frame: usize,
-        now: Instant,
     ) -> bool {
+        let Traced { run, publisher, .. } = traced;
         let mut account = publisher.account.name();
         let mut is_traced = true;
         if let Some((home, allows_trace)) = subscription.home() {
@@ -145,7 +150,7 @@ impl Deliverer {
             }
             account = home.name();
             let mut name = Vec::new();
-            let subject = run.subject(&run.frames[frame], source.input);
+            let subject = run.subject(&run.frames[traced.frame], traced.source.input);
             trace.heard_by(account, subscription.local_subject(subject, &mut name));
             if !allows_trace && trace.is_only() {
                 return true;
@@ -156,27 +161,26 @@ impl Deliverer {
             is_traced = false;
         }
         let is_only = is_traced && trace.is_only();
-        let outcome = self.try_one(run, source, subscription, publisher, frame, is_only, now);
+        let outcome = self.try_one(traced, subscription, is_only);
         if is_traced {
             trace.offered(subscription, account, outcome.err());
         }
         outcome.is_ok()
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one delivery, spelled out; a struct would only rename them"
-    )]
     fn try_one(
         &mut self,
-        run: &Run,
-        source: Source<'_>,
+        traced: Traced<'_>,
         subscription: &Arc<Subscription>,
-        publisher: &Publisher<'_>,
-        frame: usize,
         is_only: bool,
-        now: Instant,
     ) -> Result<(), Undelivered> {
+        let Traced {
+            run,
+            source,
+            publisher,
+            frame,
+            now,
+        } = traced;
         if !publisher.may_reach(subscription) {
             return Err(Undelivered::Echo);
         }
@@ -207,20 +211,12 @@ impl Deliverer {
 
     /// Passes it on to servers, to each with a header that tells the way it takes. Those that can trace get it also if it
     /// is not to be delivered.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one delivery, spelled out; a struct would only rename them"
-    )]
     fn trace_peers(
         &mut self,
         trace: &mut Trace,
-        run: &Run,
-        source: Source<'_>,
+        traced: Traced<'_>,
         peers: &Peers,
         chosen: &[(usize, usize)],
-        publisher: &Publisher<'_>,
-        frame: usize,
-        now: Instant,
     ) -> bool {
         let mut is_reached = false;
         for (position, target) in peers.targets.iter().enumerate() {
@@ -237,23 +233,23 @@ impl Deliverer {
                 trace.passed_on(&target.link, hop, error);
                 continue;
             }
-            let text = with_hop(run, source, frame, &hop);
-            let Some(copy) = Copy::of(&text, run) else {
+            let text = with_hop(traced, &hop);
+            let Some(copy) = copied(&text, traced.run) else {
                 continue;
             };
-            let shape = Target::peer(&target.link, publisher.account.name());
+            let shape = Target::peer(&target.link, traced.publisher.account.name());
             self.renderer.start_run();
-            let copied = Source {
+            let source = Source {
                 input: &text,
                 shared: None,
             };
             let directed = core::iter::once((0, groups.into_iter()));
             let mut rendering = self
                 .renderer
-                .render_directed(&copy.0, copied, shape, directed);
+                .render_directed(&copy, source, shape, directed);
             let (amount, mut must_flush) = (rendering.amount(), false);
             let outbox = target.link.outbox();
-            let offered = outbox.offer(None, &mut rendering, false, now, &mut must_flush);
+            let offered = outbox.offer(None, &mut rendering, false, traced.now, &mut must_flush);
             let error = match offered {
                 Offered::Closed | Offered::Counted => Some(Undelivered::ConnectionClosed),
                 Offered::Dropped => Some(Undelivered::TooSlow),
@@ -272,32 +268,18 @@ impl Deliverer {
 }
 
 /// A run of one message that lies in a text of its own.
-struct Copy(Run);
-
-impl Copy {
-    fn of(text: &[u8], original: &Run) -> Option<Self> {
-        let limits = client::Limits {
-            control_line_bytes_max: usize::MAX,
-            payload_bytes_max: usize::MAX,
-            headers: true,
-        };
-        let Ok(Decoded::Op {
-            op: ClientOp::Publish(publish),
-            ..
-        }) = decode_client(text, &limits)
-        else {
-            return None;
-        };
-        let mut run = Run::new();
-        run.receivers = original.receivers.clone();
-        run.push(&publish, 0, text, false, false);
-        Some(Self(run))
-    }
+fn copied(text: &[u8], original: &Run) -> Option<Run> {
+    let publish = client::decode_publish(text)?;
+    let mut run = Run::new();
+    run.receivers = original.receivers.clone();
+    run.push(&publish, 0, text, false, false);
+    Some(run)
 }
 
 /// The message as the next server gets it, spelled as it would be published.
-fn with_hop(run: &Run, source: Source<'_>, frame: usize, hop: &str) -> Vec<u8> {
-    let frame = &run.frames[frame];
+fn with_hop(traced: Traced<'_>, hop: &str) -> Vec<u8> {
+    let Traced { run, source, .. } = traced;
+    let frame = &run.frames[traced.frame];
     let body = frame.body().of_bytes(run.tail_source(frame, source.input));
     let (header, payload) = body.split_at(frame.header_len as usize);
     let mut headed = Vec::new();

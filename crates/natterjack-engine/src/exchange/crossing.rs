@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use natterjack_wire::client::{self, ClientOp, Decoded, decode_client};
+use natterjack_wire::client;
 use smallvec::SmallVec;
 
 use super::Mapped;
@@ -59,14 +59,23 @@ pub(crate) struct Crossing<'a> {
 const REPORTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a message came through.
-#[derive(Clone, Default)]
 struct Trail<'a> {
     imports: SmallVec<[&'a CompiledService; 4]>,
     /// Services whose answer it is.
     answered: SmallVec<[Arc<Offer>; 1]>,
+    /// What it is delivered with wherever it comes; kept for its memory.
+    run: Run,
 }
 
 impl Trail<'_> {
+    fn new() -> Self {
+        Self {
+            imports: SmallVec::new(),
+            answered: SmallVec::new(),
+            run: Run::new(),
+        }
+    }
+
     fn len(&self) -> usize {
         self.imports.len() + self.answered.len()
     }
@@ -87,13 +96,7 @@ impl<'a> Crossing<'a> {
         message: &Message<'_>,
         worker: &mut Worker,
     ) -> bool {
-        self.go_on(
-            account,
-            message,
-            &mut Trail::default(),
-            &mut Run::new(),
-            worker,
-        )
+        self.go_on(account, message, &mut Trail::new(), worker)
     }
 
     /// Sends an answer that has come to `account`, which gave it, to whoever asked. Returns whether anybody there
@@ -104,8 +107,7 @@ impl<'a> Crossing<'a> {
         message: &Message<'_>,
         worker: &mut Worker,
     ) -> bool {
-        let (mut trail, mut run) = (Trail::default(), Run::new());
-        self.take_back(account, message, &mut trail, &mut run, worker)
+        self.take_back(account, message, &mut Trail::new(), worker)
     }
 
     fn go_on(
@@ -113,13 +115,12 @@ impl<'a> Crossing<'a> {
         account: &Arc<Account>,
         message: &Message<'_>,
         trail: &mut Trail<'a>,
-        run: &mut Run,
         worker: &mut Worker,
     ) -> bool {
         if trail.len() >= HOPS_MAX {
             return false;
         }
-        let is_answered = self.take_back(account, message, trail, run, worker);
+        let is_answered = self.take_back(account, message, trail, worker);
         let imports = self.config.service_imports(account.name());
         let (Some(imports), Some(client)) = (imports, self.client) else {
             return is_answered;
@@ -127,9 +128,9 @@ impl<'a> Crossing<'a> {
         let mut is_received = is_answered;
         for service in imports.of(message.subject) {
             if !trail.knows(&service.offer) {
-                let mut longer = trail.clone();
-                longer.imports.push(service);
-                is_received |= self.request(client, account, message, &mut longer, run, worker);
+                trail.imports.push(service);
+                is_received |= self.request(client, account, service, message, trail, worker);
+                trail.imports.pop();
             }
         }
         is_received
@@ -141,7 +142,6 @@ impl<'a> Crossing<'a> {
         account: &Arc<Account>,
         message: &Message<'_>,
         trail: &mut Trail<'a>,
-        run: &mut Run,
         worker: &mut Worker,
     ) -> bool {
         if !message.subject.starts_with(ANSWER_PREFIX) {
@@ -177,7 +177,7 @@ impl<'a> Crossing<'a> {
             ..*message
         };
         trail.answered.push(Arc::clone(&way.offer));
-        let is_received = self.arrive_untold(&way.account, &answer, message, trail, run, worker);
+        let is_received = self.arrive_untold(&way.account, &answer, message, trail, worker);
         trail.answered.pop();
         if !is_received {
             let unheard = || LatencyOutcome::Unavailable;
@@ -201,21 +201,19 @@ impl<'a> Crossing<'a> {
         answers.expect(expected, &self.engine.reports, seed, self.now)
     }
 
-    /// Asks the service at the end of the trail.
+    /// Asks a service, the last one of the trail.
     fn request(
         &self,
         client: &Arc<Record>,
         account: &Arc<Account>,
+        service: &'a CompiledService,
         message: &Message<'_>,
         trail: &mut Trail<'a>,
-        run: &mut Run,
         worker: &mut Worker,
     ) -> bool {
-        let Some(&service) = trail.imports.last() else {
-            return false;
-        };
+        let answering = &service.account;
         let mut subject = service.subject_there(message.subject);
-        if let Some(mappings) = self.config.mappings(service.account.name()) {
+        if let Some(mappings) = self.config.mappings(answering.name()) {
             let mut name = Vec::new();
             match worker.mapper.map(mappings, &subject, &mut name) {
                 Mapped::Not => {}
@@ -226,7 +224,7 @@ impl<'a> Crossing<'a> {
         let tracked = self.track(client, service, message.header);
         let reply = match (message.reply, tracked) {
             (Some(reply), tracked) => Some(self.expect(
-                &service.account,
+                answering,
                 Expected {
                     account,
                     reply,
@@ -251,11 +249,10 @@ impl<'a> Crossing<'a> {
             header: &header,
             payload: message.payload,
         };
-        let answering = Arc::clone(&service.account);
         let is_received = if service.allows_trace {
-            self.arrive_told(account, &request, message, trail, run, worker)
+            self.arrive_told(account, service, &request, message, trail, worker)
         } else {
-            self.arrive_untold(&answering, &request, message, trail, run, worker)
+            self.arrive_untold(answering, &request, message, trail, worker)
         };
         if !is_received && let Some(reply) = &reply {
             let unheard = || LatencyOutcome::Unavailable;
@@ -264,28 +261,25 @@ impl<'a> Crossing<'a> {
         is_received
     }
 
-    /// Publishes a request in the account of the service at the end of the trail. If it is traced, so it is there; it was
+    /// Publishes a request of `account` in the account of the service it asks. If it is traced, so it is there; it was
     /// `before` in the account that asks.
     fn arrive_told(
         &self,
         account: &Arc<Account>,
+        service: &CompiledService,
         request: &Message<'_>,
         before: &Message<'_>,
         trail: &mut Trail<'a>,
-        run: &mut Run,
         worker: &mut Worker,
     ) -> bool {
-        let Some(&service) = trail.imports.last() else {
-            return false;
-        };
-        let answering = Arc::clone(&service.account);
+        let answering = &service.account;
         let Some(trace) = &mut worker.deliverer.trace else {
-            return self.arrive(&answering, request, trail, run, worker);
+            return self.arrive(answering, request, trail, worker);
         };
         trace.crosses(answering.name(), before.subject, request.subject);
         // Servers it is passed on to report in the account of the service, from where that comes back like an answer.
         let reports = self.expect(
-            &answering,
+            answering,
             Expected {
                 account,
                 reply: trace.onward(),
@@ -304,7 +298,7 @@ impl<'a> Crossing<'a> {
         let before = trace.redirect(reports);
         let header = &header[..];
         let request = Message { header, ..*request };
-        let is_received = self.arrive(&answering, &request, trail, run, worker);
+        let is_received = self.arrive(answering, &request, trail, worker);
         if let Some(trace) = &mut worker.deliverer.trace {
             trace.redirect(before);
         }
@@ -319,11 +313,10 @@ impl<'a> Crossing<'a> {
         message: &Message<'_>,
         before: &Message<'_>,
         trail: &mut Trail<'a>,
-        run: &mut Run,
         worker: &mut Worker,
     ) -> bool {
         let Some(mut trace) = worker.deliverer.trace.take() else {
-            return self.arrive(account, message, trail, run, worker);
+            return self.arrive(account, message, trail, worker);
         };
         trace.crosses(account.name(), before.subject, message.subject);
         let is_received = !trace.is_only() && {
@@ -331,7 +324,7 @@ impl<'a> Crossing<'a> {
             push_with(message.header, DESTINATION, DISABLED, &mut header);
             let header = &header[..];
             let message = Message { header, ..*message };
-            self.arrive(account, &message, trail, run, worker)
+            self.arrive(account, &message, trail, worker)
         };
         worker.deliverer.trace = Some(trace);
         is_received
@@ -398,7 +391,6 @@ impl<'a> Crossing<'a> {
         account: &Arc<Account>,
         message: &Message<'_>,
         trail: &mut Trail<'a>,
-        run: &mut Run,
         worker: &mut Worker,
     ) -> bool {
         let mut text = Vec::new();
@@ -413,16 +405,7 @@ impl<'a> Crossing<'a> {
         } else {
             client::header_publish(&mut text, subject, reply, header, payload);
         }
-        let limits = client::Limits {
-            control_line_bytes_max: usize::MAX,
-            payload_bytes_max: usize::MAX,
-            headers: true,
-        };
-        let Ok(Decoded::Op {
-            op: ClientOp::Publish(publish),
-            ..
-        }) = decode_client(&text, &limits)
-        else {
+        let Some(publish) = client::decode_publish(&text) else {
             // A name that cannot be spelled reaches nobody.
             return false;
         };
@@ -430,6 +413,7 @@ impl<'a> Crossing<'a> {
             input: &text,
             shared: None,
         };
+        let run = &mut trail.run;
         run.forget_route();
         run.receivers = worker.cache.find(account, publish.subject);
         run.routed(publish.subject, None, &text);
@@ -452,7 +436,7 @@ impl<'a> Crossing<'a> {
         let delivered = std::mem::replace(&mut deliverer.delivered, delivered_before);
         account.counters.add_delivered(delivered);
         run.forget_route();
-        let goes_on = self.go_on(account, message, trail, run, worker);
+        let goes_on = self.go_on(account, message, trail, worker);
         // What the server hears itself is not counted.
         let is_heard = delivered.messages > 0 || (reply.is_some() && !is_unheard);
         is_heard || goes_on

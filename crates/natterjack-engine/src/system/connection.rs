@@ -6,7 +6,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use natterjack_subject::InvalidPattern;
-use natterjack_wire::client::{self, ClientOp, Decoded, decode_client};
+use natterjack_wire::client;
 
 use super::reports::Report;
 use crate::account::Account;
@@ -202,16 +202,7 @@ impl SystemConnection {
             payload,
         } = message;
         client::publish(&mut self.text, subject, reply, payload);
-        let limits = client::Limits {
-            control_line_bytes_max: usize::MAX,
-            payload_bytes_max: usize::MAX,
-            headers: true,
-        };
-        let Ok(Decoded::Op {
-            op: ClientOp::Publish(publish),
-            ..
-        }) = decode_client(&self.text, &limits)
-        else {
+        let Some(publish) = client::decode_publish(&self.text) else {
             return false;
         };
         let epoch = account.passages.epoch();

@@ -29,6 +29,13 @@ impl Limits {
         payload_bytes_max: 999_999_999,
         headers: true,
     };
+
+    /// What a program has spelled itself, and need not be checked for its size.
+    pub const UNBOUNDED: Self = Self {
+        control_line_bytes_max: usize::MAX,
+        payload_bytes_max: usize::MAX,
+        headers: true,
+    };
 }
 
 impl Default for Limits {
@@ -146,6 +153,18 @@ pub fn decode_client<'a>(
         }
     }
     other_operation(input, limits)
+}
+
+/// The message in `text`, of whatever size, that was spelled by [`publish`](super::publish) or
+/// [`header_publish`](super::header_publish). `None` if a name in it cannot be spelled, since it has a blank or is none.
+pub fn decode_publish(text: &[u8]) -> Option<Publish<'_>> {
+    match decode_client(text, &Limits::UNBOUNDED) {
+        Ok(Decoded::Op {
+            op: ClientOp::Publish(publish),
+            ..
+        }) => Some(publish),
+        _ => None,
+    }
 }
 
 /// `PUB subject [reply] size`, with single blanks and `\r\n`, as every client writes it.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use natterjack_wire::client::{self, ClientOp, Decoded, Publish, decode_client};
+use natterjack_wire::client::{self, Publish};
 use natterjack_wire::error::ErrorReply;
 
 use super::ClientSession;
@@ -43,13 +43,10 @@ impl ClientSession {
                 self.reply(&text, worker);
             }
             Decision::Traced(trace) => {
-                worker.deliverer.trace = Some(trace);
-                self.handle_ordinary(publish, start, source, worker, now);
-                self.finish_run(worker, source, false, now);
-                worker.run.forget_route();
-                if let Some(trace) = worker.deliverer.trace.take() {
-                    trace.finish();
-                }
+                worker.trace(trace, |worker| {
+                    self.handle_ordinary(publish, start, source, worker, now);
+                    self.finish_run(worker, source, false, now);
+                });
             }
         }
     }
@@ -82,16 +79,7 @@ impl ClientSession {
         let mut text = Vec::new();
         let Publish { subject, reply, .. } = *publish;
         client::header_publish(&mut text, subject, reply, &header, publish.payload());
-        let limits = client::Limits {
-            control_line_bytes_max: usize::MAX,
-            payload_bytes_max: usize::MAX,
-            headers: true,
-        };
-        if let Ok(Decoded::Op {
-            op: ClientOp::Publish(publish),
-            ..
-        }) = decode_client(&text, &limits)
-        {
+        if let Some(publish) = client::decode_publish(&text) {
             let source = Source {
                 input: &text,
                 shared: None,

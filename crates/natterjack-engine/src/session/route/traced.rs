@@ -38,13 +38,10 @@ impl RouteSession {
                 self.complain("trace", &what);
             }
             Decision::Traced(trace) => {
-                worker.deliverer.trace = Some(trace);
-                self.handle_ordinary(message, start, source, worker, now);
-                self.finish_run(worker, source, false, now);
-                worker.run.forget_route();
-                if let Some(trace) = worker.deliverer.trace.take() {
-                    trace.finish();
-                }
+                worker.trace(trace, |worker| {
+                    self.handle_ordinary(message, start, source, worker, now);
+                    self.finish_run(worker, source, false, now);
+                });
             }
         }
     }

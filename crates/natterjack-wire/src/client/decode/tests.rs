@@ -439,3 +439,28 @@ fn limits_are_the_callers() {
         Err(Bad::ControlLineTooLong)
     );
 }
+
+#[test]
+fn what_a_program_spells_itself_may_be_large() {
+    let (subject, payload) = (vec![b'a'; 10_000], vec![0; 2 * 1024 * 1024]);
+    let mut text = Vec::new();
+    crate::client::header_publish(
+        &mut text,
+        &subject,
+        Some(b"r"),
+        b"NATS/1.0\r\n\r\n",
+        &payload,
+    );
+    let publish = decode_publish(&text).expect("a message");
+    assert_eq!(
+        (publish.subject, publish.reply),
+        (&subject[..], Some(&b"r"[..]))
+    );
+    assert_eq!(publish.header(), b"NATS/1.0\r\n\r\n");
+    assert_eq!(publish.payload(), payload);
+    for subject in [&b""[..], b"a b c", b"a\r\n"] {
+        let mut text = Vec::new();
+        crate::client::publish(&mut text, subject, None, b"x");
+        assert_eq!(decode_publish(&text), None, "{}", subject.escape_ascii());
+    }
+}
