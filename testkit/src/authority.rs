@@ -2,11 +2,12 @@
 //! those that it has revoked.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
-    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
     KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use tempfile::TempDir;
@@ -117,6 +118,26 @@ impl Authority {
         pair
     }
 
+    /// A certificate for this name, in a folder as Puppet's agent has one: `certs/<name>.pem`, `private_keys/<name>.pem` and
+    /// `certs/ca.pem`. The folders are made if they are not there.
+    ///
+    /// # Panics
+    /// If a name is none, or the folder cannot be written.
+    pub fn certify(&self, ssldir: &Path, name: &str, key: &KeyPair) -> Pair {
+        let pair = Pair {
+            certificate: ssldir.join(format!("certs/{name}.pem")),
+            key: ssldir.join(format!("private_keys/{name}.pem")),
+        };
+        for folder in ["certs", "private_keys"] {
+            fs::create_dir_all(ssldir.join(folder)).expect("a folder");
+        }
+        let certificate = self.certificate(name, &[name], key, |_| ());
+        replace(&ssldir.join("certs/ca.pem"), &self.pem());
+        replace(&pair.certificate, &certificate.pem());
+        replace(&pair.key, &key.serialize_pem());
+        pair
+    }
+
     /// The same, in no file.
     ///
     /// # Panics
@@ -152,26 +173,37 @@ impl Authority {
     /// # Panics
     /// If that is before 2020.
     pub fn revoke(&self, serials: &[u64], until_year: i32) -> PathBuf {
-        let day = rcgen::date_time_ymd(2019, 1, 1);
-        let revoked = |serial: &u64| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
-            revocation_time: day,
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let params = CertificateRevocationListParams {
-            this_update: day,
-            next_update: rcgen::date_time_ymd(until_year, 1, 1),
-            crl_number: SerialNumber::from(7),
-            issuing_distribution_point: None,
-            revoked_certs: serials.iter().map(revoked).collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let list = params.signed_by(&self.issuer).expect("signed");
+        let list = revocation_list(&self.issuer, serials, 2019..until_year);
         let path = self.folder().join("crl.pem");
-        replace(&path, &list.pem().expect("a list"));
+        replace(&path, &list);
         path
     }
+}
+
+/// What an authority has revoked, certificates of these serial numbers, in PEM. The list is good from the beginning of the
+/// first year to that of the last.
+///
+/// # Panics
+/// If the authority cannot sign it.
+#[must_use]
+pub fn revocation_list(issuer: &Issuer<'_, KeyPair>, serials: &[u64], years: Range<i32>) -> String {
+    let begin = rcgen::date_time_ymd(years.start, 1, 1);
+    let revoked = |serial: &u64| RevokedCertParams {
+        serial_number: SerialNumber::from(*serial),
+        revocation_time: begin,
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let params = CertificateRevocationListParams {
+        this_update: begin,
+        next_update: rcgen::date_time_ymd(years.end, 1, 1),
+        crl_number: SerialNumber::from(7),
+        issuing_distribution_point: None,
+        revoked_certs: serials.iter().map(revoked).collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let list = params.signed_by(issuer).expect("signed");
+    list.pem().expect("a list")
 }
 
 /// Writes a file as careful programs do: whoever looks at it sees the old text or the new one, and notices the change.

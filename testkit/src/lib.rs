@@ -19,7 +19,7 @@ mod peer;
 pub use peer::{Mismatch, Peer};
 
 mod authority;
-pub use authority::{Authority, Pair, replace};
+pub use authority::{Authority, Pair, replace, revocation_list};
 
 mod strainer;
 

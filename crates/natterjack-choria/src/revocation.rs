@@ -136,12 +136,12 @@ impl Revocations {
 #[cfg(test)]
 mod tests {
     use rcgen::{
-        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
-        DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
-        KeyUsagePurpose, RevokedCertParams, SerialNumber,
+        BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+        ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
     };
     use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
     use std::time::Duration;
+    use testkit::revocation_list;
 
     use super::*;
     use crate::pem;
@@ -181,27 +181,7 @@ mod tests {
     }
 
     fn list(issuer: &Issuer<'_, KeyPair>, serials: &[u64], until: i32) -> String {
-        list_of(2019, issuer, serials, until)
-    }
-
-    fn list_of(year: i32, issuer: &Issuer<'_, KeyPair>, serials: &[u64], until: i32) -> String {
-        let day = rcgen::date_time_ymd(year, 1, 1);
-        let revoked = |serial: &u64| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
-            revocation_time: day,
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let params = CertificateRevocationListParams {
-            this_update: day,
-            next_update: rcgen::date_time_ymd(until, 1, 1),
-            crl_number: SerialNumber::from(7),
-            issuing_distribution_point: None,
-            revoked_certs: serials.iter().map(revoked).collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let list = params.signed_by(issuer).unwrap();
-        pem::encode("X509 CRL", list.der())
+        revocation_list(issuer, serials, 2019..until)
     }
 
     /// A root that signed an authority, as Puppet's are.
@@ -294,8 +274,8 @@ mod tests {
     fn the_newest_list_of_an_authority_counts() {
         let pair = Pair::new();
         let of_root = list(&pair.root, &[], 2100);
-        let old = list_of(2019, &pair.between, &[], 2100);
-        let new = list_of(2020, &pair.between, &[10], 2100);
+        let old = revocation_list(&pair.between, &[], 2019..2100);
+        let new = revocation_list(&pair.between, &[10], 2020..2100);
         for lists in [
             format!("{of_root}{old}{new}"),
             format!("{new}{of_root}{old}"),
@@ -306,7 +286,7 @@ mod tests {
             assert_eq!((read.count(), read.revoked()), (2, 1));
         }
         // One that was taken back for a while only.
-        let newest = list_of(2021, &pair.between, &[], 2100);
+        let newest = revocation_list(&pair.between, &[], 2021..2100);
         let lists = format!("{new}{newest}{of_root}");
         assert_eq!(pair.judge(&lists, Depth::Chain), Ok(()));
     }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,12 +21,8 @@ use natterjack_choria::node::{Knowledge, NodeBuilder, serve};
 use natterjack_choria::rpc::Values;
 use natterjack_choria::server::ServerAddress;
 use natterjack_choria::ssl::Ssl;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
-use tempfile::TempDir;
-use testkit::{Config, HttpAnswer, Kind, Listener, ServerUnderTest};
+use rcgen::KeyPair;
+use testkit::{Authority, Config, HttpAnswer, Kind, Listener, ServerUnderTest};
 use tokio::task::JoinSet;
 
 use crate::trial;
@@ -70,8 +65,7 @@ fn play(kind: Kind, nodes: usize) {
 }
 
 struct World {
-    folder: TempDir,
-    authority: CertifiedIssuer<'static, KeyPair>,
+    authority: Authority,
     broker: ServerUnderTest,
     /// Of nodes.
     connectors: Mutex<Vec<Connector>>,
@@ -79,17 +73,9 @@ struct World {
 
 impl World {
     fn new(kind: Kind) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let name = "Puppet CA: puppet";
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::from_pem(KEY_OF_AUTHORITY).expect("a key");
-        let authority = CertifiedIssuer::self_signed(params, key).expect("a certificate");
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join("ca.pem"), authority.pem()).expect("written");
-        let key = KeyPair::generate().expect("a key");
-        write(folder.path(), &authority, "localhost", &key);
-        let at = folder.path().display();
+        let authority = Authority::with_key(KeyPair::from_pem(KEY_OF_AUTHORITY).expect("a key"));
+        authority.pair("localhost", &["localhost"]);
+        let at = authority.folder().display();
         let broker = ServerUnderTest::start(
             kind,
             &Config::file(format!(
@@ -98,7 +84,6 @@ impl World {
             )),
         );
         Self {
-            folder,
             authority,
             broker,
             connectors: Mutex::default(),
@@ -107,16 +92,16 @@ impl World {
 
     /// Settings and certificate of somebody.
     fn configured(&self, role: Role, name: &str, key: &KeyPair) -> (Configuration, Ssl) {
-        let (certificate, key) = write(self.folder.path(), &self.authority, name, key);
+        let pair = (self.authority).pair_with(name, &[name], key, |_| ());
         let text = format!(
             "connector = nats\nidentity = {name}\nplugin.security.provider = file\n\
              plugin.security.file.certificate = {}\nplugin.security.file.key = {}\n\
              plugin.security.file.ca = {}\n",
-            certificate.display(),
-            key.display(),
-            self.folder.path().join("ca.pem").display()
+            pair.certificate.display(),
+            pair.key.display(),
+            self.authority.ca().display()
         );
-        let file = self.folder.path().join(format!("{name}.conf"));
+        let file = self.authority.folder().join(format!("{name}.conf"));
         fs::write(&file, text).expect("written");
         let surroundings = Surroundings {
             environment: BTreeMap::from([("MCOLLECTIVE_CERTNAME".into(), name.into())]),
@@ -125,7 +110,7 @@ impl World {
             is_root: false,
             host_name: name.into(),
             facter: Facter::none(),
-            root: self.folder.path().join("root"),
+            root: self.authority.folder().join("root"),
         };
         let loaded = Configuration::load(role, Some(&file), &surroundings).expect("settings");
         let ssl = Ssl::load(&loaded.configuration, &surroundings, calendar_now());
@@ -384,26 +369,6 @@ async fn outcome(client: &mut Client, call: Call, check: impl Fn(&Values)) -> (O
 
 fn node_name(number: usize) -> String {
     format!("node{number:04}.example.net")
-}
-
-fn write(
-    folder: &Path,
-    authority: &CertifiedIssuer<'static, KeyPair>,
-    name: &str,
-    key: &KeyPair,
-) -> (PathBuf, PathBuf) {
-    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
-    let certificate = params.signed_by(key, authority).expect("signed");
-    let file = |end: &str| folder.join(format!("{name}{end}.pem"));
-    fs::write(file(""), certificate.pem()).expect("written");
-    fs::write(file("-key"), key.serialize_pem()).expect("written");
-    (file(""), file("-key"))
 }
 
 async fn within<F: Future>(what: &str, future: F) -> F::Output {

@@ -10,13 +10,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
+use rcgen::KeyPair;
 use serde_json::Value;
-use tempfile::TempDir;
-use testkit::{Config, Kind, Program, ServerUnderTest, programs};
+use testkit::{Authority, Config, Kind, Program, ServerUnderTest, programs};
 
 use super::authority::PATIENCE;
 
@@ -32,22 +28,16 @@ const NOBODY: u32 = 65534;
 /// Who may ask.
 pub(super) const RIP: &str = "rip.mcollective";
 
-/// An authority, and a folder with one for each who has a certificate.
+/// An authority, and in its folder one for each who has a certificate.
 pub(super) struct World {
-    folder: TempDir,
-    authority: CertifiedIssuer<'static, KeyPair>,
+    authority: Authority,
 }
 
 impl World {
     pub(super) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let name = "Puppet CA: puppet";
-        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::from_pem(KEY_OF_AUTHORITY).expect("a key");
         let world = Self {
-            folder: tempfile::tempdir().expect("a folder"),
-            authority: CertifiedIssuer::self_signed(params, key).expect("an authority"),
+            authority: Authority::with_key(key),
         };
         let everybody = fs::Permissions::from_mode(0o755);
         fs::set_permissions(world.folder(), everybody).expect("it is ours");
@@ -55,7 +45,7 @@ impl World {
     }
 
     pub(super) fn folder(&self) -> &Path {
-        self.folder.path()
+        self.authority.folder()
     }
 
     /// A broker that lets in who has a certificate. It is known as `localhost`.
@@ -77,25 +67,8 @@ impl World {
         if ssl.exists() {
             return ssl;
         }
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
         let key = KeyPair::from_pem(KEY).expect("a key");
-        let certificate = params.signed_by(&key, &self.authority).expect("signed");
-        for (file, text) in [
-            (format!("certs/{name}.pem"), certificate.pem()),
-            (format!("private_keys/{name}.pem"), key.serialize_pem()),
-            ("certs/ca.pem".to_owned(), self.authority.pem()),
-        ] {
-            let file = ssl.join(file);
-            let folder = file.parent().expect("it is in a folder");
-            fs::create_dir_all(folder).expect("the folder can be written");
-            fs::write(file, text).expect("the folder can be written");
-        }
+        self.authority.certify(&ssl, name, &key);
         ssl
     }
 

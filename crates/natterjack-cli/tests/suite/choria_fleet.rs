@@ -6,15 +6,12 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
+use rcgen::KeyPair;
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use testkit::Authority;
 
 use crate::process::{DEADLINE, Ended, NATTERJACK, NATTERJACKD, Running};
 
@@ -26,8 +23,8 @@ const KEY_OF_PEOPLE: &str =
     include_str!("../../../natterjack-choria/tests/data/rip.mcollective.key.pem");
 
 struct Fleet {
-    folder: TempDir,
-    authority: CertifiedIssuer<'static, KeyPair>,
+    /// Its folder is everybody's.
+    authority: Authority,
     _broker: Running,
     port: String,
 }
@@ -39,67 +36,52 @@ impl Fleet {
 
     /// With a broker that lets in whom it is told to.
     fn with(verify: &str, authorization: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let name = "Puppet CA: puppet";
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().expect("a key");
-        let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
-        let folder = tempfile::tempdir().expect("a folder for a test");
+        let authority = Authority::new();
+        let folder = authority.folder();
         let everybody = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(folder.path(), everybody).expect("a folder of ours");
-        for name in ["certs", "private_keys"] {
-            fs::create_dir(folder.path().join(name)).expect("a folder in a folder of ours");
-        }
-        let write = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            fs::write(&path, text).expect("a file in a folder of ours");
-            path
-        };
-        write("certs/ca.pem", &authority.pem());
-        certify(
-            &folder,
-            &authority,
-            "localhost",
-            &KeyPair::generate().expect("a key"),
-        );
-        let at = folder.path().display();
+        fs::set_permissions(folder, everybody).expect("a folder of ours");
+        let key = KeyPair::generate().expect("a key");
+        authority.certify(folder, "localhost", &key);
+        let at = folder.display();
         let settings = format!(
             "listen: \"127.0.0.1:-1\"\ntls {{ cert_file: \"{at}/certs/localhost.pem\", key_file: \
              \"{at}/private_keys/localhost.pem\", ca_file: \"{at}/certs/ca.pem\", {verify}, timeout: 30 }}\n\
              {authorization}\n"
         );
-        let file = write("broker.conf", &settings);
+        let file = folder.join("broker.conf");
+        fs::write(&file, settings).expect("a file in a folder of ours");
         let mut broker = Running::start(NATTERJACKD, &["-c", &file.display().to_string()]);
         let line = broker.stderr_line("Listening for client connections on ");
         let port = line.rsplit(':').next().expect("a port").to_owned();
         Self {
-            folder,
             authority,
             _broker: broker,
             port,
         }
     }
 
+    fn folder(&self) -> &Path {
+        self.authority.folder()
+    }
+
     /// The settings of somebody, who gets a certificate.
     fn settings(&self, name: &str, kind: &str, key: &KeyPair, more: &str) -> PathBuf {
         // Nodes keep the first one that they see of somebody.
         let has_one = self
-            .folder
-            .path()
+            .folder()
             .join("certs")
             .join(format!("{name}.pem"))
             .exists();
         if !has_one {
-            certify(&self.folder, &self.authority, name, key);
+            self.authority.certify(self.folder(), name, key);
         }
         let text = format!(
             "connector = nats\nidentity = {name}\nplugin.choria.middleware_hosts = localhost:{}\n\
              plugin.choria.ssldir = {}\n{more}",
             self.port,
-            self.folder.path().display()
+            self.folder().display()
         );
-        let file = self.folder.path().join(format!("{name}.{kind}.conf"));
+        let file = self.folder().join(format!("{name}.{kind}.conf"));
         fs::write(&file, text).expect("a file in a folder of ours");
         file
     }
@@ -108,10 +90,10 @@ impl Fleet {
         let mut command = Command::new(NATTERJACK);
         command
             .arg("choria")
-            .current_dir(self.folder.path())
+            .current_dir(self.folder())
             .env_clear()
             .env("PATH", "/nowhere")
-            .env("HOME", self.folder.path())
+            .env("HOME", self.folder())
             .env("MCOLLECTIVE_CERTNAME", certname)
             .stdin(Stdio::null());
         command
@@ -119,7 +101,7 @@ impl Fleet {
 
     /// A node that answers.
     fn node(&self, name: &str, family: &str) -> Running {
-        let facts = self.folder.path().join(format!("{name}.yaml"));
+        let facts = self.folder().join(format!("{name}.yaml"));
         let text = format!("os:\n  family: {family}\nprocessors: 2\n");
         fs::write(&facts, text).expect("a file in a folder of ours");
         let more = format!("plugin.yaml = {}\n", facts.display());
@@ -150,25 +132,6 @@ impl Fleet {
         }
         Running::spawn(command).end()
     }
-}
-
-fn certify(
-    folder: &TempDir,
-    authority: &CertifiedIssuer<'static, KeyPair>,
-    name: &str,
-    key: &KeyPair,
-) {
-    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
-    let certificate = params.signed_by(key, authority).expect("signed");
-    let file = |kind: &str| folder.path().join(kind).join(format!("{name}.pem"));
-    fs::write(file("certs"), certificate.pem()).expect("a file in a folder of ours");
-    fs::write(file("private_keys"), key.serialize_pem()).expect("a file in a folder of ours");
 }
 
 #[test]
@@ -250,7 +213,7 @@ fn nodes_answer_who_may_ask() {
 #[test]
 fn a_node_tells_the_service_manager_how_it_is() {
     let fleet = Fleet::new();
-    let path = fleet.folder.path().join("notify");
+    let path = fleet.folder().join("notify");
     let manager = UnixDatagram::bind(&path).expect("a socket");
     manager.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     let hears = || {
