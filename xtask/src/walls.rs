@@ -93,6 +93,8 @@ const ROOMS: [Room; 10] = [
             "natterjack-conf",
             // The resolver that it hands to the connector.
             "natterjack-dns",
+            // What a client of HTTP needs: it asks for the pages of monitoring.
+            "natterjack-link",
             "natterjack-server",
             "natterjack-bus",
             "natterjack-choria",

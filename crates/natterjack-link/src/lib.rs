@@ -5,6 +5,7 @@
 //! * [`dial`] goes from an address to a connection that the server has agreed to: name, socket, `INFO`, TLS, `CONNECT`,
 //!   `PONG`, each within its time. [`greet`] does the last steps over a stream that is there already.
 //! * [`Incoming`] is what was read and not yet understood; its operations are decoded where they were read.
+//! * [`http`], if it is wanted, is what hyper lacks for a client over such a stream.
 //! * [`KeyHolders`] lets whoever judges certificates do just that.
 //!
 //! What is sent over a connection, what is done with what comes, and when to make another one is its users' business: the
@@ -14,6 +15,8 @@
 mod address;
 mod backoff;
 mod dial;
+#[cfg(feature = "http")]
+pub mod http;
 mod incoming;
 mod pool;
 mod trust;

@@ -1,22 +1,17 @@
 //! HTTP with Puppet's authority: one question, one answer, one connection. There are five questions in a whole enrolment, so
 //! nothing is kept open between them.
 
-use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Request;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
-use hyper::rt::ReadBufCursor;
+use natterjack_link::http::{Adapter, BodyError, Whole, collect};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -31,9 +26,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// Longest answer. That with all authorities has a few KiB.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
-
-/// Read at once; answers are small.
-const READ_BYTES: usize = 4096;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +49,15 @@ pub enum AskError {
     /// It takes too long.
     #[error("no answer within {} seconds", .0.as_secs())]
     TimedOut(Duration),
+}
+
+impl From<BodyError> for AskError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Http(error) => Self::Http(error),
+            _ => Self::TooLong,
+        }
+    }
 }
 
 /// What was answered.
@@ -122,7 +123,7 @@ async fn speak(
     let mut exchange = pin!(async move {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
-        let body = collect(response.into_body()).await?;
+        let body = collect(response.into_body(), ANSWER_BYTES_MAX).await?;
         Ok(Answer { status, body })
     });
     tokio::select! {
@@ -133,80 +134,5 @@ async fn speak(
             // What it brought may still lie there.
             exchange.await
         }
-    }
-}
-
-async fn collect(mut body: Incoming) -> Result<Vec<u8>, AskError> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        if let Ok(data) = frame?.into_data() {
-            if bytes.len() + data.len() > ANSWER_BYTES_MAX {
-                return Err(AskError::TooLong);
-            }
-            bytes.extend_from_slice(&data);
-        }
-    }
-    Ok(bytes)
-}
-
-/// A body that is there as a whole.
-struct Whole(Option<Bytes>);
-
-impl Body for Whole {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
-}
-
-/// A stream of tokio's for hyper.
-struct Adapter(Stream);
-
-impl hyper::rt::Read for Adapter {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        // Copied once more than necessary, because that needs no `unsafe`; it is a few KiB.
-        let mut bytes = [0; READ_BYTES];
-        let room = buffer.remaining().min(READ_BYTES);
-        let mut read = ReadBuf::new(&mut bytes[..room]);
-        let progress = Pin::new(&mut self.0).poll_read(context, &mut read);
-        if let Poll::Ready(Ok(())) = progress {
-            buffer.put_slice(read.filled());
-        }
-        progress
-    }
-}
-
-impl hyper::rt::Write for Adapter {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
     }
 }

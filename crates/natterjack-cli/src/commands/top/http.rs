@@ -3,20 +3,16 @@
 //! What answers may be anything: how long it takes and how much it says are bounded, and what it is instead of monitoring is
 //! told as far as its first bytes tell.
 
-use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, LOCATION};
-use hyper::rt::ReadBufCursor;
 use hyper::{Request, Response, Uri};
+use natterjack_link::http::{Adapter, BodyError, Whole, collect};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -40,9 +36,6 @@ const REASON_CHARACTERS_MAX: usize = 120;
 
 /// The port of monitoring where none is given, as everywhere with NATS.
 const PORT_DEFAULT: u16 = 8222;
-
-/// Read at once.
-const READ_BYTES: usize = 16 * 1024;
 
 /// So many of the first bytes tell what speaks.
 const FIRST_BYTES: usize = 5;
@@ -127,6 +120,15 @@ impl AskError {
     }
 }
 
+impl From<BodyError> for AskError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Http(error) => Self::Http(error),
+            _ => Self::TooLong,
+        }
+    }
+}
+
 /// A connection to one server's monitoring, and how to make it.
 pub(super) struct Client {
     address: Address,
@@ -136,8 +138,8 @@ pub(super) struct Client {
 }
 
 struct Link {
-    sender: http1::SendRequest<Nothing>,
-    connection: http1::Connection<Adapter, Nothing>,
+    sender: http1::SendRequest<Whole>,
+    connection: http1::Connection<Adapter<Box<dyn Stream>>, Whole>,
     first: FirstBytes,
 }
 
@@ -298,7 +300,8 @@ impl Client {
             socket,
             first: first.clone(),
         };
-        let stream: Stream = match &self.tls {
+        let mut is_encrypted = false;
+        let stream: Box<dyn Stream> = match &self.tls {
             Some(tls) if address.is_encrypted => {
                 let name =
                     ServerName::try_from(address.host.clone()).map_err(|_| AskError::Name)?;
@@ -308,11 +311,11 @@ impl Client {
                     _ if first.is_plain_text() => AskError::NoTls,
                     _ => AskError::Tls(error),
                 })?;
-                Stream::Encrypted(Box::new(stream))
+                is_encrypted = true;
+                Box::new(stream)
             }
-            _ => Stream::Clear(socket),
+            _ => Box::new(socket),
         };
-        let is_encrypted = matches!(stream, Stream::Encrypted(_));
         let (sender, connection) = http1::handshake(Adapter(stream)).await?;
         Ok(Link {
             sender,
@@ -338,7 +341,7 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let request = request.body(Nothing).map_err(|_| AskError::Name)?;
+        let request = request.body(Whole(None)).map_err(|_| AskError::Name)?;
         let Link {
             sender, connection, ..
         } = link;
@@ -346,7 +349,7 @@ impl Client {
             let mut exchange = std::pin::pin!(async {
                 sender.ready().await?;
                 let (head, body) = sender.send_request(request).await?.into_parts();
-                let body = collect(body).await?;
+                let body = collect(body, PAGE_BYTES_MAX).await?;
                 Ok((Response::from_parts(head, ()), body))
             });
             tokio::select! {
@@ -383,19 +386,6 @@ fn refusal(page: &'static str, response: &Response<()>, body: &[u8]) -> AskError
         status: response.status().as_u16(),
         reason: reason.unwrap_or_default(),
     }
-}
-
-async fn collect(mut body: Incoming) -> Result<Vec<u8>, AskError> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        if let Ok(data) = frame?.into_data() {
-            if bytes.len() + data.len() > PAGE_BYTES_MAX {
-                return Err(AskError::TooLong);
-            }
-            bytes.extend_from_slice(&data);
-        }
-    }
-    Ok(bytes)
 }
 
 /// What a server said first, which tells what it is.
@@ -464,84 +454,10 @@ impl AsyncWrite for Listening {
     }
 }
 
-enum Stream {
-    Clear(Listening),
-    Encrypted(Box<tokio_rustls::client::TlsStream<Listening>>),
-}
+/// A connection, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-/// A stream of tokio's for hyper.
-struct Adapter(Stream);
-
-impl hyper::rt::Read for Adapter {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        // Copied once more than necessary, because that needs no `unsafe`.
-        let mut bytes = [0; READ_BYTES];
-        let room = buffer.remaining().min(READ_BYTES);
-        let mut read = ReadBuf::new(&mut bytes[..room]);
-        let progress = match &mut self.0 {
-            Stream::Clear(stream) => Pin::new(stream).poll_read(context, &mut read),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_read(context, &mut read),
-        };
-        if let Poll::Ready(Ok(())) = progress {
-            buffer.put_slice(read.filled());
-        }
-        progress
-    }
-}
-
-impl hyper::rt::Write for Adapter {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            Stream::Clear(stream) => Pin::new(stream).poll_write(context, bytes),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Stream::Clear(stream) => Pin::new(stream).poll_flush(context),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Stream::Clear(stream) => Pin::new(stream).poll_shutdown(context),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
-
-/// No body.
-struct Nothing;
-
-impl Body for Nothing {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        true
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(0)
-    }
-}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 #[cfg(test)]
 mod tests {
