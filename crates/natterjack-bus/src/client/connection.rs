@@ -453,13 +453,8 @@ mod tests {
 
     /// The subjects of the whole publishes in there.
     fn subjects(mut bytes: &[u8]) -> Vec<String> {
-        let limits = Limits {
-            control_line_bytes_max: usize::MAX,
-            payload_bytes_max: usize::MAX,
-            headers: true,
-        };
         let mut subjects = Vec::new();
-        while let Ok(Decoded::Op { op, consumed }) = decode_client(bytes, &limits) {
+        while let Ok(Decoded::Op { op, consumed }) = decode_client(bytes, &Limits::UNBOUNDED) {
             if let ClientOp::Publish(publish) = op {
                 subjects.push(String::from_utf8_lossy(publish.subject).into_owned());
             }

@@ -163,20 +163,17 @@ impl Writing {
 
 /// Our own bytes, which are whole operations, and where each of them is.
 fn operations(bytes: &[u8]) -> impl Iterator<Item = (Range<usize>, ClientOp<'_>)> {
-    let limits = Limits {
-        control_line_bytes_max: usize::MAX,
-        payload_bytes_max: usize::MAX,
-        headers: true,
-    };
     let mut start = 0;
-    std::iter::from_fn(move || match decode_client(&bytes[start..], &limits) {
-        Ok(Decoded::Op { op, consumed }) => {
-            let span = start..start + consumed;
-            start = span.end;
-            Some((span, op))
-        }
-        _ => None,
-    })
+    std::iter::from_fn(
+        move || match decode_client(&bytes[start..], &Limits::UNBOUNDED) {
+            Ok(Decoded::Op { op, consumed }) => {
+                let span = start..start + consumed;
+                start = span.end;
+                Some((span, op))
+            }
+            _ => None,
+        },
+    )
 }
 
 #[cfg(test)]

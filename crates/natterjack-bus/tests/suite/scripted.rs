@@ -77,14 +77,9 @@ impl Node {
 
     /// Goes through what the node says until `is_enough`.
     async fn hear<T>(&mut self, what: &str, mut pick: impl FnMut(ClientOp<'_>) -> Option<T>) -> T {
-        let limits = Limits {
-            control_line_bytes_max: usize::MAX,
-            payload_bytes_max: usize::MAX,
-            headers: true,
-        };
         within(what, async {
             loop {
-                match decode_client(&self.input, &limits).expect("no fault") {
+                match decode_client(&self.input, &Limits::UNBOUNDED).expect("no fault") {
                     Decoded::Op { op, consumed } => {
                         let picked = pick(op);
                         self.input.drain(..consumed);
