@@ -221,7 +221,13 @@ impl<'a> Crossing<'a> {
                 Mapped::Lost => return false,
             }
         }
-        let tracked = self.track(client, service, message.header);
+        // What is only traced asks nobody: there is no answer to wait for, nor to measure.
+        let is_only_traced = (worker.deliverer.trace.as_ref()).is_some_and(|trace| trace.is_only());
+        let tracked = if is_only_traced {
+            None
+        } else {
+            self.track(client, service, message.header)
+        };
         let reply = match (message.reply, tracked) {
             (Some(reply), tracked) => Some(self.expect(
                 answering,
@@ -254,7 +260,9 @@ impl<'a> Crossing<'a> {
         } else {
             self.arrive_untold(answering, &request, message, trail, worker)
         };
-        if !is_received && let Some(reply) = &reply {
+        if (!is_received || is_only_traced)
+            && let Some(reply) = &reply
+        {
             let unheard = || LatencyOutcome::Unavailable;
             answering.answers.forget(reply, unheard);
         }
@@ -295,12 +303,18 @@ impl<'a> Crossing<'a> {
         let mut header = Vec::new();
         let named = String::from_utf8_lossy(&reports);
         push_with(request.header, DESTINATION, &named, &mut header);
+        let hops_before = trace.hops();
         let before = trace.redirect(reports);
         let header = &header[..];
         let request = Message { header, ..*request };
         let is_received = self.arrive(answering, &request, trail, worker);
         if let Some(trace) = &mut worker.deliverer.trace {
-            trace.redirect(before);
+            let reports = trace.redirect(before);
+            if trace.hops() == hops_before {
+                // There is nobody to report.
+                let unheard = || LatencyOutcome::Unavailable;
+                answering.answers.forget(&reports, unheard);
+            }
         }
         is_received
     }

@@ -89,6 +89,11 @@ impl Trace {
         });
     }
 
+    /// Servers it has been passed on to.
+    pub(crate) fn hops(&self) -> u32 {
+        self.report.hops
+    }
+
     /// The way to the next server.
     pub(crate) fn next_hop(&mut self) -> String {
         self.report.hops += 1;

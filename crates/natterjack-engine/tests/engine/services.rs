@@ -418,6 +418,7 @@ impl Measured {
         for account in &mut access.accounts {
             for export in &mut account.exports {
                 if let Export::Service(export) = export {
+                    export.allow_trace = true;
                     export.latency = Some(Latency {
                         sampling,
                         subject: format!("lat.{}", account.name),
@@ -549,6 +550,48 @@ fn requests_that_are_not_answered_are_told_too() {
         .close_step(CloseReason::ClientClosed)
     {}
     assert_eq!(measured.latencies(), ["A lat.A: B Abandoned"]);
+}
+
+fn with_header(words: &str, lines: &str) -> String {
+    let header = format!("NATS/1.0\r\n{lines}\r\n\r\n");
+    let bytes = header.len();
+    format!("HPUB {words} {bytes} {bytes}\r\n{header}\r\n")
+}
+
+#[test]
+fn what_is_only_traced_is_no_request() {
+    let mut measured = Measured::new(Sampling::Percent(100));
+    let only = "Nats-Trace-Dest: traces\r\nNats-Trace-Only: 1";
+    for words in ["my.foo r.1", "my.foo"] {
+        assert_eq!(measured.room.b(&with_header(words, only)), "");
+    }
+    assert_eq!(measured.room.a(""), "");
+    measured.room.a("UNSUB 2\r\n");
+    measured.room.b(&with_header("my.foo r.1", only));
+    let is_of_trace = |report: &Report| matches!(report, Report::Trace(_));
+    let reports = measured.reports();
+    assert_eq!(reports.len(), 3);
+    assert!(reports.iter().all(is_of_trace), "{reports:?}");
+    measured.room.harness.now += Duration::from_secs(10);
+    measured.expire();
+    assert_eq!(measured.latencies(), [""; 0]);
+}
+
+/// Where other servers report leads back to who asked, if there are other servers that were asked.
+#[test]
+fn nobody_reports_what_has_gone_to_no_other_server() {
+    let mut measured = Measured::new(Sampling::Headers);
+    measured.room.b("SUB traces 7\r\n");
+    let request = with_header("my.foo r.1", "Nats-Trace-Dest: traces");
+    assert_eq!(measured.room.b(&request), "");
+    let heard = measured.room.a("");
+    let (_, reports) = heard.split_once("Nats-Trace-Dest: ").expect("a header");
+    let reports = reply_in(reports);
+    measured.room.a(&format!("PUB {reports} 1\r\nx\r\n"));
+    assert_eq!(measured.room.b(""), "");
+    let answer = reply_in(&heard);
+    measured.room.a(&format!("PUB {answer} 1\r\nx\r\n"));
+    assert_eq!(measured.room.b(""), "MSG r.1 1 1\r\nx\r\n");
 }
 
 #[test]
