@@ -63,5 +63,8 @@ pub use natterjack_wire::route::Compression;
 pub use session::client::{ClientSession, Label};
 pub use session::route::RouteSession;
 pub use session::{Session, Step};
-pub use system::{REPORT_BYTES_MAX, REPORTS_MAX, Report, SystemConnection, SystemMessage};
+pub use system::{
+    DroppedReports, REPORT_BYTES_MAX, REPORTS_MAX, Report, SystemConnection, SystemMessage,
+    TRACE_BYTES_MAX, TRACES_MAX,
+};
 pub use trace::{TraceEvent, TraceReport, TracedKind, Undelivered};

@@ -8,7 +8,7 @@ use std::time::Instant;
 use natterjack_subject::InvalidPattern;
 use natterjack_wire::client;
 
-use super::reports::Report;
+use super::reports::{DroppedReports, Report};
 use crate::account::Account;
 use crate::close_reason::CloseReason;
 use crate::delivery::Subscriber;
@@ -77,8 +77,13 @@ impl Engine {
     }
 
     /// Moves up to `max` reports into `taken`, in the order of what happened; if there are none, `waker` is called when
-    /// there are. Returns how many had no room since the last time.
-    pub fn take_reports(&self, max: usize, taken: &mut Vec<Report>, waker: &Waker) -> u64 {
+    /// there are. Returns which had no room since the last time.
+    pub fn take_reports(
+        &self,
+        max: usize,
+        taken: &mut Vec<Report>,
+        waker: &Waker,
+    ) -> DroppedReports {
         self.reports.take(max, taken, waker)
     }
 

@@ -9,4 +9,6 @@ mod reports;
 
 pub use connection::{SystemConnection, SystemMessage};
 pub(crate) use reports::Reports;
-pub use reports::{REPORT_BYTES_MAX, REPORTS_MAX, Report};
+pub use reports::{
+    DroppedReports, REPORT_BYTES_MAX, REPORTS_MAX, Report, TRACE_BYTES_MAX, TRACES_MAX,
+};

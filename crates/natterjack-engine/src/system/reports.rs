@@ -35,11 +35,29 @@ pub enum Report {
     AwaitingAnswer(Instant),
 }
 
-/// Reports that wait at most: one second of a reconnect storm, in which each client makes three.
+/// Reports that had no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DroppedReports {
+    /// Of connections.
+    pub events: u64,
+    /// Of how long services took to answer.
+    pub measurements: u64,
+    /// Of messages that were traced.
+    pub traces: u64,
+}
+
+/// Reports that wait at most, besides those of traces: one second of a reconnect storm, in which each client makes three.
 pub const REPORTS_MAX: usize = 16 * 1024;
 
-/// Bytes of what clients said in reports that wait at most. One request always fits.
+/// Bytes of what clients said in these reports that wait at most. One request always fits.
 pub const REPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Reports of traces that wait at most, and their bytes. These are large, and whoever traces much keeps others from being
+/// told of nothing else. One always fits.
+pub const TRACES_MAX: usize = 4 * 1024;
+/// See [`TRACES_MAX`].
+pub const TRACE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 #[derive(Default)]
 pub(crate) struct Reports {
@@ -53,9 +71,66 @@ pub(crate) struct Reports {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Report>,
-    bytes: usize,
-    dropped: u64,
+    /// What is in `queue` of traces, and of everything else.
+    traces: Load,
+    others: Load,
+    dropped: DroppedReports,
     waker: Option<Waker>,
+}
+
+/// Reports that wait.
+#[derive(Default)]
+struct Load {
+    count: usize,
+    bytes: usize,
+}
+
+impl Load {
+    /// Whether there is room for one more. Those without bytes are short of places alone.
+    fn admits(&self, bytes: usize, count_max: usize, bytes_max: usize) -> bool {
+        let fits = bytes == 0 || self.bytes == 0 || self.bytes + bytes <= bytes_max;
+        self.count < count_max && fits
+    }
+}
+
+impl State {
+    fn load_of(&mut self, report: &Report) -> &mut Load {
+        match report {
+            Report::Trace(_) => &mut self.traces,
+            _ => &mut self.others,
+        }
+    }
+
+    fn count_dropped(&mut self, report: &Report) {
+        let dropped = &mut self.dropped;
+        let kind = match report {
+            Report::Connected(_)
+            | Report::Disconnected(_)
+            | Report::AuthenticationFailed(_)
+            | Report::AccountConnections(_) => &mut dropped.events,
+            Report::Latency(_) | Report::Measure(_) => &mut dropped.measurements,
+            Report::Trace(_) => &mut dropped.traces,
+            // Whoever wants it tries again.
+            Report::AwaitingAnswer(_) => return,
+        };
+        *kind += 1;
+    }
+}
+
+impl DroppedReports {
+    /// Whether there are any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl core::ops::AddAssign for DroppedReports {
+    fn add_assign(&mut self, other: Self) {
+        self.events += other.events;
+        self.measurements += other.measurements;
+        self.traces += other.traces;
+    }
 }
 
 impl Reports {
@@ -90,13 +165,17 @@ impl Reports {
     pub(crate) fn push(&self, report: Report) -> bool {
         let mut state = self.state.lock();
         let bytes = bytes_of(&report);
-        let is_full = state.queue.len() >= REPORTS_MAX
-            || (state.bytes > 0 && state.bytes + bytes > REPORT_BYTES_MAX);
-        if is_full {
-            state.dropped += 1;
+        let (count_max, bytes_max) = match report {
+            Report::Trace(_) => (TRACES_MAX, TRACE_BYTES_MAX),
+            _ => (REPORTS_MAX, REPORT_BYTES_MAX),
+        };
+        let load = state.load_of(&report);
+        if !load.admits(bytes, count_max, bytes_max) {
+            state.count_dropped(&report);
             return false;
         }
-        state.bytes += bytes;
+        load.count += 1;
+        load.bytes += bytes;
         state.queue.push_back(report);
         let waker = state.waker.take();
         drop(state);
@@ -104,9 +183,14 @@ impl Reports {
         true
     }
 
-    /// Moves up to `max` reports into `taken`; if there are none, `waker` is called when there are. Returns how many
+    /// Moves up to `max` reports into `taken`; if there are none, `waker` is called when there are. Returns which
     /// were dropped since the last time.
-    pub(crate) fn take(&self, max: usize, taken: &mut Vec<Report>, waker: &Waker) -> u64 {
+    pub(crate) fn take(
+        &self,
+        max: usize,
+        taken: &mut Vec<Report>,
+        waker: &Waker,
+    ) -> DroppedReports {
         let mut state = self.state.lock();
         if state.queue.is_empty() {
             state.waker = Some(waker.clone());
@@ -116,8 +200,11 @@ impl Reports {
         let count = max.min(state.queue.len());
         let first = taken.len();
         taken.extend(state.queue.drain(..count));
-        let bytes: usize = taken[first..].iter().map(bytes_of).sum();
-        state.bytes -= bytes;
+        for report in &taken[first..] {
+            let load = state.load_of(report);
+            load.count -= 1;
+            load.bytes -= bytes_of(report);
+        }
         std::mem::take(&mut state.dropped)
     }
 }
@@ -154,6 +241,17 @@ mod tests {
         Report::AccountConnections(Arc::new(Account::new("A")))
     }
 
+    fn trace(header_bytes: usize) -> Report {
+        Report::Trace(Box::new(TraceReport {
+            account: Arc::new(Account::new("A")),
+            destination: Box::default(),
+            headers: vec![("A".repeat(header_bytes), Vec::new())],
+            message_bytes: 0,
+            hops: 0,
+            events: Vec::new(),
+        }))
+    }
+
     #[test]
     fn what_does_not_fit_is_dropped_and_counted() {
         let reports = Reports::default();
@@ -163,12 +261,46 @@ mod tests {
         assert!(!reports.push(report()));
         assert!(!reports.push(report()));
         let mut taken = Vec::new();
-        assert_eq!(reports.take(10, &mut taken, Waker::noop()), 2);
+        let dropped = DroppedReports {
+            events: 2,
+            ..DroppedReports::default()
+        };
+        assert_eq!(reports.take(10, &mut taken, Waker::noop()), dropped);
         assert_eq!(taken.len(), 10);
         assert!(reports.push(report()));
         taken.clear();
-        assert_eq!(reports.take(usize::MAX, &mut taken, Waker::noop()), 0);
+        let dropped = reports.take(usize::MAX, &mut taken, Waker::noop());
+        assert!(dropped.is_empty());
         assert_eq!(taken.len(), REPORTS_MAX - 9);
+    }
+
+    #[test]
+    fn traces_take_no_room_of_others() {
+        let reports = Reports::default();
+        for _ in 0..TRACES_MAX {
+            assert!(reports.push(trace(1)));
+        }
+        assert!(!reports.push(trace(1)));
+        for _ in 0..REPORTS_MAX {
+            assert!(reports.push(report()));
+        }
+        let mut taken = Vec::new();
+        let dropped = reports.take(usize::MAX, &mut taken, Waker::noop());
+        assert_eq!((dropped.traces, dropped.events), (1, 0));
+        // One always fits, and what has no bytes is not held up by those that have.
+        assert!(reports.push(trace(2 * TRACE_BYTES_MAX)));
+        assert!(!reports.push(trace(1)));
+        assert!(reports.push(report()));
+    }
+
+    #[test]
+    fn what_has_no_bytes_always_fits_beside_what_has() {
+        let load = Load {
+            count: 1,
+            bytes: REPORT_BYTES_MAX + 1,
+        };
+        assert!(load.admits(0, REPORTS_MAX, REPORT_BYTES_MAX));
+        assert!(!load.admits(1, REPORTS_MAX, REPORT_BYTES_MAX));
     }
 
     #[test]

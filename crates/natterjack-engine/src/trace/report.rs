@@ -83,6 +83,37 @@ pub enum TraceEvent {
     },
 }
 
+impl TraceEvent {
+    /// Bytes of the names in it.
+    fn name_bytes(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        match self {
+            Self::Ingress {
+                name,
+                account,
+                subject,
+                error,
+                ..
+            } => name.len() + account.len() + subject.len() + optional(error),
+            Self::Mapped { to } => to.len(),
+            Self::StreamExport { account, to } => account.len() + to.len(),
+            Self::ServiceImport { account, from, to } => account.len() + from.len() + to.len(),
+            Self::Egress {
+                name,
+                hop,
+                account,
+                subscription,
+                ..
+            } => {
+                let subscription = subscription.as_ref();
+                let words =
+                    subscription.map_or(0, |(subject, queue)| subject.len() + optional(queue));
+                name.len() + optional(hop) + optional(account) + words
+            }
+        }
+    }
+}
+
 /// What a message came from, or went to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -148,8 +179,10 @@ impl Undelivered {
 impl TraceReport {
     /// Bytes it takes up, near enough. Linear in what it holds.
     pub(crate) fn bytes(&self) -> usize {
-        /// What an event takes besides the names in it.
+        /// What an event takes besides the names in it, with what memory is lost around those.
         const EVENT_BYTES: usize = 256;
-        header_bytes(&self.headers) + self.destination.len() + self.events.len() * EVENT_BYTES
+        let events = self.events.iter();
+        let event_bytes = events.map(|(_, event)| EVENT_BYTES + event.name_bytes());
+        header_bytes(&self.headers) + self.destination.len() + event_bytes.sum::<usize>()
     }
 }

@@ -436,10 +436,8 @@ impl Measured {
     fn reports(&self) -> Vec<Report> {
         let mut taken = Vec::new();
         let engine = &self.room.harness.engine;
-        assert_eq!(
-            engine.take_reports(usize::MAX, &mut taken, Waker::noop()),
-            0
-        );
+        let dropped = engine.take_reports(usize::MAX, &mut taken, Waker::noop());
+        assert!(dropped.is_empty());
         taken
     }
 

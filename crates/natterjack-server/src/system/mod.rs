@@ -22,8 +22,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use natterjack_engine::{
-    Account, ByKind, ConnectionSnapshot, Engine, LatencyReport, Measure, Report, SystemConnection,
-    SystemMessage, TraceReport,
+    Account, ByKind, ConnectionSnapshot, DroppedReports, Engine, LatencyReport, Measure, Report,
+    SystemConnection, SystemMessage, TraceReport,
 };
 use natterjack_wire::client::{Decoded, Limits, ServerOp, decode_server};
 use parking_lot::Mutex;
@@ -396,7 +396,7 @@ struct Task {
     /// When accounts were last told of.
     told: HashMap<Arc<str>, Instant>,
     /// Reports that had no room.
-    dropped: u64,
+    dropped: DroppedReports,
     /// When the time of some request that is measured is up.
     answers_due: Option<Instant>,
     /// When the server's statistics are published next, and how long after that again.
@@ -410,7 +410,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         shared: Arc::clone(&shared),
         incoming: Vec::new(),
         told: HashMap::new(),
-        dropped: 0,
+        dropped: DroppedReports::default(),
         answers_due: None,
         statsz_due: now() + STATSZ_FIRST,
         statsz_interval: STATSZ_FIRST,
@@ -437,7 +437,7 @@ impl Task {
             let engine = Arc::clone(&self.shared.engine);
             let taken = poll_fn(|context| {
                 let dropped = engine.take_reports(REPORTS_PER_TURN, &mut reports, context.waker());
-                if reports.is_empty() && dropped == 0 {
+                if reports.is_empty() && dropped.is_empty() {
                     Poll::Pending
                 } else {
                     Poll::Ready(dropped)
@@ -477,10 +477,20 @@ impl Task {
     /// What is due from time to time.
     fn beat(&mut self, system: &System) -> bool {
         let dropped = std::mem::take(&mut self.dropped);
-        if dropped > 0 {
-            tracing::warn!(
-                "{dropped} events were not told to the system account: too many at once"
-            );
+        for (count, what) in [
+            (dropped.events, "events were not told to the system account"),
+            (
+                dropped.measurements,
+                "measurements of services were not told to their accounts",
+            ),
+            (
+                dropped.traces,
+                "messages were traced without a report of what became of them",
+            ),
+        ] {
+            if count > 0 {
+                tracing::warn!("{count} {what}: too many at once");
+            }
         }
         let shared = &self.shared;
         let mut is_congested = system.publish_statsz(shared);
