@@ -492,6 +492,11 @@ impl Engine {
         self.connections.find(id).map(|open| open.snapshot(None))
     }
 
+    /// Who is on one open connection.
+    pub(crate) fn client_facts(&self, id: u64) -> Option<Arc<ClientFacts>> {
+        self.connections.find(id).map(|open| open.client())
+    }
+
     /// The connections that ended last, as many as `closed_connections_max` says, the latest last.
     #[must_use]
     pub fn closed_connection_snapshots(&self) -> Vec<ConnectionSnapshot> {

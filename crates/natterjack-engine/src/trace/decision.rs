@@ -26,9 +26,9 @@ pub(crate) struct Asker<'a> {
     /// Number of the connection.
     pub(crate) id: u64,
     /// What the client calls itself, or the server's name.
-    pub(crate) name: String,
+    pub(crate) name: &'a dyn Fn() -> String,
     /// How the connection appears in the log.
-    pub(crate) label: &'a dyn core::fmt::Display,
+    pub(crate) label: &'a dyn Fn() -> String,
     /// Whether it may publish there.
     pub(crate) may_publish: &'a dyn Fn(&[u8]) -> bool,
     pub(crate) now: Instant,
@@ -60,7 +60,7 @@ impl Asker<'_> {
             // Whoever publishes can have it said as often as it likes, so it is not said to everybody.
             tracing::debug!(
                 "{} - Message tracing disabled because of header \"Nats-Trace-Origin-Account\" with value={:?}",
-                self.label,
+                (self.label)(),
                 cut(origin)
             );
             return otherwise(Decision::Disabled);
@@ -83,7 +83,7 @@ impl Asker<'_> {
         if !is_one_word || !is_valid_publish_subject(destination.as_bytes()) {
             tracing::debug!(
                 "{} - Destination {:?} is not valid, won't be able to trace events",
-                self.label,
+                (self.label)(),
                 cut(&destination)
             );
             return otherwise(Decision::Ordinary);
@@ -94,7 +94,7 @@ impl Asker<'_> {
         let ingress = TraceEvent::Ingress {
             kind: self.kind,
             id: self.id,
-            name: self.name.clone(),
+            name: (self.name)(),
             account: self.account.name().to_owned(),
             subject: shown(subject),
             error: None,

@@ -76,12 +76,12 @@ impl Trace {
     ) {
         let id = subscription.outbox().id();
         let original = subscription.original();
-        let client = self.engine.connection_snapshot(id);
+        let client = self.engine.client_facts(id);
         let account = (account != self.report.account.name()).then(|| account.to_owned());
         self.push(TraceEvent::Egress {
             kind: TracedKind::Client,
             id,
-            name: client.map_or_else(String::new, |client| client.client.name.to_string()),
+            name: client.map_or_else(String::new, |client| client.name.to_string()),
             hop: None,
             account,
             subscription: Some((shown(subscription.subject()), original.queue().map(shown))),

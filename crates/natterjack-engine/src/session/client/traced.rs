@@ -9,7 +9,6 @@ use super::ClientSession;
 use super::publish::is_reserved;
 use crate::delivery::rendering::Source;
 use crate::delivery::worker::Worker;
-use crate::session::Session;
 use crate::trace::{Asker, DESTINATION, DISABLED, Decision, TracedKind, may_ask, push_with};
 
 impl ClientSession {
@@ -52,7 +51,6 @@ impl ClientSession {
     }
 
     fn decide_about_trace(&self, publish: &Publish<'_>, now: Instant) -> Decision {
-        let snapshot = self.record.snapshot(None);
         let is_system = || self.is_in_system_account();
         let asker = Asker {
             engine: &self.engine,
@@ -60,8 +58,8 @@ impl ClientSession {
             account_wish: self.message_trace.as_deref(),
             kind: TracedKind::Client,
             id: self.outbox.id(),
-            name: snapshot.client.name.to_string(),
-            label: &Session::label(self),
+            name: &|| self.record.client().name.to_string(),
+            label: &|| self.label().to_string(),
             may_publish: &|subject| {
                 let permissions = self.identity.permissions.as_ref();
                 !is_reserved(subject, is_system)

@@ -62,8 +62,8 @@ impl RouteSession {
             account_wish: account_wish.map(Arc::as_ref),
             kind: TracedKind::Route,
             id: self.outbox.id(),
-            name: (self.peer.as_ref()).map_or_else(String::new, |peer| peer.name.clone()),
-            label: &self.label(),
+            name: &|| (self.peer.as_ref()).map_or_else(String::new, |peer| peer.name.clone()),
+            label: &|| self.label(),
             may_publish: &|subject| is_system || !subject.starts_with(b"$NRG."),
             now,
         };
