@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use natterjack_choria::configuration::{Configuration, Role, Surroundings};
 use natterjack_choria::connector::{Connector, ConnectorOptions, Servers};
-use natterjack_choria::facter::Facter;
 use natterjack_choria::server::ServerAddress;
 use natterjack_choria::ssl::Ssl;
 use testkit::ServerUnderTest;
@@ -72,12 +71,7 @@ impl Authority {
         fs::write(&file, self.settings(name) + settings).expect("written");
         let surroundings = Surroundings {
             environment: BTreeMap::from([("MCOLLECTIVE_CERTNAME".into(), name.into())]),
-            home: None,
-            directory: None,
-            is_root: false,
-            host_name: name.into(),
-            facter: Facter::none(),
-            root: self.folder().join("root"),
+            ..Surroundings::bare(name, self.folder().join("root"))
         };
         let loaded = Configuration::load(role, Some(&file), &surroundings).expect("good settings");
         let configuration = loaded.configuration;

@@ -2,7 +2,6 @@
 //! resolver that is told whom to ask, and by that of the machine, whose `/etc/resolv.conf` names them. There Facter, the real
 //! one, says the domain.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +10,6 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 use natterjack_choria::configuration::{Configuration, Role, Surroundings};
-use natterjack_choria::facter::Facter;
 use natterjack_choria::finding::{Finder, Found, Source};
 use natterjack_dns::Resolver;
 use serde_json::Value;
@@ -19,6 +17,7 @@ use tempfile::TempDir;
 use testkit::netns::{Network, with_privileges};
 use testkit::{PATIENCE, Program, programs};
 
+use super::root::{User, enter};
 use crate::trial;
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -165,15 +164,6 @@ struct Stage {
     root: PathBuf,
 }
 
-/// What becomes a program in the root of the DNS servers: `$1` is that, and `$2` is what it finds at `/mnt`. The mounts are the
-/// process's own and end with it.
-const ENTER: &str = r#"
-mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc" && mount --bind "$2" "$1/mnt" || exit 1
-root=$1
-shift 2
-exec chroot "$root" "$@"
-"#;
-
 /// What becomes a program on a machine of this name, `$1`, with this `/etc/resolv.conf`, `$2`, from which Facter can be run in
 /// the root `$3`.
 const BECOME: &str = r#"
@@ -214,12 +204,8 @@ impl Stage {
                 ("/usr/sbin/knotd", arguments, "server started")
             }
         };
-        let mut command = Command::new("unshare");
-        command
-            .args(["--mount", "sh", "-c", ENTER, "enter"])
-            .args([&self.root, self.folder.path()])
-            .arg(program)
-            .args(arguments);
+        let mut command = enter(&self.root, self.folder.path(), User::Root);
+        command.arg(program).args(arguments);
         let dns = self.network.inside(0, || Program::spawn(&mut command));
         let dns = dns.expect("unshare is there");
         let started = dns.wait_for(announcement, PATIENCE);
@@ -231,15 +217,7 @@ impl Stage {
     fn finder(&self, settings: &str) -> Finder {
         let settings = format!("plugin.choria.srv_domain = example.net\n{settings}");
         let file = self.write("client.conf", &settings);
-        let surroundings = Surroundings {
-            environment: BTreeMap::new(),
-            home: None,
-            directory: None,
-            is_root: false,
-            host_name: "node1.example.net".into(),
-            facter: Facter::none(),
-            root: self.folder.path().to_path_buf(),
-        };
+        let surroundings = Surroundings::bare("node1.example.net", self.folder.path());
         let loaded = Configuration::load(Role::Client, Some(&file), &surroundings);
         let configuration = loaded.expect("it is right").configuration;
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, 5354));

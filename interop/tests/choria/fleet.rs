@@ -15,7 +15,6 @@ use libtest_mimic::Trial;
 use natterjack_choria::client::{Asker, Call, Client, ClientOptions, Event, Limit, Outcome, Ping};
 use natterjack_choria::configuration::{Configuration, Role, Surroundings};
 use natterjack_choria::connector::{Connector, ConnectorOptions, Event as ConnectorEvent};
-use natterjack_choria::facter::Facter;
 use natterjack_choria::filter::Filter;
 use natterjack_choria::node::{Knowledge, NodeBuilder, serve};
 use natterjack_choria::rpc::Values;
@@ -105,12 +104,7 @@ impl World {
         fs::write(&file, text).expect("written");
         let surroundings = Surroundings {
             environment: BTreeMap::from([("MCOLLECTIVE_CERTNAME".into(), name.into())]),
-            home: None,
-            directory: None,
-            is_root: false,
-            host_name: name.into(),
-            facter: Facter::none(),
-            root: self.authority.folder().join("root"),
+            ..Surroundings::bare(name, self.authority.folder().join("root"))
         };
         let loaded = Configuration::load(role, Some(&file), &surroundings).expect("settings");
         let ssl = Ssl::load(&loaded.configuration, &surroundings, calendar_now());

@@ -16,7 +16,6 @@ use async_nats::ConnectOptions;
 use libtest_mimic::Trial;
 use natterjack_choria::configuration::{Configuration, Role, Surroundings};
 use natterjack_choria::connector::{Connector, ConnectorOptions, OutgoingRequest, Recipients};
-use natterjack_choria::facter::Facter;
 use natterjack_choria::server::ServerAddress;
 use natterjack_choria::ssl::Ssl;
 use natterjack_choria::subject::TargetKind;
@@ -294,11 +293,7 @@ impl Person {
         let surroundings = Surroundings {
             environment: BTreeMap::from([("MCOLLECTIVE_CERTNAME".into(), self.certname.clone())]),
             home: Some(self.folder.path().to_owned()),
-            directory: None,
-            is_root: false,
-            host_name: "client.example.net".into(),
-            facter: Facter::none(),
-            root: self.path("root"),
+            ..Surroundings::bare("client.example.net", self.path("root"))
         };
         let text = format!(
             "connector = nats\nidentity = {}\nplugin.choria.ssldir = {}\n",

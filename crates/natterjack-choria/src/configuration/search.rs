@@ -107,22 +107,14 @@ pub(super) fn project_files(role: Role, surroundings: &Surroundings) -> Vec<Path
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::facter::Facter;
 
     #[test]
     fn classes_are_where_puppet_is() {
         let folder = tempfile::tempdir().unwrap();
         let surroundings = Surroundings {
-            environment: BTreeMap::new(),
-            home: None,
-            directory: None,
             is_root: true,
-            host_name: "node1".into(),
-            facter: Facter::none(),
-            root: folder.path().to_path_buf(),
+            ..Surroundings::bare("node1", folder.path())
         };
         let found = || {
             let file = classes_file(&surroundings);

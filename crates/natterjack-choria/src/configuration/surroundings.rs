@@ -25,6 +25,21 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// Those of a machine that has nothing but a name: no variables, no home, no Facter, and a user who is not root. For
+    /// programs and tests that say the rest themselves.
+    #[must_use]
+    pub fn bare(host_name: impl Into<String>, root: impl Into<PathBuf>) -> Self {
+        Self {
+            environment: BTreeMap::new(),
+            home: None,
+            directory: None,
+            is_root: false,
+            host_name: host_name.into(),
+            facter: Facter::none(),
+            root: root.into(),
+        }
+    }
+
     /// Those of this process.
     #[must_use]
     pub fn of_process() -> Self {

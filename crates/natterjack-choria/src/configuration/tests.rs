@@ -15,13 +15,9 @@ impl Machine {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().to_path_buf();
         let surroundings = Surroundings {
-            environment: BTreeMap::new(),
             home: Some(root.join("home/rip")),
             directory: Some(root.join("home/rip/project/deep")),
-            is_root: false,
-            host_name: "client.example.net".into(),
-            facter: Facter::none(),
-            root,
+            ..Surroundings::bare("client.example.net", root)
         };
         let machine = Self {
             folder,

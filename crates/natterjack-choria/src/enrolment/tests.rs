@@ -7,7 +7,6 @@ use std::path::Path;
 
 use super::*;
 use crate::configuration::Role;
-use crate::facter::Facter;
 use authority::{Authority, Requested, certificate, root};
 
 pub(super) mod authority;
@@ -34,11 +33,7 @@ impl Machine {
         let surroundings = Surroundings {
             environment: BTreeMap::from([("USER".to_owned(), "rip".to_owned())]),
             home: Some(root.join("home/rip")),
-            directory: None,
-            is_root: false,
-            host_name: "client.example.net".into(),
-            facter: Facter::none(),
-            root,
+            ..Surroundings::bare("client.example.net", root)
         };
         Self {
             folder,

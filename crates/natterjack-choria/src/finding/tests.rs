@@ -31,15 +31,7 @@ impl Machine {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().to_path_buf();
         Self {
-            surroundings: Surroundings {
-                environment: BTreeMap::new(),
-                home: None,
-                directory: None,
-                is_root: false,
-                host_name: "client.example.net".into(),
-                facter: Facter::none(),
-                root,
-            },
+            surroundings: Surroundings::bare("client.example.net", root),
             dns: DnsServer::start(),
             folder,
         }

@@ -8,7 +8,6 @@ use rcgen::{CertificateParams, KeyPair};
 use testkit::{Authority, replace};
 
 use super::*;
-use crate::facter::Facter;
 
 struct Machine {
     folder: tempfile::TempDir,
@@ -27,11 +26,7 @@ impl Machine {
         let surroundings = Surroundings {
             environment: BTreeMap::from([("USER".to_owned(), "rip".to_owned())]),
             home: Some(root.join("home/rip")),
-            directory: None,
-            is_root: false,
-            host_name: "client.example.net".into(),
-            facter: Facter::none(),
-            root,
+            ..Surroundings::bare("client.example.net", root)
         };
         Self {
             folder,

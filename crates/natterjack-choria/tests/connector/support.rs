@@ -12,7 +12,6 @@ use natterjack_choria::connector::{
     Connector, ConnectorOptions, DialError, Event, Incoming, IncomingStream, OutgoingRequest,
     Recipients, Servers,
 };
-use natterjack_choria::facter::Facter;
 use natterjack_choria::identity::Identity;
 use natterjack_choria::server::ServerAddress;
 use natterjack_choria::ssl::Ssl;
@@ -106,12 +105,7 @@ impl Authority {
         fs::write(&file, text).unwrap();
         let surroundings = Surroundings {
             environment: BTreeMap::from([("MCOLLECTIVE_CERTNAME".into(), name.into())]),
-            home: None,
-            directory: None,
-            is_root: false,
-            host_name: name.into(),
-            facter: Facter::none(),
-            root: self.folder().join("root"),
+            ..Surroundings::bare(name, self.folder().join("root"))
         };
         let loaded = Configuration::load(Role::Client, Some(&file), &surroundings).unwrap();
         let ssl = Ssl::load(&loaded.configuration, &surroundings, now()).unwrap();

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use natterjack_choria::client::{Asker, Call, Client, ClientOptions, Event, Outcome, Run};
 use natterjack_choria::configuration::{Configuration, Role, Surroundings};
 use natterjack_choria::connector::{Connector, ConnectorOptions};
-use natterjack_choria::facter::Facter;
 use natterjack_choria::identity::Identity;
 use natterjack_choria::node::{Knowledge, Node, NodeBuilder, Statistics, serve};
 use natterjack_choria::rpc::ActionReply;
@@ -99,12 +98,7 @@ impl World {
         fs::write(&file, text).unwrap();
         let surroundings = Surroundings {
             environment: BTreeMap::from([("MCOLLECTIVE_CERTNAME".into(), name.into())]),
-            home: None,
-            directory: None,
-            is_root: false,
-            host_name: name.into(),
-            facter: Facter::none(),
-            root: self.authority.folder().join("root"),
+            ..Surroundings::bare(name, self.authority.folder().join("root"))
         };
         let loaded = Configuration::load(role, Some(&file), &surroundings).unwrap();
         let ssl = Ssl::load(&loaded.configuration, &surroundings, now()).unwrap();
