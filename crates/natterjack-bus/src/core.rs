@@ -27,7 +27,7 @@ use crate::stats::count;
 use crate::tls::ClientTls;
 use crate::transport::local::Local;
 use crate::transport::nats::{Nats, Target};
-use crate::transport::{Inbound, Link, Transport};
+use crate::transport::{Inbound, Link, Presence, Transport};
 
 /// How long the embedded server may take to accept our own connection.
 const EMBEDDED_READY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,6 +80,9 @@ impl Core {
             &transport,
             embedded.as_ref(),
         ));
+        let presence: Weak<dyn Presence> = Arc::downgrade(&watch) as _;
+        // This is the only one who sets it.
+        let _ = inbound.presence.set(presence);
         if let Some(embedded) = &embedded {
             embedded.show(&watch);
         }

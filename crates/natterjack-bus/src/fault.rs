@@ -104,6 +104,19 @@ pub enum Fault {
         /// Where the bus was told to connect to. A server of the same cluster may have answered.
         server: String,
     },
+    /// The server was soon to be gone, by its own words, and was left for another one of its cluster. There was a connection
+    /// all the time.
+    #[error("moved to server `{server}`, since the one before will soon be gone{}", if *.is_certain { "" } else {
+        "; not all nodes have confirmed in time that everything arrived by way of the old one: an event may be missed, or \
+         have overtaken another one"
+    })]
+    Moved {
+        /// What that other one calls itself.
+        server: String,
+        /// Whether it is certain that by this no event is missed, comes twice or overtakes another one: all nodes that are
+        /// up have confirmed it.
+        is_certain: bool,
+    },
     /// Another node that is up has this node's client name, by which others tell them apart. Reported once.
     #[error(
         "another node is called `{node}` like this one: give each a name of its own (eventBus.nats.client.name), unless \

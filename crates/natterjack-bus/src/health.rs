@@ -22,8 +22,8 @@ use crate::metrics::{Histogram, Metrics};
 use crate::roster::{Roster, Seen};
 use crate::settings;
 use crate::survey::Surveyed;
-use crate::tally::Echoed;
-use crate::transport::{Channel, Inbound, Link, Notice, Transport};
+use crate::tally::{Account, Echoed};
+use crate::transport::{Channel, Inbound, Link, Notice, Presence, Transport};
 
 /// How long nobody new must have turned up for a node to be ready. Answers within a cluster take less than a tenth of it.
 const SETTLING: Duration = Duration::from_millis(50);
@@ -117,7 +117,12 @@ pub(crate) enum Said {
         echoed: Option<Echoed>,
     },
     /// This node leaves.
-    Leave { instance: String },
+    Leave {
+        instance: String,
+        /// What the node knows of its own events, all of which are before this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<Account>,
+    },
     /// How is everybody? Answered with [`Metrics`].
     Status,
 }
@@ -264,6 +269,9 @@ impl Watch {
                     self.probe(&*transport).await;
                 }
             }
+            if transport.is_holding_back() && self.is_ready(self.started) {
+                transport.let_go();
+            }
             self.changed.notify_waiters();
         }
     }
@@ -378,7 +386,7 @@ impl Watch {
                     server: embedded.map(|embedded| embedded.server().server_id().to_owned()),
                 })
             }
-            Ok(Said::Leave { instance }) => {
+            Ok(Said::Leave { instance, .. }) => {
                 self.roster.lock().left(&instance);
                 return;
             }
@@ -464,6 +472,7 @@ impl Watch {
     pub(crate) async fn say_good_bye(&self, transport: &dyn Transport) {
         let leave = encoded(&Said::Leave {
             instance: self.instance.clone(),
+            account: self.inbound.tally.lock().account(),
         });
         // Others notice it without that, only later.
         let _ = transport.tell(Channel::Health, "0", leave).await;
@@ -524,6 +533,26 @@ impl Watch {
             inbound_events: self.inbound.queue.len() as u64,
             latency: Histogram::read(&self.inbound.latency),
         }
+    }
+}
+
+/// For whoever has to know it of a moment of its own choice.
+impl Presence for Watch {
+    fn question(&self) -> Bytes {
+        encoded(&Said::Probe {
+            node: self.node.clone(),
+            instance: self.instance.clone(),
+            echoed: None,
+        })
+    }
+
+    fn answerer(&self, answer: &[u8]) -> Option<String> {
+        let here: Here = serde_json::from_slice(answer).ok()?;
+        Some(here.instance)
+    }
+
+    fn others(&self) -> BTreeSet<String> {
+        self.roster.lock().others_up(now())
     }
 }
 

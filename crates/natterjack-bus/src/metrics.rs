@@ -160,6 +160,7 @@ impl Metrics {
             panics,
             subscriber_dropped_events,
             reconnects,
+            moves,
         } = self.stats;
         for (name, help, value) in [
             (
@@ -187,6 +188,11 @@ impl Metrics {
                 "reconnects",
                 "Times the connection to the server came back.",
                 reconnects,
+            ),
+            (
+                "moves",
+                "Times a server that was soon to be gone was left for another one.",
+                moves,
             ),
         ] {
             let name = format!("natterjack_bus_{name}");

@@ -249,6 +249,17 @@ impl Roster {
             .collect()
     }
 
+    /// Instances of other nodes that are up, as far as is known: those that answer in time, and those that are new.
+    pub(crate) fn others_up(&self, now: Instant) -> BTreeSet<String> {
+        let late = self.interval + ANSWER_TIME_MAX;
+        let is_in_time = |answered: Answered| now.saturating_duration_since(answered.at) < late;
+        let is_up = |node: &Node| node.answered.is_none_or(is_in_time);
+        let all = self.nodes.iter();
+        all.filter(|(instance, node)| **instance != self.own && is_up(node))
+            .map(|(instance, _)| instance.clone())
+            .collect()
+    }
+
     /// Nodes by name, those of one name as one.
     pub(crate) fn seen(&self, now: Instant) -> Vec<Seen> {
         let late = self.interval + self.interval.min(ANSWER_TIME_MAX);

@@ -34,6 +34,8 @@ pub struct Stats {
     pub subscriber_dropped_events: u64,
     /// Times the connection to the server came back.
     pub reconnects: u64,
+    /// Times a server that was soon to be gone was left for another one, without being disconnected.
+    pub moves: u64,
 }
 
 macro_rules! counters {
@@ -62,6 +64,7 @@ counters!(
     panics,
     subscriber_dropped_events,
     reconnects,
+    moves,
 );
 
 /// Adds one.

@@ -160,8 +160,9 @@ impl Events for Teller {
 
     fn batch_ended(&mut self) {}
 
-    fn connected(&mut self) {
+    fn connected(&mut self) -> bool {
         self.tell(Told::Connected);
+        false
     }
 
     fn disconnected(&mut self) {}

@@ -13,14 +13,15 @@ use natterjack_link::{Dialled, Incoming, Stream};
 use natterjack_wire::client::{self, ServerInfo, ServerOp, error_text};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::outgoing::{Outgoing, Taken, Writing};
+use super::outgoing::{Hold, Outgoing, Taken, Writing};
+use super::overlap::{Next, Overlap};
 use super::{ClientError, Events, allowed_bytes, lapse};
 
 /// How long a server that takes nothing any more may take to end what it has said.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a server that will soon be gone may take to answer that it has everything. It stays for longer than that.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what waited for a connection is held back at most. Others try again after two seconds, at the latest.
+const BACKLOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often time is looked at.
 const TICK: Duration = Duration::from_secs(2);
@@ -58,10 +59,10 @@ pub(super) struct Connection<'a, E> {
     has_lasted: bool,
     /// What the server has asked since everything was written.
     pongs_waiting: u32,
-    /// What we have asked and the server has not answered.
-    pings_open: u32,
-    /// Set once it is to end for a better one.
-    leaving: Option<Leaving>,
+    /// Set while there is another one, to the server that is next.
+    overlap: Option<Overlap>,
+    /// Set while what waited for this connection is held back.
+    backlog: Option<BoxFuture<'static, ()>>,
     /// Set once nothing can be written.
     broken: Option<Broken>,
     /// Written to the stream, which may still hold on to it.
@@ -75,20 +76,24 @@ struct Broken {
     patience: BoxFuture<'static, ()>,
 }
 
-/// The end of a connection of our own accord. What is half written is written to its end; what waits beyond that is for the
-/// next one. When the server has answered a PING sent after it, it has all of it, and our own messages are back.
-struct Leaving {
-    has_asked: bool,
-    patience: BoxFuture<'static, ()>,
+/// What makes [`Connection::run`] return.
+pub(super) enum News {
+    /// The server has said something about itself.
+    Info(ServerInfo),
+    /// The server that was to be next is none.
+    NextLost(ClientError),
 }
 
 /// Why a connection is over.
-#[derive(Debug)]
 pub(super) enum Ended {
     /// We have closed it, and everything was written.
     Closed,
-    /// As [`Connection::leave`] wanted.
-    Left,
+    /// There is a better one.
+    Left {
+        next: Box<Next>,
+        /// Whether it is certain that nothing is missed, and nothing overtaken, by that.
+        is_certain: bool,
+    },
     Failed(ClientError),
 }
 
@@ -118,8 +123,9 @@ impl<'a, E: Events> Connection<'a, E> {
             silent_ticks: 0,
             has_lasted: false,
             pongs_waiting: 0,
-            pings_open: 0,
-            leaving: None,
+            overlap: None,
+            backlog: (outgoing.is_held(Hold::Backlog))
+                .then(|| -> BoxFuture<'static, ()> { Box::pin(lapse(BACKLOG_TIMEOUT)) }),
             broken: None,
             is_flushed: true,
         };
@@ -133,29 +139,52 @@ impl<'a, E: Events> Connection<'a, E> {
         self.has_lasted
     }
 
-    /// Ends it as soon as nothing is lost by that, or after a moment. It must be run on.
-    pub(super) fn leave(&mut self) {
-        self.leaving = Some(Leaving {
-            has_asked: false,
-            patience: Box::pin(lapse(LEAVE_TIMEOUT)),
-        });
+    /// Begins to change to another server. It must be run on.
+    pub(super) fn leave_for(&mut self, dialled: Dialled, subscriptions: Vec<u8>) {
+        self.overlap = Some(Overlap::new(dialled, subscriptions));
+    }
+
+    /// Whether it is being changed for another one.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.overlap.is_some()
     }
 
     /// Waits for news of the server, or the end. What was read with the greeting is handed over first.
-    pub(super) async fn run(&mut self) -> Result<ServerInfo, Ended> {
-        self.decode()?;
-        std::future::poll_fn(|context| self.poll(context)).await
+    pub(super) async fn run(&mut self) -> Result<News, Ended> {
+        let ended = match self.decode() {
+            Ok(()) => std::future::poll_fn(|context| self.poll(context)).await,
+            Err(ended) => Err(ended),
+        };
+        match (ended, self.overlap.take()) {
+            (Err(Ended::Failed(error)), Some(overlap)) => Err(match overlap.into_next() {
+                Some(next) => Ended::Left {
+                    next: Box::new(next),
+                    is_certain: false,
+                },
+                None => Ended::Failed(error),
+            }),
+            (ended, overlap) => {
+                self.overlap = overlap;
+                ended
+            }
+        }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<ServerInfo, Ended>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<News, Ended>> {
+        if let Some(backlog) = &mut self.backlog
+            && backlog.as_mut().poll(context).is_ready()
+        {
+            self.backlog = None;
+            self.outgoing.release(Hold::Backlog);
+        }
         for _ in 0..ROUNDS_MAX {
             self.write(context)?;
-            if self.has_left(context) {
-                return Poll::Ready(Err(Ended::Left));
+            if let Poll::Ready(news) = self.poll_overlap(context) {
+                return Poll::Ready(news);
             }
             if let Some(info) = self.info.take() {
                 self.incoming.admit(allowed_bytes(&info));
-                return Poll::Ready(Ok(info));
+                return Poll::Ready(Ok(News::Info(info)));
             }
             match self.incoming.poll_read(&mut *self.stream, context) {
                 Poll::Ready(Ok(())) => {
@@ -174,6 +203,22 @@ impl<'a, E: Events> Connection<'a, E> {
         Poll::Pending
     }
 
+    fn poll_overlap(&mut self, context: &mut Context<'_>) -> Poll<Result<News, Ended>> {
+        let Some(overlap) = &mut self.overlap else {
+            return Poll::Pending;
+        };
+        let result = ready!(overlap.poll(self.events, self.outgoing, context));
+        let next = self.overlap.take().and_then(Overlap::into_next);
+        Poll::Ready(match (result, next) {
+            (Ok(is_certain), Some(next)) => Err(Ended::Left {
+                next: Box::new(next),
+                is_certain,
+            }),
+            (Ok(_), None) => Ok(News::NextLost(ClientError::Silent)),
+            (Err(error), _) => Ok(News::NextLost(error)),
+        })
+    }
+
     fn decode(&mut self) -> Result<(), Ended> {
         let Self {
             incoming,
@@ -181,7 +226,6 @@ impl<'a, E: Events> Connection<'a, E> {
             writing,
             info,
             pongs_waiting,
-            pings_open,
             ..
         } = self;
         let decoded = incoming.decode(|op| match op {
@@ -192,14 +236,13 @@ impl<'a, E: Events> Connection<'a, E> {
                     writing.append(client::pong);
                 }
             }
-            ServerOp::Pong => *pings_open = pings_open.saturating_sub(1),
             // What cannot be read says nothing that is needed.
             ServerOp::Info(json) => *info = ServerInfo::parse(json).ok().or_else(|| info.take()),
             ServerOp::Err(text) => {
                 let text = String::from_utf8_lossy(error_text(text));
                 events.failed(&ClientError::refused(text.into_owned()));
             }
-            ServerOp::Ok => {}
+            ServerOp::Pong | ServerOp::Ok => {}
         });
         events.batch_ended();
         decoded.map_err(|error| Ended::Failed(error.into()))?;
@@ -234,15 +277,6 @@ impl<'a, E: Events> Connection<'a, E> {
         loop {
             if self.writing.rest().is_empty() {
                 self.pongs_waiting = 0;
-                match &mut self.leaving {
-                    None => {}
-                    Some(leaving) if leaving.has_asked => break,
-                    Some(leaving) => {
-                        leaving.has_asked = true;
-                        self.ask();
-                        continue;
-                    }
-                }
                 match self.writing.refill(self.outgoing, context) {
                     Taken::Some { .. } => {
                         self.leave_out();
@@ -298,19 +332,6 @@ impl<'a, E: Events> Connection<'a, E> {
         }
     }
 
-    /// Whether the server is there.
-    fn ask(&mut self) {
-        self.pings_open += 1;
-        self.writing.append(client::ping);
-    }
-
-    fn has_left(&mut self, context: &mut Context<'_>) -> bool {
-        let is_answered = self.pings_open == 0;
-        self.leaving.as_mut().is_some_and(|leaving| {
-            (leaving.has_asked && is_answered) || leaving.patience.as_mut().poll(context).is_ready()
-        })
-    }
-
     fn flush(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Ended> {
         if !self.is_flushed {
             match Pin::new(&mut *self.stream).poll_flush(context) {
@@ -322,13 +343,14 @@ impl<'a, E: Events> Connection<'a, E> {
         Ok(Poll::Ready(()))
     }
 
-    fn tick(&mut self, context: &mut Context<'_>) -> Poll<Result<ServerInfo, Ended>> {
+    fn tick(&mut self, context: &mut Context<'_>) -> Poll<Result<News, Ended>> {
         loop {
             ready!(self.ticks.poll_tick(context));
             self.has_lasted = true;
             self.silent_ticks += 1;
             if self.silent_ticks == SILENT_TICKS_MAX {
-                self.ask();
+                // Whether the server is there.
+                self.writing.append(client::ping);
                 self.write(context)?;
             }
             if self.silent_ticks >= 2 * SILENT_TICKS_MAX {
@@ -369,7 +391,9 @@ mod tests {
 
         fn batch_ended(&mut self) {}
 
-        fn connected(&mut self) {}
+        fn connected(&mut self) -> bool {
+            false
+        }
 
         fn disconnected(&mut self) {}
 
@@ -495,11 +519,13 @@ mod tests {
             let dialled = dialled(stream, true);
             let mut connection =
                 Connection::new(dialled, &outgoing, &mut writing, &limit, &mut told);
-            let ended = connection.run().await.expect_err("it breaks");
-            assert!(matches!(ended, Ended::Failed(_)), "{ended:?}");
+            let ended = connection.run().await.err();
+            assert!(matches!(ended, Some(Ended::Failed(_))), "it breaks");
             drop(connection);
             let received = subjects(&received.await.expect("no panic"));
-            writing.start_over(Vec::new());
+            outgoing.hold_all(Hold::Backlog, writing.start_over(Vec::new()));
+            outgoing.release(Hold::Backlog);
+            writing.refill(&outgoing, &Context::from_waker(std::task::Waker::noop()));
             let again = subjects(writing.rest());
             assert!(
                 received.iter().all(|subject| !again.contains(subject)),
@@ -530,7 +556,7 @@ mod tests {
         let mut connection = Connection::new(dialled, &outgoing, &mut writing, &limit, &mut told);
         let ended = tokio::time::timeout(Duration::from_secs(20), connection.run()).await;
         drop((connection, far));
-        (told, ended.expect("it ends").expect_err("it is broken"))
+        (told, ended.expect("it ends").err().expect("it is broken"))
     }
 
     #[tokio::test]
@@ -544,7 +570,7 @@ mod tests {
             assert_eq!(told.messages, EVENTS + 1);
             assert_eq!(told.failures, ["Maximum Connections Exceeded"]);
             let Ended::Failed(ClientError::Broken(error)) = ended else {
-                panic!("{ended:?}");
+                panic!("it is broken");
             };
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         }

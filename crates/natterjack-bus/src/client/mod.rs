@@ -8,6 +8,7 @@
 mod connection;
 mod dialler;
 mod outgoing;
+mod overlap;
 
 use std::io;
 use std::sync::Arc;
@@ -20,9 +21,11 @@ use natterjack_wire::client::{ConnectOptions, InfoError, Message, ServerInfo, de
 use natterjack_wire::error::ProtocolError;
 use tokio::sync::watch;
 
-use self::connection::{Connection, Ended, FAREWELL_TIMEOUT};
+use self::connection::{Connection, Ended, FAREWELL_TIMEOUT, News};
 use self::dialler::Dialler;
-use self::outgoing::{Outgoing, Writing};
+use self::outgoing::{Hold, Outgoing, Writing};
+use self::overlap::Next;
+pub(crate) use self::overlap::Stage;
 use crate::tls::ClientTls;
 
 /// How to connect, and to what to subscribe.
@@ -59,14 +62,36 @@ pub(crate) trait Events: Send + 'static {
     /// The messages that were there have been handed over.
     fn batch_ended(&mut self);
 
-    /// There is a connection, and the subscriptions go to the server before anything else does.
-    fn connected(&mut self);
+    /// There is a connection, and the subscriptions go to the server before anything else does. Answers whether what has
+    /// waited for it and must keep its order is to wait on, until [`Client::let_go`] is called, or a few seconds have passed.
+    fn connected(&mut self) -> bool;
 
     /// There is no connection any more.
     fn disconnected(&mut self);
 
     /// Something has not worked: an attempt to connect, a connection, or what the server was asked to do.
     fn failed(&mut self, error: &ClientError);
+
+    /// The server that is connected to will soon be gone, and there is another one, over which everything that is
+    /// subscribed to comes as well, or soon will. What is sent goes to the old server. This may happen again before there is
+    /// a change: the next server may be gone as well.
+    fn overlap_began(&mut self) {}
+
+    /// The change is at this stage. Told when it begins, and again and again as long as it lasts.
+    fn overlapping(&mut self, _stage: Stage) {}
+
+    /// A message that has come over the next server, and will be handed over as [`Events::message`] later, unless the change
+    /// comes to nothing.
+    fn ahead(&mut self, _message: &Message<'_>) {}
+
+    /// Whether this stage has reached what it is for. Asked whenever something has come.
+    fn may_go_on(&mut self, _stage: Stage) -> bool {
+        true
+    }
+
+    /// The change is made: what follows comes over the next server, first what came over it before. Whether all stages have
+    /// reached what they are for.
+    fn changed_over(&mut self, _server: &ServerInfo, _is_certain: bool) {}
 }
 
 /// What has not worked.
@@ -202,9 +227,25 @@ impl Client {
         Ok((Self { shared }, starting))
     }
 
-    /// Appends whole operations to what is sent. Without a connection they wait for one. `false`: the client is closed.
+    /// Appends whole operations to what is sent, in this order. Without a connection they wait for one. `false`: the client
+    /// is closed.
     pub(crate) fn send(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         self.shared.outgoing.put(write)
+    }
+
+    /// The same for what may overtake what is held back, and is never held back itself.
+    pub(crate) fn send_ahead(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        self.shared.outgoing.put_ahead(write)
+    }
+
+    /// Whether what has waited for the connection is held back.
+    pub(crate) fn is_holding_back(&self) -> bool {
+        self.shared.outgoing.is_held(Hold::Backlog)
+    }
+
+    /// It need not be any more.
+    pub(crate) fn let_go(&self) {
+        self.shared.outgoing.release(Hold::Backlog);
     }
 
     /// Bytes that wait to be written.
@@ -255,40 +296,59 @@ struct Session<E> {
     events: E,
 }
 
+/// A connection that there is now.
+enum Start {
+    /// None before it, or that one broke.
+    Anew(Dialled),
+    /// It takes the place of another one.
+    Instead { next: Box<Next>, is_certain: bool },
+}
+
 impl<E: Events> Session<E> {
     async fn run(mut self) {
         let mut is_closed = self.shared.is_closed.subscribe();
-        let mut successor = None;
+        let mut instead = None;
         loop {
-            let dialled = match successor.take() {
-                Some(dialled) => Some(Ok(dialled)),
-                None => tokio::select! {
-                    dialled = self.dialler.connect() => dialled,
-                    _ = is_closed.wait_for(|closed| *closed) => return,
-                },
-            };
-            let ended = match dialled {
-                None => return,
-                Some(Err(error)) => Ended::Failed(error),
-                Some(Ok(dialled)) => {
-                    let ended = tokio::select! {
-                        ended = self.stay(dialled, &mut successor) => ended,
-                        () = farewell(&mut is_closed) => return,
+            let start = match instead.take() {
+                Some(start) => start,
+                None => {
+                    let dialled = tokio::select! {
+                        dialled = self.dialler.connect() => dialled,
+                        _ = is_closed.wait_for(|closed| *closed) => return,
                     };
-                    self.events.disconnected();
-                    ended
+                    match dialled {
+                        None => return,
+                        Some(Ok(dialled)) => Start::Anew(dialled),
+                        Some(Err(error)) => {
+                            self.events.failed(&error);
+                            continue;
+                        }
+                    }
                 }
             };
+            let ended = tokio::select! {
+                ended = self.stay(start) => ended,
+                () = farewell(&mut is_closed) => return,
+            };
             match ended {
-                Ended::Closed => return,
-                Ended::Left => {}
-                Ended::Failed(error) => self.events.failed(&error),
+                Ended::Left { next, is_certain } => {
+                    instead = Some(Start::Instead { next, is_certain });
+                }
+                Ended::Closed => {
+                    self.events.disconnected();
+                    return;
+                }
+                Ended::Failed(error) => {
+                    self.events.disconnected();
+                    self.events.failed(&error);
+                }
             }
         }
     }
 
-    /// Uses a connection as long as it lasts, or until there is a better one, which is put into `successor`.
-    async fn stay(&mut self, dialled: Dialled, successor: &mut Option<Dialled>) -> Ended {
+    /// Uses a connection as long as it lasts, or until there is a better one.
+    async fn stay(&mut self, start: Start) -> Ended {
+        let dialled = self.begin(start);
         let Self {
             shared,
             dialler,
@@ -296,21 +356,8 @@ impl<E: Events> Session<E> {
             writing,
             events,
         } = self;
-        let mut operations = Vec::new();
-        for (index, subject) in subscriptions.iter().enumerate() {
-            let id = decimal(index + 1);
-            subscribe(&mut operations, subject.as_bytes(), None, &id);
-        }
-        writing.start_over(operations);
-        let learn = |dialler: &mut Dialler, info: &ServerInfo| {
-            let payload_bytes_max = allowed_bytes(info);
-            if payload_bytes_max > 0 {
-                shared.payload_bytes_max.store(payload_bytes_max, Relaxed);
-            }
-            dialler.learn(&info.connect_urls);
-        };
-        learn(dialler, &dialled.info);
-        events.connected();
+        // The next one may say so in its greeting, or have said so meanwhile.
+        let mut is_leaving = dialled.info.ldm && dialler.leave();
         let mut connection = Connection::new(
             dialled,
             &shared.outgoing,
@@ -318,15 +365,15 @@ impl<E: Events> Session<E> {
             &shared.payload_bytes_max,
             events,
         );
-        let mut is_leaving = false;
         let ended = loop {
             let news = if is_leaving {
                 tokio::select! {
                     news = connection.run() => news,
                     other = dialler.succeed() => {
-                        *successor = other;
-                        connection.leave();
                         is_leaving = false;
+                        if let Some(other) = other {
+                            connection.leave_for(other, operations(subscriptions));
+                        }
                         continue;
                     }
                 }
@@ -334,11 +381,17 @@ impl<E: Events> Session<E> {
                 connection.run().await
             };
             match news {
-                Ok(info) => {
-                    learn(dialler, &info);
-                    if info.ldm && successor.is_none() {
+                Ok(News::Info(info)) => {
+                    let is_new = !is_leaving && !connection.is_leaving();
+                    learn(shared, dialler, &info);
+                    if info.ldm && is_new {
                         is_leaving = dialler.leave();
                     }
+                }
+                Ok(News::NextLost(error)) => {
+                    tracing::debug!(%error, "a server cannot be changed to");
+                    shared.outgoing.release(Hold::Change);
+                    is_leaving = true;
                 }
                 Err(ended) => break ended,
             }
@@ -348,6 +401,62 @@ impl<E: Events> Session<E> {
         }
         ended
     }
+
+    /// What is said, and what waits, at the beginning of a connection.
+    fn begin(&mut self, start: Start) -> Dialled {
+        let Self {
+            shared,
+            dialler,
+            subscriptions,
+            writing,
+            events,
+        } = self;
+        let outgoing = &shared.outgoing;
+        match start {
+            Start::Anew(dialled) => {
+                let unsent = writing.start_over(operations(subscriptions));
+                outgoing.hold_all(Hold::Backlog, unsent);
+                outgoing.release(Hold::Change);
+                learn(shared, dialler, &dialled.info);
+                if !events.connected() {
+                    outgoing.release(Hold::Backlog);
+                }
+                dialled
+            }
+            Start::Instead { next, is_certain } => {
+                let unsent = writing.start_over(Vec::new());
+                outgoing.hold_all(Hold::Change, unsent);
+                let (dialled, kept) = next.into_parts();
+                learn(shared, dialler, &dialled.info);
+                events.changed_over(&dialled.info, is_certain);
+                for message in kept {
+                    events.message(&message.message());
+                }
+                events.batch_ended();
+                outgoing.release(Hold::Change);
+                dialled
+            }
+        }
+    }
+}
+
+/// The subscriptions, as the server is told of them.
+fn operations(subscriptions: &[String]) -> Vec<u8> {
+    let mut operations = Vec::new();
+    for (index, subject) in subscriptions.iter().enumerate() {
+        let id = decimal(index + 1);
+        subscribe(&mut operations, subject.as_bytes(), None, &id);
+    }
+    operations
+}
+
+/// What a server says of itself.
+fn learn(shared: &Shared, dialler: &mut Dialler, info: &ServerInfo) {
+    let payload_bytes_max = allowed_bytes(info);
+    if payload_bytes_max > 0 {
+        shared.payload_bytes_max.store(payload_bytes_max, Relaxed);
+    }
+    dialler.learn(&info.connect_urls);
 }
 
 /// What a server says about the messages that it takes. Negative: without a limit. 0: it does not say.
@@ -392,9 +501,10 @@ mod tests {
 
         fn batch_ended(&mut self) {}
 
-        fn connected(&mut self) {
+        fn connected(&mut self) -> bool {
             // The test may be over.
             let _ = self.0.send(true);
+            false
         }
 
         fn disconnected(&mut self) {

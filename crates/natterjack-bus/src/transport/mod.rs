@@ -4,11 +4,14 @@
 //! publishers' order. It pushes what arrives into the bus's [`Inbound`] and never waits for subscribers there, except
 //! where the publisher is the one to wait.
 
+mod change;
 pub(crate) mod local;
 pub(crate) mod nats;
+mod repeats;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -16,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use self::repeats::Repeats;
 use crate::envelope::{Attributes, Draft, Envelope};
 use crate::error::PublishError;
 use crate::fault::{DecodeError, Fault, Faults};
@@ -86,8 +90,28 @@ pub(crate) trait Transport: Send + Sync {
     /// Accepted events of this node that have not come back.
     fn outstanding_events(&self) -> u64;
 
+    /// Whether events that waited for a connection are held back because others may not be back yet.
+    fn is_holding_back(&self) -> bool {
+        false
+    }
+
+    /// They are.
+    fn let_go(&self) {}
+
     /// Ends delivery and lets the connection go.
     fn close(&self);
+}
+
+/// Who else is there, as far as this node knows.
+pub(crate) trait Presence: Send + Sync {
+    /// What every node that is up answers, on [`Channel::Health`].
+    fn question(&self) -> Bytes;
+
+    /// Who has given this answer.
+    fn answerer(&self, answer: &[u8]) -> Option<String>;
+
+    /// Who must answer: other nodes that are up.
+    fn others(&self) -> BTreeSet<String>;
 }
 
 /// What nodes say to each other beside the events, each on a subject of its own below the bus's.
@@ -145,6 +169,8 @@ pub(crate) struct Inbound {
     /// How long events took from other nodes to here.
     pub(crate) latency: Arc<Histogram>,
     pub(crate) faults: Arc<Faults>,
+    /// Set once somebody knows it.
+    pub(crate) presence: Arc<OnceLock<Weak<dyn Presence>>>,
 }
 
 /// What came in.
@@ -200,14 +226,17 @@ struct Intake {
     /// Of our own.
     source: String,
     overflowing: Overflowing,
+    /// `None` if the server is always the same: it says nothing twice.
+    repeats: Option<Repeats>,
 }
 
 impl Intake {
-    fn new(subject: &str, source: &str) -> Self {
+    fn new(subject: &str, source: &str, repeats: Option<Repeats>) -> Self {
         Self {
             subject: subject.into(),
             source: source.into(),
             overflowing: Overflowing::default(),
+            repeats,
         }
     }
 
@@ -240,6 +269,12 @@ impl Intake {
         };
         let own = own_id(&self.source, ledger, &envelope.attributes);
         envelope.own = own.is_some();
+        if let Some(repeats) = &mut self.repeats {
+            let Attributes { id, source, .. } = &envelope.attributes;
+            if repeats.has_seen_event(source, id) && !envelope.own {
+                return;
+            }
+        }
         let mut tally = inbound.tally.lock();
         if envelope.own {
             tally.own_event_arrived();
@@ -325,6 +360,7 @@ impl Inbound {
             counters: Arc::default(),
             latency: Arc::default(),
             faults: Arc::default(),
+            presence: Arc::default(),
         }
     }
 
@@ -361,13 +397,23 @@ impl Inbound {
                 };
                 let events = self.tally.lock().question_arrived(question);
                 if events > 0 {
-                    self.counters.missed_events.fetch_add(events, Relaxed);
-                    self.report(&Fault::Missed { node, events });
+                    self.missed(node, events);
                 }
             }
-            Said::Leave { instance } => self.tally.lock().left(&instance),
+            Said::Leave { instance, account } => {
+                let left = self.tally.lock().left(&instance, account);
+                if let Some((node, events)) = left.filter(|(_, events)| *events > 0) {
+                    self.missed(node, events);
+                }
+            }
             Said::Status => {}
         }
+    }
+
+    /// Events of another node never arrived.
+    fn missed(&self, node: String, events: u64) {
+        self.counters.missed_events.fetch_add(events, Relaxed);
+        self.report(&Fault::Missed { node, events });
     }
 
     /// Own events will not come back.

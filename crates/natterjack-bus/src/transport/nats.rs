@@ -6,19 +6,22 @@
 //! a message to ourselves on a private subject, proves it for everything sent before, lost or not, since the server
 //! keeps the order of one connection.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use natterjack_wire::client::{Message, header_publish, publish};
+use natterjack_wire::client::{Message, ServerInfo, header_publish, publish};
 use natterjack_wire::headers::Headers;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Channel, Inbound, Intake, Link, Notice, Transport, channel_subject, enter};
-use crate::client::{self, Client, ClientError, Events, Way};
+use super::change::{Change, Over};
+use super::repeats::Repeats;
+use super::{Channel, Inbound, Intake, Link, Notice, Presence, Transport, channel_subject, enter};
+use crate::client::{self, Client, ClientError, Events, Stage, Way};
 use crate::envelope::Draft;
 use crate::error::{PublishError, StartError};
 use crate::fault::Fault;
@@ -37,6 +40,14 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Last token of the subject of fences.
 const FENCE: &str = "fence";
+
+/// Last token but one of where questions about a change of servers are answered. The last one has a letter before its number,
+/// since those with a number alone count events.
+const CHANGE: &str = "change";
+const QUESTION: char = 'q';
+
+/// This node, among those who are asked. No other one is called by nothing.
+const SELF: &str = "";
 
 /// Distinct refusals remembered, and so reported, for one connection or outage.
 const REFUSALS_MAX: usize = 16;
@@ -122,6 +133,13 @@ impl Nats {
             Subscription::Channel(channel) => channel_subject(&target.subject, channel),
             Subscription::Inbox => format!("{inbox}.>"),
         };
+        let can_change = matches!(
+            target.way,
+            Way::Sockets {
+                is_alone: false,
+                ..
+            }
+        );
         let (server, tls) = match &target.way {
             Way::Sockets { address, tls, .. } => (address.clone(), Some((**tls).clone())),
             Way::Inside(_) => (Endpoint::in_process().to_string(), None),
@@ -151,7 +169,13 @@ impl Nats {
         });
         starting.start(Receiver {
             shared: Arc::clone(&shared),
-            intake: Intake::new(&target.subject, &target.source),
+            intake: Intake::new(
+                &target.subject,
+                &target.source,
+                can_change.then(Repeats::default),
+            ),
+            change: Change::default(),
+            health_subject: channel_subject(&target.subject, Channel::Health),
         });
         Ok(Self {
             shared,
@@ -209,7 +233,8 @@ impl Nats {
             return Ok(());
         }
         let (subject, reply) = (subject.as_bytes(), reply.map(str::as_bytes));
-        if client.send(|out| publish(out, subject, reply, payload)) {
+        // Who answers, and asks, must not wait for what others have to be back for.
+        if client.send_ahead(|out| publish(out, subject, reply, payload)) {
             Ok(())
         } else {
             Err(PublishError::Closed)
@@ -257,10 +282,10 @@ impl Transport for Nats {
     }
 
     fn ready(&self) -> BoxFuture<'_, ()> {
-        Box::pin(
-            self.shared
-                .fence_until(|ledger| ledger.fence_returned() > 0),
-        )
+        Box::pin(self.shared.fence_until(
+            || self.shared.send_round(),
+            |ledger| ledger.fence_returned() > 0,
+        ))
     }
 
     fn flush(&self) -> BoxFuture<'_, ()> {
@@ -269,9 +294,10 @@ impl Transport for Nats {
                 // That it is written is not enough: the server must have read it.
                 // A fence that was under way already, perhaps to another server, proves nothing of what was told after it.
                 let before = self.shared.ledger.fences_sent();
-                let flushed = self
-                    .shared
-                    .fence_until(|ledger| ledger.fence_returned() > before);
+                let flushed = self.shared.fence_until(
+                    || self.shared.send_round(),
+                    |ledger| ledger.fence_returned() > before,
+                );
                 // What has not arrived by then is nobody's any more.
                 let _ = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await;
             }
@@ -289,7 +315,10 @@ impl Transport for Nats {
             } = &*self.shared;
             let lost_before = inbound.counters.lost_events.load(Relaxed);
             let mut links = link.link.subscribe();
-            let settled = self.shared.fence_until(|ledger| ledger.open_events() == 0);
+            let settled = self.shared.fence_until(
+                || self.shared.send_fence(),
+                |ledger| ledger.open_events() == 0,
+            );
             tokio::select! {
                 () = settled => {}
                 // There will be no other connection.
@@ -303,6 +332,14 @@ impl Transport for Nats {
 
     fn outstanding_events(&self) -> u64 {
         self.shared.ledger.open_events() as u64
+    }
+
+    fn is_holding_back(&self) -> bool {
+        self.shared.client.is_holding_back()
+    }
+
+    fn let_go(&self) {
+        self.shared.client.let_go();
     }
 
     fn close(&self) {
@@ -320,7 +357,7 @@ impl Drop for Nats {
 
 impl Shared {
     /// Sends fences until one that comes back makes the condition true.
-    async fn fence_until(&self, done: impl Fn(&Ledger) -> bool) {
+    async fn fence_until(&self, send: impl Fn(), done: impl Fn(&Ledger) -> bool) {
         let mut interval = tokio::time::interval(FENCE_INTERVAL);
         loop {
             let changed = self.ledger.change();
@@ -331,7 +368,7 @@ impl Shared {
             }
             tokio::select! {
                 () = changed => {}
-                _ = interval.tick() => self.send_fence(),
+                _ = interval.tick() => send(),
             }
         }
     }
@@ -348,6 +385,35 @@ impl Shared {
             let payload = format!("{number} {sent}");
             publish(out, subject.as_bytes(), None, payload.as_bytes());
         });
+    }
+
+    /// A fence that proves nothing of events, but that what was told before has arrived. It overtakes events that are held
+    /// back.
+    fn send_round(&self) {
+        if *self.link.link.borrow() != Link::Connected {
+            return;
+        }
+        let subject = format!("{}.{FENCE}", self.inbox);
+        self.client.send_ahead(|out| {
+            let payload = format!("{} 0", self.ledger.fence().number);
+            publish(out, subject.as_bytes(), None, payload.as_bytes());
+        });
+    }
+
+    fn presence(&self) -> Option<Arc<dyn Presence>> {
+        self.inbound.presence.get().and_then(Weak::upgrade)
+    }
+
+    /// Whether this is a question about a change of servers, or an answer to one, and if so who has said it: the number is
+    /// the question's.
+    fn read_change(&self, subject: &[u8]) -> Option<u64> {
+        let rest = subject.strip_prefix(self.inbox.as_bytes())?;
+        let mut tokens = rest.split(|byte| *byte == b'.').skip(1);
+        if tokens.next()? != CHANGE.as_bytes() {
+            return None;
+        }
+        let question = str::from_utf8(tokens.next()?).ok()?;
+        question.strip_prefix(QUESTION)?.parse().ok()
     }
 
     /// Something for this node alone.
@@ -391,18 +457,76 @@ fn read_fence(payload: &[u8]) -> Option<Fence> {
 struct Receiver {
     shared: Arc<Shared>,
     intake: Intake,
+    change: Change,
+    health_subject: String,
+}
+
+impl Receiver {
+    /// Takes what is about a change of servers. Answers whether it was.
+    fn take_change(
+        &mut self,
+        subscription: Subscription,
+        message: &Message<'_>,
+        over: Over,
+    ) -> bool {
+        let shared = &*self.shared;
+        match subscription {
+            Subscription::Channel(Channel::Health) => {
+                let own = message.reply.and_then(|reply| shared.read_change(reply));
+                if let Some(number) = own {
+                    self.change.answered(SELF, number, over);
+                }
+                own.is_some()
+            }
+            Subscription::Inbox => {
+                let answered = shared.read_change(message.subject);
+                if let Some(number) = answered
+                    && let Some(presence) = shared.presence()
+                    && let Some(who) = presence.answerer(message.payload())
+                {
+                    self.change.answered(&who, number, over);
+                }
+                answered.is_some()
+            }
+            Subscription::Events | Subscription::Channel(Channel::Ask) => false,
+        }
+    }
+
+    fn everybody(&self) -> BTreeSet<String> {
+        let others = self.shared.presence().map(|presence| presence.others());
+        let mut everybody = others.unwrap_or_default();
+        everybody.insert(SELF.into());
+        everybody
+    }
+}
+
+/// Which subscription something is for.
+fn subscription(message: &Message<'_>) -> Option<Subscription> {
+    // Ids are those of `SUBSCRIPTIONS`: one digit.
+    match message.sid {
+        [digit] => SUBSCRIPTIONS
+            .get(usize::from(digit.wrapping_sub(b'1')))
+            .copied(),
+        _ => None,
+    }
 }
 
 impl Events for Receiver {
     fn message(&mut self, message: &Message<'_>) {
+        let subscription = subscription(message);
+        if subscription
+            .is_some_and(|subscription| self.take_change(subscription, message, Over::Old))
+        {
+            return;
+        }
         let Shared {
             inbound, ledger, ..
         } = &*self.shared;
-        // Ids are those of `SUBSCRIPTIONS`: one digit.
-        let subscription = match message.sid {
-            [digit] => SUBSCRIPTIONS.get(usize::from(digit.wrapping_sub(b'1'))),
-            _ => None,
-        };
+        if let Some(repeats) = &mut self.intake.repeats
+            && repeats.has_seen(message)
+        {
+            return;
+        }
         match subscription {
             Some(Subscription::Events) => {
                 let headers = Headers::parse(message.header()).ok();
@@ -416,17 +540,67 @@ impl Events for Receiver {
                     token: None,
                     payload: Bytes::copy_from_slice(message.payload()),
                 };
-                inbound.notice(*channel, notice);
+                inbound.notice(channel, notice);
             }
             Some(Subscription::Inbox) => self.shared.receive_own(message),
             None => {}
         }
     }
 
-    fn batch_ended(&mut self) {}
+    fn batch_ended(&mut self) {
+        if let Some(repeats) = &mut self.intake.repeats {
+            repeats.pass(now);
+        }
+    }
 
-    fn connected(&mut self) {
-        self.shared.link.connected();
+    fn connected(&mut self) -> bool {
+        let is_back = self.shared.link.connected();
+        self.shared.inbound.tally.lock().linked();
+        if is_back && let Some(repeats) = &mut self.intake.repeats {
+            repeats.broke(now());
+        }
+        self.shared.send_fence();
+        is_back
+    }
+
+    fn overlap_began(&mut self) {
+        self.change.begin();
+        if let Some(repeats) = &mut self.intake.repeats {
+            repeats.overlap();
+        }
+    }
+
+    fn overlapping(&mut self, stage: Stage) {
+        let number = self.change.ask(stage, self.everybody());
+        let reply = format!("{}.{CHANGE}.{QUESTION}{number}", self.shared.inbox);
+        let question = self.shared.presence().map(|presence| presence.question());
+        let (subject, reply) = (self.health_subject.as_bytes(), reply.as_bytes());
+        // Behind all events that are not held back.
+        (self.shared.client)
+            .send_ahead(|out| publish(out, subject, Some(reply), &question.unwrap_or_default()));
+    }
+
+    fn ahead(&mut self, message: &Message<'_>) {
+        if let Some(subscription) = subscription(message) {
+            self.take_change(subscription, message, Over::Next);
+        }
+    }
+
+    fn may_go_on(&mut self, stage: Stage) -> bool {
+        // Somebody may have come who was not asked yet.
+        self.change.is_done(stage) && {
+            self.change.expect(self.everybody());
+            self.change.is_done(stage)
+        }
+    }
+
+    fn changed_over(&mut self, server: &ServerInfo, is_certain: bool) {
+        if let Some(repeats) = &mut self.intake.repeats {
+            repeats.changed(now());
+        }
+        let is_certain = is_certain && self.change.has_heard_all();
+        self.shared.link.moved(&server.server_name, is_certain);
+        // If the old connection broke before, something may be lost.
         self.shared.send_fence();
     }
 
@@ -448,6 +622,14 @@ impl Drop for Receiver {
         self.shared.link.end();
         self.shared.inbound.close();
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is remembered for a while takes the time as an argument; this is who gives it"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -473,14 +655,31 @@ impl LinkState {
         before
     }
 
-    fn connected(&self) {
-        if self.change(Link::Connected) == Link::Disconnected {
+    /// Answers whether there was a connection before.
+    fn connected(&self) -> bool {
+        let is_back = self.change(Link::Connected) == Link::Disconnected;
+        if is_back {
             count(&self.inbound.counters.reconnects);
             let server = self.server.clone();
             self.inbound.report(&Fault::Reconnected { server });
         }
         self.refusals.lock().clear();
         *self.outage.lock() = None;
+        is_back
+    }
+
+    /// The server is another one, and there was a connection all the time.
+    fn moved(&self, server: &str, is_certain: bool) {
+        count(&self.inbound.counters.moves);
+        self.refusals.lock().clear();
+        self.inbound.report(&Fault::Moved {
+            server: server.into(),
+            is_certain,
+        });
+        if !is_certain {
+            // Who hears this node, and is heard, has to be found out anew.
+            self.link.send_modify(|_| {});
+        }
     }
 
     fn disconnected(&self) {

@@ -24,6 +24,7 @@ struct Node {
 #[derive(Clone)]
 struct Published {
     subject: String,
+    reply: Option<String>,
     header_bytes: Option<usize>,
     body: Vec<u8>,
 }
@@ -68,6 +69,18 @@ async fn bus(settings: Settings) -> EventBus<Note> {
 
 fn info(more: &str) -> String {
     format!("INFO {{\"server_id\":\"x\",\"headers\":true,\"max_payload\":100000{more}}} \r\n")
+}
+
+impl Published {
+    /// In the header that says which event it is.
+    fn replace_in_id(&mut self, from: &str, to: &str) {
+        let text = String::from_utf8(std::mem::take(&mut self.body)).unwrap();
+        let (before, id) = text.split_once("ce-id: ").unwrap();
+        let (id, after) = id.split_once("\r\n").unwrap();
+        let changed = id.replacen(from, to, 1);
+        assert_ne!(id, changed);
+        self.body = format!("{before}ce-id: {changed}\r\n{after}").into_bytes();
+    }
 }
 
 impl Node {
@@ -120,13 +133,18 @@ impl Node {
     async fn deliver(&mut self, id: u8, message: &Published) {
         let Published {
             subject,
+            reply,
             header_bytes,
             body,
         } = message;
         let bytes = body.len();
+        let reply = reply.as_ref().map(|reply| format!("{reply} "));
+        let reply = reply.unwrap_or_default();
         let line = match header_bytes {
-            Some(header_bytes) => format!("HMSG {subject} {id} {header_bytes} {bytes}\r\n"),
-            None => format!("MSG {subject} {id} {bytes}\r\n"),
+            Some(header_bytes) => {
+                format!("HMSG {subject} {id} {reply}{header_bytes} {bytes}\r\n")
+            }
+            None => format!("MSG {subject} {id} {reply}{bytes}\r\n"),
         };
         let message = [line.as_bytes(), body, b"\r\n"].concat();
         self.tcp.write_all(&message).await.unwrap();
@@ -136,6 +154,17 @@ impl Node {
     async fn echo_fence(&mut self) {
         let fence = self.published(".fence").await;
         self.deliver(4, &fence).await;
+    }
+
+    /// The next question about a change of servers, as it comes to all who listen.
+    async fn question(&mut self) -> Published {
+        self.hear("a question", |op| {
+            published(&op).filter(|one| {
+                let reply = one.reply.as_deref().unwrap_or_default();
+                reply.contains(".change.q")
+            })
+        })
+        .await
     }
 
     async fn ended(&mut self) {
@@ -154,6 +183,7 @@ fn published(op: &ClientOp<'_>) -> Option<Published> {
     };
     Some(Published {
         subject: String::from_utf8(publish.subject.to_vec()).unwrap(),
+        reply: (publish.reply).map(|reply| String::from_utf8(reply.to_vec()).unwrap()),
         header_bytes: publish.header_len,
         body: publish.body.to_vec(),
     })
@@ -180,9 +210,14 @@ async fn own_events_that_come_after_a_change_of_servers_are_own_and_come_once() 
     node.deliver(1, &event).await;
     let late = take(&mut events, 1).await;
     assert!(late[0].is_own());
-    // Who sends it once more is somebody else, who uses this node's name.
+    // By way of a third one it would come once more.
     node.deliver(1, &event).await;
-    assert!(!take(&mut events, 1).await[0].is_own());
+    // Who sends another one is somebody else, who uses this node's name.
+    let mut other = event.clone();
+    other.replace_in_id("0", "1");
+    node.deliver(1, &other).await;
+    let next = take(&mut events, 1).await;
+    assert!(!next[0].is_own() && next[0].id != late[0].id);
     assert_eq!(bus.stats().lost_events, 1);
 }
 
@@ -221,31 +256,144 @@ async fn a_server_that_will_soon_be_gone_is_left_before_it_is() {
     let world = World::new(TransportKind::Local).await;
     let (server, other) = (Scripted::new().await, Scripted::new().await);
     let (bus, mut node) = tokio::join!(bus(server.settings(&world)), server.node());
-    let mut events = bus.subscribe();
+    let (mut events, mut faults) = (bus.subscribe(), bus.faults());
     eventually("a connection", || bus.link() == Link::Connected).await;
-    bus.publish(&note("a", 0)).await.unwrap();
-    let first = node.published(world.subject()).await;
     let urls = format!(",\"ldm\":true,\"connect_urls\":[\"{}\"]", other.address());
     node.say(&info(&urls)).await;
-    // It first has another one, and only then leaves this one.
+    // It first subscribes at another one.
     let mut again = other.node().await;
-    let rest = node.published_before_ping().await;
-    assert!(
-        rest.iter()
-            .all(|one| !one.subject.ends_with(world.subject()))
-    );
-    bus.publish(&note("a", 1)).await.unwrap();
-    // What was said before comes back before the answer.
+    assert!(again.published_before_ping().await.is_empty());
+    again.say("PONG\r\n").await;
+    // What is published goes to the old one, as does the question who is heard over the new one.
+    bus.publish(&note("a", 0)).await.unwrap();
+    let first = node.published(world.subject()).await;
     node.deliver(1, &first).await;
-    node.say("PONG\r\n").await;
+    assert_eq!(numbers(&take(&mut events, 1).await), [0]);
+    let stranger = |text: &str| Published {
+        subject: world.subject().into(),
+        reply: None,
+        header_bytes: None,
+        body: format!("{{\"publisher\":\"{text}\",\"number\":7}}").into_bytes(),
+    };
+    // It comes over both, but from one of them first.
+    again.deliver(1, &first).await;
+    again.deliver(1, &stranger("early")).await;
+    let question = node.question().await;
+    node.deliver(2, &question).await;
+    again.deliver(2, &question).await;
+    // Now nothing is published any more, and that is asked once more behind all there is.
+    let question = node.question().await;
+    bus.publish(&note("a", 1)).await.unwrap();
+    node.deliver(1, &stranger("late")).await;
+    node.deliver(1, &stranger("early")).await;
+    node.deliver(2, &question).await;
+    again.deliver(2, &question).await;
     node.ended().await;
     let second = again.published(world.subject()).await;
     again.deliver(1, &second).await;
-    let both = take(&mut events, 2).await;
-    assert_eq!(numbers(&both), [0, 1]);
-    assert!(both.iter().all(natterjack_bus::Event::is_own));
+    again.deliver(1, &stranger("late")).await;
+    again.deliver(1, &stranger("last")).await;
+    let rest = take(&mut events, 4).await;
+    let publishers: Vec<_> = rest.iter().map(|event| &*event.data.publisher).collect();
+    assert_eq!(publishers, ["late", "early", "a", "last"]);
     let stats = bus.stats();
-    assert_eq!((stats.lost_events, stats.reconnects), (0, 1));
+    assert_eq!(
+        (stats.lost_events, stats.reconnects, stats.moves),
+        (0, 0, 1)
+    );
+    let fault = within("a word", faults.next()).await.unwrap();
+    assert!(
+        matches!(
+            fault,
+            Fault::Moved {
+                is_certain: true,
+                ..
+            }
+        ),
+        "{fault}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_gone_before_it_can_be_left_costs_what_was_on_its_way() {
+    let world = World::new(TransportKind::Local).await;
+    let (server, other) = (Scripted::new().await, Scripted::new().await);
+    let (bus, mut node) = tokio::join!(bus(server.settings(&world)), server.node());
+    let (mut events, mut faults) = (bus.subscribe(), bus.faults());
+    eventually("a connection", || bus.link() == Link::Connected).await;
+    let urls = format!(",\"ldm\":true,\"connect_urls\":[\"{}\"]", other.address());
+    node.say(&info(&urls)).await;
+    let mut again = other.node().await;
+    again.published_before_ping().await;
+    again.say("PONG\r\n").await;
+    for number in 0..3 {
+        bus.publish(&note("a", number)).await.unwrap();
+    }
+    let mut published = Vec::new();
+    for _ in 0..3 {
+        published.push(node.published(world.subject()).await);
+    }
+    node.question().await;
+    node.deliver(1, &published[0]).await;
+    // By way of the other one.
+    again.deliver(1, &published[0]).await;
+    again.deliver(1, &published[1]).await;
+    assert_eq!(numbers(&take(&mut events, 1).await), [0]);
+    drop(node);
+    assert_eq!(numbers(&take(&mut events, 1).await), [1]);
+    again.echo_fence().await;
+    bus.publish(&note("a", 3)).await.unwrap();
+    let last = again.published(world.subject()).await;
+    again.deliver(1, &last).await;
+    assert_eq!(numbers(&take(&mut events, 1).await), [3]);
+    let stats = bus.stats();
+    assert_eq!(
+        (stats.lost_events, stats.reconnects, stats.moves),
+        (1, 0, 1)
+    );
+    let fault = within("a word", faults.next()).await.unwrap();
+    assert!(
+        matches!(
+            fault,
+            Fault::Moved {
+                is_certain: false,
+                ..
+            }
+        ),
+        "{fault}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_next_server_that_is_gone_as_well_changes_nothing() {
+    let world = World::new(TransportKind::Local).await;
+    let (server, other) = (Scripted::new().await, Scripted::new().await);
+    let (bus, mut node) = tokio::join!(bus(server.settings(&world)), server.node());
+    let mut events = bus.subscribe();
+    eventually("a connection", || bus.link() == Link::Connected).await;
+    let urls = format!(",\"ldm\":true,\"connect_urls\":[\"{}\"]", other.address());
+    node.say(&info(&urls)).await;
+    let mut next = other.node().await;
+    next.published_before_ping().await;
+    next.say("PONG\r\n").await;
+    let question = node.question().await;
+    node.deliver(2, &question).await;
+    next.deliver(2, &question).await;
+    // Behind this nothing is published, until it is known that there is no change.
+    node.question().await;
+    bus.publish(&note("a", 0)).await.unwrap();
+    drop(next);
+    let event = node.published(world.subject()).await;
+    node.deliver(1, &event).await;
+    assert_eq!(numbers(&take(&mut events, 1).await), [0]);
+    // It is tried again.
+    let mut next = other.node().await;
+    next.published_before_ping().await;
+    let stats = bus.stats();
+    assert_eq!(
+        (stats.lost_events, stats.reconnects, stats.moves),
+        (0, 0, 0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,334 @@
+//! The time in which a server that will soon be gone is connected to, and the next one is as well.
+//!
+//! Whatever is subscribed to comes from both then. What the old one sends is handed over as ever; what the next one sends is
+//! kept, and handed over once the old one is no more. So nothing is missed, and nothing overtakes; what is there twice is for
+//! the receiver to drop. It also says when the old one may go: when all who send are heard over the next one, and when all
+//! who listen have what was sent over the old one. For the latter nothing more is sent there that must keep its order.
+//!
+//! Each of these steps has its time. What is not certain by then is no reason to stay: the old server would end it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use natterjack_link::{Dialled, Incoming, Stream};
+use natterjack_wire::client::{self, Message, ServerInfo, ServerOp, error_text};
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::outgoing::{Hold, Outgoing};
+use super::{ClientError, Events, allowed_bytes, lapse};
+
+/// How long the next server may take to accept our subscriptions.
+const SUBSCRIBING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long it may take until everybody is heard over the next server. Together with the other ones this is less than the
+/// grace that servers give by default, 10 s.
+const HEARING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long what must keep its order is held back.
+const HOLDING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often is asked again for what is still open.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Bytes of messages that are kept, at least for a moment.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+
+/// Batches read before others get their turn.
+const ROUNDS_MAX: usize = 16;
+
+/// How far a change of servers is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Everything comes from both servers, or will; what is sent goes to the old one.
+    Hearing,
+    /// The same, and what must keep its order waits for the next one.
+    Holding,
+}
+
+pub(super) struct Overlap {
+    next: Next,
+    /// `None`: the next server has not confirmed our subscriptions.
+    stage: Option<Stage>,
+    /// Until when it is at this stage.
+    patience: BoxFuture<'static, ()>,
+    ticks: Interval,
+}
+
+/// The connection with the next server, as long as there is another one.
+pub(super) struct Next {
+    stream: Box<dyn Stream>,
+    is_encrypted: bool,
+    incoming: Incoming,
+    pub(super) info: ServerInfo,
+    output: Vec<u8>,
+    written: usize,
+    is_flushed: bool,
+    is_subscribed: bool,
+    kept: Vec<Kept>,
+    kept_bytes: usize,
+}
+
+/// A message that is kept.
+pub(super) struct Kept {
+    /// Subject, subscription, reply, and what is behind them.
+    bytes: Box<[u8]>,
+    subject_bytes: usize,
+    sid_bytes: usize,
+    reply_bytes: Option<usize>,
+    header_bytes: Option<usize>,
+}
+
+impl Overlap {
+    /// Begins with a server that has let us in; `subscriptions` are operations.
+    pub(super) fn new(dialled: Dialled, subscriptions: Vec<u8>) -> Self {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut output = subscriptions;
+        client::ping(&mut output);
+        let mut next = Next {
+            stream: dialled.stream,
+            is_encrypted: dialled.is_encrypted,
+            incoming: dialled.incoming,
+            info: dialled.info,
+            output,
+            written: 0,
+            is_flushed: true,
+            is_subscribed: false,
+            kept: Vec::new(),
+            kept_bytes: 0,
+        };
+        next.incoming.admit(allowed_bytes(&next.info));
+        Self {
+            next,
+            stage: None,
+            patience: Box::pin(lapse(SUBSCRIBING_TIMEOUT)),
+            ticks,
+        }
+    }
+
+    /// The next connection, if it can be gone on with.
+    pub(super) fn into_next(self) -> Option<Next> {
+        let is_written = self.next.written == self.next.output.len();
+        (self.next.is_subscribed && is_written).then_some(self.next)
+    }
+
+    /// Does what can be done. Ready when the old connection may go, with whether everything is certain that should be.
+    ///
+    /// # Errors
+    /// If the next one is of no use.
+    pub(super) fn poll(
+        &mut self,
+        events: &mut impl Events,
+        outgoing: &Outgoing,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<bool, ClientError>> {
+        let is_full = self.next.poll(events, context)?;
+        let is_due = self.ticks.poll_tick(context).is_ready();
+        if is_due {
+            // The timer is set for the next one by that.
+            while self.ticks.poll_tick(context).is_ready() {}
+        }
+        let mut is_over = is_full || self.patience.as_mut().poll(context).is_ready();
+        let stage = match self.stage {
+            None if self.next.is_subscribed => {
+                events.overlap_began();
+                self.enter(Stage::Hearing, HEARING_TIMEOUT, events, context);
+                is_over = is_full;
+                Stage::Hearing
+            }
+            None if is_over => return Poll::Ready(Err(ClientError::Silent)),
+            None => return Poll::Pending,
+            Some(stage) => {
+                if is_due {
+                    events.overlapping(stage);
+                }
+                stage
+            }
+        };
+        let is_done = events.may_go_on(stage);
+        match stage {
+            Stage::Hearing if is_done || is_over => {
+                outgoing.hold(Hold::Change);
+                self.enter(Stage::Holding, HOLDING_TIMEOUT, events, context);
+                if is_full || events.may_go_on(Stage::Holding) {
+                    return Poll::Ready(Ok(!is_full));
+                }
+                Poll::Pending
+            }
+            Stage::Holding if is_done || is_over => Poll::Ready(Ok(is_done)),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn enter(
+        &mut self,
+        stage: Stage,
+        timeout: Duration,
+        events: &mut impl Events,
+        context: &mut Context<'_>,
+    ) {
+        self.stage = Some(stage);
+        self.patience = Box::pin(lapse(timeout));
+        // So that it wakes this task. It cannot be over yet.
+        let _ = self.patience.as_mut().poll(context);
+        self.ticks.reset();
+        let _ = self.ticks.poll_tick(context);
+        events.overlapping(stage);
+    }
+}
+
+impl Next {
+    /// Answers whether no more can be kept.
+    fn poll(
+        &mut self,
+        events: &mut impl Events,
+        context: &mut Context<'_>,
+    ) -> Result<bool, ClientError> {
+        // What came with the greeting.
+        self.decode(events)?;
+        for _ in 0..ROUNDS_MAX {
+            self.write(context)?;
+            if self.kept_bytes > KEPT_BYTES_MAX {
+                return Ok(true);
+            }
+            match self.incoming.poll_read(&mut *self.stream, context) {
+                Poll::Ready(read) => read?,
+                Poll::Pending => return Ok(false),
+            }
+            self.decode(events)?;
+        }
+        context.waker().wake_by_ref();
+        Ok(false)
+    }
+
+    fn decode(&mut self, events: &mut impl Events) -> Result<(), ClientError> {
+        let Self {
+            incoming,
+            info,
+            output,
+            is_subscribed,
+            kept,
+            kept_bytes,
+            ..
+        } = self;
+        let mut refused = None;
+        incoming.decode(|op| match op {
+            ServerOp::Message(message) => {
+                events.ahead(&message);
+                let message = Kept::of(&message);
+                *kept_bytes += message.bytes.len() + size_of::<Kept>();
+                kept.push(message);
+            }
+            ServerOp::Ping => client::pong(output),
+            ServerOp::Pong => *is_subscribed = true,
+            ServerOp::Info(json) => {
+                if let Ok(news) = ServerInfo::parse(json) {
+                    *info = news;
+                }
+            }
+            ServerOp::Err(text) => {
+                let text = String::from_utf8_lossy(error_text(text)).into_owned();
+                refused = Some(ClientError::refused(text));
+            }
+            ServerOp::Ok => {}
+        })?;
+        refused.map_or(Ok(()), Err)
+    }
+
+    fn write(&mut self, context: &mut Context<'_>) -> Result<(), ClientError> {
+        while self.written < self.output.len() {
+            let stream = Pin::new(&mut *self.stream);
+            match stream.poll_write(context, &self.output[self.written..]) {
+                Poll::Ready(Ok(0)) => return Err(ClientError::Ended),
+                Poll::Ready(Ok(bytes)) => {
+                    self.written += bytes;
+                    self.is_flushed = false;
+                }
+                Poll::Ready(Err(error)) => return Err(ClientError::Broken(error)),
+                Poll::Pending => break,
+            }
+        }
+        if self.written == self.output.len() {
+            self.output.clear();
+            self.written = 0;
+        }
+        if !self.is_flushed
+            && let Poll::Ready(flushed) = Pin::new(&mut *self.stream).poll_flush(context)
+        {
+            flushed.map_err(ClientError::Broken)?;
+            self.is_flushed = true;
+        }
+        Ok(())
+    }
+
+    /// As a connection like any other, and what was kept of what came over it.
+    pub(super) fn into_parts(self) -> (Dialled, impl Iterator<Item = Kept>) {
+        let dialled = Dialled {
+            stream: self.stream,
+            is_encrypted: self.is_encrypted,
+            incoming: self.incoming,
+            info: self.info,
+        };
+        (dialled, self.kept.into_iter())
+    }
+}
+
+impl Kept {
+    fn of(message: &Message<'_>) -> Self {
+        let Message {
+            subject,
+            sid,
+            reply,
+            header_len,
+            body,
+        } = *message;
+        Self {
+            bytes: [subject, sid, reply.unwrap_or_default(), body]
+                .concat()
+                .into(),
+            subject_bytes: subject.len(),
+            sid_bytes: sid.len(),
+            reply_bytes: reply.map(<[u8]>::len),
+            header_bytes: header_len,
+        }
+    }
+
+    pub(super) fn message(&self) -> Message<'_> {
+        let (subject, rest) = self.bytes.split_at(self.subject_bytes);
+        let (sid, rest) = rest.split_at(self.sid_bytes);
+        let (reply, body) = rest.split_at(self.reply_bytes.unwrap_or_default());
+        Message {
+            subject,
+            sid,
+            reply: self.reply_bytes.map(|_| reply),
+            header_len: self.header_bytes,
+            body,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_kept_stays_as_it_is() {
+        let message = Message {
+            subject: b"a.b",
+            sid: b"2",
+            reply: None,
+            header_len: Some(2),
+            body: b"hhpayload",
+        };
+        assert_eq!(Kept::of(&message).message(), message);
+        let message = Message {
+            reply: Some(b"x"),
+            header_len: None,
+            body: b"",
+            ..message
+        };
+        assert_eq!(Kept::of(&message).message(), message);
+    }
+}
