@@ -250,11 +250,10 @@ impl Admission {
                 request_id: id,
                 time: now,
             };
-            pins.hold(&signed_by, &chain[0], &sight, |pinned| {
-                // What is between it and the authority is not kept, but came along again.
-                let mut pinned = vec![pinned.clone()];
-                pinned.extend_from_slice(&chain[1..]);
-                self.authorities.vouch_for(&pinned, now).is_ok()
+            pins.hold(&signed_by, &chain, &sight, |pinned| {
+                // Not by what came with this one, which would then be who says so.
+                let vouched = self.authorities.vouch_for(pinned, now);
+                vouched.is_err_and(|reason| reason.is_final())
             })?;
         }
         if !self.is_first(&request, now) {

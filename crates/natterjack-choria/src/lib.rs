@@ -21,6 +21,7 @@ pub mod finding;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod identity;
+mod keeping;
 pub mod node;
 pub mod pattern;
 mod pem;

@@ -1,24 +1,41 @@
 //! Certificates of callers as they were seen first: a folder of theirs, as MCollective's Choria plugins keep it.
 //!
 //! An authority that can be talked into a second certificate of the same name does not get far with it, as long as the first
-//! one is good. A certificate that was renewed for the same key is no second one.
+//! one is good. A certificate that was renewed for the same key is no second one. What came along between a certificate and
+//! its authority is kept with it: whether it is good must not depend on what the next one brings.
+//!
+//! Several processes may share the folder. Where it cannot be written, certificates are kept in memory, until the end.
 //!
 //! Beside each, a file tells people when it was seen and what is in it, as those plugins write it. Nothing reads that.
 
 mod metadata;
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
+use rustix::fs::Mode;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode as _, Encode as _};
 
+use crate::keeping::{Folder, Keeping};
 use crate::pem;
+
+/// Whoever writes holds this; no caller can be called so.
+const LOCK: &str = "~lock";
+
+/// Everybody may know certificates.
+const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
+
+/// Longest file: the certificates that a request may bring, which have a few KiB.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// So many certificates are kept in memory. There is one of each caller whom the authorities vouch for.
+const MEMORY_MAX: usize = 10_000;
 
 /// Why a certificate is not the one that was seen.
 #[derive(Debug, thiserror::Error)]
@@ -35,15 +52,16 @@ pub enum PinError {
         /// Where the first one is kept.
         path: PathBuf,
     },
-    /// It cannot be looked up or kept.
-    #[error("cannot keep the certificate of {certname} in {}: {source}", path.display())]
-    Io {
+    /// It can be kept neither in the folder nor in memory.
+    #[error(
+        "the certificate of {certname} cannot be kept: {} cannot be written, and {MEMORY_MAX} are kept in memory already",
+        path.display()
+    )]
+    Full {
         /// Whose.
         certname: String,
-        /// Where.
+        /// Where it would be.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
     },
 }
 
@@ -59,77 +77,174 @@ pub(crate) struct Sight<'a> {
 }
 
 /// The folder: `<ssldir>/choria_security/public_certs`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Pins {
-    folder: PathBuf,
+    keeping: Keeping,
+    memory: Mutex<Memory>,
 }
+
+/// What could not be kept in the folder, by name.
+#[derive(Debug, Default)]
+struct Memory {
+    chains: HashMap<String, Chain>,
+    /// Whether the log has heard that there is need of it.
+    is_told: bool,
+}
+
+/// A certificate, and what came along between it and the authority.
+type Chain = Vec<CertificateDer<'static>>;
 
 impl Pins {
     /// Below the folder of keys and certificates.
     #[must_use]
     pub fn below(ssldir: &Path) -> Self {
         Self {
-            folder: ssldir.join("choria_security/public_certs"),
+            keeping: Keeping::new(ssldir, "public_certs"),
+            memory: Mutex::default(),
         }
     }
 
-    /// Keeps the first certificate of a name, which must be one that [`crate::identity::check`] takes, and takes no other
-    /// after it as long as that one `is_good`, unless it is for the same key.
+    /// Keeps the first certificate of a name, which must be one that [`crate::identity::check`] takes, with those that came
+    /// along, and takes no other after it until that one `is_over`, unless it is for the same key.
     pub(crate) fn hold(
         &self,
         certname: &str,
-        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'static>],
         sight: &Sight<'_>,
-        is_good: impl FnOnce(&CertificateDer<'static>) -> bool,
+        is_over: impl Fn(&[CertificateDer<'static>]) -> bool,
     ) -> Result<(), PinError> {
-        let path = self.folder.join(format!("{certname}.pem"));
-        let failed = |source| PinError::Io {
+        let name = format!("{certname}.pem");
+        let judge = |pinned: &[CertificateDer<'static>]| judge(pinned, chain, &is_over);
+        let other = || PinError::Other {
             certname: certname.to_owned(),
-            path: path.clone(),
-            source,
+            path: self.keeping.path(&name),
         };
-        match fs::read(&path) {
-            Ok(pem) => match CertificateDer::from_pem_slice(&pem) {
-                Ok(pinned) if pinned == *certificate => return Ok(()),
-                Ok(pinned) if !is_same_key(&pinned, certificate) && is_good(&pinned) => {
-                    return Err(PinError::Other {
-                        certname: certname.to_owned(),
-                        path,
-                    });
-                }
-                // It was renewed, or its time is over, or the file is spoiled.
-                _ => fs::remove_file(&path).map_err(failed)?,
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
+        // What is in memory is younger than what may be in the folder.
+        let in_memory = self.memory.lock().chains.get(certname).cloned();
+        if let Some(pinned) = in_memory {
+            return match judge(&pinned) {
+                Verdict::Same => Ok(()),
+                Verdict::Other => Err(other()),
+                Verdict::Successor => self.remember(certname, chain, None),
+            };
         }
-        self.keep(&path, certificate).map_err(failed)?;
-        if let Some(metadata) = metadata::of(certificate, sight)
-            && let Err(error) = fs::write(self.folder.join(format!("{certname}.json")), metadata)
+        match self.judge_file(&name, judge) {
+            Ok(Verdict::Same) => return Ok(()),
+            Ok(Verdict::Other) => return Err(other()),
+            Ok(Verdict::Successor) => {}
+            Err(error) => return self.remember(certname, chain, Some(&error)),
+        }
+        match self.keep(certname, chain, sight, judge) {
+            Ok(Verdict::Other) => Err(other()),
+            Ok(Verdict::Same | Verdict::Successor) => Ok(()),
+            Err(error) => self.remember(certname, chain, Some(&error)),
+        }
+    }
+
+    fn judge_file(
+        &self,
+        name: &str,
+        judge: impl Fn(&[CertificateDer<'static>]) -> Verdict,
+    ) -> io::Result<Verdict> {
+        match self.keeping.open()? {
+            Some(folder) => judge_in(&folder, name, judge),
+            None => Ok(Verdict::Successor),
+        }
+    }
+
+    /// Puts it there, unless somebody else has put another one there in this moment.
+    fn keep(
+        &self,
+        certname: &str,
+        chain: &[CertificateDer<'static>],
+        sight: &Sight<'_>,
+        judge: impl Fn(&[CertificateDer<'static>]) -> Verdict,
+    ) -> io::Result<Verdict> {
+        let folder = self.keeping.make()?;
+        let name = format!("{certname}.pem");
+        let lock = folder.lock_file(LOCK)?;
+        // For as long as others need for the same, which is no time. Its end is that of the file.
+        lock.lock()?;
+        let verdict = judge_in(&folder, &name, judge)?;
+        if verdict != Verdict::Successor {
+            return Ok(verdict);
+        }
+        let each = chain.iter().map(|one| pem::encode("CERTIFICATE", one));
+        folder.put(&name, each.collect::<String>().as_bytes(), FILE_MODE)?;
+        if let Some(metadata) = metadata::of(&chain[0], sight) {
+            let written = folder.put(&format!("{certname}.json"), metadata.as_bytes(), FILE_MODE);
+            if let Err(error) = written {
+                // It is for people; what counts is there.
+                tracing::debug!(certname, %error, "cannot write when a certificate was seen");
+            }
+        }
+        Ok(verdict)
+    }
+
+    fn remember(
+        &self,
+        certname: &str,
+        chain: &[CertificateDer<'static>],
+        reason: Option<&io::Error>,
+    ) -> Result<(), PinError> {
+        let path = self.keeping.path(&format!("{certname}.pem"));
+        let mut memory = self.memory.lock();
+        if memory.chains.len() >= MEMORY_MAX && !memory.chains.contains_key(certname) {
+            let certname = certname.to_owned();
+            return Err(PinError::Full { certname, path });
+        }
+        memory.chains.insert(certname.to_owned(), chain.to_vec());
+        if let Some(error) = reason
+            && !std::mem::replace(&mut memory.is_told, true)
         {
-            // It is for people; what counts is there.
-            tracing::debug!(certname, %error, "cannot write when a certificate was seen");
+            tracing::warn!(
+                file = %path.display(), %error,
+                "cannot keep certificates of callers there: until the next start, those count that are seen first from now on"
+            );
         }
         Ok(())
     }
+}
 
-    fn keep(&self, path: &Path, certificate: &CertificateDer<'_>) -> io::Result<()> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(&self.folder)?;
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o644)
-            .open(path);
-        match file {
-            Ok(mut file) => file.write_all(pem::encode("CERTIFICATE", certificate).as_bytes()),
-            // Somebody else keeps the same one at the same time; the next request will tell.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-        }
+/// What a certificate is beside the one that was seen first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// That one.
+    Same,
+    /// Another, while that one is good.
+    Other,
+    /// The one that counts from now on.
+    Successor,
+}
+
+fn judge(
+    pinned: &[CertificateDer<'static>],
+    chain: &[CertificateDer<'static>],
+    is_over: impl Fn(&[CertificateDer<'static>]) -> bool,
+) -> Verdict {
+    let (Some(first), Some(new)) = (pinned.first(), chain.first()) else {
+        // The file is spoiled.
+        return Verdict::Successor;
+    };
+    if first == new {
+        return Verdict::Same;
     }
+    if is_same_key(first, new) || is_over(pinned) {
+        return Verdict::Successor;
+    }
+    Verdict::Other
+}
+
+fn judge_in(
+    folder: &Folder,
+    name: &str,
+    judge: impl Fn(&[CertificateDer<'static>]) -> Verdict,
+) -> io::Result<Verdict> {
+    let Some(text) = folder.read(name, FILE_BYTES_MAX)? else {
+        return Ok(Verdict::Successor);
+    };
+    let pinned: Result<Chain, _> = CertificateDer::pem_slice_iter(&text).collect();
+    Ok(judge(&pinned.unwrap_or_default()))
 }
 
 fn is_same_key(left: &CertificateDer<'_>, right: &CertificateDer<'_>) -> bool {
@@ -139,4 +254,93 @@ fn is_same_key(left: &CertificateDer<'_>, right: &CertificateDer<'_>) -> bool {
         key.to_der().ok()
     };
     key(left).is_some_and(|left| key(right) == Some(left))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use rcgen::KeyPair;
+    use testkit::Authority;
+
+    use super::*;
+
+    fn chain(authority: &Authority) -> Chain {
+        let key = KeyPair::generate().unwrap();
+        let certificate = authority.certificate("rip", &[], &key, |_| ());
+        vec![certificate.der().clone()]
+    }
+
+    fn hold(pins: &Pins, name: &str, chain: &[CertificateDer<'static>]) -> Result<(), PinError> {
+        let sight = Sight {
+            sender: "client.example.net",
+            request_id: "77",
+            time: SystemTime::UNIX_EPOCH,
+        };
+        pins.hold(name, chain, &sight, |_| false)
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_they_are_kept_in_memory() {
+        let ssldir = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        let (first, second) = (chain(&authority), chain(&authority));
+        // Root could write to a folder of any mode.
+        fs::write(ssldir.path().join("choria_security"), "no folder").unwrap();
+        let pins = Pins::below(ssldir.path());
+        for _ in 0..2 {
+            hold(&pins, "rip", &first).unwrap();
+            let refused = hold(&pins, "rip", &second).unwrap_err();
+            assert!(matches!(refused, PinError::Other { .. }), "{refused}");
+        }
+        hold(&pins, "bob", &second).unwrap();
+        // What was seen first is not forgotten when there is room again.
+        fs::remove_file(ssldir.path().join("choria_security")).unwrap();
+        assert!(hold(&pins, "rip", &second).is_err());
+        hold(&pins, "ann", &first).unwrap();
+        let kept = pins.keeping.path("ann.pem");
+        assert!(fs::read_to_string(kept).unwrap().starts_with("-----BEGIN"));
+    }
+
+    #[test]
+    fn links_in_the_folder_are_not_written_to() {
+        let ssldir = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        let pins = Pins::below(ssldir.path());
+        hold(&pins, "bob", &chain(&authority)).unwrap();
+        let foreign = ssldir.path().join("foreign");
+        fs::write(&foreign, "theirs").unwrap();
+        for name in ["rip.pem", "ann.json"] {
+            symlink(&foreign, pins.keeping.path(name)).unwrap();
+        }
+        let first = chain(&authority);
+        hold(&pins, "rip", &first).unwrap();
+        assert!(hold(&pins, "rip", &chain(&authority)).is_err());
+        hold(&pins, "ann", &first).unwrap();
+        assert_eq!(fs::read_to_string(&foreign).unwrap(), "theirs");
+    }
+
+    #[test]
+    fn of_several_at_once_one_is_the_first() {
+        let ssldir = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        for round in 0..20 {
+            let name = format!("rip{round}");
+            let chains: Vec<_> = (0..4).map(|_| chain(&authority)).collect();
+            let taken: usize = std::thread::scope(|scope| {
+                let each: Vec<_> = chains
+                    .iter()
+                    .map(|chain| {
+                        let (folder, name) = (ssldir.path(), &name);
+                        // As several processes, which share nothing but the folder.
+                        scope.spawn(move || hold(&Pins::below(folder), name, chain).is_ok())
+                    })
+                    .collect();
+                let each = each.into_iter().map(|one| one.join().unwrap());
+                each.filter(|is_taken| *is_taken).count()
+            });
+            assert_eq!(taken, 1);
+        }
+    }
 }

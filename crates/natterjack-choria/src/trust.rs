@@ -70,6 +70,16 @@ pub enum TrustError {
     Other(String),
 }
 
+impl TrustError {
+    /// Whether it will not be trusted later either, as long as the authorities are the same.
+    pub(crate) const fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreadable | Self::UnknownAuthority | Self::Expired | Self::Revoked
+        )
+    }
+}
+
 impl From<rustls::Error> for TrustError {
     fn from(error: rustls::Error) -> Self {
         let rustls::Error::InvalidCertificate(error) = error else {

@@ -11,6 +11,7 @@ use crate::revocation::{Depth, Revocations};
 use crate::wire::{Federation, SigningKey, Wrapping};
 
 const KEY: &str = include_str!("../../tests/data/rip.mcollective.key.pem");
+const OTHER_KEY: &str = include_str!("../../tests/data/other.pkcs8.key.pem");
 
 struct World {
     authority: CertifiedIssuer<'static, KeyPair>,
@@ -135,7 +136,17 @@ impl World {
         request: &Request,
         headers: &Headers,
     ) -> Result<Admitted, Refusal> {
-        let key = SigningKey::from_pem(KEY.as_bytes()).unwrap();
+        self.admit_signed(KEY, certificate, request, headers)
+    }
+
+    fn admit_signed(
+        &self,
+        key: &str,
+        certificate: &str,
+        request: &Request,
+        headers: &Headers,
+    ) -> Result<Admitted, Refusal> {
+        let key = SigningKey::from_pem(key.as_bytes()).unwrap();
         let secure = SecureRequest::sign(request.to_text(), &key, certificate);
         let content = secure.to_bytes(Wrapping::Lines);
         self.admission.admit(&content, headers, now())
@@ -360,6 +371,38 @@ fn the_first_certificate_counts_until_its_end() {
     );
     std::fs::remove_file(&path).unwrap();
     assert!(world.admit(&second, &other(2)).is_ok());
+}
+
+/// Its authority is known by what comes along with it alone.
+#[test]
+fn a_pinned_certificate_is_judged_by_its_own_chain() {
+    let world = World::new();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "between");
+    let key = KeyPair::generate().unwrap();
+    let between = CertifiedIssuer::signed_by(params, key, &world.authority).unwrap();
+    let first = World::certificate_of(&between, RIP, 2100) + &between.pem();
+    assert!(world.admit(&first, &request(RIP)).is_ok());
+
+    let other = |number: u8| Request {
+        id: format!("{number:032x}"),
+        ..request(RIP)
+    };
+    let key = KeyPair::from_pem(OTHER_KEY).unwrap();
+    let second = World::signed(&world.authority, RIP, 2100, &key);
+    let stranger = authority().pem();
+    for (number, chain) in [(1, second.clone()), (2, second + &stranger)] {
+        let admitted = world.admit_signed(OTHER_KEY, &chain, &other(number), &headers(RIP));
+        let refusal = admitted.unwrap_err();
+        assert!(
+            matches!(refusal, Refusal::Pinned(PinError::Other { .. })),
+            "{refusal}"
+        );
+    }
+    assert!(world.admit(&first, &other(3)).is_ok());
 }
 
 #[test]
