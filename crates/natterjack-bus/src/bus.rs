@@ -308,6 +308,10 @@ where
     /// Waits until an event that is published now reaches all nodes that are up, this one included, and this one gets
     /// theirs. It is what they confirm, so it takes a round trip and a moment in which nobody new turns up. Has no time
     /// limit of its own.
+    ///
+    /// Of nodes behind servers that are still to be found this knows if a node of the bus embeds the server that this one
+    /// uses. A server that is no node's does not say whether it looks for others: whoever comes into reach later is waited
+    /// for from then on.
     pub async fn ready(&self) {
         self.core.watch.ready().await;
     }

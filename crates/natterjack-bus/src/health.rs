@@ -158,6 +158,9 @@ struct Here {
     /// The id of the server it embeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     server: Option<String>,
+    /// Whether that server may still be on its way to others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    settling: bool,
 }
 
 /// The payload of a question for everybody's status.
@@ -361,6 +364,7 @@ impl Watch {
                     node,
                     instance,
                     server,
+                    settling,
                 } = here;
                 // Only who is up answers, and nobody is up twice.
                 let is_shared = node == self.node && instance != self.instance;
@@ -369,10 +373,11 @@ impl Watch {
                         .report(&Fault::NameShared { node: node.clone() });
                 }
                 let mut roster = self.roster.lock();
-                roster.answered(number, &instance, &node, now());
+                roster.heard(&instance, &node, now());
                 if let Some(server) = server {
-                    roster.embeds(&instance, server);
+                    roster.embeds(&instance, server, settling);
                 }
+                roster.answered(number, &instance, &node, now());
             }
             return;
         }
@@ -380,9 +385,11 @@ impl Watch {
             Ok(Said::Probe { node, instance, .. }) => {
                 self.roster.lock().heard(&instance, &node, now());
                 let embedded = self.embedded.upgrade();
+                let is_settling = |embedded| !self.has_settled(embedded, self.started);
                 encoded(&Here {
                     node: self.node.clone(),
                     instance: self.instance.clone(),
+                    settling: embedded.as_deref().is_some_and(is_settling),
                     server: embedded.map(|embedded| embedded.server().server_id().to_owned()),
                 })
             }
@@ -416,9 +423,8 @@ impl Watch {
         }
     }
 
-    /// With an embedded server, it must be known of each of its routes whether somebody is there, and a node must have
-    /// answered at each of its peers: only then do messages from here go there. A peer may have no node of this bus, and may
-    /// not say so, so that is not waited for for ever.
+    /// Without a server of its own a node depends on that of another one, which says when it has found its peers. Which of
+    /// them is ours is not known, and they all have the same routes.
     fn is_ready(&self, since: Instant) -> bool {
         // What the roster knows may be of a connection that has broken and been made again this very moment.
         let is_current = self
@@ -426,14 +432,21 @@ impl Watch {
             .lock()
             .has_changed()
             .is_ok_and(|changed| !changed);
+        let is_complete = || self.roster.lock().is_complete(now());
         is_current
-            && self.roster.lock().is_complete()
-            && self.embedded.upgrade().is_none_or(|embedded| {
-                let has_all = || {
-                    embedded.has_settled_routes() && self.has_heard_of_all(&embedded.peers(), since)
-                };
-                !self.is_starting() || has_all()
-            })
+            && is_complete()
+            && match self.embedded.upgrade() {
+                Some(embedded) => self.has_settled(&embedded, since),
+                None => !self.roster.lock().is_settling(now()),
+            }
+    }
+
+    /// It must be known of each of the embedded server's routes whether somebody is there, and a node must have answered at
+    /// each of its peers: only then do messages from here go there. A peer may have no node of this bus, and may not say so,
+    /// so that is not waited for for ever.
+    fn has_settled(&self, embedded: &Embedded, since: Instant) -> bool {
+        !self.is_starting()
+            || embedded.has_settled_routes() && self.has_heard_of_all(&embedded.peers(), since)
     }
 
     /// Names of the nodes that are up, this one included, if that is known.

@@ -5,6 +5,7 @@
 //! answer also proves that those have arrived. This knows no network and no clock: [`crate::health`] drives it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::{Duration, Instant};
 
 /// Nodes remembered. A bus has tens; whatever floods the subject must not fill the memory.
@@ -51,12 +52,15 @@ pub(crate) struct Roster {
 
 struct Node {
     name: String,
-    /// Its last sign of life.
+    /// Its first sign of life, and its last.
+    appeared: Instant,
     heard: Instant,
     /// The last question that it has answered, when, and how long that took.
     answered: Option<Answered>,
     /// The id of the server it embeds, if it has told.
     server: Option<String>,
+    /// Whether that server may still be on its way to others, so that more nodes may come into reach.
+    is_settling: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -83,7 +87,8 @@ impl Roster {
     pub(crate) fn new(own: String, interval: Duration, settling: Duration, now: Instant) -> Self {
         Self {
             own,
-            interval,
+            // Whoever fills in settings by hand may have forgotten it.
+            interval: interval.max(PAUSE_MIN),
             settling,
             nodes: BTreeMap::new(),
             left: VecDeque::new(),
@@ -131,7 +136,7 @@ impl Roster {
 
     /// Short as long as something is open, and longer and longer while it stays so.
     fn pause(&self, now: Instant) -> Duration {
-        if self.connected.is_some() && !self.is_complete() {
+        if self.connected.is_some() && self.is_open(now) {
             let open_for = now.duration_since(self.changed);
             let settled = (self.changed + self.settling).saturating_duration_since(now);
             (open_for / 4)
@@ -149,9 +154,11 @@ impl Roster {
         } else if self.nodes.len() < NODES_MAX && !self.left.iter().any(|left| left == instance) {
             let node = Node {
                 name: name.into(),
+                appeared: now,
                 heard: now,
                 answered: None,
                 server: None,
+                is_settling: false,
             };
             self.nodes.insert(instance.into(), node);
             // Whether our words reach it is to be seen.
@@ -161,11 +168,18 @@ impl Roster {
         }
     }
 
-    /// The node embeds this server.
-    pub(crate) fn embeds(&mut self, instance: &str, server: String) {
+    /// The node embeds this server, which may still be on its way to others.
+    pub(crate) fn embeds(&mut self, instance: &str, server: String, is_settling: bool) {
         if let Some(node) = self.nodes.get_mut(instance) {
             node.server = Some(server);
+            node.is_settling = is_settling;
         }
+    }
+
+    /// Whether the server of a node that is up may still be on its way to others.
+    pub(crate) fn is_settling(&self, now: Instant) -> bool {
+        let nodes = &mut self.nodes.iter();
+        nodes.any(|(instance, node)| node.is_settling && !self.is_gone(instance, node, now))
     }
 
     /// Whether a node that embeds this server has answered since the connection was made.
@@ -191,7 +205,7 @@ impl Roster {
             });
         }
         // Now that everything is settled there is no hurry.
-        if self.is_complete() {
+        if !self.is_open(now) {
             self.due = self.due.max(sent + self.interval);
         }
     }
@@ -213,16 +227,51 @@ impl Roster {
         self.left.push_back(instance.into());
     }
 
-    /// Whether everybody there is has answered since the connection was made, and nobody new turned up for a while.
-    pub(crate) fn is_complete(&self) -> bool {
+    /// Whether something is soon to be known that is not known yet.
+    fn is_open(&self, now: Instant) -> bool {
+        !self.is_complete(now) || self.is_settling(now)
+    }
+
+    /// Whether everybody there is has answered since the connection was made, this node just now, and nobody new turned up
+    /// for a while.
+    pub(crate) fn is_complete(&self, now: Instant) -> bool {
         let is_current = |answered: &Answered| answered.number > self.asked_before;
         let own = self.nodes.get(&self.own).and_then(|node| node.answered);
         self.connected.is_some()
-            && own.is_some_and(|own| is_current(&own) && own.sent >= self.changed + self.settling)
-            && self
-                .nodes
-                .values()
-                .all(|node| node.answered.as_ref().is_some_and(is_current))
+            && own.is_some_and(|own| {
+                // Nothing else tells that a server, or the way to it, stands still: the connection is there.
+                let is_recent = now.saturating_duration_since(own.at) < self.patience();
+                is_current(&own) && is_recent && own.sent >= self.changed + self.settling
+            })
+            && self.nodes.iter().all(|(instance, node)| {
+                node.answered.as_ref().is_some_and(is_current) || self.is_gone(instance, node, now)
+            })
+    }
+
+    /// Whether this node is not there any more, as far as one can know of somebody who has not said good-bye.
+    fn is_gone(&self, instance: &str, node: &Node, now: Instant) -> bool {
+        let silent_since = self.connected.map(|connected| connected.max(node.heard));
+        let is_silent = silent_since
+            .is_some_and(|since| now.saturating_duration_since(since) >= self.patience());
+        is_silent || self.has_successor(instance, node)
+    }
+
+    /// Whether a node of the same name was started later and answers questions that this one does not. Instances are named
+    /// in the order of their starts. Two nodes may have one name by mistake: then both go on answering.
+    fn has_successor(&self, instance: &str, node: &Node) -> bool {
+        let has_answered_instead = |later: &Node| {
+            let is_asked_later = |answered: Answered| answered.sent > node.heard;
+            later.name == node.name
+                && later.appeared > node.heard
+                && later.answered.is_some_and(is_asked_later)
+        };
+        let mut later = self.nodes.range::<str, _>((Excluded(instance), Unbounded));
+        *instance != *self.own && later.any(|(_, later)| has_answered_instead(later))
+    }
+
+    /// How long a node that is up may be silent: it is asked once in each interval.
+    fn patience(&self) -> Duration {
+        self.interval + ANSWER_TIME_MAX
     }
 
     /// Names of other nodes that have not answered this question or a later one.
@@ -324,13 +373,24 @@ mod tests {
             }
         }
 
+        /// So many questions, which these instances of nodes answer at once.
+        fn exchange(&mut self, questions: u32, nodes: &[(&str, &str)]) {
+            for _ in 0..questions {
+                self.now = self.now.max(self.roster.due());
+                let number = self.ask();
+                for (instance, name) in nodes {
+                    self.roster.answered(number, instance, name, self.now);
+                }
+            }
+        }
+
         /// Until nothing is open, with these nodes answering at once.
         fn settle(&mut self, nodes: &[&str]) -> u64 {
             for _ in 0..100 {
                 self.now = self.now.max(self.roster.due());
                 let number = self.ask();
                 self.answer(number, nodes);
-                if self.roster.is_complete() {
+                if self.roster.is_complete(self.now) {
                     return number;
                 }
             }
@@ -349,7 +409,10 @@ mod tests {
         let mut game = Game::new();
         let first = game.ask();
         game.answer(first, &["own", "b"]);
-        assert!(!game.roster.is_complete(), "others may be on their way");
+        assert!(
+            !game.roster.is_complete(game.now),
+            "others may be on their way"
+        );
         let number = game.settle(&["own", "b"]);
         assert!(number > first);
         assert!(game.roster.silent_since(number).is_empty());
@@ -362,11 +425,11 @@ mod tests {
         game.settle(&["own"]);
         game.pass(1000);
         game.roster.heard("c", "c", game.now);
-        assert!(!game.roster.is_complete());
+        assert!(!game.roster.is_complete(game.now));
         assert_eq!(game.roster.due(), game.now, "it is asked at once");
         let number = game.ask();
         game.answer(number, &["own"]);
-        assert!(!game.roster.is_complete());
+        assert!(!game.roster.is_complete(game.now));
         assert_eq!(game.roster.silent_since(number), ["c".to_owned()].into());
         game.settle(&["own", "c"]);
     }
@@ -376,11 +439,11 @@ mod tests {
         let mut game = Game::new();
         let number = game.settle(&["own", "b"]);
         game.roster.linked(false, game.now);
-        assert!(!game.roster.is_complete() && game.answering().is_empty());
+        assert!(!game.roster.is_complete(game.now) && game.answering().is_empty());
         game.pass(100);
         game.roster.linked(true, game.now);
         game.answer(number, &["own", "b"]);
-        assert!(!game.roster.is_complete(), "an answer from before");
+        assert!(!game.roster.is_complete(game.now), "an answer from before");
         game.settle(&["own", "b"]);
     }
 
@@ -431,7 +494,7 @@ mod tests {
         game.roster.heard("own2", "own", game.now);
         game.settle(&["own", "own2"]);
         game.roster.left("own2");
-        assert!(game.roster.is_complete());
+        assert!(game.roster.is_complete(game.now));
         assert_eq!(game.answering(), ["own"]);
     }
 
@@ -446,5 +509,69 @@ mod tests {
             game.now = game.roster.due();
         }
         assert!((20..60).contains(&asked), "{asked}");
+    }
+
+    #[test]
+    fn a_node_that_hears_nothing_of_itself_is_not_complete() {
+        let mut game = Game::new();
+        game.settle(&["own", "b"]);
+        // Nobody answers, itself included: the connection is there, and nothing goes through.
+        game.pass(10_000);
+        assert!(game.roster.is_complete(game.now), "it has time to answer");
+        game.ask();
+        game.pass(2_000);
+        assert!(!game.roster.is_complete(game.now));
+        game.settle(&["own", "b"]);
+    }
+
+    #[test]
+    fn of_whoever_crashed_only_the_successor_is_waited_for() {
+        let mut game = Game::new();
+        game.exchange(4, &[("own", "own"), ("b1", "b")]);
+        assert!(game.roster.is_complete(game.now));
+        // Its server is gone with it, which this node was connected with.
+        game.roster.linked(false, game.now);
+        game.pass(100);
+        game.roster.linked(true, game.now);
+        game.exchange(4, &[("own", "own")]);
+        assert!(!game.roster.is_complete(game.now), "it may be on its way");
+        game.exchange(4, &[("own", "own"), ("b2", "b")]);
+        assert!(game.roster.is_complete(game.now));
+        // Two of one name that are both there are both waited for.
+        game.roster.heard("b1", "b", game.now);
+        assert!(!game.roster.is_complete(game.now));
+    }
+
+    #[test]
+    fn whoever_crashed_for_good_is_not_waited_for_long() {
+        let mut game = Game::new();
+        game.settle(&["own", "b"]);
+        game.roster.linked(false, game.now);
+        game.pass(1_000);
+        game.roster.linked(true, game.now);
+        let connected = game.now;
+        game.settle(&["own"]);
+        let waited = game.now.duration_since(connected);
+        assert!(
+            (INTERVAL..=INTERVAL + Duration::from_secs(4)).contains(&waited),
+            "{waited:?}"
+        );
+    }
+
+    #[test]
+    fn a_server_on_its_way_to_others_is_told_until_it_is_there_or_gone() {
+        let mut game = Game::new();
+        game.settle(&["own", "b"]);
+        assert!(!game.roster.is_settling(game.now));
+        game.roster.embeds("b", "B".into(), true);
+        assert!(game.roster.is_settling(game.now));
+        game.exchange(2, &[("own", "own"), ("b", "b")]);
+        let soon = game.now + PAUSE_MAX;
+        assert!(game.roster.due() <= soon, "it is asked again and again");
+        game.roster.embeds("b", "B".into(), false);
+        assert!(!game.roster.is_settling(game.now));
+        game.roster.embeds("b", "B".into(), true);
+        game.pass(12_000);
+        assert!(!game.roster.is_settling(game.now));
     }
 }

@@ -122,7 +122,7 @@ pub struct Tls {
 pub struct Health {
     /// Hosts that must answer.
     pub required_hosts: u64,
-    /// Time between two health events.
+    /// Time between two health events. Less than 20 ms counts as that; a file may not say less than 100 ms.
     pub interval: Duration,
 }
 

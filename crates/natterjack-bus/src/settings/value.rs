@@ -18,6 +18,9 @@ pub(super) const FOREIGN_TYPES: [&str; 5] = ["kafka", "googlePubSub", "azure", "
 
 const TYPES: [&str; 2] = ["local", "nats"];
 
+/// Shortest duration. The only one there is says how often every node is asked by every other one.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 /// A value that somebody gave, under the name they gave it.
 #[derive(Debug)]
 pub(super) struct Given {
@@ -97,7 +100,7 @@ impl Slot {
             Self::File(_) => "a file",
             Self::Files(_) => "a list of files",
             Self::Count(_) => "a whole number, 1 or more",
-            Self::Duration(_) => "a duration such as `15s` or `1m30s`",
+            Self::Duration(_) => "a duration such as `15s` or `1m30s`, 100ms or more",
         }
     }
 
@@ -505,8 +508,14 @@ fn count(text: &str) -> Result<u64, Wrong> {
 fn duration(text: &str) -> Result<Duration, Wrong> {
     let example = "write a duration such as `15s`, `1m30s` or `500ms`";
     match go_duration::parse(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        Ok(_) => Err(Wrong::new(format!("`{text}` is no time at all"), example)),
+        Ok(duration) if duration >= INTERVAL_MIN => Ok(duration),
+        Ok(_) => Err(Wrong::new(
+            format!(
+                "`{text}` is too short: at least {}",
+                go_duration::show(INTERVAL_MIN)
+            ),
+            example,
+        )),
         Err(error) => Err(Wrong::new(
             format!("`{text}` is not a duration: {error}"),
             example,
@@ -656,7 +665,8 @@ mod tests {
             assert!(port(bad).is_err(), "{bad}");
         }
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        for bad in ["0s", "15", "-1s", "soon"] {
+        assert_eq!(duration("100ms"), Ok(INTERVAL_MIN));
+        for bad in ["0s", "99ms", "15", "-1s", "soon"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

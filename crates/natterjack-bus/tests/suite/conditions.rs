@@ -216,7 +216,7 @@ fn ports_and_durations_and_numbers() {
         check(&error(Document(&text), "c:1:36", hosts, &[&says], "`2`"));
     }
     let interval = "eventBus.health.interval";
-    for value in ["15", "soon", "0s"] {
+    for value in ["15", "soon", "0s", "5ms"] {
         let text = format!("eventBus: {{health: {{interval: {value}}}}}");
         let says = format!("`{value}`");
         check(&error(

@@ -21,6 +21,8 @@ struct Relay {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct State {
     open: bool,
+    /// Nothing goes through any more, and nobody is told.
+    still: bool,
     /// A connection lives as long as this stays the same.
     cuts: u64,
 }
@@ -29,7 +31,11 @@ impl Relay {
     async fn start(target: String, open: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let state = Arc::new(watch::Sender::new(State { open, cuts: 0 }));
+        let state = Arc::new(watch::Sender::new(State {
+            open,
+            still: false,
+            cuts: 0,
+        }));
         let states = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
@@ -47,11 +53,18 @@ impl Relay {
                         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
                         _ = state.wait_for(|state| *state != at_start) => {}
                     }
+                    // The test may be over.
+                    let _ = state.wait_for(|state| !state.still).await;
                     let _ = client.shutdown().await;
                 });
             }
         });
         Self { address, state }
+    }
+
+    /// For the connections there are: they end when this does.
+    fn stand_still(&self, still: bool) {
+        self.state.send_modify(|state| state.still = still);
     }
 
     fn set(&self, open: bool) {
@@ -128,6 +141,23 @@ async fn without_a_connection_publishing_buffers_up_to_a_bound() {
     let fault = within("reconnection", faults.next()).await.unwrap();
     assert!(matches!(fault, Fault::Reconnected { .. }), "{fault}");
     assert_eq!(bus.stats().reconnects, 1);
+    within("drain", bus.drain()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_server_stands_still_is_not_ready() {
+    let world = World::new(TransportKind::Nats).await;
+    let relay = Relay::start(world.address(), true).await;
+    let mut settings = relay.settings(&world, "a");
+    // Whoever is not heard for three of these is forgotten, which is too late.
+    settings.health.interval = crate::world::DEADLINE * 2 / 5;
+    let bus = start(settings).await;
+    relay.stand_still(true);
+    eventually("it is noticed", || !bus.health().is_ready).await;
+    let health = bus.health();
+    assert!(health.is_connected && !health.is_healthy);
+    relay.stand_still(false);
+    within("ready", bus.ready()).await;
     within("drain", bus.drain()).await.unwrap();
 }
 

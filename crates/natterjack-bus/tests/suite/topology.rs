@@ -228,6 +228,69 @@ async fn a_server_that_does_not_greet_holds_up_until_it_is_gone() {
     drain_all(vec![bus]).await;
 }
 
+/// A node without a server depends on that of another node, whose way to the others may not be known yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_ready_no_earlier_than_the_server_it_uses() {
+    let fleet = Fleet::new(2, true).await;
+    let silent = TcpListener::bind(("127.0.0.1", fleet.routes[1].port)).expect("a free port");
+    let mut settings = fleet.server(0);
+    settings.limits.routes_patience = Duration::from_secs(24 * 60 * 60);
+    let server = EventBus::<Note>::start(settings).await.unwrap();
+    let url = server.server_url().expect("it has a server");
+    let client = EventBus::<Note>::start(fleet.client(0, &url))
+        .await
+        .unwrap();
+    for bus in [&server, &client] {
+        eventually("both answer", || bus.health().hosts_answering == 2).await;
+        // Long enough to settle where nothing is open.
+        let settled = tokio::time::timeout(Duration::from_millis(500), bus.ready());
+        assert!(settled.await.is_err(), "{}", bus.name());
+    }
+    drop(silent);
+    let mut others = vec![fleet.start(1).await.unwrap(), server];
+    for bus in others.iter().chain([&client]) {
+        within("ready", bus.ready()).await;
+    }
+    let mut events = others[0].subscribe();
+    client.publish(&note("client-0", 7)).await.unwrap();
+    assert_eq!(take(&mut events, 1).await[0].data.number, 7);
+    others.insert(0, client);
+    drain_all(others).await;
+}
+
+/// What the crashed one said does not count any more, and nobody waits for it as long as for somebody who may come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_ready_soon_after_its_server_crashed_and_started_again() {
+    let fleet = Fleet::new(1, true).await;
+    let mut settings = fleet.server(0);
+    settings.nats.server.client.port = {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        port.local_addr().expect("bound").port()
+    };
+    let url = format!("nats://127.0.0.1:{}", settings.nats.server.client.port);
+    // The default interval: three of it are longer than any deadline here.
+    assert!(settings.health.interval * 3 > 2 * crate::world::DEADLINE);
+    let elsewhere = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let node = elsewhere.spawn(start_again(settings.clone()));
+    let crashing = node.await.unwrap().unwrap();
+    let client = EventBus::<Note>::start(fleet.client(0, &url))
+        .await
+        .unwrap();
+    within("ready", client.ready()).await;
+    assert_eq!(client.health().hosts_answering, 2);
+    let ending = tokio::task::spawn_blocking(move || drop(elsewhere));
+    within("end", ending).await.unwrap();
+    drop(crashing);
+    eventually("it is noticed", || !client.health().is_connected).await;
+    let again = start_again(settings).await.unwrap();
+    within("ready again", client.ready()).await;
+    assert_eq!(client.health().hosts_answering, 2);
+    drain_all(vec![client, again]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_waits_for_the_server_of_another_node() {
     let fleet = Fleet::new(1, false).await;

@@ -341,7 +341,7 @@ fn every_option_is_read_from_everywhere() {
             "a port, 1 to 65535" | "a whole number, 1 or more" => ("17", "18"),
             "nats://host:port" | "a list of nats://host:port" => ("nats://a:1", "nats://b:2"),
             "host:port" => ("a:1", "b:2"),
-            "a duration such as `15s` or `1m30s`" => ("1m", "2s"),
+            "a duration such as `15s` or `1m30s`, 100ms or more" => ("1m", "2s"),
             _ => ("one", "two"),
         };
         let index = table::index(option.path);
