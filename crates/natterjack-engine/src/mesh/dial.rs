@@ -524,6 +524,10 @@ impl DialPlan {
         let is_explicit = duty.origin != Origin::Gossip;
         let searched_until = duty.searched_until;
         let lane = &mut duty.lanes[lane];
+        if duty.is_self {
+            lane.state = LaneState::Rests;
+            return None;
+        }
         lane.attempts = lane.attempts.saturating_add(1);
         let attempts = lane.attempts;
         let each = if lane.has_connected {
@@ -564,18 +568,21 @@ impl DialPlan {
         });
     }
 
-    /// A connection that is under way goes to this very server. Returns where to, for the first of those that do.
+    /// A connection that is under way goes to this very server. Returns where to, for the first of those that do. Others
+    /// that are under way go on until they have said who they are: the other end, which is here, would not know otherwise.
     pub(super) fn is_self(&mut self, id: DialId) -> Option<Target> {
         let (duty, _) = self.find(id)?;
         let duty = &mut self.duties[duty];
-        duty.is_self = true;
+        let was_known = std::mem::replace(&mut duty.is_self, true);
         for lane in &mut duty.lanes {
-            lane.state = LaneState::Rests;
+            if !matches!(lane.state, LaneState::Underway(other) if other != id) {
+                lane.state = LaneState::Rests;
+            }
         }
         let target = duty.target.clone();
         self.duties
             .retain(|duty| !duty.is_self || duty.origin != Origin::Gossip);
-        Some(target)
+        (!was_known).then_some(target)
     }
 
     /// A connection is under way no more. `is_missing` tells whether its lane has any left to open.
@@ -589,6 +596,10 @@ impl DialPlan {
         let is_explicit = duty.origin != Origin::Gossip;
         let searched_until = duty.searched_until;
         let lane = &mut duty.lanes[lane];
+        if duty.is_self {
+            lane.state = LaneState::Rests;
+            return;
+        }
         match ended {
             Ended::Confirmed => {
                 lane.came_about();
