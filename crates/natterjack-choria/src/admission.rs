@@ -11,12 +11,13 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use crate::identity::{CallerId, Identity};
+use crate::keeping::Keeping;
 use crate::pattern::NamePatterns;
 use crate::pins::{PinError, Pins, Sight};
 use crate::subject::Collectives;
 use crate::trust::{Authorities, CertificateNames, TrustError};
 use crate::wire::{FormatError, Headers, Request, SecureRequest, SignatureError};
-use taken::Taken;
+use taken::{Addition, Taken};
 
 /// No request is good for longer, whatever it says itself.
 const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -93,6 +94,21 @@ pub enum Refusal {
         id: String,
         /// Who asks.
         caller: CallerId,
+    },
+    /// So many of the same signer are remembered that there is no room for more.
+    #[error(
+        "request {id} of {caller} is dropped: {count} that {certname} signed are remembered until their ttl is over, and there \
+         is no room for more of them"
+    )]
+    TooMany {
+        /// The request.
+        id: String,
+        /// Who asks.
+        caller: CallerId,
+        /// Who signed.
+        certname: String,
+        /// How many there are.
+        count: usize,
     },
     /// There is nowhere to answer to.
     #[error("request {id} of {caller} has no reply-to header")]
@@ -174,16 +190,15 @@ impl Admission {
     /// from before `now` are refused instead, since nobody knows whether they were taken.
     #[must_use]
     pub fn since(mut self, ssldir: Option<&Path>, node: &Identity, now: SystemTime) -> Self {
-        let path =
-            ssldir.map(|ssldir| ssldir.join(format!("choria_security/taken/{node}.requests")));
-        match path.map(|path| (Taken::kept_in(&path, now), path)) {
+        let keeping = ssldir.map(|ssldir| Keeping::new(ssldir, "taken"));
+        match keeping.map(|keeping| (Taken::kept_in(keeping.clone(), node, now), keeping)) {
             Some((Ok((taken, is_known)), _)) => {
                 self.taken = Mutex::new(taken);
                 self.begin = (!is_known).then_some(now);
             }
-            Some((Err(error), path)) => {
+            Some((Err(error), keeping)) => {
                 tracing::warn!(
-                    file = %path.display(), %error,
+                    folder = %keeping.path("").display(), %error,
                     "cannot keep which requests were taken; those from before this start are refused"
                 );
                 self.begin = Some(now);
@@ -256,11 +271,22 @@ impl Admission {
                 vouched.is_err_and(|reason| reason.is_final())
             })?;
         }
-        if !self.is_first(&request, now) {
-            return Err(Refusal::Repeated {
-                id: id.clone(),
-                caller: caller.clone(),
-            });
+        match self.remember(&request, &signed_by, now) {
+            Addition::First => {}
+            Addition::Repeated => {
+                return Err(Refusal::Repeated {
+                    id: id.clone(),
+                    caller: caller.clone(),
+                });
+            }
+            Addition::TooMany(count) => {
+                return Err(Refusal::TooMany {
+                    id: id.clone(),
+                    caller: caller.clone(),
+                    certname: signed_by,
+                    count,
+                });
+            }
         }
         Ok(Admitted {
             reply_to,
@@ -313,14 +339,14 @@ impl Admission {
         })
     }
 
-    fn is_first(&self, request: &Request, now: SystemTime) -> bool {
+    fn remember(&self, request: &Request, signer: &str, now: SystemTime) -> Addition {
         let mut taken = self
             .taken
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         // After that it is out of date by itself.
         let until = request.time + request.lifetime;
-        taken.add(request.caller.as_str(), &request.id, until, now)
+        taken.add(signer, request.caller.as_str(), &request.id, until, now)
     }
 }
 

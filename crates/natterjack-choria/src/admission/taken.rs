@@ -1,200 +1,360 @@
 //! Requests that were taken, so that none is taken twice: not by a node that was started anew either.
 //!
-//! Each is kept until it would be out of date, by a sum of who asked and what he called it. Where there is a file, it has a
-//! line for each: until when, in seconds of Unix time, and the sum. It is written without waiting for the disk: it outlives
-//! the process, and after a machine's sudden end it may lack the last lines.
+//! Each is kept until it would be out of date, by a sum of who asked and what he called it, and none is forgotten before,
+//! whatever comes. So there is a bound for each who signs: nobody, however much he asks, has another's forgotten or refused.
+//!
+//! Where there is a file, it has a line for each: until when, in seconds of Unix time, the sum, and who signed. It is written
+//! without waiting for the disk: it outlives the process, and as it names the start of the machine, which may have ended before
+//! its last lines were there, one from before that is known to lack some.
 //!
 //! A file is there only as long as nothing is missing in it: what cannot be written takes the file with it, and whoever starts
-//! without one knows of nothing, and has to refuse what was sent before.
+//! without one knows of nothing, and has to refuse what was sent before. Each process has a file of its own, and reads those of
+//! others that are the same node when it starts.
 
-use std::collections::{HashSet, VecDeque};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use data_encoding::HEXLOWER;
+use rustix::fs::Mode;
 use sha2::{Digest as _, Sha256};
 
-/// Requests that are remembered. Some 10 MB.
+use crate::identity::Identity;
+use crate::keeping::{Folder, Keeping};
+
+/// Requests that are remembered. Some 15 MB.
 const REMEMBERED_MAX: usize = 100_000;
 
-/// What a file may have: twice as many lines as are remembered, and some that are on their way.
-const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Of one who signs; fewer, when there is less room than that: never more than there would be left.
+const SIGNER_MAX: usize = 20_000;
+
+/// What a file may have: a line for each that is remembered and for some that are not any more, with the longest names.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Lines in a file that need not be there before it is written anew.
 const USELESS_LINES_MAX: usize = 4_096;
 
+/// Processes that may be the same node at the same time.
+const PROCESSES_MAX: usize = 8;
+
+/// Nobody else needs to know who asks.
+const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
+
+/// Tells one start of the machine from another (Linux: `random(4)`).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 type Sum = [u8; 16];
 
 /// Requests that were taken, until they would be out of date.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Taken {
     sums: HashSet<Sum>,
-    /// In the order in which they came.
-    order: VecDeque<(SystemTime, Sum)>,
+    /// The next to be out of date first, with who signed.
+    order: BTreeMap<(SystemTime, Sum), Arc<str>>,
+    /// How many there are of each who signed.
+    counts: HashMap<Arc<str>, usize>,
+    /// What was good until then, or shorter, may have been forgotten. It is in the past, unless the clock is set back.
+    forgotten_until: SystemTime,
     /// Where they are kept.
-    path: Option<PathBuf>,
-    /// The file there, unless it could not be written.
-    file: Option<Kept>,
+    place: Option<Place>,
 }
 
-/// The file.
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Addition {
+    /// It was not there before.
+    First,
+    /// It was, or may have been.
+    Repeated,
+    /// So many of the same signer are remembered, and there is no room for another of his.
+    TooMany(usize),
+}
+
+/// A file of this process alone.
+#[derive(Debug)]
+struct Place {
+    keeping: Keeping,
+    name: String,
+    /// The file there, unless it could not be written.
+    file: Option<Kept>,
+    /// Which start of the machine this is, if that can be known.
+    boot: Option<String>,
+    /// As long as it is open, no other process has this place.
+    _lock: File,
+}
+
 #[derive(Debug)]
 struct Kept {
     file: File,
     lines: usize,
 }
 
-impl Taken {
-    /// What a file says, in which all else will be kept as well. It is made, with its folder, if it is not there. `false`: it
-    /// was not, so that nothing is known of what was taken before.
-    pub(super) fn kept_in(path: &Path, now: SystemTime) -> io::Result<(Self, bool)> {
-        if let Some(folder) = path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o750)
-                .create(folder)?;
+impl Default for Taken {
+    fn default() -> Self {
+        Self {
+            sums: HashSet::new(),
+            order: BTreeMap::new(),
+            counts: HashMap::new(),
+            forgotten_until: SystemTime::UNIX_EPOCH,
+            place: None,
         }
+    }
+}
+
+impl Taken {
+    /// What a node's file says, in which all else will be kept as well. It is made, with its folder, if it is not there.
+    /// `false`: it was not, or lacks something, so that it is not known what was taken before. An error: nothing can be kept.
+    pub(super) fn kept_in(
+        keeping: Keeping,
+        node: &Identity,
+        now: SystemTime,
+    ) -> io::Result<(Self, bool)> {
+        let boot = fs::read_to_string(BOOT_ID).ok();
+        let boot = boot.map(|boot| boot.trim().to_owned());
+        let folder = keeping.make()?;
+        let (index, lock) = lock(&folder, node)?;
         let mut taken = Self::default();
-        let is_there = match File::open(path) {
-            Ok(file) => {
-                let mut text = String::new();
-                file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-                let lines = text.lines().filter_map(parse);
-                for (until, sum) in lines.filter(|(until, _)| *until >= now) {
-                    taken.remember(sum, until, now);
+        let mut is_known = false;
+        for other in 0..PROCESSES_MAX {
+            let text = match folder.read(&file_name(node, other), FILE_BYTES_MAX) {
+                Ok(Some(text)) => text,
+                Ok(None) => continue,
+                Err(error) if other == index => {
+                    tracing::warn!(
+                        file = %keeping.path(&file_name(node, other)).display(), %error,
+                        "what was taken before cannot be read, and is written anew"
+                    );
+                    continue;
                 }
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(error),
+                Err(error) => return Err(error),
+            };
+            let is_whole = taken.read(&String::from_utf8_lossy(&text), boot.as_deref(), now);
+            is_known |= other == index && is_whole;
+        }
+        let mut place = Place {
+            name: file_name(node, index),
+            keeping,
+            file: None,
+            boot,
+            _lock: lock,
         };
-        taken.path = Some(path.to_path_buf());
-        taken.file = Some(taken.write_anew(path)?);
-        Ok((taken, is_there))
+        match place.write_anew(&taken.order) {
+            Ok(kept) => place.file = Some(kept),
+            // What is taken from now on would be missing in the one that may be there.
+            Err(error) => place.give_up(true, &error),
+        }
+        taken.place = Some(place);
+        Ok((taken, is_known))
     }
 
-    /// `false`: it was taken before.
+    /// Takes over what a file says. `false`: it may lack something.
+    fn read(&mut self, text: &str, boot: Option<&str>, now: SystemTime) -> bool {
+        let mut is_whole = boot.is_none();
+        for line in text.lines() {
+            match (parse(line), boot) {
+                (Some((until, ..)), _) if until < now => {
+                    self.forgotten_until = self.forgotten_until.max(until);
+                }
+                (Some((until, sum, signer)), _) => {
+                    if self.order.len() >= REMEMBERED_MAX {
+                        return false;
+                    }
+                    self.remember(signer, sum, until);
+                }
+                (None, Some(boot)) if line == head(boot) => is_whole = true,
+                // Perhaps the last line, which somebody writes at this moment.
+                (None, _) => {}
+            }
+        }
+        is_whole
+    }
+
+    /// Remembers a request of somebody, signed by him or another.
     pub(super) fn add(
         &mut self,
+        signer: &str,
         caller: &str,
         id: &str,
         until: SystemTime,
         now: SystemTime,
-    ) -> bool {
+    ) -> Addition {
+        self.forget(now);
         // Who has heard of another's request could otherwise use up its identifier before that comes.
         let sum = Sha256::digest(format!("{caller} {id}"));
         let sum: Sum = std::array::from_fn(|index| sum[index]);
-        if !self.remember(sum, until, now) {
-            return false;
+        if self.sums.contains(&sum) || until <= self.forgotten_until {
+            return Addition::Repeated;
         }
-        self.keep(sum, until);
-        true
+        let count = self.counts.get(signer).copied().unwrap_or_default();
+        if count >= SIGNER_MAX.min(REMEMBERED_MAX - self.order.len()) {
+            return Addition::TooMany(count);
+        }
+        self.remember(signer, sum, until);
+        if let Some(place) = &mut self.place {
+            place.keep(&line(until, &sum, signer), &self.order);
+        }
+        Addition::First
     }
 
-    fn remember(&mut self, sum: Sum, until: SystemTime, now: SystemTime) -> bool {
-        while self.order.front().is_some_and(|(until, _)| *until < now) {
-            self.forget_oldest();
-        }
+    fn remember(&mut self, signer: &str, sum: Sum, until: SystemTime) {
         if !self.sums.insert(sum) {
-            return false;
-        }
-        if self.order.len() >= REMEMBERED_MAX {
-            self.forget_oldest();
-        }
-        self.order.push_back((until, sum));
-        true
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((_, sum)) = self.order.pop_front() {
-            self.sums.remove(&sum);
-        }
-    }
-
-    fn keep(&mut self, sum: Sum, until: SystemTime) {
-        let Some(path) = self.path.take() else {
             return;
-        };
+        }
+        let known = self.counts.get_key_value(signer);
+        let signer = known.map_or_else(|| signer.into(), |(signer, _)| Arc::clone(signer));
+        *self.counts.entry(Arc::clone(&signer)).or_default() += 1;
+        self.order.insert((until, sum), signer);
+    }
+
+    /// What would be out of date.
+    fn forget(&mut self, now: SystemTime) {
+        while let Some(entry) = self.order.first_entry()
+            && entry.key().0 < now
+        {
+            let ((until, sum), signer) = entry.remove_entry();
+            self.forgotten_until = self.forgotten_until.max(until);
+            self.sums.remove(&sum);
+            if let Some(count) = self.counts.get_mut(&signer) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&signer);
+                }
+            }
+        }
+    }
+}
+
+impl Place {
+    fn path(&self) -> PathBuf {
+        self.keeping.path(&self.name)
+    }
+
+    /// Adds a line, which is of one of those that are remembered.
+    fn keep(&mut self, line: &str, order: &BTreeMap<(SystemTime, Sum), Arc<str>>) {
         let was_kept = self.file.is_some();
         let written = match self.file.take() {
-            Some(mut kept) if kept.lines <= self.order.len() + USELESS_LINES_MAX => {
+            Some(mut kept) if kept.lines <= order.len() + USELESS_LINES_MAX => {
                 kept.lines += 1;
-                let line = line(until, &sum);
                 kept.file.write_all(line.as_bytes()).map(|()| kept)
             }
-            _ => self.write_anew(&path),
+            _ => self.write_anew(order),
         };
         match written {
             Ok(kept) => {
                 if !was_kept {
-                    tracing::info!(file = %path.display(), "requests that were taken are kept again");
+                    let file = self.path();
+                    tracing::info!(file = %file.display(), "requests that were taken are kept again");
                 }
                 self.file = Some(kept);
             }
-            Err(error) => {
-                // With a part of them it would look as if all were there.
-                let removed = fs::remove_file(&path);
-                if was_kept {
-                    tracing::error!(
-                        file = %path.display(), %error,
-                        "requests that were taken cannot be kept; a node that is started now refuses those from before"
-                    );
-                }
-                if let Err(error) = removed
-                    && error.kind() != io::ErrorKind::NotFound
-                {
-                    tracing::error!(
-                        file = %path.display(), %error,
-                        "this file lacks requests that were taken, and cannot be removed: remove it before the next start"
-                    );
-                }
-            }
+            Err(error) => self.give_up(was_kept, &error),
         }
-        self.path = Some(path);
+    }
+
+    /// With a part of them it would look as if all were there.
+    fn give_up(&self, was_kept: bool, error: &io::Error) {
+        let file = self.path();
+        if was_kept {
+            tracing::error!(
+                file = %file.display(), %error,
+                "requests that were taken cannot be kept; a node that is started now refuses those from before"
+            );
+        }
+        let removed = match self.keeping.open() {
+            Ok(Some(folder)) => folder.remove(&self.name),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed
+            && error.kind() != io::ErrorKind::NotFound
+            && was_kept
+        {
+            tracing::error!(
+                file = %file.display(), %error,
+                "this file lacks requests that were taken, and cannot be removed: remove it before the next start"
+            );
+        }
     }
 
     /// What is remembered, and nothing else.
-    fn write_anew(&self, path: &Path) -> io::Result<Kept> {
-        let mut draft = path.as_os_str().to_owned();
-        // No node is called so: names have no such letter.
-        draft.push("~");
-        let lines = self.order.iter().map(|(until, sum)| line(*until, sum));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o640)
-            .open(&draft)?;
-        file.write_all(lines.collect::<String>().as_bytes())?;
-        fs::rename(&draft, path)?;
+    fn write_anew(&self, order: &BTreeMap<(SystemTime, Sum), Arc<str>>) -> io::Result<Kept> {
+        let mut text = String::new();
+        if let Some(boot) = &self.boot {
+            text += &head(boot);
+            text.push('\n');
+        }
+        for ((until, sum), signer) in order {
+            text += &line(*until, sum, signer);
+        }
+        let folder = self.keeping.make()?;
         Ok(Kept {
-            file,
-            lines: self.order.len(),
+            file: folder.put(&self.name, text.as_bytes(), FILE_MODE)?,
+            lines: order.len(),
         })
     }
 }
 
-fn line(until: SystemTime, sum: &Sum) -> String {
+/// The first place that no other process has, of which there is one if it is the only process of this node.
+fn lock(folder: &Folder, node: &Identity) -> io::Result<(usize, File)> {
+    for index in 0..PROCESSES_MAX {
+        let file = folder.lock_file(&format!("{node}~{index}.lock"))?;
+        match file.try_lock() {
+            Ok(()) => {
+                if index > 0 {
+                    tracing::warn!(
+                        node = %node,
+                        "another process on this machine is this node as well; both take what is sent to it"
+                    );
+                }
+                return Ok((index, file));
+            }
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        format!("{PROCESSES_MAX} processes are this node already"),
+    ))
+}
+
+/// No node has the letter after which the number comes.
+fn file_name(node: &Identity, index: usize) -> String {
+    match index {
+        0 => format!("{node}.requests"),
+        index => format!("{node}~{index}.requests"),
+    }
+}
+
+fn head(boot: &str) -> String {
+    format!("boot {boot}")
+}
+
+fn line(until: SystemTime, sum: &Sum, signer: &str) -> String {
     let since = until.duration_since(SystemTime::UNIX_EPOCH);
     let since = since.unwrap_or_default();
     // Rounded up: a part of a second earlier would be too early.
     let seconds = since.as_secs() + u64::from(since.subsec_nanos() > 0);
-    format!("{seconds} {}\n", HEXLOWER.encode(sum))
+    format!("{seconds} {} {signer}\n", HEXLOWER.encode(sum))
 }
 
-/// `None`: the line is none, perhaps because the machine stopped while it was written.
-fn parse(line: &str) -> Option<(SystemTime, Sum)> {
-    let (seconds, sum) = line.split_once(' ')?;
+/// `None`: the line is none, perhaps because not all of it was written.
+fn parse(line: &str) -> Option<(SystemTime, Sum, &str)> {
+    let (seconds, rest) = line.split_once(' ')?;
+    // Former ones did not say who signed.
+    let (sum, signer) = rest.split_once(' ').unwrap_or((rest, ""));
     let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.parse().ok()?))?;
     let sum = HEXLOWER.decode(sum.as_bytes()).ok()?;
-    Some((until, sum.try_into().ok()?))
+    Some((until, sum.try_into().ok()?, signer))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
 
     fn now() -> SystemTime {
@@ -205,94 +365,248 @@ mod tests {
         now() + Duration::from_secs(seconds)
     }
 
+    fn node() -> Identity {
+        Identity::new("node1").unwrap()
+    }
+
+    fn keeping(ssldir: &tempfile::TempDir) -> Keeping {
+        Keeping::new(ssldir.path(), "taken")
+    }
+
+    fn start(ssldir: &tempfile::TempDir, now: SystemTime) -> (Taken, bool) {
+        Taken::kept_in(keeping(ssldir), &node(), now).unwrap()
+    }
+
+    fn file(ssldir: &tempfile::TempDir) -> PathBuf {
+        keeping(ssldir).path("node1.requests")
+    }
+
+    /// Whether a request of somebody who signs himself is taken.
+    fn add(
+        taken: &mut Taken,
+        certname: &str,
+        id: impl ToString,
+        until: SystemTime,
+        now: SystemTime,
+    ) -> bool {
+        let caller = format!("choria={certname}");
+        taken.add(certname, &caller, &id.to_string(), until, now) == Addition::First
+    }
+
     #[test]
     fn what_was_taken_is_known_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("security/node1");
-        let (mut taken, is_known) = Taken::kept_in(&path, now()).unwrap();
+        let (mut taken, is_known) = start(&folder, now());
         assert!(!is_known, "there was no file");
-        assert!(taken.add("choria=rip", "a", later(60), now()));
-        assert!(taken.add("choria=rip", "b", later(10), now()));
-        assert!(!taken.add("choria=rip", "a", later(60), now()));
-        assert!(taken.add("choria=bob", "a", later(60), now()));
+        assert!(add(&mut taken, "rip", "a", later(60), now()));
+        assert!(add(&mut taken, "rip", "b", later(10), now()));
+        assert!(!add(&mut taken, "rip", "a", later(60), now()));
+        assert!(add(&mut taken, "bob", "a", later(60), now()));
         drop(taken);
-        let mut text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text.lines().count(), 3);
-        // The machine stopped here.
+        let mut text = fs::read_to_string(file(&folder)).unwrap();
+        assert_eq!(text.lines().filter_map(parse).count(), 3);
+        // The process was killed here.
         text.push_str("1795289");
-        fs::write(&path, text).unwrap();
+        fs::write(file(&folder), text).unwrap();
 
-        let (mut taken, is_known) = Taken::kept_in(&path, later(30)).unwrap();
+        let (mut taken, is_known) = start(&folder, later(30));
         assert!(is_known);
-        assert!(!taken.add("choria=rip", "a", later(60), later(30)));
-        assert!(taken.add("choria=rip", "c", later(60), later(30)));
+        assert!(!add(&mut taken, "rip", "a", later(60), later(30)));
+        assert!(add(&mut taken, "rip", "c", later(60), later(30)));
+        assert_eq!(taken.counts["rip"], 2);
         drop(taken);
-        let (taken, _) = Taken::kept_in(&path, later(30)).unwrap();
-        assert!(taken.order.len() >= 3, "{:?}", taken.order);
+        let (taken, _) = start(&folder, later(30));
+        assert_eq!(taken.order.len(), 3, "{:?}", taken.order);
         drop(taken);
-        let (taken, _) = Taken::kept_in(&path, later(62)).unwrap();
+        let (taken, _) = start(&folder, later(62));
         assert!(taken.order.is_empty());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "");
+        let text = fs::read_to_string(file(&folder)).unwrap();
+        assert_eq!(text.lines().filter_map(parse).count(), 0);
+    }
+
+    #[test]
+    fn a_file_from_before_the_machine_was_started_may_lack_something() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut taken, _) = start(&folder, now());
+        assert!(add(&mut taken, "rip", "a", later(60), now()));
+        let Some(boot) = taken.place.as_ref().unwrap().boot.clone() else {
+            // Nobody knows when this machine was started.
+            return;
+        };
+        drop(taken);
+        let text = fs::read_to_string(file(&folder)).unwrap();
+        fs::write(file(&folder), text.replace(&boot, "another")).unwrap();
+        let (mut taken, is_known) = start(&folder, now());
+        assert!(!is_known);
+        assert!(!add(&mut taken, "rip", "a", later(60), now()));
+        drop(taken);
+        assert!(start(&folder, now()).1, "it is written anew");
+    }
+
+    #[test]
+    fn a_file_of_former_times_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut taken, _) = start(&folder, now());
+        assert!(add(&mut taken, "rip", "a", later(60), now()));
+        drop(taken);
+        let text = fs::read_to_string(file(&folder)).unwrap();
+        fs::write(file(&folder), text.replace(" rip\n", "\n")).unwrap();
+        let (mut taken, _) = start(&folder, now());
+        assert!(!add(&mut taken, "rip", "a", later(60), now()));
     }
 
     #[test]
     fn the_file_does_not_grow_for_ever() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("node1");
-        let (mut taken, _) = Taken::kept_in(&path, now()).unwrap();
+        let (mut taken, _) = start(&folder, now());
         for number in 0..2 * USELESS_LINES_MAX as u64 {
-            let id = number.to_string();
-            assert!(taken.add("choria=rip", &id, later(number), later(number)));
+            assert!(add(&mut taken, "rip", number, later(number), later(number)));
         }
-        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        let text = fs::read_to_string(file(&folder)).unwrap();
+        let lines = text.lines().count();
         assert!(lines <= USELESS_LINES_MAX + 10, "{lines}");
-        let last = later(2 * USELESS_LINES_MAX as u64 - 1);
-        let (mut taken, _) = Taken::kept_in(&path, last).unwrap();
-        let id = (2 * USELESS_LINES_MAX - 1).to_string();
-        assert!(!taken.add("choria=rip", &id, last, last));
+        drop(taken);
+        let last = 2 * USELESS_LINES_MAX as u64 - 1;
+        let (mut taken, _) = start(&folder, later(last));
+        assert!(!add(&mut taken, "rip", last, later(last), later(last)));
     }
 
     #[test]
     fn a_file_that_cannot_be_written_is_none() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("node1");
-        let (mut taken, _) = Taken::kept_in(&path, now()).unwrap();
-        assert!(taken.add("choria=rip", "a", later(60), now()));
+        let (mut taken, _) = start(&folder, now());
+        assert!(add(&mut taken, "rip", "a", later(60), now()));
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        taken.file.as_mut().unwrap().file = full;
-        // Where the draft would be written there is a folder: the next try fails too.
-        let draft = folder.path().join("node1~");
-        fs::create_dir(&draft).unwrap();
-        assert!(taken.add("choria=rip", "b", later(60), now()));
-        assert!(!path.exists());
-        assert!(taken.add("choria=rip", "c", later(60), now()));
-        assert!(!path.exists());
-        fs::remove_dir(&draft).unwrap();
-        assert!(taken.add("choria=rip", "d", later(60), now()));
+        let place = taken.place.as_mut().unwrap();
+        place.file.as_mut().unwrap().file = full;
+        assert!(add(&mut taken, "rip", "b", later(60), now()));
+        assert!(!file(&folder).exists());
+        // Where the folder would be there is a file: the next try fails too.
+        let ours = folder.path().join("choria_security");
+        let away = folder.path().join("away");
+        fs::rename(&ours, &away).unwrap();
+        fs::write(&ours, "").unwrap();
+        assert!(add(&mut taken, "rip", "c", later(60), now()));
+        fs::remove_file(&ours).unwrap();
+        fs::rename(&away, &ours).unwrap();
+        assert!(add(&mut taken, "rip", "d", later(60), now()));
         drop(taken);
-        let (mut taken, is_known) = Taken::kept_in(&path, now()).unwrap();
+        let (mut taken, is_known) = start(&folder, now());
         assert!(is_known);
         for id in ["a", "b", "c", "d"] {
-            assert!(!taken.add("choria=rip", id, later(60), now()), "{id}");
+            assert!(!add(&mut taken, "rip", id, later(60), now()), "{id}");
         }
     }
 
     #[test]
     fn where_nothing_can_be_kept() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("file"), "").unwrap();
-        assert!(Taken::kept_in(&folder.path().join("file/node1"), now()).is_err());
+        fs::write(folder.path().join("choria_security"), "").unwrap();
+        assert!(Taken::kept_in(keeping(&folder), &node(), now()).is_err());
     }
 
     #[test]
-    fn the_oldest_are_forgotten_if_there_are_too_many() {
-        let mut taken = Taken::default();
-        for number in 0..=REMEMBERED_MAX {
-            assert!(taken.add("choria=rip", &number.to_string(), later(60), now()));
+    fn what_cannot_be_kept_at_first_is_later() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(start(&folder, now()));
+        fs::remove_file(file(&folder)).unwrap();
+        fs::create_dir(file(&folder)).unwrap();
+        let (mut taken, is_known) = start(&folder, now());
+        assert!(!is_known);
+        assert!(add(&mut taken, "rip", "a", later(60), now()));
+        fs::remove_dir(file(&folder)).unwrap();
+        assert!(add(&mut taken, "rip", "b", later(60), now()));
+        drop(taken);
+        let (mut taken, is_known) = start(&folder, now());
+        assert!(is_known);
+        assert!(!add(&mut taken, "rip", "a", later(60), now()));
+    }
+
+    #[test]
+    fn links_in_the_folder_are_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(start(&folder, now()));
+        let foreign = folder.path().join("foreign");
+        fs::write(&foreign, "theirs").unwrap();
+        fs::remove_file(file(&folder)).unwrap();
+        std::os::unix::fs::symlink(&foreign, file(&folder)).unwrap();
+        let (mut taken, is_known) = start(&folder, now());
+        assert!(!is_known);
+        assert!(add(&mut taken, "rip", "a", later(60), now()));
+        drop(taken);
+        assert_eq!(fs::read_to_string(&foreign).unwrap(), "theirs");
+        assert!(start(&folder, now()).1);
+    }
+
+    #[test]
+    fn each_process_has_a_file_and_reads_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut first, _) = start(&folder, now());
+        let (mut second, is_known) = start(&folder, now());
+        assert!(!is_known, "it has no file yet");
+        for number in 0..2 * USELESS_LINES_MAX {
+            let until = later(1 + number as u64 / 1_000);
+            assert!(add(&mut first, "rip", number, until, now()));
+            assert!(add(&mut second, "bob", number, until, now()));
         }
-        assert_eq!(taken.order.len(), REMEMBERED_MAX);
-        assert_eq!(taken.sums.len(), REMEMBERED_MAX);
-        assert!(!taken.add("choria=rip", "1", later(60), now()));
-        assert!(taken.add("choria=rip", "0", later(60), now()));
+        assert!(add(&mut first, "rip", "a", later(60), now()));
+        assert!(add(&mut second, "rip", "b", later(60), now()));
+        drop(second);
+        drop(first);
+        let (mut third, is_known) = start(&folder, later(30));
+        assert!(is_known);
+        for id in ["a", "b"] {
+            assert!(!add(&mut third, "rip", id, later(60), later(30)), "{id}");
+        }
+        let (_fourth, is_known) = start(&folder, later(30));
+        assert!(is_known);
+        let others: Vec<_> = (2..PROCESSES_MAX).map(|_| start(&folder, now())).collect();
+        assert!(Taken::kept_in(keeping(&folder), &node(), now()).is_err());
+        drop(others);
+    }
+
+    #[test]
+    fn who_asks_much_does_not_have_anothers_forgotten() {
+        let mut taken = Taken::default();
+        assert!(add(&mut taken, "rip", "a", later(60), now()));
+        for number in 0..SIGNER_MAX {
+            assert!(add(&mut taken, "bob", number, later(100), now()));
+        }
+        let refused = taken.add("bob", "choria=bob", "more", later(100), now());
+        assert_eq!(refused, Addition::TooMany(SIGNER_MAX));
+        // Nor by asking in the names of many.
+        let refused = taken.add("bob", "choria=ann", "more", later(100), now());
+        assert_eq!(refused, Addition::TooMany(SIGNER_MAX));
+        assert!(!add(&mut taken, "rip", "a", later(60), now()));
+        assert!(add(&mut taken, "rip", "b", later(60), now()));
+        // What he has asked is out of date in the end.
+        assert!(add(&mut taken, "bob", "more", later(161), later(101)));
+        assert_eq!(taken.order.len(), 1);
+        assert_eq!(taken.counts.len(), 1);
+    }
+
+    #[test]
+    fn of_many_who_ask_much_each_leaves_room() {
+        let mut taken = Taken::default();
+        for signer in 0..12 {
+            let signer = format!("signer{signer}");
+            let mut number = 0;
+            while add(&mut taken, &signer, number, later(60), now()) {
+                number += 1;
+            }
+        }
+        assert!(taken.order.len() < REMEMBERED_MAX);
+        assert!(add(&mut taken, "rip", "a", later(60), now()));
+        assert!(!add(&mut taken, "rip", "a", later(60), now()));
+        assert!(!add(&mut taken, "signer0", 0, later(60), now()));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_brings_nothing_back() {
+        let mut taken = Taken::default();
+        assert!(add(&mut taken, "rip", "a", later(60), now()));
+        assert!(add(&mut taken, "rip", "b", later(160), later(100)));
+        assert!(!add(&mut taken, "rip", "a", later(60), now()));
+        assert!(add(&mut taken, "rip", "c", later(61), now()));
     }
 }

@@ -109,7 +109,7 @@ impl World {
         self
     }
 
-    /// Another one with the same files.
+    /// Another one with the same files, after the end of this one.
     fn restarted(self, has_folder: bool, node: &Identity) -> Self {
         let admission = Admission::new(
             self.admission.authorities.clone(),
@@ -118,10 +118,12 @@ impl World {
             Collectives::default(),
             None,
         );
+        drop(self.admission);
         let folder = has_folder.then_some(self.folder.path());
         Self {
             admission: admission.since(folder, node, now()),
-            ..self
+            authority: self.authority,
+            folder: self.folder,
         }
     }
 
