@@ -15,6 +15,7 @@ use crate::net::compressed::Compressed;
 use crate::net::connection::{Wire, drive, finish, hang_up};
 use crate::net::route_tls;
 use crate::net::socket::Socket;
+use crate::net::strangers::Origin;
 use crate::options::{Options, RouteUrl};
 use crate::server::Shared;
 use crate::tls::fingerprint;
@@ -52,7 +53,8 @@ pub(super) async fn serve(
     else {
         return;
     };
-    let wire = Wire::new(Compressed::new(socket, Arc::clone(&cluster.kits)));
+    let origin = Origin::of(Some(address.ip()));
+    let wire = Wire::new(Compressed::new(socket, Arc::clone(&cluster.kits), origin));
     let reading = shared.lifecycle.readers.pass();
     let peer = RoutePeer {
         address: Some(address),

@@ -7,12 +7,12 @@
 //!
 //! A few bytes may stand for megabytes. So at one time no more than [`CONTENT_BYTES_PER_READ`] are decompressed, and what is
 //! not done then is by the next read, after others have had their turn. What a server that is not let in yet may keep here
-//! is bounded, alone ([`STRANGERS_CONTENT_BYTES_MAX`]) and together with others ([`STRANGERS_BYTES_MAX`]).
+//! is bounded, alone ([`STRANGERS_CONTENT_BYTES_MAX`]) and together with others ([`strangers`](super::strangers)).
 //!
 //! A quiet connection owns no buffer and no table: what compressing takes is lent by [`Kits`].
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -23,6 +23,7 @@ use thiserror::Error;
 
 use super::slices::{Filling, window};
 use super::socket::Socket;
+use super::strangers::{Notice, Origin, Stranger, Strangers};
 use super::stream::Stream;
 
 /// Compressed bytes that wait for the stream below, at most.
@@ -45,9 +46,7 @@ const CONTENT_BYTES_PER_READ: usize = 64 * 1024;
 /// what its clients want, with up to so many bytes.
 const STRANGERS_CONTENT_BYTES_MAX: usize = 1024 * 1024;
 
-/// What all those together may keep here of chunks that have not arrived or been read in full, beside
-/// [`SMALL_BYTES`] each.
-const STRANGERS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What is kept here of chunks that have not arrived or been read in full counts beyond so much for each connection.
 const SMALL_BYTES: usize = READ_BYTES;
 
 /// A server that refuses a route says so with `-ERR`, and in clear if it has not been told yet that the other one has
@@ -65,7 +64,7 @@ const KEPT_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) struct Kits {
     kept: Mutex<Vec<Kit>>,
     /// What connections keep with servers that are not let in.
-    strangers_bytes: AtomicUsize,
+    strangers: Arc<Strangers>,
 }
 
 struct Kit {
@@ -108,6 +107,8 @@ impl Default for Kit {
 pub(crate) struct Compressed<S> {
     below: S,
     kits: Arc<Kits>,
+    /// Where the other side is.
+    origin: Origin,
     /// Once there is one. In a box, for most routes do without.
     layer: OnceLock<Box<Layer>>,
 }
@@ -115,6 +116,10 @@ pub(crate) struct Compressed<S> {
 struct Layer {
     writing: Mutex<Writing>,
     reading: Mutex<Reading>,
+    /// Of the stranger in `reading`.
+    notice: Arc<Notice>,
+    /// There is none any more. Written under the lock of `reading`.
+    is_trusted: AtomicBool,
     /// Compressed bytes wait for the stream below. Written under the lock of `writing`.
     is_unsent: AtomicBool,
     /// A read may find something without the stream below having more. Written under the lock of `reading`.
@@ -157,45 +162,20 @@ struct Reading {
 pub(crate) enum Damage {
     #[error(transparent)]
     Stream(#[from] S2Error),
-    /// See [`STRANGERS_BYTES_MAX`].
+    /// And this one the most of all, or has for long.
     #[error(
         "servers that have not been let in keep too much memory busy with chunks that are not there in full"
     )]
     TooManyStrangers,
 }
 
-/// What is kept for a server that is not let in.
-struct Stranger {
-    kits: Arc<Kits>,
-    bytes: usize,
-}
-
-impl Stranger {
-    /// Whether so much may be kept.
-    fn keep(&mut self, bytes: usize) -> bool {
-        let all = &self.kits.strangers_bytes;
-        let before = std::mem::replace(&mut self.bytes, bytes);
-        if bytes <= before {
-            all.fetch_sub(before - bytes, Ordering::Relaxed);
-            return true;
-        }
-        let more = bytes - before;
-        all.fetch_add(more, Ordering::Relaxed) + more <= STRANGERS_BYTES_MAX
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        self.keep(0);
-    }
-}
-
 impl<S: Stream> Compressed<S> {
-    /// A stream that is not compressed yet.
-    pub(crate) fn new(below: S, kits: Arc<Kits>) -> Self {
+    /// A stream that is not compressed yet, from whoever is at `origin`.
+    pub(crate) fn new(below: S, kits: Arc<Kits>, origin: Origin) -> Self {
         Self {
             below,
             kits,
+            origin,
             layer: OnceLock::new(),
         }
     }
@@ -212,10 +192,7 @@ impl<S: Stream> Compressed<S> {
 
 impl<S: Stream> Stream for Compressed<S> {
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self
-            .layer()
-            .is_some_and(|layer| layer.is_buffered.load(Ordering::Acquire))
-        {
+        if self.layer().is_some_and(|layer| layer.is_readable(context)) {
             return Poll::Ready(Ok(()));
         }
         self.below.poll_readable(context)
@@ -273,8 +250,9 @@ impl<S: Stream> Stream for Compressed<S> {
         match self.layer() {
             Some(layer) => layer.writing.lock().effort = effort,
             None => {
-                let kits = Arc::clone(&self.kits);
-                let layer = Layer::new(effort, plain_bytes, unread, kits);
+                let all = Arc::clone(&self.kits.strangers);
+                let stranger = Stranger::new(all, self.origin);
+                let layer = Layer::new(effort, plain_bytes, unread, stranger);
                 // Only the connection's own task comes here.
                 let _ = self.layer.set(Box::new(layer));
             }
@@ -285,6 +263,7 @@ impl<S: Stream> Stream for Compressed<S> {
         if let Some(layer) = self.layer() {
             let mut reading = layer.reading.lock();
             reading.stranger = None;
+            layer.is_trusted.store(true, Ordering::Release);
             let bytes_max = s2::CONTENT_BYTES_MAX;
             reading.decompressor.set_content_bytes_max(bytes_max);
         }
@@ -296,7 +275,8 @@ impl<S: Stream> Stream for Compressed<S> {
 }
 
 impl Layer {
-    fn new(effort: Effort, plain_bytes: usize, unread: Vec<u8>, kits: Arc<Kits>) -> Self {
+    fn new(effort: Effort, plain_bytes: usize, unread: Vec<u8>, stranger: Stranger) -> Self {
+        let notice = Arc::clone(stranger.notice());
         let is_fresh = !unread.is_empty();
         Self {
             writing: Mutex::new(Writing {
@@ -317,8 +297,10 @@ impl Layer {
                 good: 0,
                 is_fresh,
                 failed: None,
-                stranger: Some(Stranger { kits, bytes: 0 }),
+                stranger: Some(stranger),
             }),
+            notice,
+            is_trusted: AtomicBool::new(false),
             is_unsent: AtomicBool::new(false),
             is_buffered: AtomicBool::new(is_fresh),
         }
@@ -326,6 +308,12 @@ impl Layer {
 
     fn is_unsent(&self) -> bool {
         self.is_unsent.load(Ordering::Acquire)
+    }
+
+    /// Whether a read finds something without the stream below having more.
+    fn is_readable(&self, context: &Context<'_>) -> bool {
+        self.is_buffered.load(Ordering::Acquire)
+            || !self.is_trusted.load(Ordering::Acquire) && self.notice.is_given_or_wakes(context)
     }
 
     /// Sends what waits, as much as the stream below takes.
@@ -496,8 +484,12 @@ impl Reading {
         }
         let kept = [self.received.len(), self.content.len()];
         let kept = kept.map(|bytes| bytes.saturating_sub(SMALL_BYTES));
-        let stranger = self.stranger.as_mut();
-        if stranger.is_some_and(|stranger| !stranger.keep(kept.iter().sum())) {
+        let stranger = self.stranger.as_ref();
+        let may_keep =
+            |stranger: &Stranger| !stranger.notice().is_given() && stranger.keep(kept.iter().sum());
+        if !stranger.is_none_or(may_keep) {
+            (self.received, self.content) = (Vec::new(), Vec::new());
+            (self.start, self.end, self.taken, self.good) = (0, 0, 0, 0);
             result = Err(self.fail(Damage::TooManyStrangers));
         }
         result
@@ -623,6 +615,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::task::Waker;
 
+    use super::super::strangers::ADDRESS_BYTES_MAX;
     use super::*;
 
     /// One direction of a stream in memory that takes and gives as little as chance has it.
@@ -648,7 +641,7 @@ mod tests {
                     capacity,
                     chance: Mutex::new(fastrand::Rng::with_seed(seed)),
                 };
-                Compressed::new(end, Arc::clone(&kits))
+                Compressed::new(end, Arc::clone(&kits), Origin::of(None))
             };
             (end(&fro, &to, seed), end(&to, &fro, !seed))
         }
@@ -997,37 +990,48 @@ mod tests {
                 capacity: 0,
                 chance: Mutex::new(fastrand::Rng::with_seed(8)),
             };
-            let stranger = Compressed::new(below, Arc::clone(&kits));
+            let stranger = Compressed::new(below, Arc::clone(&kits), Origin::of(None));
             stranger.compress(Compression::S2Fast, 0, Vec::new());
             while !stranger.below.input.0.lock().is_empty() && stranger.damage().is_none() {
                 assert!(read(&stranger, 1000).is_err());
             }
             stranger
         };
-        let bytes = || kits.strangers_bytes.load(Ordering::Relaxed);
-        let mut strangers = Vec::new();
-        while strangers.len() < 100 {
-            let stranger = stranger();
-            if let Some(damage) = stranger.damage() {
-                assert_eq!(damage, Damage::TooManyStrangers);
-                break;
+        // Whoever is refused finds out when it looks, without more having come.
+        let is_refused = |stranger: &Compressed<End>| {
+            let is_readable = stranger.poll_readable(&mut context()).is_ready();
+            let is_refused = is_readable && read(stranger, 1000).is_err();
+            assert_eq!(is_refused, stranger.damage().is_some());
+            if is_refused {
+                assert_eq!(stranger.damage(), Some(Damage::TooManyStrangers));
+                let layer = stranger.layer().expect("compressed");
+                let reading = layer.reading.lock();
+                assert_eq!(reading.received.capacity() + reading.content.capacity(), 0);
             }
-            assert!(bytes() <= STRANGERS_BYTES_MAX);
-            strangers.push(stranger);
-        }
-        let count = STRANGERS_BYTES_MAX / STRANGERS_CONTENT_BYTES_MAX;
+            is_refused
+        };
+        let count = ADDRESS_BYTES_MAX / STRANGERS_CONTENT_BYTES_MAX;
+        let strangers: Vec<_> = (0..3 * count).map(|_| stranger()).collect();
+        let (early, late): (Vec<_>, Vec<_>) = strangers.iter().partition(|it| is_refused(it));
         assert!(
-            (count / 2..=count + 2).contains(&strangers.len()),
-            "{} of them",
-            strangers.len()
+            (count - 1..=count + 2).contains(&late.len()),
+            "{}",
+            late.len()
         );
-        // Whoever is let in, or goes, makes room.
-        strangers[0].trust();
-        drop(strangers.pop());
-        strangers.extend([stranger(), stranger()]);
-        assert!(strangers.iter().all(|stranger| stranger.damage().is_none()));
-        drop(strangers);
-        assert_eq!(bytes(), 0);
+        assert!(
+            early
+                .iter()
+                .zip(&strangers)
+                .all(|(one, other)| core::ptr::eq(*one, other))
+        );
+        // Whoever is let in is a stranger no more, and makes room.
+        late[0].trust();
+        let another = stranger();
+        assert!(
+            [late[0], late[1], &another]
+                .into_iter()
+                .all(|it| !is_refused(it))
+        );
     }
 
     #[test]

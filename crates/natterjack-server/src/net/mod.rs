@@ -9,4 +9,5 @@ pub(crate) mod route_tls;
 pub(crate) mod secured;
 mod slices;
 pub(crate) mod socket;
+pub(crate) mod strangers;
 pub(crate) mod stream;
