@@ -291,8 +291,12 @@ async fn shake_hands<C: std::error::Error + Send + 'static>(
         return Err(DialError::Plaintext);
     }
     // Whatever came with it would seem to have come over TLS, and whoever sits between could have put it there.
+    // It counts for nothing but to say why there is no connection: servers that are full have no time for TLS.
     if !incoming.is_empty() {
-        return Err(DialError::Unexpected);
+        return Err(match next(&mut tcp, &mut incoming).await? {
+            Said::Refusal(text) => DialError::Refused(text),
+            _ => DialError::Unexpected,
+        });
     }
     let stream = encrypt(server, tcp, security).await?;
     introduce(Box::new(stream), incoming, info, true, hello).await
@@ -516,6 +520,10 @@ mod tests {
         let demanded = "INFO {\"server_id\":\"x\",\"tls_required\":true} \r\n";
         let (told, heard) = said(&format!("{demanded}PONG\r\n"), TlsRule::OnDemand).await;
         assert_eq!((&*told, &*heard), ("Unexpected", ""));
+        let full = format!("{demanded}-ERR 'maximum connections exceeded'\r\n");
+        let (told, heard) = said(&full, TlsRule::Always).await;
+        let expected = "Refused(\"maximum connections exceeded\")";
+        assert_eq!((&*told, &*heard), (expected, ""));
         let (told, heard) = said(demanded, TlsRule::OnDemand).await;
         assert!(
             told.starts_with("Tls") && !heard.contains("CONNECT"),

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::credentials::{Credentials, CredentialsError};
+use super::renewal::Shown;
+use crate::server::ServerAddress;
+use crate::ssl::Ssl;
 use natterjack_link::{Address, Candidate, Deadlines, Dialled, Security, TlsRule};
 use natterjack_wire::client::{ConnectOptions, ServerInfo};
-use rustls::ClientConfig;
-
-use super::credentials::{Credentials, CredentialsError};
-use crate::server::ServerAddress;
 
 /// Of servers that are configured or were found.
 const DEADLINES: Deadlines = Deadlines {
@@ -34,18 +34,30 @@ pub(super) struct Caller {
     name: String,
     credentials: Credentials,
     security: Security,
+    pub(super) ssl: Ssl,
+}
+
+/// A connection that has just been made.
+pub(super) struct Connection {
+    pub(super) server: ServerAddress,
+    pub(super) dialled: Dialled,
+    /// Our certificate that the server has seen.
+    pub(super) shown: Shown,
+    /// It takes the place of one with an older certificate.
+    pub(super) is_successor: bool,
 }
 
 impl Caller {
     /// There is no connection without TLS.
-    pub(super) fn new(name: String, credentials: Credentials, tls: ClientConfig) -> Self {
+    pub(super) fn new(name: String, credentials: Credentials, ssl: Ssl) -> Self {
         Self {
             name,
             credentials,
             security: Security {
-                config: Arc::new(tls),
+                config: Arc::new(ssl.client_config()),
                 rule: TlsRule::Always,
             },
+            ssl,
         }
     }
 
@@ -53,7 +65,7 @@ impl Caller {
     pub(super) async fn dial(
         &self,
         candidate: &Candidate<ServerAddress>,
-    ) -> Result<Dialled, DialError> {
+    ) -> Result<Connection, DialError> {
         let Candidate { server, is_learnt } = candidate;
         let deadlines = if *is_learnt {
             DEADLINES_LEARNT
@@ -62,7 +74,15 @@ impl Caller {
         };
         let address = Address::new(&server.host, server.port);
         let hello = |info: &ServerInfo| self.hello(info);
-        natterjack_link::dial(&address, &self.security, &deadlines, &hello).await
+        // If it is renewed meanwhile, the connection counts as one with the old certificate.
+        let shown = Shown::now(&self.ssl);
+        let dialled = natterjack_link::dial(&address, &self.security, &deadlines, &hello).await?;
+        Ok(Connection {
+            server: server.clone(),
+            dialled,
+            shown,
+            is_successor: false,
+        })
     }
 
     fn hello(&self, server: &ServerInfo) -> Result<ConnectOptions, CredentialsError> {

@@ -1,14 +1,15 @@
 //! The task of a connector: it connects, and when the connection is lost connects again, for as long as somebody wants it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use natterjack_link::Dialled;
-use tokio::time::{Instant, timeout};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::backoff::{Attempts, Cause};
+use super::dial::Connection;
 use super::event::{Event, count};
 use super::link::{LossReason, drive, learn};
+use super::renewal::{self, rest};
 use super::shared::{Core, Status, Wish};
 use crate::server::ServerAddress;
 
@@ -32,9 +33,10 @@ pub(super) async fn run(core: Arc<Core>) {
             _ = wish.wait_for(|wish| *wish != Wish::Connected) => None,
             connected = connect(&core, &mut attempts) => Some(connected),
         };
-        if let Some((server, dialled)) = connected {
+        let mut connection = connected;
+        while let Some(connected) = connection {
             let begin = now();
-            stay(&core, server, dialled, attempts.cause()).await;
+            connection = stay(&core, connected, attempts.cause()).await;
             attempts.lost_after(now() - begin);
         }
     }
@@ -45,7 +47,7 @@ pub(super) async fn run(core: Arc<Core>) {
 }
 
 /// Tries servers until one takes us.
-async fn connect(core: &Core, attempts: &mut Attempts) -> (ServerAddress, Dialled) {
+async fn connect(core: &Core, attempts: &mut Attempts) -> Connection {
     let mut random = fastrand::Rng::new();
     if attempts.cause() == Cause::Loss {
         rest(attempts.pause(&mut random)).await;
@@ -62,7 +64,7 @@ async fn connect(core: &Core, attempts: &mut Attempts) -> (ServerAddress, Dialle
 }
 
 /// One round. What was found before is found again, since it may be something else by now.
-async fn try_each(core: &Core, random: &mut fastrand::Rng) -> Option<(ServerAddress, Dialled)> {
+async fn try_each(core: &Core, random: &mut fastrand::Rng) -> Option<Connection> {
     let found = core.servers.ask().await;
     let is_empty = {
         let mut pool = core.pool();
@@ -79,7 +81,7 @@ async fn try_each(core: &Core, random: &mut fastrand::Rng) -> Option<(ServerAddr
         let server = &candidate.server;
         tracing::debug!(%server, "connecting");
         match core.caller.dial(&candidate).await {
-            Ok(dialled) => return Some((candidate.server, dialled)),
+            Ok(connection) => return Some(connection),
             Err(reason) => {
                 tracing::error!(%server, error = %reason, "cannot connect; trying the next server");
                 core.tell(Event::Failed {
@@ -91,8 +93,14 @@ async fn try_each(core: &Core, random: &mut fastrand::Rng) -> Option<(ServerAddr
     }
 }
 
-/// From the connection's first moment to its last.
-async fn stay(core: &Core, server: ServerAddress, dialled: Dialled, cause: Cause) {
+/// From the connection's first moment to its last. Answers the one that takes its place, if there is one.
+async fn stay(core: &Core, connection: Connection, cause: Cause) -> Option<Connection> {
+    let Connection {
+        server,
+        dialled,
+        shown,
+        is_successor,
+    } = connection;
     let bytes_max = usize::try_from(dialled.info.max_payload);
     core.linked(match bytes_max {
         Ok(0) => PAYLOAD_BYTES_MAX_DEFAULT,
@@ -104,7 +112,12 @@ async fn stay(core: &Core, server: ServerAddress, dialled: Dialled, cause: Cause
     if is_again {
         count(&core.counters.reconnects, 1);
         let pool: Vec<_> = core.pool().all().map(ServerAddress::to_string).collect();
-        tracing::warn!(%server, pool = %pool.join(", "), "connected again");
+        let pool = pool.join(", ");
+        if is_successor {
+            tracing::info!(%server, pool, "connected again");
+        } else {
+            tracing::warn!(%server, pool, "connected again");
+        }
     } else {
         tracing::info!(%server, "connected");
     }
@@ -113,15 +126,37 @@ async fn stay(core: &Core, server: ServerAddress, dialled: Dialled, cause: Cause
         server: server.clone(),
         is_again,
     });
-    let reason = drive(core, &server, dialled, core.wish.subscribe()).await;
+    let leave = Notify::new();
+    let mut successor = None;
+    let reason = {
+        let renew = async {
+            successor = Some(renewal::successor(core, &server, &shown).await);
+            leave.notify_one();
+        };
+        let drive = drive(core, &server, dialled, core.wish.subscribe(), &leave);
+        tokio::pin!(drive);
+        tokio::select! {
+            biased;
+            reason = &mut drive => reason,
+            () = renew => drive.await,
+        }
+    };
+    let reason = match reason {
+        LossReason::Leaving if successor.is_some() => LossReason::Renewed,
+        reason => reason,
+    };
     core.status.send_replace(Status::Away);
     core.unlinked();
     match reason {
         LossReason::Closed => tracing::info!(%server, "disconnected"),
+        LossReason::Renewed => {
+            tracing::info!(%server, "our certificate was renewed; going on with a connection that was made with it");
+        }
         ref reason => tracing::warn!(%server, %reason, "disconnected"),
     }
     let reason = Arc::new(reason);
     core.tell(Event::Disconnected { server, reason });
+    successor.filter(|_| *core.wish.borrow() == Wish::Connected)
 }
 
 #[expect(
@@ -130,9 +165,4 @@ async fn stay(core: &Core, server: ServerAddress, dialled: Dialled, cause: Cause
 )]
 fn now() -> Instant {
     Instant::now()
-}
-
-/// Ended early by whoever drops it.
-async fn rest(pause: Duration) {
-    let _ = timeout(pause, std::future::pending::<()>()).await;
 }

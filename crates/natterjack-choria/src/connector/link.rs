@@ -59,25 +59,28 @@ pub enum LossReason {
     /// The server is about to end its connections and has said so. Another one is connected to instead.
     #[error("the server is about to end its connections")]
     Leaving,
+    /// Our certificate was renewed, and there is a connection with the new one.
+    #[error("there is one with the renewed certificate now")]
+    Renewed,
 }
 
-/// Drives a connection to its end.
+/// Drives a connection to its end. It is left, after all that was said, when `leave` is told so.
 pub(super) async fn drive(
     core: &Core,
     server: &ServerAddress,
     dialled: Dialled,
     mut wish: watch::Receiver<Wish>,
+    leave: &Notify,
 ) -> LossReason {
     let (reader, writer) = tokio::io::split(dialled.stream);
     let heard = AtomicBool::new(true);
     let pongs_waiting = AtomicUsize::new(0);
-    let leave = Notify::new();
     let mut reading = Reading {
         core,
         server,
         heard: &heard,
         pongs_waiting: &pongs_waiting,
-        leave: &leave,
+        leave,
         said: None,
     };
     let is_over = AtomicBool::new(false);

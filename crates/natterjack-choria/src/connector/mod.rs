@@ -65,6 +65,10 @@ pub const CLIENT_INBOX_BYTES_MAX: usize = 64 << 20;
 /// How often files of keys and certificates are looked at, unless options say otherwise.
 const FILES_INTERVAL: Duration = Duration::from_secs(60);
 
+/// In which time connections are made anew for a renewed certificate, unless options say otherwise. A fleet of 50,000 comes
+/// at 28 a second then.
+const RENEWAL_SPREAD: Duration = Duration::from_secs(30 * 60);
+
 /// What a connector goes by.
 #[derive(Clone, Debug)]
 pub struct ConnectorOptions {
@@ -92,6 +96,9 @@ pub struct ConnectorOptions {
     pub wrapping: Wrapping,
     /// How often files of keys and certificates are looked at. They are before each round of attempts to connect as well.
     pub files_interval: Duration,
+    /// After our certificate was renewed, the connection is made anew with it within this time, by chance, and before the old
+    /// one has ended: fleets renew theirs at once.
+    pub renewal_spread: Duration,
 }
 
 impl ConnectorOptions {
@@ -111,6 +118,7 @@ impl ConnectorOptions {
             federations: Vec::new(),
             wrapping: Wrapping::default(),
             files_interval: FILES_INTERVAL,
+            renewal_spread: RENEWAL_SPREAD,
         }
     }
 
@@ -244,7 +252,7 @@ impl Connector {
         let caller = Caller::new(
             options.name.clone(),
             options.credentials.clone(),
-            ssl.client_config(),
+            ssl.clone(),
         );
         let servers = renewal::before_attempts(ssl.clone(), servers.into());
         let files_interval = options.files_interval;

@@ -1,23 +1,106 @@
 //! Sees to it that keys and certificates which were written anew are taken: from time to time, and before each round of
 //! attempts to connect.
 //!
-//! A connection that is there stays: servers look at certificates when it is made, and not later.
+//! A connection that was made with an older certificate of ours is replaced by one with the new: not at once, for a whole
+//! fleet may have renewed its certificates, and only when the new one is there. As long as it cannot be made the old one
+//! stays, also beyond its certificate's end: servers look at certificates when a connection is made, and not later.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use natterjack_link::Candidate;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
+use super::dial::Connection;
+use super::event::Event;
 use super::servers::Servers;
-use super::shared::Wish;
+use super::shared::{Core, Wish};
+use crate::server::ServerAddress;
 use crate::ssl::Ssl;
+
+/// Before a connection with a renewed certificate is tried for once more, if the server did not take it; half to one and a
+/// half of it by chance.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// Our certificate, as some server has seen it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    certificate_pem: Arc<str>,
+    ends: SystemTime,
+}
+
+impl Shown {
+    pub(super) fn now(ssl: &Ssl) -> Self {
+        Self {
+            certificate_pem: ssl.certificate_pem(),
+            ends: ssl.ends(),
+        }
+    }
+}
+
+/// A connection to the same server with a newer certificate than the one that was shown to it, once there is one.
+pub(super) async fn successor(core: &Core, server: &ServerAddress, shown: &Shown) -> Connection {
+    let ssl = &core.caller.ssl;
+    let mut ticks = ticks(core.options.files_interval);
+    while Shown::now(ssl) == *shown {
+        ticks.tick().await;
+    }
+    let pause = pause(core.options.renewal_spread, shown.ends, now());
+    tracing::info!(
+        %server,
+        "our certificate was renewed; in {} s there will be a connection with the new one",
+        pause.as_secs()
+    );
+    rest(pause).await;
+    let candidate = Candidate {
+        server: server.clone(),
+        is_learnt: false,
+    };
+    loop {
+        match core.caller.dial(&candidate).await {
+            Ok(connection) => {
+                return Connection {
+                    is_successor: true,
+                    ..connection
+                };
+            }
+            Err(reason) => {
+                tracing::warn!(
+                    %server, error = %reason, "no connection with the renewed certificate; the old one stays for now"
+                );
+                core.tell(Event::Failed {
+                    server: server.clone(),
+                    reason: Arc::new(reason),
+                });
+            }
+        }
+        rest(RETRY.mul_f64(0.5 + fastrand::f64())).await;
+    }
+}
+
+/// By chance less than the spread, and than half of the time until the old certificate ends.
+fn pause(spread: Duration, ends: SystemTime, now: SystemTime) -> Duration {
+    let left = ends.duration_since(now).unwrap_or_default();
+    spread.min(left / 2).mul_f64(fastrand::f64())
+}
+
+/// Ended early by whoever drops it.
+pub(super) async fn rest(pause: Duration) {
+    let _ = timeout(pause, std::future::pending::<()>()).await;
+}
+
+fn ticks(period: Duration) -> Interval {
+    // An interval of nothing would panic.
+    let mut ticks = interval(period.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
 
 /// Looks at the files until the connector is stopped.
 pub(super) async fn watch(ssl: Ssl, mut wish: watch::Receiver<Wish>, period: Duration) {
     let looking = async {
-        // An interval of nothing would panic.
-        let mut ticks = interval(period.max(Duration::from_millis(1)));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = ticks(period);
         loop {
             ticks.tick().await;
             look(&ssl);
@@ -53,4 +136,23 @@ fn look(ssl: &Ssl) {
 )]
 fn now() -> SystemTime {
     SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_made_anew_at_different_times_and_before_the_old_certificate_ends() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_289_687);
+        let [hour, day] = [3_600, 86_400].map(Duration::from_secs);
+        let pauses = |left| (0..1_000).map(move |_| pause(hour, now + left, now));
+        assert!(pauses(day).all(|pause| pause < hour));
+        assert!(
+            pauses(day).any(|pause| pause > hour / 2) && pauses(day).any(|pause| pause < hour / 2)
+        );
+        assert!(pauses(hour).all(|pause| pause < hour / 2));
+        assert_eq!(pause(hour, now, now), Duration::ZERO);
+        assert_eq!(pause(hour, now - day, now), Duration::ZERO);
+    }
 }

@@ -184,15 +184,22 @@ async fn nothing_is_said_to_a_server_without_tls() {
 async fn what_comes_before_tls_is_not_taken_for_what_comes_over_it() {
     let authority = Authority::new();
     let server = Scripted::new(&authority).await;
-    let connector = authority.connector(RIP, vec![at("localhost", server.address())]);
-    let talk = async {
-        let mut tcp = server.tcp().await;
-        let text = format!("INFO {INFO} \r\n-ERR 'x'\r\n");
-        tcp.write_all(text.as_bytes()).await.unwrap();
-        tcp
-    };
-    let (failure, _tcp) = tokio::join!(failure(&connector), talk);
-    assert!(failure.starts_with("Unexpected"), "{failure}");
+    for (before, expected) in [
+        ("PING\r\n", "Unexpected"),
+        ("INFO {}\r\n", "Unexpected"),
+        // Whoever is full has no time for TLS; there is no connection in any case.
+        ("-ERR 'full'\r\n", "Refused: the server refuses: full"),
+    ] {
+        let connector = authority.connector(RIP, vec![at("localhost", server.address())]);
+        let talk = async {
+            let mut tcp = server.tcp().await;
+            let text = format!("INFO {INFO} \r\n{before}");
+            tcp.write_all(text.as_bytes()).await.unwrap();
+            tcp
+        };
+        let (failure, _tcp) = tokio::join!(failure(&connector), talk);
+        assert!(failure.starts_with(expected), "{failure}");
+    }
 }
 
 #[tokio::test]
