@@ -449,7 +449,7 @@ impl State {
         let entries = self.entries.len();
         let with_peer = |attached: &&mut Attached| {
             let link = &attached.link;
-            link.is_ours() && link.peer() == peer && !link.outbox().is_closed()
+            link.hands_over() && link.peer() == peer && !link.outbox().is_closed()
         };
         let mut with_peer: SmallVec<[_; 2]> = self.attached.iter_mut().filter(with_peer).collect();
         let latest = with_peer.iter().map(|attached| attached.number).max();
@@ -640,6 +640,8 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use natterjack_wire::route::ACCOUNT_MOVES;
+
     use super::*;
     use crate::delivery::outbox::{Outbox, OutboxLimits};
     use crate::delivery::transport::Transport;
@@ -732,7 +734,13 @@ mod tests {
                 must_finish: false,
             };
             let outbox = Outbox::new(1, limits, Arc::clone(&sent) as Arc<dyn Transport>);
-            let link = RouteLink::new(Arc::new(outbox), "N".into(), None, true, None);
+            let info = RouteInfo {
+                server_id: "N".to_owned(),
+                account_moves: ACCOUNT_MOVES,
+                strays: true,
+                ..RouteInfo::default()
+            };
+            let link = RouteLink::new(Arc::new(outbox), None, &info, None);
             let interest = LocalInterest::default();
             interest.keep();
             Self {

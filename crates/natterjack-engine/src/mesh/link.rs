@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use natterjack_wire::route::{ACCOUNT_MOVES, RouteInfo};
 use parking_lot::{Mutex, RwLock};
 
 use crate::delivery::outbox::Outbox;
+
+/// The protocol level of servers that trace messages.
+const TRACING_PROTOCOL: i64 = 3;
 
 /// One connection of a peer's, from its registration to its end. Which of a peer's connections it is, and what the
 /// peer says on it, is its session's business.
@@ -15,8 +19,10 @@ pub(crate) struct RouteLink {
     peer: Arc<str>,
     /// The one account it is for; its lines do not name an account then (route protocol, section 4).
     dedicated: Option<Arc<str>>,
-    /// The peer is of our kind: it takes messages for queue groups only, and accounts move without loss.
-    is_ours: bool,
+    /// The peer knows [`ACCOUNT_MOVES`]: accounts go from one connection to another without loss.
+    hands_over: bool,
+    /// The peer takes messages for queue groups only.
+    takes_strays: bool,
     /// The last number that was given to a move of an account, on all connections.
     moves: Arc<AtomicU64>,
     /// What its operator calls the peer.
@@ -64,21 +70,22 @@ impl Fence {
 }
 
 impl RouteLink {
+    /// `info` is what the peer has said of itself.
     pub(crate) fn new(
         outbox: Arc<Outbox>,
-        peer: Arc<str>,
         dedicated: Option<Arc<str>>,
-        is_ours: bool,
+        info: &RouteInfo,
         filter: Option<Arc<InterestFilter>>,
     ) -> Self {
         Self {
             outbox,
-            peer,
+            peer: info.server_id.as_str().into(),
             dedicated,
-            is_ours,
+            hands_over: info.account_moves == ACCOUNT_MOVES,
+            takes_strays: info.strays,
             moves: Arc::default(),
-            peer_name: Arc::default(),
-            takes_traces: false,
+            peer_name: info.server_name.as_str().into(),
+            takes_traces: info.proto >= TRACING_PROTOCOL,
             filter: RwLock::new(filter),
             fences: Mutex::default(),
             has_fences: AtomicBool::new(false),
@@ -95,13 +102,6 @@ impl RouteLink {
     /// A number greater than all before.
     pub(crate) fn next_move(&self) -> u64 {
         self.moves.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// What traces of messages have to know of the peer: its name, and whether it can trace them.
-    pub(crate) fn tracing(mut self, peer_name: &str, takes_traces: bool) -> Self {
-        self.peer_name = peer_name.into();
-        self.takes_traces = takes_traces;
-        self
     }
 
     pub(crate) fn peer_name(&self) -> &str {
@@ -127,14 +127,14 @@ impl RouteLink {
         self.dedicated.is_some()
     }
 
-    /// Whether the peer is of our kind.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.is_ours
+    /// Whether accounts go from one connection with the peer to another with word of it (`AccountMove` of the route protocol).
+    pub(crate) fn hands_over(&self) -> bool {
+        self.hands_over
     }
 
     /// Whether the peer takes messages that are for queue groups only (`STRAY_ORIGIN` of the route protocol).
     pub(crate) fn takes_strays(&self) -> bool {
-        self.is_ours
+        self.takes_strays
     }
 
     /// The name of an account, as lines of this connection have it.

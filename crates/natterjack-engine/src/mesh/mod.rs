@@ -57,7 +57,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use natterjack_wire::route::{GossipMode, RouteInfo, pool_index};
+use natterjack_wire::route::{ACCOUNT_MOVES, GossipMode, RouteInfo, pool_index};
 use parking_lot::Mutex;
 
 use self::dial::{Dial, DialId, DialPlan, Ended, Purpose, Target};
@@ -338,21 +338,26 @@ impl Mesh {
         if state.settings.pool_size == 0 {
             return;
         }
-        if let Some(peer) = state.roster.peer_mut(peer) {
-            peer.refused.remove(account);
-        }
+        let known_peer = state.roster.peer_mut(peer);
+        let was_refused = known_peer.is_some_and(|peer| peer.refused.remove(account));
         let is_known = state.accounts.iter().any(|known| **known == *account);
         if !is_known {
             state.accounts.push(account.into());
             let State { plan, accounts, .. } = &mut *state;
             plan.set_accounts(accounts, Some(now));
         }
-        let is_ours = (state.roster.peer(peer)).is_some_and(roster::Peer::is_ours);
-        let patience = if is_ours { dial::RETRY } else { BEGINNERS_DIAL };
+        let hands_over = (state.roster.peer(peer)).is_some_and(roster::Peer::hands_over);
+        let patience = if hands_over {
+            dial::RETRY
+        } else {
+            BEGINNERS_DIAL
+        };
         state.plan.dial_for(peer, account, now + patience);
         state.wake();
-        // Other sessions find out that they serve the account no more.
-        self.has_news.store(true, Ordering::Relaxed);
+        if was_refused || !is_known {
+            // Other sessions find out that they serve the account no more.
+            self.has_news.store(true, Ordering::Relaxed);
+        }
     }
 
     /// A peer has answered that an account may leave the connections that are shared.
@@ -557,12 +562,12 @@ impl Mesh {
             connection: Arc::clone(claim.connection),
             dial: claim.dialled.map(|(dial, _)| dial),
             is_confirmed: false,
-            is_ours: info.strays,
+            hands_over: info.account_moves == ACCOUNT_MOVES,
             is_ending: false,
         };
         let is_first = match claim.account {
             Some(account) => {
-                if member.is_ours {
+                if member.hands_over {
                     // The account is not shared any more.
                     self.has_news.store(true, Ordering::Relaxed);
                 }
@@ -620,7 +625,7 @@ impl Mesh {
         if std::mem::replace(&mut member.is_confirmed, true) {
             return;
         }
-        if is_own && member.is_ours {
+        if is_own && member.hands_over {
             // The account is not shared any more.
             self.has_news.store(true, Ordering::Relaxed);
         }
@@ -1020,7 +1025,7 @@ impl State {
             for (_, peer) in self.roster.peers_mut() {
                 match peer.dedicated.get_mut(account) {
                     // One of our kind has nothing in it any more once it is closed.
-                    Some(member) if member.is_ours && has_same_pool => member.is_ending = true,
+                    Some(member) if member.hands_over && has_same_pool => member.is_ending = true,
                     Some(member) => member.connection.outbox().close(CloseReason::RouteRemoved),
                     None => {}
                 }
@@ -1147,4 +1152,39 @@ fn parse_url(url: &str) -> Option<(&str, u16)> {
         .map_or(Some(host), |host| host.strip_suffix(']'))?;
     let port = port.parse().ok().filter(|&port| port > 0)?;
     (!host.is_empty()).then_some((host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::mesh::settings::ClusterSettings;
+    use crate::{Access, AccountAccess, Engine, Limits, ServerInfo, Settings};
+
+    /// What a peer asks for again and again has every session look at everything anew only once.
+    #[test]
+    fn an_account_is_given_away_once() {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs some instant to start from"
+        )]
+        let now = std::time::Instant::now();
+        let engine = Engine::new(Settings {
+            info: ServerInfo::default(),
+            limits: Limits::default(),
+            access: Access {
+                accounts: vec![AccountAccess {
+                    name: "A".to_owned(),
+                    ..AccountAccess::default()
+                }],
+                ..Access::open()
+            },
+            seed: 1,
+            cluster: Some(ClusterSettings::default()),
+        });
+        let mesh = engine.mesh().expect("a cluster");
+        mesh.take_news();
+        mesh.dedicate("A", "PEER", now);
+        assert!(mesh.take_news());
+        mesh.dedicate("A", "PEER", now);
+        assert!(!mesh.take_news());
+    }
 }

@@ -259,7 +259,7 @@ impl Passages {
         });
         let mut state = passage.state.lock();
         // Until all of the peer's interest has been told there.
-        let is_told_of = link.is_ours() || link.is_dedicated();
+        let is_told_of = link.hands_over() || link.is_dedicated();
         let mut members = state.members.iter();
         let is_first = !members.any(|known| is_same_kind(&known.link, link));
         if is_told_of
@@ -418,6 +418,7 @@ mod tests {
     use std::io::IoSlice;
     use std::time::Instant;
 
+    use natterjack_wire::route::RouteInfo;
     use parking_lot::Mutex;
 
     use super::*;
@@ -498,8 +499,11 @@ mod tests {
             let outbox = Outbox::new(id, limits, Arc::clone(&sent) as Arc<dyn Transport>);
             outbox.set_headers(true);
             let dedicated = dedicated.then(|| "$G".into());
-            let name = format!("N{id}").into();
-            let link = RouteLink::new(Arc::new(outbox), name, dedicated, false, None);
+            let info = RouteInfo {
+                server_id: format!("N{id}"),
+                ..RouteInfo::default()
+            };
+            let link = RouteLink::new(Arc::new(outbox), dedicated, &info, None);
             (Arc::new(link), sent)
         }
 

@@ -97,8 +97,8 @@ pub(super) struct Member {
     pub(super) dial: Option<DialId>,
     /// The peer has answered on it since it was let in here.
     pub(super) is_confirmed: bool,
-    /// The peer is of our kind.
-    pub(super) is_ours: bool,
+    /// Accounts go from one connection with the peer to another with word of it.
+    pub(super) hands_over: bool,
     /// It is an account's own, and one of the two sides has no such connection any more.
     pub(super) is_ending: bool,
 }
@@ -132,18 +132,18 @@ impl Peer {
         shared.chain(self.dedicated.values_mut())
     }
 
-    /// Whether the peer is of our kind.
-    pub(super) fn is_ours(&self) -> bool {
-        self.members().any(|member| member.is_ours)
+    /// Whether accounts go from one connection with the peer to another with word of it.
+    pub(super) fn hands_over(&self) -> bool {
+        self.members().any(|member| member.hands_over)
     }
 
-    /// Accounts, of those that are to have connections to themselves, that are told of on such a connection. With one of
-    /// our kind that is so from the moment at which both know of it until one of them gives it up, and else they share;
+    /// Accounts, of those that are to have connections to themselves, that are told of on such a connection. Where they are
+    /// handed over, that is so from the moment at which both know of it until one of them gives it up, and else they share;
     /// nats-server takes no interest in them but on such a connection, unless it refuses that.
     pub(super) fn apart<'a>(&self, accounts: &'a [Arc<str>]) -> Vec<&'a Arc<str>> {
-        let is_ours = self.is_ours();
+        let hands_over = self.hands_over();
         let is_apart = |account: &&Arc<str>| match self.dedicated.get(*account) {
-            _ if !is_ours => !self.refused.contains(*account),
+            _ if !hands_over => !self.refused.contains(*account),
             Some(own) => (own.dial.is_none() || own.is_confirmed) && !own.is_ending,
             None => false,
         };

@@ -98,6 +98,10 @@ pub struct RouteInfo {
     /// nothing of it.
     #[serde(skip_serializing_if = "is_default")]
     pub strays: bool,
+    /// Which [`AccountMove`]s the server knows: [`ACCOUNT_MOVES`](super::ACCOUNT_MOVES), or 0 for none. Ours; nats-server
+    /// knows nothing of them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub account_moves: u64,
     /// Connections that share the accounts. 0: everything on one, as servers before 2.10 have it.
     #[serde(skip_serializing_if = "is_default")]
     pub route_pool_size: i64,
@@ -141,8 +145,12 @@ pub struct SubjectPermission {
     pub deny: Vec<String>,
 }
 
+/// The way in which accounts go from one connection to another, as [`AccountMove`] has it. Servers that know another way
+/// ([`account_moves`](RouteInfo::account_moves)) are treated as nats-server is, which knows none.
+pub const ACCOUNT_MOVES: u64 = 1;
+
 /// How far an account is that goes from one connection to another, between servers that both say
-/// [`strays`](RouteInfo::strays). nats-server forgets the interest on the old connection before it is told on the new
+/// [`ACCOUNT_MOVES`]. nats-server forgets the interest on the old connection before it is told on the new
 /// one, and loses the messages between; these lines make that unnecessary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "u8", into = "u8")]

@@ -67,7 +67,7 @@ pub use decode::{
     decode_route,
 };
 pub use encode::{MessageHead, STRAY_ORIGIN, connect, info, subscribe, unsubscribe};
-pub use info::{AccountMove, GossipMode, RouteInfo, SubjectPermission};
+pub use info::{ACCOUNT_MOVES, AccountMove, GossipMode, RouteInfo, SubjectPermission};
 pub use pool::pool_index;
 
 pub(crate) use decode::unusual_message;

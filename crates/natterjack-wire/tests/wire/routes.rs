@@ -281,6 +281,7 @@ fn info() -> impl Strategy<Value = RouteInfo> {
             route_pool_idx,
             route_account: text(),
             route_acc_add_reqid: String::new(),
+            account_moves: 1,
             account_move: AccountMove::from(gossip_mode),
             account_move_number: 7,
             gossip_mode: GossipMode::from(gossip_mode),

@@ -59,13 +59,13 @@ impl RouteSession {
             let is_here = is_among(&self.config.accounts, account);
             if !account.interest.is_attached(&link) {
                 // Another connection has taken it over.
-            } else if link.is_ours() && is_here {
+            } else if link.hands_over() && is_here {
                 if is_wanted != served.is_wanted {
                     account.interest.want(account.name(), &link, is_wanted);
                     served.is_wanted = is_wanted;
                 }
                 announcer.served.push(served);
-            } else if link.is_ours() {
+            } else if link.hands_over() {
                 account.interest.leave(account.name(), &link);
             } else if is_wanted {
                 announcer.served.push(served);
@@ -80,7 +80,7 @@ impl RouteSession {
             if served.any(|served| Arc::ptr_eq(&served.account, &account)) {
                 continue;
             }
-            if link.is_ours() {
+            if link.hands_over() {
                 account.interest.want(account.name(), &link, true);
             } else {
                 account.interest.attach(&link);

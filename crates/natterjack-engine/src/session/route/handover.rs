@@ -28,6 +28,7 @@
 //! there for the first time: this is taken for the word that all is told. So what is sent to it takes step 2, and
 //! it loses messages to us between the two connections, as among its own kind.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use std::time::{Duration, Instant};
 use natterjack_wire::route::{self, AccountMove, RouteInfo};
 
 use super::RouteSession;
+use super::complaints::Shown;
 use super::interest::Terms;
 use crate::account::Account;
 use crate::close_reason::CloseReason;
@@ -64,11 +66,17 @@ const OF_NATS_SERVER: u64 = 1;
 /// Accounts that have come to one connection. More have no connections of their own.
 const ARRIVALS_MAX: usize = 1024;
 
+/// Bytes of the names of those among them that are not here. Of longer ones the peer has to say anew that they have come,
+/// if a reload brings them.
+const ABSENT_NAME_BYTES_MAX: usize = 256;
+
 /// What is under way on one connection.
 #[derive(Default)]
 pub(super) struct Handover {
-    /// Accounts of which the peer has said that it tells of them here alone.
-    arrivals: Vec<Arrival>,
+    /// Accounts of which the peer has said that it tells of them here alone, with the number of its word.
+    arrivals: BTreeMap<Arc<str>, u64>,
+    /// Those of them that are here, and for which it was not time yet.
+    waiting: BTreeSet<Arc<str>>,
     /// Those of them that are coming, with what is held back for it.
     coming: Vec<Coming>,
     /// Fences of those that leave it, and after how many answers they are passed.
@@ -81,13 +89,6 @@ pub(super) struct Handover {
     is_left_by_peer: bool,
     /// All of the peer's interest is there once it answers.
     awaits_interest: bool,
-}
-
-struct Arrival {
-    account: Arc<str>,
-    number: u64,
-    /// It has come, or is coming.
-    is_begun: bool,
 }
 
 struct Coming {
@@ -128,7 +129,7 @@ impl RouteSession {
         let (Some(name), Some(link)) = (&self.account, &self.link) else {
             return;
         };
-        if link.is_ours() {
+        if link.hands_over() {
             return;
         }
         if let Some((account, _)) = self.config.account(name) {
@@ -183,7 +184,7 @@ impl RouteSession {
         let is_passed = |(_, answers): &mut (_, u64)| *answers <= pongs;
         let passed = self.handover.leaving.extract_if(.., is_passed);
         for (fence, _) in passed {
-            if let Some(link) = self.link.as_ref().filter(|link| !link.is_ours())
+            if let Some(link) = self.link.as_ref().filter(|link| !link.hands_over())
                 && let Some((account, _)) = self.config.account(&fence.account)
                 && !account.passages.is_in_use(link)
             {
@@ -197,16 +198,29 @@ impl RouteSession {
 
     /// The peer says how far an account is.
     pub(super) fn handle_move(&mut self, info: &RouteInfo, now: Instant) {
-        let Some(link) = self.link.clone().filter(|link| link.is_ours()) else {
+        let Some(link) = self.link.clone().filter(|link| link.hands_over()) else {
             // It is not for others to say.
             return;
         };
         let name = &info.route_account;
+        let is_of_own = self.account.as_deref() == Some(name.as_str());
+        let is_of_many = self.account.is_none() && info.account_move != AccountMove::Ends;
+        if !is_of_own && !is_of_many {
+            self.complain(
+                "move",
+                &format_args!(
+                    "The other server says of account \"{}\" what can be said only on another connection: ignored",
+                    Shown(name)
+                ),
+            );
+            return;
+        }
         match info.account_move {
             AccountMove::None => {}
             AccountMove::Told => self.arrive(name, info.account_move_number, now),
             AccountMove::Elsewhere => {
-                (self.handover.arrivals).retain(|arrival| *arrival.account != **name);
+                self.handover.arrivals.remove(name.as_str());
+                self.handover.waiting.remove(name.as_str());
                 self.interest.leave_account(name);
                 self.handover.is_left_by_peer = true;
                 self.outbox.wake();
@@ -225,74 +239,74 @@ impl RouteSession {
 
     /// All interest of the peer in an account is known on this connection: messages are to go by it.
     fn arrive(&mut self, name: &str, number: u64, now: Instant) {
-        let arrivals = &mut self.handover.arrivals;
-        arrivals.retain(|known| *known.account != *name);
-        if arrivals.len() < ARRIVALS_MAX {
-            arrivals.push(Arrival {
-                account: name.into(),
-                number,
-                is_begun: false,
-            });
-            self.take_over(now);
+        let known = self.config.account(name);
+        let known: Option<Arc<str>> = known.map(|(account, _)| Arc::clone(account.shared_name()));
+        if known.is_none() && name.len() > ABSENT_NAME_BYTES_MAX {
+            return;
         }
+        let arrivals = &mut self.handover.arrivals;
+        if arrivals.len() >= ARRIVALS_MAX && !arrivals.contains_key(name) {
+            return;
+        }
+        let name = known.unwrap_or_else(|| name.into());
+        arrivals.insert(Arc::clone(&name), number);
+        self.handover.waiting.remove(&name);
+        self.take_over(name, now);
     }
 
     /// Accounts are others now: those that were not here may be.
     pub(super) fn look_at_arrivals_again(&mut self) {
-        for arrival in &mut self.handover.arrivals {
-            arrival.is_begun = false;
-        }
+        let arrivals = self.handover.arrivals.keys();
+        self.handover.waiting = arrivals.map(Arc::clone).collect();
         if let Some(link) = &self.link {
             link.reconsider();
         }
     }
 
-    /// Has messages of those accounts go by this connection for which it is time.
-    fn take_over(&mut self, now: Instant) {
-        let Some(link) = self.link.clone() else {
+    /// Has messages of those accounts go by this connection that have come to it and for which it is time.
+    fn take_over_waiting(&mut self, now: Instant) {
+        for name in std::mem::take(&mut self.handover.waiting) {
+            self.take_over(name, now);
+        }
+    }
+
+    /// Has messages of an account that has come to this connection go by it, now or once it is time.
+    fn take_over(&mut self, name: Arc<str>, now: Instant) {
+        let known = self.config.account(&name);
+        let (Some(link), Some((account, _)), Some(&number)) =
+            (&self.link, known, self.handover.arrivals.get(&name))
+        else {
             return;
         };
-        for position in 0..self.handover.arrivals.len() {
-            let Arrival {
-                account: name,
-                number,
-                is_begun: false,
-            } = &self.handover.arrivals[position]
-            else {
-                continue;
-            };
-            let (number, known) = (*number, self.config.account(name));
-            let Some(account) = known.map(|(account, _)| Arc::clone(account)) else {
-                continue;
-            };
-            self.interest.lane(&account, &link);
-            // Before anybody sends messages here.
-            self.outbox.hold(true);
-            let taken_over = account.passages.take_over(&link, number);
-            self.handover.arrivals[position].is_begun = !matches!(taken_over, TakenOver::NotNow);
-            match taken_over {
-                TakenOver::NotNow => self.unhold(now),
-                TakenOver::Already => {
-                    self.unhold(now);
-                    self.say_taken(account.name(), number, now);
-                }
-                TakenOver::From(others) => {
-                    tracing::debug!(
-                        "{} - messages of account {:?} go by this connection now",
-                        self.label(),
-                        account.name()
-                    );
-                    let spreading = Some(self.engine.spread(now));
-                    self.handover.coming.push(Coming {
-                        account,
-                        number,
-                        others,
-                        spreading,
-                        fences: Vec::new(),
-                        until: Some(now + HELD_MAX),
-                    });
-                    self.outbox.wake();
-                }
+        let (link, account) = (Arc::clone(link), Arc::clone(account));
+        self.interest.lane(&account, &link);
+        // Before anybody sends messages here.
+        self.outbox.hold(true);
+        match account.passages.take_over(&link, number) {
+            TakenOver::NotNow => {
+                self.handover.waiting.insert(name);
+                self.unhold(now);
+            }
+            TakenOver::Already => {
+                self.unhold(now);
+                self.say_taken(account.name(), number, now);
+            }
+            TakenOver::From(others) => {
+                tracing::debug!(
+                    "{} - messages of account {:?} go by this connection now",
+                    self.label(),
+                    account.name()
+                );
+                let spreading = Some(self.engine.spread(now));
+                self.handover.coming.push(Coming {
+                    account,
+                    number,
+                    others,
+                    spreading,
+                    fences: Vec::new(),
+                    until: Some(now + HELD_MAX),
+                });
+                self.outbox.wake();
             }
         }
     }
@@ -307,7 +321,7 @@ impl RouteSession {
     }
 
     fn say_taken(&self, account: &str, number: u64, now: Instant) {
-        if self.link.as_ref().is_some_and(|link| link.is_ours()) {
+        if self.link.as_ref().is_some_and(|link| link.hands_over()) {
             self.say(&note(account, AccountMove::Taken, number), now);
         }
     }
@@ -321,7 +335,7 @@ impl RouteSession {
             .as_ref()
             .is_some_and(|link| link.take_reconsider())
         {
-            self.take_over(now);
+            self.take_over_waiting(now);
         }
         self.end_if_left();
         if !self.interest.has_work() {
@@ -414,7 +428,7 @@ impl RouteSession {
         let (Some(own), Some(link)) = (&self.account, &self.link) else {
             return;
         };
-        if !link.is_ours() || !self.mesh.is_ending(link.peer(), self.outbox.id()) {
+        if !link.hands_over() || !self.mesh.is_ending(link.peer(), self.outbox.id()) {
             return;
         }
         if self.handover.ends_at.is_none() {

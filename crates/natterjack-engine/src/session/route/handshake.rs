@@ -10,7 +10,6 @@ use natterjack_wire::route::{self, Compression, RouteConnect, RouteInfo, Subject
 
 use super::RouteSession;
 use super::complaints::{Shown, Start};
-use super::info::PROTOCOL;
 use super::input::Halt;
 use crate::access::{Compared, PasswordCheck, compare};
 use crate::close_reason::CloseReason;
@@ -369,9 +368,7 @@ impl RouteSession {
         let outbox = Arc::clone(&self.outbox);
         outbox.set_headers(self.config.info.headers && info.headers);
         let own_account = self.account.clone();
-        let peer_id = Arc::from(info.server_id.as_str());
-        let link = RouteLink::new(outbox, peer_id, own_account, info.strays, self.filter());
-        let link = link.tracing(&info.server_name, info.proto >= PROTOCOL);
+        let link = RouteLink::new(outbox, own_account, &info, self.filter());
         let link = link.counting(self.mesh.moves());
         self.link = Some(Arc::new(link));
         self.interest.set_names_origins(info.lnocu);

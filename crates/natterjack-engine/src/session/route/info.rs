@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use natterjack_wire::error::ErrorReply;
 use natterjack_wire::route::{
-    self, AccountMove, Compression, RouteConnect, RouteInfo, SubjectPermission,
+    self, ACCOUNT_MOVES, AccountMove, Compression, RouteConnect, RouteInfo, SubjectPermission,
 };
 
 use super::RouteSession;
@@ -22,7 +22,7 @@ use crate::mesh::settings::ClusterSettings;
 use crate::session::Session;
 
 /// The protocol level: INFO at any time, accounts, and messages that are traced (nats-server `MsgTraceProto`).
-pub(super) const PROTOCOL: i64 = 3;
+const PROTOCOL: i64 = 3;
 
 impl RouteSession {
     /// What this server says of itself on this connection.
@@ -380,6 +380,7 @@ pub(crate) fn public_info(
         lnoc: true,
         lnocu: true,
         strays: true,
+        account_moves: ACCOUNT_MOVES,
         ln: true,
         route_pool_size: i64::from(cluster.pool_size),
         ..RouteInfo::default()

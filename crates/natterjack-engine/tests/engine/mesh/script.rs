@@ -157,7 +157,7 @@ fn an_acceptor_says_info_at_once() {
         script.sent.text(),
         "INFO {\"server_id\":\"SELF\",\"server_name\":\"self\",\"version\":\"2.15.1\",\"proto\":3,\"go\":\"\",\"host\":\"0.0.0.0\",\
          \"port\":6222,\"headers\":true,\"max_payload\":1048576,\"cluster\":\"c\",\"connect_urls\":[\"127.0.0.1:4222\"],\
-         \"compression\":\"accept\",\"lnoc\":true,\"lnocu\":true,\"ln\":true,\"strays\":true,\"route_pool_size\":3} \r\n"
+         \"compression\":\"accept\",\"lnoc\":true,\"lnocu\":true,\"ln\":true,\"strays\":true,\"account_moves\":1,\"route_pool_size\":3} \r\n"
     );
 }
 
@@ -411,6 +411,74 @@ fn interest_is_kept_as_the_peer_says_it() {
     assert_eq!(script.session.peer_interest(), 0);
     assert_eq!(server.send(&mut script, "RS+ $G a q\r\n"), "");
     assert_eq!(script.closed(), Some(CloseReason::ProtocolViolation));
+}
+
+/// All interest in an account has been told on this connection.
+fn told(account: &str, number: u64) -> String {
+    format!(
+        "INFO {{\"route_account\":\"{account}\",\"account_move\":1,\"account_move_number\":{number}}} \r\n"
+    )
+}
+
+fn is_answer_to(said: &str, account: &str, number: u64) -> bool {
+    said.contains(&format!(
+        "\"route_account\":\"{account}\",\"account_move\":3,\"account_move_number\":{number}}}"
+    ))
+}
+
+#[test]
+fn accounts_move_with_a_word_only_between_those_that_know_the_same_way() {
+    for (moves, is_known) in [
+        ("", false),
+        (",\"account_moves\":0", false),
+        (",\"account_moves\":1", true),
+        (",\"account_moves\":2", false),
+    ] {
+        let mut server = Server::new(cluster(&[]));
+        let more = format!("\"strays\":true,\"route_pool_size\":3{moves}");
+        let mut script = server.registered(&more);
+        let said = server.send(&mut script, &told("A", 7));
+        assert_eq!(is_answer_to(&said, "A", 7), is_known, "{moves}: {said}");
+        assert_eq!(script.closed(), None);
+    }
+}
+
+#[test]
+fn on_a_connection_of_one_account_nothing_is_said_of_others() {
+    let mut server = Server::new(ClusterSettings {
+        accounts: vec!["A".to_owned()],
+        ..cluster(&[])
+    });
+    let mut own =
+        server.registered("\"account_moves\":1,\"route_pool_size\":3,\"route_account\":\"A\"");
+    server.send(&mut own, "PONG\r\nRS+ a\r\n");
+    let elsewhere = "INFO {\"route_account\":\"$G\",\"account_move\":2} \r\n";
+    let said = server.send(&mut own, &format!("{}{elsewhere}", told("$G", 7)));
+    assert_eq!(said, "");
+    assert_eq!(own.session.peer_interest(), 1);
+    let said = server.send(&mut own, &told("A", 8));
+    assert!(is_answer_to(&said, "A", 8), "{said}");
+    assert_eq!(own.closed(), None);
+}
+
+/// A peer may have accounts that are not here, and names of them are not kept at any length.
+#[test]
+fn accounts_that_are_not_here_have_come_when_they_are() {
+    for (bytes, is_kept) in [(256, true), (257, false)] {
+        let mut server = Server::new(cluster(&[]));
+        let mut script = server.registered("\"account_moves\":1");
+        let name = "n".repeat(bytes);
+        assert_eq!(server.send(&mut script, &told(&name, 7)), "");
+        let mut configuration = server.engine.configuration();
+        configuration.access.accounts[0].name.clone_from(&name);
+        drop(server.engine.reconfigure(configuration, server.now));
+        server.adapt(&mut script);
+        let said = server.send(&mut script, "");
+        assert_eq!(is_answer_to(&said, &name, 7), is_kept, "{said}");
+        // It may be said again.
+        let said = server.send(&mut script, &told(&name, 8));
+        assert!(is_answer_to(&said, &name, 8), "{said}");
+    }
 }
 
 #[test]
