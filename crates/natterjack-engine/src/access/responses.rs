@@ -45,6 +45,17 @@ impl Responses {
         }
     }
 
+    /// The same under another limit, for as many answers as both allow. Linear in the requests that are open.
+    pub(crate) fn under(mut self, limit: ResponseLimit) -> Self {
+        if let Ok(more) = u64::try_from(limit.messages_max) {
+            for open in self.open.values_mut() {
+                open.left = Some(open.left.map_or(more, |left| left.min(more)));
+            }
+        }
+        self.limit = limit;
+        self
+    }
+
     /// A request is delivered that is to be answered at `reply`.
     pub(crate) fn requested(&mut self, reply: &[u8], now: Instant) {
         let more = u64::try_from(self.limit.messages_max).ok();
@@ -209,6 +220,30 @@ mod tests {
         });
         for_ever.requested(b"r", now);
         assert!(for_ever.take(b"r", now + Duration::from_secs(86_400)));
+    }
+
+    #[test]
+    fn another_limit_takes_nothing_away_but_what_is_beyond_it() {
+        let now = start();
+        let answers = |before: i64, after: i64, later: Duration| {
+            let mut responses = responses(before);
+            responses.requested(b"r", now);
+            let mut responses = responses.under(ResponseLimit {
+                messages_max: after,
+                expires: Duration::from_secs(2),
+                never_expires: false,
+            });
+            (0..9)
+                .take_while(|_| responses.take(b"r", now + later))
+                .count()
+        };
+        let soon = Duration::from_millis(1500);
+        assert_eq!(answers(3, 2, soon), 2);
+        assert_eq!(answers(1, 2, soon), 1);
+        assert_eq!(answers(-1, 2, soon), 2);
+        assert_eq!(answers(2, -1, soon), 2);
+        assert_eq!(answers(-1, -1, soon), 9);
+        assert_eq!(answers(3, 2, Duration::from_millis(2500)), 0);
     }
 
     #[test]

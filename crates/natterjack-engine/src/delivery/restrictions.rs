@@ -19,15 +19,24 @@ struct Restricted {
 }
 
 impl Restrictions {
-    /// Puts rules in force; requests received under others cannot be answered any more, as on nats-server.
-    pub(crate) fn set(&self, permissions: Option<&Arc<CompiledPermissions>>) {
-        let restricted = permissions.map(|permissions| {
+    /// Puts rules in force. If they are for the same user (`is_same_user`), requests that were received before can be
+    /// answered on, as far as the new rules let requests be answered; nats-server forgets them.
+    pub(crate) fn set(&self, permissions: Option<&Arc<CompiledPermissions>>, is_same_user: bool) {
+        let mut restricted = self.0.lock();
+        let former = restricted
+            .take()
+            .and_then(|former| former.responses)
+            .filter(|_| is_same_user);
+        *restricted = permissions.map(|permissions| {
+            let limit = permissions.responses();
             Box::new(Restricted {
                 permissions: Arc::clone(permissions),
-                responses: permissions.responses().map(Responses::new),
+                responses: limit.map(|limit| match former {
+                    Some(former) => former.under(limit),
+                    None => Responses::new(limit),
+                }),
             })
         });
-        *self.0.lock() = restricted;
     }
 
     /// Whether a message to `subject` may be delivered.

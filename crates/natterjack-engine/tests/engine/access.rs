@@ -579,6 +579,46 @@ fn a_queue_group_gives_what_is_denied_to_one_member_to_another() {
     assert_eq!(denied.take().matches("MSG s.a 1 1").count(), 20);
 }
 
+/// Whatever was reloaded: a request that was received may be answered, unless its user may not answer any more.
+#[test]
+fn requests_may_be_answered_after_a_reload() {
+    let answering = |subject: &str, may_answer: bool| {
+        Some(Permissions {
+            publish: rules(Some(&[subject]), &[]),
+            responses: may_answer.then(ResponseLimit::default),
+            ..Permissions::default()
+        })
+    };
+    let access = |subject: &str, may_answer| {
+        users(vec![
+            user("r", answering(subject, may_answer)),
+            user("b", None),
+        ])
+    };
+    let mut harness = harness(access("x", true));
+    let mut responder = login(&mut harness, "r");
+    let mut client = login(&mut harness, "b");
+    exchange(&mut harness, &mut client, "SUB i.* 1\r\n", "");
+    exchange(&mut harness, &mut responder, "SUB req 1\r\n", "");
+    for (number, may_answer) in [(1, true), (2, false)] {
+        harness.send(
+            &mut client,
+            format!("PUB req i.{number} 0\r\n\r\n").as_bytes(),
+        );
+        responder.take();
+        let mut new = harness.engine.configuration();
+        new.access = access(&format!("x.{number}"), may_answer);
+        drop(harness.engine.reconfigure(new, harness.now));
+        let answer = format!("PUB i.{number} 0\r\n\r\n");
+        let violation = format!("-ERR 'Permissions Violation for Publish to \"i.{number}\"'\r\n");
+        let refused = if may_answer { "" } else { &violation };
+        exchange(&mut harness, &mut responder, &answer, refused);
+        // Once.
+        exchange(&mut harness, &mut responder, &answer, &violation);
+    }
+    assert_eq!(client.take(), "MSG i.1 1 0\r\n\r\n");
+}
+
 #[test]
 fn requests_may_be_answered_as_often_and_as_long_as_allowed() {
     let answering = Some(Permissions {

@@ -268,7 +268,8 @@ impl ClientSession {
                 CloseReason::MissingAccount,
             ));
         };
-        if !Arc::ptr_eq(account, &self.account) {
+        let is_same_account = Arc::ptr_eq(account, &self.account);
+        if !is_same_account {
             let account = Arc::clone(account);
             if !account
                 .counters
@@ -286,8 +287,10 @@ impl ClientSession {
             self.enter(account);
         }
         self.identity.limits = limits;
-        self.identity.user = user.or_else(|| self.connect.as_deref().and_then(claimed_user));
-        self.outbox.restrictions().set(permissions.as_ref());
+        let user = user.or_else(|| self.connect.as_deref().and_then(claimed_user));
+        let former = std::mem::replace(&mut self.identity.user, user);
+        let is_same_user = is_same_account && former == self.identity.user;
+        (self.outbox.restrictions()).set(permissions.as_ref(), is_same_user);
         self.identity.permissions = permissions;
         let was_admitted = std::mem::replace(&mut self.identity.is_admitted, true);
         if let Some(options) = &self.connect {
