@@ -88,7 +88,6 @@ const DIFFERENT: &[(&str, &str)] = &[
     ),
     ("/feature_flags", "as before"),
     ("/git_commit", "our build does not know its revision"),
-    ("/client/rtt", "we know it once a PING was answered"),
     (
         "/description",
         "what is wrong with a request is told in our words",

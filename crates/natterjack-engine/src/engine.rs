@@ -25,6 +25,7 @@ use crate::mesh::Mesh;
 use crate::mesh::dial::DialId;
 use crate::mesh::roster::RouteConnection;
 use crate::mesh::settings::ClusterSettings;
+use crate::monitor::EndedSubscription;
 use crate::monitor::closed::ClosedConnections;
 use crate::monitor::connections::Connections;
 use crate::monitor::counters::{AllTraffic, ServerCounters, add, load};
@@ -649,7 +650,7 @@ impl Engine {
     }
 
     /// A connection has ended.
-    pub(crate) fn forget(&self, record: &Record, at: Instant) {
+    pub(crate) fn forget(&self, record: &Record, at: Instant, ended: Vec<EndedSubscription>) {
         let id = record.outbox().id();
         if self.connections.remove(id).is_none() {
             return;
@@ -659,7 +660,7 @@ impl Engine {
         };
         let snapshot = record.snapshot(Some(Stop { at, reason }));
         self.report(|| Report::Disconnected(snapshot.clone()));
-        self.closed.push(snapshot);
+        self.closed.push(snapshot, ended);
     }
 
     /// Whether one more refused client is worth a line in the log, after how many that were not.

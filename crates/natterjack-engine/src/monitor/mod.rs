@@ -27,6 +27,7 @@ mod subscriptions;
 pub use counters::{ByKind, IndexCounters, Totals, Traffic};
 pub use interest::PeerInterestSnapshot;
 pub use routes::{RouteFacts, RouteSnapshot};
+pub(crate) use snapshot::EndedSubscription;
 pub use snapshot::{
     AccountSnapshot, ClientFacts, ConnectionKind, ConnectionSnapshot, PeerCertificate, Stop,
     SubscriptionFilter, SubscriptionSnapshot, TlsFacts,

@@ -123,6 +123,7 @@ impl Record {
             stalls: outbound.stalls,
             // Those that got all they wanted are gone, even if their session has not run since.
             subscriptions: subscriptions.saturating_sub(outbound.finished),
+            ended: None,
         }
     }
 }

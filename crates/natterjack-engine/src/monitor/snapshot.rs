@@ -51,6 +51,43 @@ pub struct ConnectionSnapshot {
     pub stalls: u64,
     /// Subscriptions it has, or had when it ended.
     pub subscriptions: usize,
+    /// Some of those it had when it ended, as long as they are kept.
+    pub(crate) ended: Option<Arc<[EndedSubscription]>>,
+}
+
+impl ConnectionSnapshot {
+    /// The subscriptions that a connection had when it ended. What is kept of them is bounded: the last of very many are
+    /// missing, and all of those that ended long ago.
+    pub fn ended_subscriptions(&self) -> impl Iterator<Item = SubscriptionSnapshot<'_>> {
+        let ended = self.ended.as_deref().unwrap_or_default();
+        ended.iter().map(|one| SubscriptionSnapshot {
+            account: &self.client.account,
+            subject: &one.subject,
+            queue: one.queue.as_deref(),
+            sid: &one.sid,
+            delivered: one.delivered,
+            max: one.max,
+            connection: self.id,
+        })
+    }
+}
+
+/// A subscription of a connection that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EndedSubscription {
+    pub(crate) subject: Box<[u8]>,
+    pub(crate) queue: Option<Box<[u8]>>,
+    pub(crate) sid: Box<[u8]>,
+    pub(crate) delivered: u64,
+    pub(crate) max: Option<u64>,
+}
+
+impl EndedSubscription {
+    /// Bytes it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let queue = self.queue.as_ref().map_or(0, |queue| queue.len());
+        size_of::<Self>() + self.subject.len() + queue + self.sid.len()
+    }
 }
 
 /// The end of a connection.

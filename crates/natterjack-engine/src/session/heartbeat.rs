@@ -26,6 +26,7 @@ pub(crate) enum Beat {
 
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
+    began: Instant,
     due: Instant,
     active: Instant,
     pinged: Option<Instant>,
@@ -36,6 +37,7 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
         Self {
+            began: now,
             due: now + limits.ping_interval,
             active: now,
             pinged: None,
@@ -45,10 +47,13 @@ impl Heartbeat {
     }
 
     /// CONNECT came; `jitter` is a fraction of 20% by which the first PING is delayed, so that clients that
-    /// come together are not pinged together.
+    /// come together are not pinged together. How long it took to come is the first estimate of a round trip, since it
+    /// answers INFO (nats-server `processConnect`).
     pub(crate) fn connected(&mut self, limits: &Limits, jitter: f64, now: Instant) {
         let delay = limits.ping_interval.min(FIRST_PING);
         self.due = now + delay + delay.mul_f64(0.2 * jitter);
+        let since = now.saturating_duration_since(self.began);
+        self.round_trip.get_or_insert(since);
     }
 
     pub(crate) fn due(&self) -> Instant {
@@ -136,7 +141,7 @@ mod tests {
         assert_eq!(
             heartbeat.beat(&limits, heartbeat.due()),
             Beat::Ping,
-            "unknown round trip"
+            "the round trip is an estimate"
         );
         heartbeat.answered(heartbeat.due());
         assert!(heartbeat.round_trip().is_some());
@@ -164,5 +169,23 @@ mod tests {
         let mut heartbeat = Heartbeat::new(&limits, start);
         heartbeat.connected(&limits, 1.0, start);
         assert_eq!(heartbeat.due(), start + Duration::from_millis(2400));
+    }
+
+    #[test]
+    fn the_time_until_connect_is_the_first_estimate_of_a_round_trip() {
+        let limits = limits();
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(&limits, start);
+        assert_eq!(heartbeat.round_trip(), None);
+        let came = start + Duration::from_millis(30);
+        heartbeat.connected(&limits, 0.0, came);
+        assert_eq!(heartbeat.round_trip(), Some(Duration::from_millis(30)));
+        // Another CONNECT answers nothing.
+        heartbeat.connected(&limits, 0.0, came + Duration::from_secs(9));
+        assert_eq!(heartbeat.round_trip(), Some(Duration::from_millis(30)));
+        let due = heartbeat.due();
+        assert_eq!(heartbeat.beat(&limits, due), Beat::Ping);
+        heartbeat.answered(due + Duration::from_millis(2));
+        assert_eq!(heartbeat.round_trip(), Some(Duration::from_millis(2)));
     }
 }

@@ -428,17 +428,22 @@ fn held_by(
         .filter(|connection| connection.stop.is_none() && connection.subscriptions > 0);
     let wanted: HashSet<u64> = with_some.map(|connection| connection.id).collect();
     let mut held: HashMap<u64, Vec<SubscriptionDetail>> = HashMap::new();
-    if wanted.is_empty() {
-        return held;
+    if !wanted.is_empty() {
+        let filter = SubscriptionFilter {
+            connections: Some(&wanted),
+            ..SubscriptionFilter::default()
+        };
+        engine.for_each_subscription(filter, |subscription| {
+            let details = held.entry(subscription.connection).or_default();
+            details.push(SubscriptionDetail::of(subscription));
+        });
     }
-    let filter = SubscriptionFilter {
-        connections: Some(&wanted),
-        ..SubscriptionFilter::default()
-    };
-    engine.for_each_subscription(filter, |subscription| {
-        let details = held.entry(subscription.connection).or_default();
-        details.push(SubscriptionDetail::of(subscription));
-    });
+    for connection in connections {
+        for ended in connection.ended_subscriptions() {
+            let details = held.entry(connection.id).or_default();
+            details.push(SubscriptionDetail::with_account(&ended));
+        }
+    }
     for details in held.values_mut() {
         // Most clients count their ids up, so this is mostly the order they subscribed in.
         details

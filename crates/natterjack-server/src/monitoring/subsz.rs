@@ -130,7 +130,8 @@ impl SubscriptionDetail {
         }
     }
 
-    fn with_account(subscription: &SubscriptionSnapshot<'_>) -> Self {
+    /// With the account: in lists of all, and as nats-server shows it with connections that have ended.
+    pub(super) fn with_account(subscription: &SubscriptionSnapshot<'_>) -> Self {
         Self {
             account: subscription.account.to_string(),
             account_tag: subscription.account.to_string(),

@@ -52,6 +52,8 @@ use crate::delivery::worker::{Worker, remove_from_index};
 use crate::engine::{Engine, Peer};
 use crate::exchange::{Mappings, ServiceImports, StreamImports};
 use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, STALL_MAX};
+use crate::monitor::EndedSubscription;
+use crate::monitor::closed::SUBSCRIPTION_BYTES_OF_ONE_MAX;
 use crate::monitor::counters;
 use crate::monitor::record::Record;
 
@@ -95,6 +97,9 @@ pub struct ClientSession {
     violations: Violations,
     first_pong_sent: bool,
     is_ended: bool,
+    /// Subscriptions it had when it ended, and their bytes.
+    ended: Vec<EndedSubscription>,
+    ended_bytes: usize,
     is_forgotten: bool,
     /// Bytes that waited when the write deadline passed.
     overdue_bytes: usize,
@@ -159,6 +164,8 @@ impl ClientSession {
             violations: Violations::default(),
             first_pong_sent: false,
             is_ended: false,
+            ended: Vec::new(),
+            ended_bytes: 0,
             is_forgotten: false,
             overdue_bytes: 0,
             now,
@@ -317,6 +324,19 @@ impl ClientSession {
             .extract_if(|_, _| true)
             .take(CLOSE_STEP_SUBSCRIPTIONS)
         {
+            let one = EndedSubscription {
+                subject: subscription.subject().into(),
+                queue: subscription.queue().map(Into::into),
+                sid: subscription.sid().into(),
+                delivered: subscription.delivered(),
+                max: Some(subscription.max()).filter(|&max| max > 0),
+            };
+            let bytes = self.ended_bytes + one.bytes();
+            // One that got all it wanted had ended before.
+            if bytes <= SUBSCRIPTION_BYTES_OF_ONE_MAX && !subscription.is_closed() {
+                self.ended.push(one);
+                self.ended_bytes = bytes;
+            }
             subscription.close();
             remove_from_index(&self.account, &subscription);
         }
@@ -326,7 +346,8 @@ impl ClientSession {
         if !std::mem::replace(&mut self.is_forgotten, true) {
             self.account.counters.left();
             self.report_account();
-            self.engine.forget(&self.record, self.now);
+            let ended = std::mem::take(&mut self.ended);
+            self.engine.forget(&self.record, self.now, ended);
         }
         true
     }
