@@ -27,10 +27,11 @@ const MARKUP: &str = "<script>alert(1)</script>";
 const MARKUP_IN_NAME: &str = "<img/src=x/onerror=alert`1`>";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 9] = [
         ("values_are_those_of_varz", values_are_those_of_varz),
         ("a_slow_consumer_shows_soon", a_slow_consumer_shows_soon),
         ("a_lost_server_shows_soon", a_lost_server_shows_soon),
+        ("a_crowd_can_be_looked_at", a_crowd_can_be_looked_at),
         ("names_stay_text", names_stay_text),
         ("keys_are_enough", keys_are_enough),
         ("it_fits_and_can_be_read", it_fits_and_can_be_read),
@@ -177,9 +178,21 @@ fn a_lost_server_shows_soon() {
     let drawn = browser.evaluate("document.querySelectorAll('#graph line.bad').length");
     assert_eq!(drawn, 1);
     let words = browser.evaluate("document.getElementById('graph').getAttribute('aria-label')");
-    assert_eq!(words, "1 servers connected, 1 lost");
+    assert_eq!(words, "1 server connected, 1 lost");
     assert_eq!(browser.faults(), [""; 0]);
     browser.keep_picture("lost");
+
+    // Not for ever: whoever does not come back is not missed.
+    browser.evaluate("window.former = Date.now; Date.now = () => window.former() + 601000; 0");
+    browser.pass_time(SHOWN_WITHIN);
+    browser.wait_for(&format!(
+        "{} === 1 && {} === 0",
+        count("connected"),
+        count("lost")
+    ));
+    let words = browser.evaluate("document.getElementById('graph').getAttribute('aria-label')");
+    assert_eq!(words, "1 server connected, 0 lost");
+    browser.evaluate("Date.now = window.former; 0");
 
     // Back, under another id: there is nothing lost any more.
     cluster.start(2);
@@ -190,6 +203,84 @@ fn a_lost_server_shows_soon() {
         count("connected"),
         count("lost")
     ));
+}
+
+/// Five servers, some hundred connections, and one of them behind: what an operator looks at when something is wrong.
+fn a_crowd_can_be_looked_at() {
+    const SERVERS: usize = 5;
+    const CLIENTS: usize = 300;
+    let mut cluster = Plan::of(&[Kind::Natterjack; SERVERS]).start();
+    cluster.wait_until_complete();
+    let monitor = cluster.server(0).listener(Listener::Monitor);
+    let join = |name: &str| {
+        let connect = json!({ "verbose": false, "name": name, "lang": "rust", "version": "1.2.3" });
+        Peer::introduced(cluster.address(0), &connect)
+    };
+    let mut crowd: Vec<Peer> = (0..CLIENTS - 2)
+        .map(|at| join(&format!("worker-{at}")))
+        .collect();
+    for (at, client) in crowd.iter_mut().enumerate() {
+        client.send(format!("SUB orders.{at}.> 1\r\nSUB status q 2\r\n"));
+        client.ping_pong();
+    }
+    let (mut behind, mut publisher) = (join("behind"), join("publisher"));
+    behind.send("SUB flood 1\r\n");
+    behind.ping_pong();
+    // More than sockets hold, and less than it is closed for.
+    let message = format!("PUB flood 65536\r\n{}\r\n", "x".repeat(65536));
+    let deadline = Deadline::after(PATIENCE);
+    let is_behind = || {
+        let connz = HttpAnswer::get(monitor, "/connz?sort=pending&limit=1").json();
+        connz["connections"][0]["pending_bytes"].as_u64() > Some(2 << 20)
+    };
+    while !is_behind() {
+        publisher.send(message.repeat(8));
+        publisher.ping_pong();
+        assert!(deadline.left().is_some(), "nobody is behind");
+    }
+
+    let mut browser = Browser::start();
+    for (name, width, height, is_phone) in [("desk", 1280, 900, false), ("phone", 390, 844, true)] {
+        for (shade, is_dark) in [("light", false), ("dark", true)] {
+            let view = View {
+                width,
+                height,
+                is_phone,
+                is_dark,
+                ..View::DESK
+            };
+            browser.open(monitor, view);
+            browser.wait_for(&format!(
+                "document.querySelectorAll('#connections tbody tr').length === {CLIENTS}"
+            ));
+            browser.wait_for("document.querySelectorAll('#graph line.good').length === 4");
+            browser.wait_for("document.getElementById('slow').textContent.includes('behind')");
+            let wide = browser.evaluate("document.documentElement.scrollWidth");
+            assert_eq!(wide, width, "{name} scrolls sideways");
+            assert_eq!(browser.evaluate(FAINT), json!([]), "{name} {shade}");
+            browser.keep_picture(&format!("crowd-{name}-{shade}"));
+        }
+    }
+    let row = browser.text("#slow tbody tr");
+    assert!(
+        row.starts_with("not yet") && row.contains("MiB wait"),
+        "{row}"
+    );
+
+    // Whoever is looked for is found without a pointer, and who waits most is first.
+    browser.press("/");
+    browser.type_text("worker-17");
+    browser.wait_for("document.querySelectorAll('#connections tbody tr').length === 11");
+    browser.press("Escape");
+    tab_until(
+        &mut browser,
+        "document.activeElement.closest('#connections') !== null && document.activeElement.textContent === 'Pending'",
+    );
+    browser.press("Enter");
+    browser
+        .wait_for("document.querySelector('#connections tbody tr').textContent.includes('behind')");
+    assert_eq!(browser.faults(), [""; 0]);
+    drop((crowd, behind, publisher));
 }
 
 fn names_stay_text() {

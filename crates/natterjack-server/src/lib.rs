@@ -50,7 +50,7 @@ pub use natterjack_dns::BadServiceName;
 pub use natterjack_engine::{Access, MeshSnapshot, PeerSnapshot, SeedState, access};
 pub use options::{
     Cluster, Compression, Endpoint, HandshakeFirst, InvalidOption, KeyPairFiles, Monitoring,
-    Options, RouteUrl, Tls, TlsVersion, WriteTimeout,
+    Options, RouteUrl, Tls, TlsVersion, TokenProblem, WriteTimeout,
 };
 pub use reload::ReloadError;
 pub use server::{Listeners, Server, StartError};

@@ -527,6 +527,10 @@ fn what_would_surprise_is_said() {
             "error 2:24: token must be a text, not a whole number - put the definition of SECRET in quotes",
         ],
     );
+    check(
+        "http_token: \"\"",
+        &["error 1:13: http_token must not be empty; leave it out if everybody may read the pages"],
+    );
     // What follows from a mistake is not said on top of it.
     check(
         "authorization { user: a, password: 12 }",

@@ -10,53 +10,92 @@ use super::format::Time;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Absent {}
 
-#[derive(Serialize)]
-pub(crate) struct Gatewayz {
-    server_id: String,
-    now: Time,
-    outbound_gateways: Absent,
-    inbound_gateways: Absent,
+/// Connections with other clusters (`/gatewayz`): there are none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Gatewayz {
+    /// The server's id.
+    pub server_id: String,
+    /// When this was asked.
+    pub now: Time,
+    /// None.
+    pub outbound_gateways: Absent,
+    /// None.
+    pub inbound_gateways: Absent,
 }
 
-#[derive(Serialize)]
-pub(crate) struct Leafz {
-    server_id: String,
-    now: Time,
-    leafnodes: u64,
-    leafs: [Absent; 0],
+/// Connections with leaf nodes (`/leafz`): there are none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Leafz {
+    /// The server's id.
+    pub server_id: String,
+    /// When this was asked.
+    pub now: Time,
+    /// 0.
+    pub leafnodes: u64,
+    /// None.
+    pub leafs: [Absent; 0],
 }
 
-#[derive(Serialize)]
-pub(crate) struct Jsz {
-    memory: u64,
-    storage: u64,
-    reserved_memory: u64,
-    reserved_storage: u64,
-    accounts: u64,
-    ha_assets: u64,
-    api: JszApi,
-    server_id: String,
-    now: Time,
-    disabled: bool,
-    config: JszConfig,
-    streams: u64,
-    consumers: u64,
-    messages: u64,
-    bytes: u64,
-    total: u64,
+/// JetStream (`/jsz`): it is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Jsz {
+    /// Bytes of memory in use: 0, as all numbers here.
+    pub memory: u64,
+    /// Bytes of storage in use.
+    pub storage: u64,
+    /// Bytes of memory set aside.
+    pub reserved_memory: u64,
+    /// Bytes of storage set aside.
+    pub reserved_storage: u64,
+    /// Accounts that use it.
+    pub accounts: u64,
+    /// Streams and consumers that are kept in several places.
+    pub ha_assets: u64,
+    /// Requests to it.
+    pub api: JszApi,
+    /// The server's id.
+    pub server_id: String,
+    /// When this was asked.
+    pub now: Time,
+    /// Whether it is switched off: `true`.
+    pub disabled: bool,
+    /// How it is configured.
+    pub config: JszConfig,
+    /// Streams.
+    pub streams: u64,
+    /// Consumers.
+    pub consumers: u64,
+    /// Messages kept.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Accounts that there is something to tell of.
+    pub total: u64,
 }
 
-#[derive(Default, Serialize)]
-struct JszApi {
-    level: u64,
-    total: u64,
-    errors: u64,
+/// Requests to JetStream: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct JszApi {
+    /// Version of its protocol.
+    pub level: u64,
+    /// Requests.
+    pub total: u64,
+    /// Requests that failed.
+    pub errors: u64,
 }
 
-#[derive(Default, Serialize)]
-struct JszConfig {
-    max_memory: u64,
-    max_storage: u64,
+/// What JetStream may use: nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct JszConfig {
+    /// Bytes of memory it may use.
+    pub max_memory: u64,
+    /// Bytes of storage it may use.
+    pub max_storage: u64,
 }
 
 pub(crate) fn gatewayz(facts: &ServerFacts) -> Gatewayz {

@@ -1,5 +1,6 @@
 //! A future whose steps take a processor for long, such as a handshake's: polled on threads for that, and not on those that
-//! move messages. Between two steps it takes no thread.
+//! move messages. Between two steps it takes no thread, and whoever owns it knows whom it is waiting for: the server while a
+//! step is done or waits to be done, and its peer until it is woken.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,33 +13,51 @@ use tokio::sync::Notify;
 use super::process::thread_time;
 use crate::long_work::LongWork;
 
-/// What the future comes to; `None` if it panicked. `took` is told what each step took of a processor.
-pub(super) async fn polled_by<F>(
-    work: &LongWork,
-    future: F,
-    took: impl Fn(Duration),
-) -> Option<F::Output>
+/// The future.
+pub(super) struct Elsewhere<'a, F> {
+    work: &'a LongWork,
+    /// `None` while a step is done, and when it is over.
+    future: Option<Pin<Box<F>>>,
+    woken: Arc<Woken>,
+}
+
+impl<'a, F> Elsewhere<'a, F>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let mut future = Box::pin(future);
-    let woken = Arc::new(Woken(Notify::new()));
-    loop {
-        let waker = Waker::from(Arc::clone(&woken));
-        let step = work.run(move || {
+    pub(super) fn new(work: &'a LongWork, future: F) -> Self {
+        Self {
+            work,
+            future: Some(Box::pin(future)),
+            woken: Arc::new(Woken(Notify::new())),
+        }
+    }
+
+    /// Polls it once. `None` if it panicked, or is over. `took` is told what the step took of a processor, also if nobody
+    /// waits for it any more.
+    pub(super) async fn step(
+        &mut self,
+        took: impl FnOnce(Duration) + Send + 'static,
+    ) -> Option<Poll<F::Output>> {
+        let mut future = self.future.take()?;
+        let waker = Waker::from(Arc::clone(&self.woken));
+        let step = self.work.run(move || {
             let begin = thread_time();
             let polled = Pin::as_mut(&mut future).poll(&mut Context::from_waker(&waker));
-            (future, polled, thread_time().saturating_sub(begin))
+            took(thread_time().saturating_sub(begin));
+            (future, polled)
         });
-        let (given_back, polled, time) = step.await?;
-        took(time);
-        match polled {
-            Poll::Ready(output) => return Some(output),
-            Poll::Pending => future = given_back,
+        let (future, polled) = step.await?;
+        if polled.is_pending() {
+            self.future = Some(future);
         }
-        // Also if it was woken while it was polled.
-        woken.0.notified().await;
+        Some(polled)
+    }
+
+    /// Waits until it is worth another step, also if it was so while it was polled.
+    pub(super) async fn woken(&self) {
+        self.woken.0.notified().await;
     }
 }
 
@@ -61,23 +80,24 @@ mod tests {
         let work = LongWork::on_threads(1);
         let (tell, told) = oneshot::channel();
         let here = std::thread::current().id();
-        let future = polled_by(
-            &work,
-            async move {
-                tokio::task::yield_now().await;
-                let word = told.await.expect("told");
-                (word, std::thread::current().id())
-            },
-            drop,
-        );
-        let (output, ()) = tokio::join!(future, async {
+        let mut future = Elsewhere::new(&work, async move {
             tokio::task::yield_now().await;
-            tell.send("word").expect("somebody waits");
+            let word = told.await.expect("told");
+            (word, std::thread::current().id())
         });
-        let (word, there) = output.expect("no panic");
+        // It woke itself, and is then woken by what it is told.
+        assert!(matches!(future.step(drop).await, Some(Poll::Pending)));
+        future.woken().await;
+        assert!(matches!(future.step(drop).await, Some(Poll::Pending)));
+        tell.send("word").expect("somebody waits");
+        future.woken().await;
+        let Some(Poll::Ready((word, there))) = future.step(drop).await else {
+            panic!("it was told");
+        };
         assert_eq!(word, "word");
         assert_ne!(there, here);
-        let panicking = async { panic!("on purpose") };
-        assert_eq!(polled_by(&work, panicking, drop).await, None::<()>);
+        assert!(future.step(drop).await.is_none());
+        let mut panicking = Elsewhere::new(&work, async { panic!("on purpose") });
+        assert!(matches!(panicking.step(drop).await, None::<Poll<()>>));
     }
 }

@@ -4,14 +4,24 @@ use serde::Serialize;
 
 use super::format::is_default;
 
-/// What is asked besides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct HealthzOptions {
-    pub(crate) has_account: bool,
-    pub(crate) has_stream: bool,
-    pub(crate) has_consumer: bool,
+/// What is asked besides: all that nats-server can be asked. What is about JetStream makes no difference where that is not
+/// there, as on a nats-server that has it switched off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthzOptions {
+    /// Whether JetStream is switched on, and nothing else of it (`js-enabled-only`, formerly `js-enabled`).
+    pub js_enabled_only: bool,
+    /// Whether it works on this server (`js-server-only`).
+    pub js_server_only: bool,
+    /// Whether this server knows the others of it (`js-meta-only`).
+    pub js_meta_only: bool,
+    /// The account of the stream.
+    pub account: Option<String>,
+    /// A stream. Asks for its account, too.
+    pub stream: Option<String>,
+    /// A consumer. Asks for its stream, too.
+    pub consumer: Option<String>,
     /// Whether faults are listed with their kinds.
-    pub(crate) details: bool,
+    pub details: bool,
 }
 
 /// Whether the server takes connections.
@@ -71,11 +81,11 @@ pub struct HealthzFault {
 }
 
 /// `is_accepting`: whether the server takes connections, which it does not in lame duck mode.
-pub(crate) fn healthz(is_accepting: bool, options: HealthzOptions) -> Healthz {
+pub(crate) fn healthz(is_accepting: bool, options: &HealthzOptions) -> Healthz {
     let must = |name, what| format!("\"{name}\" must not be empty when checking {what} health");
-    let fault = if options.has_stream && !options.has_account {
+    let fault = if options.stream.is_some() && options.account.is_none() {
         Some((400, "BAD_REQUEST", must("account", "stream")))
-    } else if options.has_consumer && !options.has_stream {
+    } else if options.consumer.is_some() && options.stream.is_none() {
         Some((400, "BAD_REQUEST", must("stream", "consumer")))
     } else if !is_accepting {
         let error = "failed to be ready for connections after 1ms: server";
@@ -109,7 +119,7 @@ mod tests {
     use super::*;
     use crate::monitoring::format::compact_json;
 
-    fn check(is_accepting: bool, options: HealthzOptions, status_code: u16, body: &str) {
+    fn check(is_accepting: bool, options: &HealthzOptions, status_code: u16, body: &str) {
         let health = healthz(is_accepting, options);
         assert_eq!(health.status_code, status_code);
         assert_eq!(String::from_utf8_lossy(&compact_json(&health)), body);
@@ -118,31 +128,31 @@ mod tests {
     #[test]
     fn answers_are_those_of_nats_server() {
         let plain = HealthzOptions::default();
-        check(true, plain, 200, r#"{"status":"ok"}"#);
+        check(true, &plain, 200, r#"{"status":"ok"}"#);
         check(
             false,
-            plain,
+            &plain,
             500,
             r#"{"status":"error","error":"failed to be ready for connections after 1ms: server"}"#,
         );
         let stream = HealthzOptions {
-            has_stream: true,
-            ..plain
+            stream: Some("s".to_owned()),
+            ..plain.clone()
         };
         check(
             true,
-            stream,
+            &stream,
             400,
             r#"{"status":"error","error":"\"account\" must not be empty when checking stream health"}"#,
         );
         let consumer = HealthzOptions {
-            has_consumer: true,
+            consumer: Some("c".to_owned()),
             details: true,
             ..plain
         };
         check(
             true,
-            consumer,
+            &consumer,
             400,
             r#"{"status":"error","errors":[{"type":"BAD_REQUEST","error":"\"stream\" must not be empty when checking consumer health"}]}"#,
         );

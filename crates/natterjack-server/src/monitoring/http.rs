@@ -1,14 +1,16 @@
 //! HTTP for the pages: accepting, bounds on time and size, and the headers of answers. What a page says is decided
 //! in the router and the pages.
 //!
-//! At most [`CONNECTIONS_MAX`] connections are served; for another one, one that keeps the server waiting has to go, and
-//! if all are busy it waits. Who asks for more than the pages' share of the processors waits, too (`pace.rs`). No connection lives for long without doing anything: see the `…_MAX` below. Request bodies
-//! are not read.
+//! At most [`CONNECTIONS_MAX`](super::places::CONNECTIONS_MAX) connections are served; for another one, one that keeps the
+//! server waiting has to go (`places.rs`). Who asks for more than the share of the processors that there is for such
+//! questions waits (`pace.rs`): pages for pages, while `/healthz` waits for neither pages nor strangers. No connection lives
+//! for long without doing anything, and no answer is sent for ever: see [`Patience`]. Request bodies are not read.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -23,37 +25,45 @@ use hyper::header::{
 use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::elsewhere::polled_by;
-use super::guard::{self, CHALLENGES};
+use super::elsewhere::Elsewhere;
+use super::guard::{self, CHALLENGES, Standing};
 use super::pace::REQUEST;
-use super::places::{Place, Wait};
+use super::places::{CONNECTIONS_MAX, Place, Wait};
 use super::router::{self, Answer};
 use crate::clock::now;
 use crate::lifecycle::Phase;
 use crate::server::Shared;
 
-/// Connections that are served at one time, of all listeners together.
-pub(super) const CONNECTIONS_MAX: usize = 128;
-
 /// With fewer places left than this, connections are closed after each answer, so that idle ones do not keep
 /// others out.
 const PLACES_LEFT_FEW: usize = CONNECTIONS_MAX / 4;
 
-/// How long the head of a request may take, from the connection's beginning or from its first byte
-/// (nats-server `ReadHeaderTimeout`).
-const HEAD_MAX: Duration = Duration::from_secs(5);
+/// How long peers may take.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// For the head of a request, from the connection's beginning or from its first byte, and as long again for a handshake
+    /// before that (nats-server `ReadHeaderTimeout`).
+    head: Duration,
+    /// Until their next request.
+    idle: Duration,
+    /// Without taking a byte of an answer.
+    stall: Duration,
+    /// To take an answer, however steadily they do.
+    answer: Duration,
+}
 
-/// How long a connection may wait for its next request.
-const IDLE_MAX: Duration = Duration::from_secs(120);
-
-/// How long a client may take no byte of an answer.
-const WRITE_STALL_MAX: Duration = Duration::from_secs(10);
+const PATIENCE: Patience = Patience {
+    head: Duration::from_secs(5),
+    idle: Duration::from_secs(120),
+    stall: Duration::from_secs(10),
+    answer: Duration::from_secs(120),
+};
 
 /// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -72,10 +82,12 @@ pub(crate) trait Wrap: Send + Sync + 'static {
     /// That stream.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// Wraps the socket; takes no longer than a handshake may.
+    /// Wraps the socket; its peer may keep the server waiting no longer than a handshake may take, and that is known of
+    /// the place.
     fn wrap(
         &self,
         socket: tokio::net::TcpStream,
+        place: &Place,
     ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
@@ -85,7 +97,7 @@ pub(crate) struct Clear;
 impl Wrap for Clear {
     type Stream = tokio::net::TcpStream;
 
-    async fn wrap(&self, socket: tokio::net::TcpStream) -> io::Result<Self::Stream> {
+    async fn wrap(&self, socket: tokio::net::TcpStream, _: &Place) -> io::Result<Self::Stream> {
         Ok(socket)
     }
 }
@@ -96,18 +108,31 @@ pub(crate) struct Encrypted(pub(super) Arc<Shared>);
 impl Wrap for Encrypted {
     type Stream = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
 
-    async fn wrap(&self, socket: tokio::net::TcpStream) -> io::Result<Self::Stream> {
-        let Some(context) = self.0.tls.current() else {
+    async fn wrap(&self, socket: tokio::net::TcpStream, place: &Place) -> io::Result<Self::Stream> {
+        let Self(shared) = self;
+        let Some(context) = shared.tls.current() else {
             return Err(io::ErrorKind::ConnectionRefused.into());
         };
-        let Self(shared) = self;
-        let pace = &shared.monitor.pace;
-        pace.keep().await;
         let acceptor = TlsAcceptor::from(Arc::clone(context.monitoring()));
-        let handshake = acceptor.accept(socket);
-        let steps = shared.tls.slow_steps();
-        let done = polled_by(steps, handshake, |time| pace.took(time)).await;
-        done.unwrap_or_else(|| Err(io::ErrorKind::Other.into()))
+        let mut handshake = Elsewhere::new(shared.tls.slow_steps(), acceptor.accept(socket));
+        let mut left = PATIENCE.head;
+        loop {
+            let turn = place.turn().await;
+            let pace = &shared.monitor.paces.handshakes;
+            pace.keep().await;
+            let pace = Arc::clone(pace);
+            match handshake.step(move |time| pace.took(time)).await {
+                Some(Poll::Ready(stream)) => return stream,
+                Some(Poll::Pending) => {}
+                None => return Err(io::ErrorKind::Other.into()),
+            }
+            drop(turn);
+            // Only now it is the peer that the server waits for.
+            place.wait_for(Wait::Request);
+            let begin = now();
+            timeout(left, handshake.woken()).await?;
+            left = left.saturating_sub(now().saturating_duration_since(begin));
+        }
     }
 }
 
@@ -144,21 +169,14 @@ async fn serve<W: Wrap>(
     shared: Arc<Shared>,
     socket: tokio::net::TcpStream,
     wrap: Arc<W>,
-    mut place: Place,
+    place: Place,
 ) {
     let closing = shared.lifecycle.reached(Phase::Closing);
     let must_leave = place.must_leave();
     let serving = async {
-        let mut wrapping = pin!(timeout(HEAD_MAX, wrap.wrap(socket)));
-        let wrapped = poll_fn(|context| {
-            let wrapped = wrapping.as_mut().poll(context);
-            if wrapped.is_pending() {
-                place.wait_for(Wait::Request);
-            }
-            wrapped
-        });
-        let stream = wrapped.await??;
-        speak(&shared, stream, place)
+        let address = socket.peer_addr()?.ip();
+        let stream = wrap.wrap(socket, &place).await?;
+        speak(&shared, stream, address, place)
             .await
             .map_err(io::Error::other)
     };
@@ -176,13 +194,15 @@ async fn serve<W: Wrap>(
 async fn speak(
     shared: &Arc<Shared>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: IpAddr,
     place: Place,
 ) -> Result<(), hyper::Error> {
+    let place = Arc::new(place);
     let requests = Arc::new(AtomicU64::new(0));
-    let stream = Patient::new(stream, place, Arc::clone(&requests));
+    let stream = Patient::new(stream, Arc::clone(&place), Arc::clone(&requests), PATIENCE);
     let service = service_fn(move |request| {
         requests.fetch_add(1, Ordering::Relaxed);
-        respond(Arc::clone(shared), request)
+        respond(Arc::clone(shared), request, address, Arc::clone(&place))
     });
     http1::Builder::new()
         .title_case_headers(true)
@@ -198,41 +218,76 @@ async fn speak(
 async fn respond(
     shared: Arc<Shared>,
     request: Request<Incoming>,
+    address: IpAddr,
+    place: Arc<Place>,
 ) -> Result<Response<Text>, Infallible> {
     let is_crowded = shared.monitor.places.free() < PLACES_LEFT_FEW;
-    let pace = &shared.monitor.pace;
-    pace.keep().await;
-    pace.took(REQUEST);
+    place.is_asked();
     let lacks_host = request.version() == Version::HTTP_11
         && !request.headers().contains_key(HOST)
         && request.uri().host().is_none();
     let answer = if lacks_host {
-        Answer::text(
-            StatusCode::BAD_REQUEST,
-            "400 Bad Request: missing required Host header",
-        )
-    } else if !shared
-        .monitor
-        .guard
-        .lets_in(&shared, request.headers())
+        off_hand(&shared, || {
+            Answer::text(
+                StatusCode::BAD_REQUEST,
+                "400 Bad Request: missing required Host header",
+            )
+        })
         .await
-    {
-        guard::refusal()
-    } else if request.method() == Method::CONNECT {
-        Answer::not_found()
     } else {
-        let uri = request.uri();
-        let accept = request.headers().get(ACCEPT);
-        let accept = accept.and_then(|accept| accept.to_str().ok());
-        let query = uri.query().unwrap_or_default();
-        router::answer(shared, uri.path(), query, accept.unwrap_or_default()).await
+        let (monitor, options) = (&shared.monitor, shared.options());
+        let token = options.monitoring.token.as_ref();
+        let pace = &monitor.paces.token_checks;
+        let asking = (monitor.guard).standing(token, request.headers(), address, pace);
+        match asking.await {
+            Standing::Reader => page(&shared, &request, &place).await,
+            Standing::Stranger => off_hand(&shared, guard::refusal).await,
+            Standing::Unknown => off_hand(&shared, guard::rebuff).await,
+        }
     };
+    let is_long = answer.is_long;
+    place.answers(is_long);
     let mut response = answer.into_response();
     if is_crowded || lacks_host {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
     Ok(response)
+}
+
+/// What is told to whoever is not let in, at its own pace.
+async fn off_hand(shared: &Shared, answer: fn() -> Answer) -> Answer {
+    let pace = &shared.monitor.paces.refusals;
+    pace.keep().await;
+    pace.took(REQUEST);
+    answer()
+}
+
+/// What is told to readers: how the server is, as soon as can be, and all else when it is their turn.
+async fn page(shared: &Arc<Shared>, request: &Request<Incoming>, place: &Place) -> Answer {
+    let monitor = &shared.monitor;
+    let uri = request.uri();
+    if request.method() != Method::CONNECT && router::is_health(monitor, uri.path()) {
+        let pace = &monitor.paces.health;
+        pace.keep().await;
+        pace.took(REQUEST);
+        return router::answer(Arc::clone(shared), uri.path(), query(uri), "").await;
+    }
+    let _turn = place.turn().await;
+    let pace = &monitor.paces.pages;
+    pace.keep().await;
+    pace.took(REQUEST);
+    if request.method() == Method::CONNECT {
+        return Answer::not_found();
+    }
+    let accept = request.headers().get(ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    let accept = accept.unwrap_or_default();
+    router::answer(Arc::clone(shared), uri.path(), query(uri), accept).await
+}
+
+fn query(uri: &Uri) -> &str {
+    uri.query().unwrap_or_default()
 }
 
 impl Answer {
@@ -295,13 +350,16 @@ impl Body for Text {
 /// A stream that fails when its peer takes too long.
 struct Patient<S> {
     stream: S,
-    place: Place,
+    place: Arc<Place>,
+    patience: Patience,
     /// Requests whose head has been read, as the service counts them, and as this stream last saw it.
     requests: Arc<AtomicU64>,
     requests_seen: u64,
     reading: Reading,
     read_timer: Timer,
-    write_timer: Timer,
+    stall_timer: Timer,
+    /// Runs until all that was to be written is.
+    answer_timer: Timer,
 }
 
 /// What is waited for.
@@ -313,15 +371,17 @@ enum Reading {
 }
 
 impl<S> Patient<S> {
-    fn new(stream: S, place: Place, requests: Arc<AtomicU64>) -> Self {
+    fn new(stream: S, place: Arc<Place>, requests: Arc<AtomicU64>, patience: Patience) -> Self {
         Self {
             stream,
             place,
+            patience,
             requests,
             requests_seen: 0,
             reading: Reading::Head,
             read_timer: Timer(None),
-            write_timer: Timer(None),
+            stall_timer: Timer(None),
+            answer_timer: Timer(None),
         }
     }
 
@@ -332,14 +392,18 @@ impl<S> Patient<S> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         if progress.is_ready() {
-            if self.write_timer.is_running() {
-                self.write_timer.stop();
+            if self.stall_timer.is_running() {
+                self.stall_timer.stop();
                 self.place.go_on();
             }
             return progress;
         }
         self.place.wait_for(Wait::AnswerTaken);
-        ready!(self.write_timer.poll(WRITE_STALL_MAX, context));
+        let Patience { stall, answer, .. } = self.patience;
+        let stalled = self.stall_timer.poll(stall, context);
+        if stalled.is_pending() {
+            ready!(self.answer_timer.poll(answer, context));
+        }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -375,12 +439,12 @@ impl<S: AsyncRead + Unpin> hyper::rt::Read for Patient<S> {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
                 // Whoever has not taken the answer to the last request is not late with the next.
-                if !this.write_timer.is_running() {
+                if !this.stall_timer.is_running() {
                     this.place.wait_for(Wait::Request);
                 }
                 let longest = match this.reading {
-                    Reading::Head => HEAD_MAX,
-                    Reading::Next => IDLE_MAX,
+                    Reading::Head => this.patience.head,
+                    Reading::Next => this.patience.idle,
                 };
                 ready!(this.read_timer.poll(longest, context));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -399,8 +463,12 @@ impl<S: AsyncWrite + Unpin> hyper::rt::Write for Patient<S> {
         self.written(written, context)
     }
 
+    /// Is asked for when all else is written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_ready() {
+            self.answer_timer.stop();
+        }
         self.written(flushed, context)
     }
 
@@ -437,3 +505,6 @@ impl Timer {
 async fn pause(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,23 +20,32 @@ const THREADS_MAX: usize = 4096;
 const PAUSES: usize = 256;
 const SIZES: usize = 61;
 
-/// Queues inside the server: what nats-server calls so is not there.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Ipqueuesz(BTreeMap<&'static str, Absent>);
+/// Queues inside the server (`/ipqueuesz`): what nats-server calls so is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ipqueuesz(BTreeMap<&'static str, Absent>);
 
-/// Variables of the process (Go `expvar`).
+/// Groups that agree by Raft (`/raftz`): there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Raftz(BTreeMap<&'static str, Absent>);
+
+/// Variables of the process (`/debug/vars`, Go `expvar`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Expvarz {
+#[non_exhaustive]
+pub struct Expvarz {
     /// How it was started: the program alone, since passwords and tokens may be among the arguments.
-    cmdline: Vec<String>,
-    memstats: MemoryStats,
+    pub cmdline: Vec<String>,
+    /// Memory.
+    pub memstats: MemoryStats,
 }
 
-/// Memory. There is no collector of garbage, and what is in use is all that is known.
+/// Memory, in the fields that a program in Go has for it. There is no collector of garbage, and what is in use is all that
+/// is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct MemoryStats {
-    alloc: u64,
+#[non_exhaustive]
+pub struct MemoryStats {
+    /// Bytes in use.
+    pub alloc: u64,
     total_alloc: u64,
     sys: u64,
     lookups: u64,
@@ -101,8 +110,8 @@ pub(crate) fn ipqueuesz() -> Ipqueuesz {
     Ipqueuesz::default()
 }
 
-pub(crate) fn raftz() -> Absent {
-    Absent {}
+pub(crate) fn raftz() -> Raftz {
+    Raftz::default()
 }
 
 pub(crate) fn profilez(name: Option<&str>) -> Profilez {

@@ -27,6 +27,7 @@ mod pace;
 mod places;
 mod process;
 mod query;
+mod room;
 mod sources;
 
 use std::collections::BTreeMap;
@@ -40,7 +41,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-pub use self::absent::Absent;
+pub use self::absent::{Absent, Gatewayz, Jsz, JszApi, JszConfig, Leafz};
 pub use self::accountz::{
     AccountDetail, Accountz, ExportDetail, ImportDetail, LatencyDetail, MappingDestination,
     UnknownAccount,
@@ -54,13 +55,14 @@ use self::facts::{Load, Provenance, ServerFacts, SharedCalendar};
 pub(crate) use self::format::compact_json;
 pub use self::format::{RoundTrip, Time, Uptime};
 use self::guard::Guard;
-pub(crate) use self::healthz::HealthzOptions;
-pub use self::healthz::{Healthz, HealthzFault};
-use self::http::{CONNECTIONS_MAX, Clear, Encrypted};
+pub use self::healthz::{Healthz, HealthzFault, HealthzOptions};
+use self::http::{Clear, Encrypted};
+pub use self::innards::{Expvarz, Ipqueuesz, MemoryStats, Raftz};
 pub use self::metrics::{Exposition, ExpositionFormat, MetricKind};
-use self::pace::Pace;
+use self::pace::Paces;
 use self::places::Places;
 use self::process::ProcessorShare;
+use self::room::Room;
 use self::router::NAMES;
 pub use self::routez::{Route, RouteSubscription, Routez, SubjectRules};
 pub use self::sources::MonitoringSource;
@@ -109,12 +111,12 @@ pub(crate) struct Monitor {
     places: Arc<Places>,
     /// Who may read the pages.
     guard: Guard,
-    /// How often there may be a page.
-    pace: Pace,
-    /// Places for long pages.
+    /// How often there may be a page, and whatever else.
+    paces: Paces,
+    /// Places for long pages that are written.
     turns: Semaphore,
-    /// What long pages may take together, in KiB.
-    room: Arc<Semaphore>,
+    /// Room for long pages until they are read.
+    room: Arc<Room>,
 }
 
 /// Where the pages are served.
@@ -147,11 +149,11 @@ impl Monitor {
             addresses,
             listeners: Gate::new(),
             sources: Sources::default(),
-            places: Arc::new(Places::new(CONNECTIONS_MAX)),
+            places: Arc::new(Places::new()),
             guard: Guard::new(),
-            pace: Pace::new(cores, started),
+            paces: Paces::new(cores, started),
             turns: Semaphore::new(TURNS),
-            room: Arc::new(Semaphore::new(router::LARGE_KIB_MAX as usize)),
+            room: Arc::new(Room::new()),
         }
     }
 
@@ -356,7 +358,7 @@ impl Shared {
 /// # Examples
 /// ```
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use natterjack_server::monitoring::{ConnzOptions, ConnzSort};
+/// use natterjack_server::monitoring::{ConnzOptions, ConnzSort, HealthzOptions};
 /// use natterjack_server::{Options, Server};
 ///
 /// let server = Server::start(Options {
@@ -373,6 +375,22 @@ impl Shared {
 ///     ..ConnzOptions::default()
 /// })?;
 /// assert!(slowest.connections.is_empty());
+/// // Every page is plain data, and JSON as nats-server writes it.
+/// let pages = [
+///     serde_json::to_value(server.varz())?,
+///     serde_json::to_value(server.gatewayz())?,
+///     serde_json::to_value(server.leafz())?,
+///     serde_json::to_value(server.jsz())?,
+///     serde_json::to_value(server.raftz())?,
+///     serde_json::to_value(server.ipqueuesz())?,
+///     serde_json::to_value(server.expvarz())?,
+/// ];
+/// assert!(pages.iter().all(|page| page.is_object()));
+/// let ready = server.healthz_with(&HealthzOptions {
+///     js_server_only: true,
+///     ..HealthzOptions::default()
+/// });
+/// assert_eq!(ready.status_code, 200);
 /// server.shutdown().await;
 /// # Ok(())
 /// # }
@@ -453,6 +471,55 @@ impl Server {
     /// Whether the server takes connections. Cheap.
     #[must_use]
     pub fn healthz(&self) -> Healthz {
-        healthz::healthz(self.shared.is_accepting(), HealthzOptions::default())
+        self.healthz_with(&HealthzOptions::default())
+    }
+
+    /// The same, with all that nats-server can be asked. Cheap.
+    #[must_use]
+    pub fn healthz_with(&self, options: &HealthzOptions) -> Healthz {
+        healthz::healthz(self.shared.is_accepting(), options)
+    }
+
+    /// Connections with other clusters: none. Cheap.
+    #[must_use]
+    pub fn gatewayz(&self) -> Gatewayz {
+        absent::gatewayz(&self.shared.facts())
+    }
+
+    /// Connections with leaf nodes: none. Cheap.
+    #[must_use]
+    pub fn leafz(&self) -> Leafz {
+        absent::leafz(&self.shared.facts())
+    }
+
+    /// JetStream, which is not there. Cheap.
+    #[must_use]
+    pub fn jsz(&self) -> Jsz {
+        absent::jsz(&self.shared.facts())
+    }
+
+    /// Groups that agree by Raft: none. Cheap.
+    #[must_use]
+    pub fn raftz(&self) -> Raftz {
+        innards::raftz()
+    }
+
+    /// What nats-server calls queues inside the server: none. Cheap.
+    #[must_use]
+    pub fn ipqueuesz(&self) -> Ipqueuesz {
+        innards::ipqueuesz()
+    }
+
+    /// Memory of the process, in the fields of a program in Go. Asks the system, as [`varz`](Self::varz) does.
+    #[must_use]
+    pub fn expvarz(&self) -> Expvarz {
+        innards::expvarz()
+    }
+
+    /// The threads of the process by name, and what they are about; no stacks. Reads a file of the system for each: not for
+    /// a thread that has other things to do.
+    #[must_use]
+    pub fn stacksz(&self) -> String {
+        innards::threads()
     }
 }

@@ -1,7 +1,11 @@
-//! How much of the processors pages may take, so that whoever asks for them in a loop cannot hurt delivery: what is over is
+//! How much of the processors monitoring may take, so that whoever asks in a loop cannot hurt delivery: what is over is
 //! put off. What a page takes is measured and not guessed, since one of many connections takes a thousand times as long as
 //! one of few.
+//!
+//! What is put off keeps its kind waiting and no other: pages do not wait for strangers' handshakes and wrong tokens, nor
+//! whoever asks whether the server is well for pages ([`Paces`]).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -10,32 +14,68 @@ use tokio::time::sleep_until;
 use crate::clock::now;
 
 /// One part in so many of all processors' time goes to pages in the long run.
-const SHARE: u32 = 20;
+const SHARE_OF_PAGES: u32 = 20;
 
-/// Before that, all pages together may take so much at once.
+/// The same of `/healthz`: it takes next to nothing, but somebody may ask for it as fast as they can.
+const SHARE_OF_HEALTH: u32 = 100;
+
+/// The same of people who are not known, or not yet: of their handshakes, of comparing tokens with a hash, and of refusals.
+const SHARE_OF_STRANGERS: u32 = 50;
+
+/// Before that, all of a kind together may take so much at once.
 const BURST: Duration = Duration::from_millis(500);
 
 /// What a request takes besides the making of its page, about.
 pub(super) const REQUEST: Duration = Duration::from_micros(50);
 
+/// Whoever owes more is let off: nobody waits for longer because of what others took.
+const DEBT_MAX: Duration = Duration::from_secs(10);
+
+/// What each kind of asking may take.
+pub(super) struct Paces {
+    pub(super) pages: Arc<Pace>,
+    pub(super) health: Arc<Pace>,
+    pub(super) handshakes: Arc<Pace>,
+    pub(super) refusals: Arc<Pace>,
+    pub(super) token_checks: Arc<Pace>,
+}
+
+impl Paces {
+    pub(super) fn new(processors: usize, now: Instant) -> Self {
+        let pace = |share| Arc::new(Pace::new(share, processors, now));
+        Self {
+            pages: pace(SHARE_OF_PAGES),
+            health: pace(SHARE_OF_HEALTH),
+            handshakes: pace(SHARE_OF_STRANGERS),
+            // These cost little, and there is nothing that they have to be soon for.
+            refusals: pace(SHARE_OF_HEALTH),
+            token_checks: pace(SHARE_OF_STRANGERS),
+        }
+    }
+}
+
 pub(super) struct Pace {
+    /// How long after each moment of a processor's time there is to be another.
+    share: u32,
     processors: u32,
-    /// When all that was taken so far is paid for. The past if nothing is owed.
+    /// When all that was taken so far is paid for. The past if nothing is owed, and never further than [`DEBT_MAX`] from
+    /// where it makes nobody wait.
     paid_at: Mutex<Instant>,
     /// Who waits, one after another. There are no more than connections are served.
     waiting: tokio::sync::Mutex<()>,
 }
 
 impl Pace {
-    pub(super) fn new(processors: usize, now: Instant) -> Self {
+    fn new(share: u32, processors: usize, now: Instant) -> Self {
         Self {
+            share,
             processors: u32::try_from(processors).unwrap_or(u32::MAX).max(1),
             paid_at: Mutex::new(now),
             waiting: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Waits until there may be another page.
+    /// Waits until there may be more.
     pub(super) async fn keep(&self) {
         let _turn = self.waiting.lock().await;
         let time = now();
@@ -45,7 +85,13 @@ impl Pace {
         }
     }
 
-    /// Something about pages took so much of a processor's time.
+    /// Whoever comes has to wait until what this returns is dropped.
+    #[cfg(test)]
+    pub(super) async fn hold(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.waiting.lock().await
+    }
+
+    /// Something took so much of a processor's time.
     pub(super) fn took(&self, time: Duration) {
         self.took_at(time, now());
     }
@@ -57,12 +103,13 @@ impl Pace {
 
     fn took_at(&self, time: Duration, now: Instant) {
         let mut paid_at = self.paid_at.lock();
-        *paid_at = (*paid_at).max(now) + self.price(time);
+        let owed = (*paid_at).max(now) + self.price(time);
+        *paid_at = owed.min(now + self.price(BURST) + DEBT_MAX);
     }
 
     /// How long it takes until so much may be taken.
     fn price(&self, time: Duration) -> Duration {
-        time * SHARE / self.processors
+        time.saturating_mul(self.share) / self.processors
     }
 }
 
@@ -73,7 +120,7 @@ mod tests {
     #[test]
     fn pages_take_their_share_and_no_more() {
         let begin = now();
-        let pace = Pace::new(2, begin);
+        let pace = Pace::new(SHARE_OF_PAGES, 2, begin);
         let page = Duration::from_millis(20);
         let (mut at, mut pages) = (begin, 0_u32);
         while at < begin + Duration::from_secs(100) {
@@ -93,7 +140,7 @@ mod tests {
     #[test]
     fn a_pause_is_not_saved_up() {
         let begin = now();
-        let pace = Pace::new(1, begin);
+        let pace = Pace::new(SHARE_OF_PAGES, 1, begin);
         let later = begin + Duration::from_secs(1000);
         for _ in 0..30 {
             assert_eq!(pace.wait(later), Duration::ZERO);
@@ -102,5 +149,16 @@ mod tests {
         assert_eq!(pace.wait(later), Duration::ZERO);
         pace.took_at(Duration::from_millis(10), later);
         assert!(pace.wait(later) >= Duration::from_millis(190));
+    }
+
+    #[test]
+    fn nobody_waits_without_end() {
+        let begin = now();
+        let pace = Pace::new(SHARE_OF_STRANGERS, 1, begin);
+        for _ in 0..1000 {
+            pace.took_at(Duration::from_secs(3600), begin);
+        }
+        assert_eq!(pace.wait(begin), DEBT_MAX);
+        assert_eq!(pace.wait(begin + DEBT_MAX), Duration::ZERO);
     }
 }

@@ -1,14 +1,12 @@
 //! From a path and its query to an answer: which pages there are, what is counted, what a bad request is told.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
 
+use super::Monitor;
 use super::absent::{gatewayz, jsz, leafz};
 use super::accountz::accountz;
 use super::accstatz::accstatz;
@@ -67,13 +65,6 @@ pub(super) const NAMES: [&str; 12] = [
 /// subscriptions and accounts on. They then hold up no connection that this thread serves.
 const LARGE: usize = 256;
 
-/// What long pages may take together while they are sent, in KiB. Whoever asks for pages and does not read them keeps
-/// them in memory.
-pub(super) const LARGE_KIB_MAX: u32 = 64 * 1024;
-
-/// How long a long page waits for others to be sent. One that is not taken is dropped earlier.
-const LARGE_WAIT_MAX: Duration = Duration::from_secs(20);
-
 /// What is sent back.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -86,6 +77,8 @@ pub(super) struct Answer {
     pub(super) location: Option<String>,
     /// What a browser may do on behalf of the page.
     pub(super) policy: Option<&'static str>,
+    /// Whether it takes some of the room that there is for long ones.
+    pub(super) is_long: bool,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -101,6 +94,7 @@ impl Answer {
             is_as_said: false,
             location: None,
             policy: None,
+            is_long: false,
         }
     }
 
@@ -120,6 +114,7 @@ impl Answer {
             is_as_said: false,
             location: None,
             policy: None,
+            is_long: false,
         }
     }
 
@@ -188,15 +183,17 @@ pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str, accept:
     if !is_listing || size < LARGE {
         return written(&shared, page, &query, format);
     }
-    let Ok(_turn) = shared.monitor.turns.acquire().await else {
+    let Ok(turn) = shared.monitor.turns.acquire().await else {
         return Answer::not_found();
     };
     // Many may have come this far while nothing was owed.
-    shared.monitor.pace.keep().await;
+    shared.monitor.paces.pages.keep().await;
     let work = Arc::clone(&shared);
     let built = tokio::task::spawn_blocking(move || written(&work, page, &query, format)).await;
+    // Whoever waits for room, or does not read, keeps nobody from having a page made.
+    drop(turn);
     match built {
-        Ok(answer) => within_bounds(&shared, answer).await,
+        Ok(answer) => within_bounds(&shared.monitor, answer).await,
         Err(_) => Answer::text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "500 Internal Server Error",
@@ -204,33 +201,22 @@ pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str, accept:
     }
 }
 
-/// Waits until there is room for a long page, which it then takes until the page is sent.
-async fn within_bounds(shared: &Shared, answer: Answer) -> Answer {
-    let kib = u32::try_from(answer.body.len() / 1024).unwrap_or(u32::MAX);
-    let room = Arc::clone(&shared.monitor.room);
-    let room = room.acquire_many_owned(kib.min(LARGE_KIB_MAX));
-    let Ok(Ok(room)) = timeout(LARGE_WAIT_MAX, room).await else {
-        return Answer::text(
+/// The answer with the room that it takes until it is sent.
+async fn within_bounds(monitor: &Monitor, answer: Answer) -> Answer {
+    match monitor
+        .room
+        .take(answer.body.clone(), &monitor.places)
+        .await
+    {
+        Some(body) => Answer {
+            body,
+            is_long: true,
+            ..answer
+        },
+        None => Answer::text(
             StatusCode::SERVICE_UNAVAILABLE,
             "503 Service Unavailable: too many pages wait to be read",
-        );
-    };
-    let body = Bytes::from_owner(Held {
-        body: answer.body,
-        _room: room,
-    });
-    Answer { body, ..answer }
-}
-
-/// A page and the room it takes.
-struct Held {
-    body: Bytes,
-    _room: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.body
+        ),
     }
 }
 
@@ -238,7 +224,11 @@ fn written(shared: &Shared, page: Page, query: &Query, format: ExpositionFormat)
     let begin = thread_time();
     let built = build(shared, page, query, format);
     let time = thread_time().saturating_sub(begin);
-    shared.monitor.pace.took(time);
+    let paces = &shared.monitor.paces;
+    match page {
+        Page::Healthz => paces.health.took(time),
+        _ => paces.pages.took(time),
+    }
     built.unwrap_or_else(|refusal| Answer::text(StatusCode::BAD_REQUEST, refusal.0))
 }
 
@@ -337,7 +327,7 @@ fn build(
         Page::Healthz => {
             count();
             let options = healthz_options(query)?;
-            let health = healthz(shared.is_accepting(), options);
+            let health = healthz(shared.is_accepting(), &options);
             if health.status_code != 200 {
                 tracing::warn!("Healthcheck failed: {:?}", health.fault());
             }
@@ -390,20 +380,16 @@ fn subsz_options(query: &Query) -> Result<SubszOptions, BadValue> {
 }
 
 fn healthz_options(query: &Query) -> Result<HealthzOptions, BadValue> {
-    // What is asked about JetStream must be readable, and makes no difference without it.
-    for name in [
-        "js-enabled",
-        "js-enabled-only",
-        "js-server-only",
-        "js-meta-only",
-    ] {
-        query.boolean(name)?;
-    }
+    // In this order, because the first fault is told.
+    let js_enabled = query.boolean("js-enabled")?;
     Ok(HealthzOptions {
+        js_enabled_only: query.boolean("js-enabled-only")? || js_enabled,
+        js_server_only: query.boolean("js-server-only")?,
+        js_meta_only: query.boolean("js-meta-only")?,
         details: query.boolean("details")?,
-        has_account: !query.text("account").is_empty(),
-        has_stream: !query.text("stream").is_empty(),
-        has_consumer: !query.text("consumer").is_empty(),
+        account: optional(query, "account"),
+        stream: optional(query, "stream"),
+        consumer: optional(query, "consumer"),
     })
 }
 
@@ -445,6 +431,11 @@ fn not_negative(number: i64) -> usize {
 
 fn optional(query: &Query, name: &str) -> Option<String> {
     Some(query.text(name).to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Whether a request for this path, as it was sent, asks how the server is and nothing else.
+pub(super) fn is_health(monitor: &Monitor, path: &str) -> bool {
+    page_at(&monitor.base_path, path) == Some(Page::Healthz)
 }
 
 /// The page at a clean path. `base` is a clean path too.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::cluster::{Cluster, Compression, RouteUrl};
-pub use self::monitoring::{Endpoint, Monitoring};
+pub use self::monitoring::{Endpoint, Monitoring, TokenProblem};
 pub use self::tls::{HandshakeFirst, KeyPairFiles, Tls, TlsVersion};
 
 /// Options of a server. Plain data; defaults are those of nats-server 2.15.1.
@@ -137,6 +137,9 @@ pub enum InvalidOption {
     /// A route has no port, and its host is no name of a service.
     #[error("a route without a port must name a service: {0}")]
     RouteService(#[from] BadServiceName),
+    /// The token for monitoring helps nobody.
+    #[error("http_token {0}")]
+    MonitoringToken(#[from] TokenProblem),
     /// Who may come in contradicts itself.
     #[error(transparent)]
     Access(#[from] AccessProblem),
@@ -204,6 +207,7 @@ impl InvalidOption {
             Self::GraceOverDuration { .. } => &["lame_duck_grace_period", "lame_duck_duration"],
             Self::ClusterSubject(_) => &["cluster.permissions"],
             Self::RouteService(_) => &["cluster.routes"],
+            Self::MonitoringToken(_) => &["http_token"],
             Self::Access(_) => &["authorization", "accounts"],
         }
     }
@@ -261,6 +265,11 @@ impl Options {
                 .filter(|route| route.port.is_none())
                 .filter_map(|route| check_name(&route.host).err())
                 .map(InvalidOption::RouteService),
+        );
+        problems.extend(
+            self.monitoring
+                .token_problem()
+                .map(InvalidOption::MonitoringToken),
         );
         problems.extend(
             self.access()

@@ -330,12 +330,13 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
         Kind::AccountJsz => Err(failed("jetstream not enabled")),
         Kind::Healthz => {
             let options = HealthzOptions {
-                has_account: question.text("account")?.is_some(),
-                has_stream: question.text("stream")?.is_some(),
-                has_consumer: question.text("consumer")?.is_some(),
+                account: question.text("account")?.map(Into::into),
+                stream: question.text("stream")?.map(Into::into),
+                consumer: question.text("consumer")?.map(Into::into),
                 details: question.flag("details")?,
+                ..HealthzOptions::default()
             };
-            data.of(healthz(shared.is_accepting(), options).with_status_code())
+            data.of(healthz(shared.is_accepting(), &options).with_status_code())
         }
         Kind::Raftz => data.of(raftz()),
         Kind::Ipqueuesz => {

@@ -1,12 +1,13 @@
 //! Where the monitoring pages are served.
 
 use natterjack_conf::Data;
+use natterjack_engine::access::Secret;
 
 use crate::configuration::Configuration;
 use crate::configuration::codec::{self, SECRET, WORD};
 use crate::configuration::reader::Reader;
 use crate::configuration::row::Row;
-use crate::configuration::shape::{Custom, plain};
+use crate::configuration::shape::{Codec, Custom, plain};
 use crate::options::{Endpoint, Options};
 
 use super::flag;
@@ -82,12 +83,20 @@ pub(super) static ROWS: &[Row<Configuration>] = &[
         Configuration,
         "http_token",
         options.monitoring.token,
-        SECRET,
+        TOKEN,
         "What whoever asks for a monitoring page must know, in clear text or as a bcrypt hash: sent as a bearer token, or as \
          the password of HTTP's basic authentication.",
     )
     .ours(),
 ];
+
+/// A secret that is kept if it is empty, to be told of: it would look like one, and keep nobody out.
+static TOKEN: Codec<Option<Secret>> = Codec {
+    kind: SECRET.kind,
+    read: |data, reader| codec::secret(data, reader).map(Some),
+    show: SECRET.show,
+    is_secret: SECRET.is_secret,
+};
 
 fn read(endpoint: &mut Option<Endpoint>, data: &Data, reader: &mut Reader<'_>) {
     if let Some((host, port)) = address(data, reader) {

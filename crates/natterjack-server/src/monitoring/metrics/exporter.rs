@@ -165,7 +165,7 @@ fn accounts(text: &mut Exposition, server: &str, accounts: &[AccountStats]) {
 
 /// 0 is good in the older of the two, 1 in the other.
 fn health(text: &mut Exposition, server: &str, is_accepting: bool) {
-    let health = healthz(is_accepting, HealthzOptions::default());
+    let health = healthz(is_accepting, &HealthzOptions::default());
     let is_good = health.status == "ok";
     let labels = [("server_id", server), ("value", health.status)];
     let (name, help) = ("gnatsd_healthz_status", "status");

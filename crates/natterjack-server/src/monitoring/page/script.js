@@ -8,6 +8,9 @@
   const WINDOW_SECONDS_MIN = 30;
   const CONNECTIONS_MAX = 1024;
   const SLOW_MAX = 20;
+  const BEHIND_BYTES = 1048576;
+  const LOST_SHOWN_MILLISECONDS = 600000;
+  const LOST_MAX = 32;
   const CERTIFICATE_DAYS_FEW = 21;
   const find = (id) => document.getElementById(id);
 
@@ -265,7 +268,16 @@
   const peers = new Map();
   const peerRates = new Rates();
 
-  // Connections to the same server are one line; a server that was there and is not any more stays, as lost.
+  // Those that are lost for long, or the first of very many: whoever left for good is not lost.
+  const forgetLost = () => {
+    const lost = [...peers].filter(([, peer]) => peer.isLost).sort(([, a], [, b]) => b.lostAt - a.lostAt);
+    lost.forEach(([id, peer], index) => {
+      if (index >= LOST_MAX || Date.now() - peer.lostAt > LOST_SHOWN_MILLISECONDS) peers.delete(id);
+    });
+    peerRates.keep(new Set(peers.keys()));
+  };
+
+  // Connections to the same server are one line; a server that was there and is not any more stays for a while, as lost.
   const showRoutes = (routez, varz) => {
     const at = time(routez);
     const now = new Map();
@@ -289,8 +301,11 @@
       const isBack = [...now.values()].some((other) => other.name === peer.name);
       if (isBack) { peers.delete(id); continue; }
       const gone = Math.max(0, Math.round(at - peer.seen));
-      peers.set(id, { ...peer, rates: [0, 0], connections: 0, pending: 0, rtt: "", isLost: true, state: `lost ${gone} s ago` });
+      const ago = gone < 120 ? `${gone} s` : `${Math.floor(gone / 60)} min`;
+      const lostAt = peer.isLost ? peer.lostAt : Date.now();
+      peers.set(id, { ...peer, rates: [0, 0], connections: 0, pending: 0, rtt: "", isLost: true, lostAt, state: `lost ${ago} ago` });
     }
+    forgetLost();
     const rows = [...peers.values()];
     routes.show(rows);
     find("section-cluster").hidden = rows.length === 0 && !varz?.cluster?.name;
@@ -322,7 +337,7 @@
     parts.push(drawn("text", { x: centre.x, y: centre.y + 36 }, short(varz?.server_name ?? "")));
     graph.replaceChildren(...parts);
     const lost = rows.filter((peer) => peer.isLost).length;
-    graph.setAttribute("aria-label", `${rows.length - lost} servers connected, ${lost} lost`);
+    graph.setAttribute("aria-label", `${several(rows.length - lost, "server")} connected, ${lost} lost`);
   };
 
   // ----- connections
@@ -365,7 +380,7 @@
     { title: "Out/s", is_number: true, value: (row) => row.rates[1], text: (row) => rate(row.rates[1]), sort: "msgs_to" },
     {
       title: "Pending", is_number: true, value: (row) => row.pending_bytes, sort: "pending",
-      text: (row) => bytes(row.pending_bytes), is_bad: (row) => row.pending_bytes > 1048576,
+      text: (row) => bytes(row.pending_bytes), is_bad: (row) => row.pending_bytes > BEHIND_BYTES,
     },
     { title: "RTT", is_number: true, value: (row) => seconds(row.rtt), text: roundTrip, sort: "rtt" },
     { title: "Idle", is_number: true, value: (row) => seconds(row.idle), text: (row) => row.idle, sort: "idle" },
@@ -404,15 +419,19 @@
   // ----- slow consumers
 
   const slow = new Table("slow", [
-    { title: "Closed", value: (row) => row.stop ?? "", text: (row) => moment(row.stop) },
-    { title: "Why", value: (row) => row.reason ?? "" },
+    // Those that are still there come first.
+    { title: "Closed", value: (row) => row.stop ?? "~", text: (row) => (row.stop ? moment(row.stop) : "not yet"), is_bad: (row) => !row.stop },
+    { title: "Why", value: (row) => row.reason ?? "", text: (row) => row.reason ?? `${bytes(row.pending_bytes)} wait to be taken` },
     { title: "Id", is_number: true, value: (row) => row.cid },
     { title: "Name", value: (row) => row.name ?? "" },
     { title: "Account", value: (row) => row.account ?? "" },
     { title: "Address", value: (row) => `${row.ip}:${row.port}` },
     { title: "Was sent", is_number: true, value: (row) => row.out_msgs, text: (row) => count(row.out_msgs) },
-  ], { key: (row) => row.cid, empty: "No connection was closed for being slow.", descending: true });
+  ], { key: (row) => row.cid, empty: "No connection is behind, and none was closed for it.", descending: true });
   let slowSeen = -1;
+  let closedSlow = [];
+  let behind = [];
+  const showSlow = () => slow.show([...behind, ...closedSlow]);
 
   const showSlowCounts = (varz) => {
     const of = varz.slow_consumer_stats ?? {};
@@ -420,13 +439,20 @@
     if (varz.slow_consumers === slowSeen) return;
     slowSeen = varz.slow_consumers;
     if (slowSeen > 0) refreshSlow().catch(() => { slowSeen = -1; });
-    else slow.show([]);
+  };
+
+  // Of all connections, listed or not.
+  const refreshBehind = async () => {
+    const connz = await ask(`connz?auth=1&sort=pending&limit=${SLOW_MAX}`);
+    behind = (connz.connections ?? []).filter((row) => row.pending_bytes > BEHIND_BYTES);
+    showSlow();
   };
 
   const refreshSlow = async () => {
     const connz = await ask(`connz?state=closed&sort=stop&auth=1&limit=${CONNECTIONS_MAX}`);
     const rows = (connz.connections ?? []).filter((row) => (row.reason ?? "").startsWith("Slow Consumer"));
-    slow.show(rows.slice(0, SLOW_MAX));
+    closedSlow = rows.slice(0, SLOW_MAX);
+    showSlow();
   };
 
   // ----- accounts
@@ -494,7 +520,7 @@
         showRoutes(routez, varz);
       }),
     ];
-    if (turn % 2 === 0) work.push(refreshConnections(), refreshAccounts());
+    if (turn % 2 === 0) work.push(refreshConnections(), refreshAccounts(), refreshBehind());
     if (turn % 2 === 0 && bus) work.push(refreshBus());
     turn += 1;
     await Promise.all(work);
