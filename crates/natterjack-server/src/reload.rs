@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use natterjack_engine::{CloseReason, GLOBAL_ACCOUNT, Reconfiguration, SYSTEM_ACCOUNT};
 use thiserror::Error;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::clock::now;
@@ -81,7 +82,7 @@ impl Server {
             }
         }
         // Also if no option has changed: a reload reads the files again.
-        self.reload_tls(&new)?;
+        self.reload_tls(&new).await?;
         let new = Arc::new(new);
         let reconfiguration = Reconfiguration {
             info: server_info(&new, self.server_id(), self.client_addr().port()),
@@ -108,18 +109,29 @@ impl Server {
     }
 
     /// Loads the certificates of clients' and of routes' listeners, both or none.
-    fn reload_tls(&self, new: &Options) -> Result<(), ReloadError> {
-        let routes = new.cluster.as_ref().and_then(|it| it.tls.as_ref());
-        let cluster = self.shared.cluster.as_ref();
-        if let Some(cluster) = cluster {
-            cluster.tls.check(routes).map_err(ReloadError::ClusterTls)?;
-        }
-        let clients = &self.shared.tls;
-        clients.reload(new.tls.as_ref()).map_err(ReloadError::Tls)?;
-        match cluster {
-            // Fails only if files have changed since they were looked at.
-            Some(cluster) => cluster.tls.reload(routes).map_err(ReloadError::ClusterTls),
-            None => Ok(()),
+    async fn reload_tls(&self, new: &Options) -> Result<(), ReloadError> {
+        let (new, shared) = (new.clone(), Arc::clone(&self.shared));
+        let load = move || {
+            let routes = new.cluster.as_ref().and_then(|it| it.tls.as_ref());
+            let cluster = shared.cluster.as_ref();
+            if let Some(cluster) = cluster {
+                cluster.tls.check(routes).map_err(ReloadError::ClusterTls)?;
+            }
+            let clients = &shared.tls;
+            clients.reload(new.tls.as_ref()).map_err(ReloadError::Tls)?;
+            match cluster {
+                // Fails only if files have changed since they were looked at.
+                Some(cluster) => cluster.tls.reload(routes).map_err(ReloadError::ClusterTls),
+                None => Ok(()),
+            }
+        };
+        match spawn_blocking(load).await {
+            Ok(loaded) => loaded,
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends, and this with it.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 

@@ -97,7 +97,7 @@ pub(crate) struct Shared {
     /// Comparing passwords with hashes.
     pub(crate) password_checks: LongWork,
     /// What new connections are encrypted with.
-    pub(crate) tls: tls::Acceptor,
+    pub(crate) tls: Arc<tls::Acceptor>,
     /// What connections with other servers share, if there is a cluster.
     pub(crate) cluster: Option<Cluster>,
     /// Buffers for what comes in encrypted.
@@ -216,7 +216,7 @@ impl Server {
             engine,
             lifecycle: Lifecycle::new(),
             password_checks: LongWork::new(),
-            tls,
+            tls: Arc::new(tls),
             scratch: Arc::default(),
             monitor: Monitor::new(&options.monitoring, monitoring.addresses()),
             options: RwLock::new(Arc::new(options)),

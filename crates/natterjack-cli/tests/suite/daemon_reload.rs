@@ -218,6 +218,31 @@ fn what_needs_a_new_process_is_refused_as_a_whole() {
     assert!(!ended.stderr.contains("[DBG]"), "{ended:?}");
 }
 
+/// Somebody may write to a pipe at the start and be gone now. The server goes on, and obeys signals.
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let mut configured = start("", &[]);
+    configured.says("Server is ready");
+    let path = configured.path("x.conf");
+    fs::remove_file(&path).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    configured.daemon.as_ref().unwrap().signal("HUP");
+    let line = configured.says("Failed to reload server configuration: ");
+    assert!(line.contains("x.conf is not a file but a pipe"), "{line}");
+    // The same with what a file names.
+    fs::remove_file(&path).unwrap();
+    let pipe = configured.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    configured.reload(&format!(
+        "tls {{ cert_file: {pipe:?}, key_file: {pipe:?} }}"
+    ));
+    let line = configured.says("it is a pipe or a device, and has to be a file");
+    assert!(line.contains("cert_file"), "{line}");
+    configured.end();
+}
+
 #[test]
 fn a_file_with_mistakes_changes_nothing() {
     let mut configured = start("", &[]);

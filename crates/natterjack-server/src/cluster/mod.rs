@@ -37,7 +37,7 @@ pub(crate) struct Bound {
 /// What the connections of a server with others share.
 pub(crate) struct Cluster {
     pub(crate) addresses: Vec<SocketAddr>,
-    pub(crate) tls: tls::Acceptor,
+    pub(crate) tls: Arc<tls::Acceptor>,
     kits: Arc<Kits>,
     discovery: Discovery,
     /// Encrypted routes by their number, with the fingerprints that they may be pinned by.
@@ -101,7 +101,7 @@ impl Bound {
         );
         let cluster = Cluster {
             addresses: self.addresses,
-            tls: self.tls,
+            tls: Arc::new(self.tls),
             kits: Arc::default(),
             discovery,
             encrypted: Mutex::default(),

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::handshake;
+use super::strangers::Origin;
 use super::stream::Stream;
 use crate::clock::now;
 use crate::lifecycle::{Pass, Phase};
@@ -176,6 +177,7 @@ async fn settle_tls<S: Stream>(
     };
     let outbox = Arc::clone(session.outbox());
     let label = session.label().to_string();
+    let origin = Origin::of(session.address().map(|address| address.ip()));
     let closed = poll_fn(|context| {
         wire.register(context);
         // A new configuration does not wait for a client that takes its time.
@@ -197,7 +199,7 @@ async fn settle_tls<S: Stream>(
             }
             return Err(reason);
         }
-        settled = handshake::settle(shared, socket, tls, &outbox, &label) => settled?,
+        settled = handshake::settle(shared, socket, tls, &outbox, &label, origin) => settled?,
     };
     settled.apply(shared, socket, tls, session)
 }

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::secured::Secured;
 use super::socket::Socket;
+use super::strangers::Origin;
 use super::stream::{self, Stream};
 use crate::clock::{calendar_now, now};
 use crate::options::HandshakeFirst;
@@ -68,6 +69,7 @@ pub(super) async fn settle(
     context: &tls::Context,
     outbox: &Outbox,
     label: &str,
+    origin: Origin,
 ) -> Result<Settled, CloseReason> {
     let acceptor = &shared.tls;
     let is_first = match context.handshake_first() {
@@ -104,14 +106,20 @@ pub(super) async fn settle(
             Ok(Settled::Encrypted { done, is_first })
         }
         Err(fault) => {
-            // Port scanners and load balancers that look whether somebody is there are nobody's error.
-            if fault.is_probe() {
-                tracing::debug!("{label} - TLS handshake error: {}", Told(&fault, CLIENT));
-            } else {
-                tracing::error!("{label} - TLS handshake error: {}", Told(&fault, CLIENT));
-            }
+            tell_failure(shared, &label, origin, &fault);
             Err(CloseReason::TlsHandshakeFailure)
         }
+    }
+}
+
+/// Says in the log why a client's handshake failed, unless there was too much of that from where it is.
+fn tell_failure(shared: &Shared, label: &dyn fmt::Display, origin: Origin, fault: &Fault) {
+    let told = Told(fault, CLIENT);
+    // Port scanners and load balancers that look whether somebody is there are nobody's error.
+    let unsaid = (!fault.is_probe()).then(|| shared.tls.failures().note(origin, now()));
+    match unsaid.flatten() {
+        Some(unsaid) => tracing::error!("{label} - TLS handshake error: {told}{unsaid}"),
+        None => tracing::debug!("{label} - TLS handshake error: {told}"),
     }
 }
 
@@ -207,11 +215,8 @@ fn encrypt(
         None
     };
     if let Some(fault) = fault {
-        tracing::error!(
-            "{} - TLS handshake error: {}",
-            session.label(),
-            Told(&fault, CLIENT)
-        );
+        let origin = Origin::of(session.address().map(|address| address.ip()));
+        tell_failure(shared, &session.label(), origin, &fault);
         return Err(CloseReason::TlsHandshakeFailure);
     }
     if let Some(peer) = peer {

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::context::{Context, Peers};
+use super::failures::Failures;
 use super::problem::TlsProblem;
 use super::rate::Rate;
 use crate::clock::{calendar_now, now};
@@ -31,6 +33,7 @@ pub(crate) struct Acceptor {
     /// Whether clients may also connect in clear text.
     is_optional: bool,
     rate: Rate,
+    failures: Failures,
     /// Steps of handshakes, most of all their signatures.
     steps: Turns,
     /// The same, where the key makes them take long.
@@ -82,6 +85,7 @@ impl Acceptor {
             peers,
             is_optional,
             rate: Rate::new(now()),
+            failures: Failures::default(),
             steps: Turns::new(),
             slow_steps: LongWork::new(),
             files: Mutex::default(),
@@ -107,7 +111,7 @@ impl Acceptor {
         }
     }
 
-    /// Exchanges everything, `None` for clear text, and logs warnings.
+    /// Exchanges everything, `None` for clear text, and logs warnings. Reads files: not for a thread that moves messages.
     ///
     /// # Errors
     /// Everything that is wrong, warnings included; then nothing has changed.
@@ -167,6 +171,10 @@ impl Acceptor {
         &self.rate
     }
 
+    pub(crate) fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
     pub(crate) fn steps(&self) -> &Turns {
         &self.steps
     }
@@ -177,18 +185,21 @@ impl Acceptor {
 
     /// Looks after the files until it is dropped: loads them when they have changed, and warns every day of
     /// certificates that end soon.
-    pub(crate) async fn watch(&self) {
+    pub(crate) async fn watch(self: &Arc<Self>) {
         self.watch_every(WATCH_INTERVAL).await;
     }
 
-    async fn watch_every(&self, period: Duration) {
+    async fn watch_every(self: &Arc<Self>, period: Duration) {
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first was when they were loaded.
         let mut warn_at = ticks.tick().await + EXPIRY_INTERVAL;
         loop {
             let tick = ticks.tick().await;
-            if self.refresh() || tick >= warn_at {
+            // Files may be on something that does not answer, and keys take their time.
+            let acceptor = Arc::clone(self);
+            let refreshed = spawn_blocking(move || acceptor.refresh()).await;
+            if refreshed.unwrap_or(false) || tick >= warn_at {
                 warn_at = tick + EXPIRY_INTERVAL;
                 self.warn_of_expiry();
             }
@@ -354,8 +365,8 @@ mod tests {
         }
     }
 
-    fn acceptor(options: &Tls) -> Acceptor {
-        Acceptor::new(Some(options), false).expect("a pair that fits")
+    fn acceptor(options: &Tls) -> Arc<Acceptor> {
+        Arc::new(Acceptor::new(Some(options), false).expect("a pair that fits"))
     }
 
     /// Whether another context is in use than before `change`.

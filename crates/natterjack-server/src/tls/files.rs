@@ -76,10 +76,12 @@ fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, TlsProblem> {
         path: path.to_owned(),
         kind,
     };
-    let size = fs::metadata(path)
-        .map_err(|error| unreadable(error.kind()))?
-        .len();
-    if size > FILE_BYTES_MAX {
+    let metadata = fs::metadata(path).map_err(|error| unreadable(error.kind()))?;
+    // Opening a pipe waits for somebody who writes to it, perhaps for ever.
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Err(unreadable(std::io::ErrorKind::NotSeekable));
+    }
+    if metadata.len() > FILE_BYTES_MAX {
         return Err(unreadable(std::io::ErrorKind::FileTooLarge));
     }
     fs::read(path).map_err(|error| unreadable(error.kind()))

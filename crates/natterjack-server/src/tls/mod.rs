@@ -8,6 +8,7 @@ mod authorities;
 mod certificate;
 mod context;
 mod dialling;
+mod failures;
 mod files;
 mod names;
 mod rate;

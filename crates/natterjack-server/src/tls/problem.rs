@@ -193,6 +193,7 @@ impl TlsProblem {
 
 fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
+        io::ErrorKind::NotSeekable => "it is a pipe or a device, and has to be a file",
         io::ErrorKind::NotFound => "it does not exist; check the path",
         io::ErrorKind::PermissionDenied => {
             "permission denied; the user that runs the server must be able to read it"

@@ -1,5 +1,8 @@
 //! SIGHUP, or an operator's request in the system account: the configuration is read anew, and put in force as a whole or not at all.
 
+use std::fs::{self, Metadata};
+use std::path::PathBuf;
+
 use natterjack_server::Server;
 use natterjack_server::configuration::Change;
 use tokio::sync::{mpsc, oneshot};
@@ -42,6 +45,9 @@ impl Asked {
 enum ReloadFailure {
     #[error("can only reload config when a file is provided using -c or --config")]
     NoFile,
+    /// Whoever wrote to it at the start, such as a shell, need not be there any more; and opening it waits for that.
+    #[error("{} is not a file but a pipe or a device, which cannot be read anew", .0.display())]
+    NotAFile(PathBuf),
     /// All that is wrong has been logged.
     #[error("the configuration is not valid: {0}")]
     Invalid(String),
@@ -83,8 +89,13 @@ impl Daemon<'_> {
     }
 
     async fn try_reload(&mut self) -> Result<(), ReloadFailure> {
-        if self.line.config.is_none() {
+        let Some(path) = &self.line.config else {
             return Err(ReloadFailure::NoFile);
+        };
+        let is_readable = |metadata: Metadata| metadata.is_file() || metadata.is_dir();
+        // What is not there at all is told with everything else that is wrong.
+        if !fs::metadata(path).map_or(true, is_readable) {
+            return Err(ReloadFailure::NotAFile(path.into()));
         }
         let new = settings::load(&self.line).map_err(|problems| {
             for error in &problems.errors {
