@@ -19,13 +19,16 @@ mod view;
 mod watch;
 mod words;
 
-use std::io::IsTerminal as _;
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures_util::StreamExt as _;
+use hyper::header::HeaderValue;
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep_until, timeout_at};
@@ -54,11 +57,17 @@ const REDRAW: Duration = Duration::from_secs(1);
 /// Answers of the system account that may wait.
 const QUEUE_MESSAGES_MAX: usize = 65_536;
 
+/// The token for monitoring, where no flag gives a login: what flags say can be read by everybody on the machine.
+const TOKEN_VARIABLE: &str = "NATTERJACK_MONITOR_TOKEN";
+
+/// A file with more is none with a token.
+const TOKEN_FILE_BYTES_MAX: u64 = 8192;
+
 /// Watch servers and clusters: rates, connections, routes, accounts, slow consumers
 #[derive(clap::Args)]
 #[command(
-    after_help = "Servers are asked through their monitoring, where --user and --password or --token are what a proxy or the \
-    server wants; or all of a cluster through the system account, with --server. In the view, ? lists the keys. \
+    after_help = "Servers are asked through their monitoring, where --user and --password, --token-file or --token are what a proxy or the \
+    server wants (NATTERJACK_MONITOR_TOKEN in the environment is a token that nobody sees); or all of a cluster through the system account, with --server. In the view, ? lists the keys. \
     --once takes two samples, --interval apart, and ends with 1 if a server does not answer.\n\n\
     Examples:\n  natterjack top\n  natterjack top http://n1:8222 http://n2:8222 http://n3:8222\n  \
     natterjack top http://n1:8222 --cluster --sort pending\n  \
@@ -99,6 +108,9 @@ pub(crate) struct Arguments {
     /// Connections to list of each server
     #[arg(long, value_name = "NUMBER", default_value_t = 1024, value_parser = connections_max)]
     connections: usize,
+    /// File whose one line is the token that monitoring wants [env: NATTERJACK_MONITOR_TOKEN: the token]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["token", "user", "password"])]
+    token_file: Option<PathBuf>,
     #[command(flatten)]
     connection: connection::Arguments,
 }
@@ -155,6 +167,9 @@ impl Arguments {
 
     async fn watch(&self) -> anyhow::Result<Watch> {
         if self.connection.names_a_server() {
+            if self.token_file.is_some() {
+                bail!("--token-file is for monitoring, and --server has servers asked without");
+            }
             if let Some(address) = self.addresses.first() {
                 bail!("{address} and --server are two ways to ask: give one of them");
             }
@@ -200,8 +215,9 @@ impl Arguments {
             }
             false => None,
         };
+        let unseen = self.unseen_token(std::env::var_os(TOKEN_VARIABLE))?;
         let authorization = match self.connection.given_login() {
-            connection::GivenLogin::None => None,
+            connection::GivenLogin::None => unseen,
             connection::GivenLogin::Token(token) => {
                 Some(bearer(token).context("--token has characters that cannot be sent")?)
             }
@@ -217,12 +233,46 @@ impl Arguments {
         Ok(Access { tls, authorization })
     }
 
+    /// The token that is no argument.
+    fn unseen_token(&self, variable: Option<OsString>) -> anyhow::Result<Option<HeaderValue>> {
+        let (token, whose) = match (&self.token_file, variable) {
+            (Some(file), _) => (read_token(file)?, file.display().to_string()),
+            (None, Some(text)) if !text.is_empty() => {
+                let text = text.into_string().map_err(|_| {
+                    anyhow::anyhow!("{TOKEN_VARIABLE} has characters that cannot be sent")
+                })?;
+                (text, TOKEN_VARIABLE.to_owned())
+            }
+            _ => return Ok(None),
+        };
+        let bearer = bearer(&token)
+            .with_context(|| format!("{whose} has characters that cannot be sent"))?;
+        Ok(Some(bearer))
+    }
+
     fn wanted(&self, looks: &Looks) -> Wanted {
         Wanted {
             sort: looks.server_sort(),
             connections_max: self.connections,
         }
     }
+}
+
+fn read_token(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(file)
+        .and_then(|opened| {
+            opened
+                .take(TOKEN_FILE_BYTES_MAX + 1)
+                .read_to_string(&mut text)
+        })
+        .with_context(|| format!("cannot read the token in {}", file.display()))?;
+    let token = text.trim();
+    let is_one_line = !token.is_empty() && !token.contains('\n');
+    if !is_one_line || text.len() as u64 > TOKEN_FILE_BYTES_MAX {
+        bail!("{} is to have a token as its one line", file.display());
+    }
+    Ok(token.to_owned())
 }
 
 /// Prints what is known after each round.

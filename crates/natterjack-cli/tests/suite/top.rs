@@ -339,6 +339,54 @@ fn a_token_lets_in() {
 }
 
 #[test]
+fn a_token_need_not_be_an_argument() {
+    let (_daemon, url) = server("http_token: \"a long random text\"");
+    let folder = tempfile::tempdir().expect("a folder for a test");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file in a folder of ours");
+        path.display().to_string()
+    };
+    let right = file("right", "a long random text\n");
+    let ended = once(&[&url, "--token-file", &right]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    for wrong in [
+        file("empty", "\n"),
+        file("two", "one\ntwo\n"),
+        file("long", &"x".repeat(9000)),
+    ] {
+        let ended = once(&[&url, "--token-file", &wrong]);
+        assert_eq!(ended.code, Some(1), "{wrong}");
+        assert!(ended.stderr.contains("its one line"), "{ended:?}");
+    }
+    let nowhere = folder.path().join("nowhere").display().to_string();
+    let ended = once(&[&url, "--token-file", &nowhere]);
+    assert!(ended.stderr.contains("cannot read the token"), "{ended:?}");
+    let both = once(&[&url, "--token-file", &right, "--token", "x"]);
+    assert_eq!(both.code, Some(2), "{both:?}");
+
+    let with_variable = |value: &str, more: &[&str]| {
+        let mut command = std::process::Command::new(NATTERJACK);
+        command
+            .args(["top", "--once", "--interval", "300ms", &url])
+            .args(more)
+            .env("NATTERJACK_MONITOR_TOKEN", value)
+            .output()
+            .expect("the program runs")
+    };
+    let code = |value: &str, more: &[&str]| with_variable(value, more).status.code();
+    assert_eq!(code("a long random text", &[]), Some(0));
+    assert_eq!(code("another text", &[]), Some(1));
+    assert_eq!(code("", &[]), Some(1));
+    // What is said for this one time counts.
+    assert_eq!(code("another text", &["--token-file", &right]), Some(0));
+    assert_eq!(
+        code("another text", &["--token", "a long random text"]),
+        Some(0)
+    );
+}
+
+#[test]
 fn over_https_with_an_authority_of_ones_own() {
     let folder = tempfile::tempdir().expect("a folder for a test");
     let file = |name: &str| folder.path().join(name).display().to_string();
