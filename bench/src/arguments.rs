@@ -63,6 +63,9 @@ pub(crate) struct Generate {
     /// Where the first server listens for a server that joins it.
     #[arg(long)]
     pub(crate) route_address: Option<SocketAddr>,
+    /// Where the first server answers requests for pages of monitoring.
+    #[arg(long)]
+    pub(crate) monitoring_address: Option<SocketAddr>,
     /// The executable of the server that joins.
     #[arg(long)]
     pub(crate) joiner: Option<PathBuf>,

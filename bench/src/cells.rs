@@ -30,7 +30,7 @@ impl Cell {
     /// Payload of its messages, in bytes, where they flow one way.
     pub(crate) fn payload_bytes(&self) -> Option<usize> {
         match self.load {
-            Load::Flow(flow) => Some(flow.payload_bytes),
+            Load::Flow(flow) | Load::Watched { flow, .. } => Some(flow.payload_bytes),
             Load::Copy { payload_bytes } => Some(payload_bytes),
             _ => None,
         }
@@ -41,6 +41,7 @@ impl Cell {
         match self.load {
             Load::Joining { .. } => Measure::Joining,
             Load::Beside { .. } => Measure::Beside,
+            Load::Watched { .. } => Measure::Watched,
             _ if self.nodes > 1 => Measure::ClusterThroughput,
             Load::Flow(_) if self.encryption != Encryption::None => Measure::EncryptedThroughput,
             Load::Flow(_) => Measure::Throughput,
@@ -72,6 +73,8 @@ pub(crate) enum Measure {
     Joining,
     /// Share of the messages beside a slow subscriber that are on time.
     Beside,
+    /// Share of the messages a second that is left while somebody asks for pages of monitoring.
+    Watched,
     /// Messages per second of processor time of a process that only copies.
     Floor,
 }
@@ -99,6 +102,14 @@ pub(crate) enum Load {
         slow_bytes_per_second: u32,
         /// Messages for somebody else that are to flow in a second.
         messages_per_second: u32,
+    },
+    /// Messages flow for as many milliseconds as the work says while somebody asks for pages of monitoring, and as long
+    /// while nobody does.
+    Watched {
+        /// Which messages.
+        flow: Flow,
+        /// Connections besides, with a subscription each.
+        connections: u32,
     },
     /// A server holds as many subscriptions as the work says, and messages flow over it; another one joins.
     Joining {
@@ -421,6 +432,25 @@ pub(crate) static CELLS: &[Cell] = &[
         nodes: 1,
         routes: Routes::Clear,
         work: 2_000,
+    },
+    Cell {
+        name: "watched-1-1-128B",
+        title: "1 → 1, 128 B, beside 5,000 connections, while every page of monitoring is asked for in a loop",
+        load: Load::Watched {
+            flow: Flow {
+                publishers: 1,
+                receivers: 1,
+                is_queue_group: false,
+                subjects: Subjects::One,
+                payload_bytes: 128,
+                payload: Payload::Letters,
+            },
+            connections: 5_000,
+        },
+        encryption: Encryption::None,
+        nodes: 1,
+        routes: Routes::Clear,
+        work: 5_000,
     },
     Cell {
         name: "cluster-1-1-16B",

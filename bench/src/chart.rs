@@ -159,7 +159,7 @@ fn label(cell: &Cell) -> String {
             }
         },
         Load::IdleServer => "memory of an idle server".to_owned(),
-        Load::Flow(_) | Load::Copy { .. } | Load::Beside { .. } => cell
+        Load::Flow(_) | Load::Copy { .. } | Load::Beside { .. } | Load::Watched { .. } => cell
             .title
             .replace(
                 "100,000 random subjects under `dev.>`",

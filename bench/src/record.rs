@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::cells::{Cell, Measure};
-use crate::generator::{Beside, Joining, Latency, Sample};
+use crate::generator::{Beside, Joining, Latency, Sample, Watched};
 use crate::machine::Machine;
 use crate::servers::Program;
 use crate::statistics::{Summary, geometric_mean, summarise};
@@ -242,6 +242,16 @@ impl ProgramRecord {
         )
     }
 
+    /// One figure of what pages of monitoring left of the throughput.
+    pub(crate) fn watched(&self, figure: impl Fn(Watched) -> f64) -> Option<Summary> {
+        summarise(
+            self.rounds
+                .iter()
+                .filter_map(|round| round.watched)
+                .map(figure),
+        )
+    }
+
     /// One percentile over the rounds, in microseconds.
     pub(crate) fn latency(&self, percentile: impl Fn(Latency) -> f64) -> Option<Summary> {
         summarise(
@@ -264,6 +274,7 @@ fn figure(measure: Measure, sample: &Sample) -> Option<f64> {
         Measure::Latency => sample.latency.map(|latency| latency.p50_microseconds),
         Measure::Memory => sample.memory_bytes,
         Measure::Beside => sample.beside.map(|beside| beside.throughput_share),
+        Measure::Watched => sample.watched.map(|watched| watched.throughput_share),
         Measure::Joining => sample.joining.map(|joining| joining.seconds),
     }
 }

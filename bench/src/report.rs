@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::cells::{Encryption, Measure};
 use crate::check;
-use crate::generator::{Beside, Joining, Latency};
+use crate::generator::{Beside, Joining, Latency, Watched};
 use crate::record::{CellRecord, ProgramRecord, Record};
 use crate::servers::Program;
 use crate::statistics::Summary;
@@ -44,6 +44,7 @@ pub(crate) fn markdown(record: &Record) -> String {
          second on the wall clock.",
     );
     memory(&mut out, record);
+    watched(&mut out, record);
     clusters(&mut out, record);
     floor(&mut out, record);
     bounds(&mut out, record);
@@ -225,6 +226,61 @@ fn memory(out: &mut String, record: &Record) {
                 advantage(cell.advantage),
             ),
         );
+    }
+}
+
+fn watched(out: &mut String, record: &Record) {
+    let cells: Vec<_> = record.cells_by(Measure::Watched).collect();
+    if cells.is_empty() {
+        return;
+    }
+    line(
+        out,
+        "\n## While somebody watches\n\nOne after another, without a pause, the pages of monitoring are asked for, those of \
+         all connections with their subscriptions among them. Who asks has the same processors.\n",
+    );
+    line(out, "| cell | | nats-server | natterjackd |");
+    line(out, "| --- | --- | ---: | ---: |");
+    type Figure = fn(Watched) -> f64;
+    type Show = fn(f64) -> String;
+    let figures: [(&str, Figure, Show); 4] = [
+        (
+            "of the messages a second while nobody asks",
+            |watched| watched.throughput_share * 100.0,
+            |percent| format!("{percent:.0} %"),
+        ),
+        (
+            "longest time without any, in milliseconds",
+            |watched| watched.gap_milliseconds,
+            |milliseconds| format!("{milliseconds:.0}"),
+        ),
+        (
+            "the same while nobody asks",
+            |watched| watched.gap_alone_milliseconds,
+            |milliseconds| format!("{milliseconds:.0}"),
+        ),
+        (
+            "pages a second",
+            |watched| watched.pages_per_second,
+            |rate| format!("{rate:.1}"),
+        ),
+    ];
+    for cell in cells {
+        for (name, figure, show) in figures {
+            let (theirs, ours) = both(cell);
+            let column = |record: Option<&ProgramRecord>| {
+                spread(record.and_then(|record| record.watched(figure)), show)
+            };
+            line(
+                out,
+                &format!(
+                    "| {} | {name} | {} | {} |",
+                    cell.cell.title,
+                    column(theirs),
+                    column(ours)
+                ),
+            );
+        }
     }
 }
 

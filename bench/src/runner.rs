@@ -210,7 +210,8 @@ fn work_of(cell: &Cell, mode: &Mode, scale: f64) -> u64 {
         | Load::IdleServer
         | Load::ConnectRate
         | Load::Joining { .. }
-        | Load::Beside { .. } => cell.work / mode.work_divisor,
+        | Load::Beside { .. }
+        | Load::Watched { .. } => cell.work / mode.work_divisor,
         _ => ((cell.work / mode.work_divisor) as f64 * scale) as u64,
     };
     work.max(1)
@@ -294,7 +295,10 @@ fn run_once(
         };
         Server::start_cluster(program, executable, formation)?
     } else {
-        let flags = certificates.server_flags(cell.encryption);
+        let mut flags = certificates.server_flags(cell.encryption);
+        if cell.measure() == Measure::Watched {
+            flags.extend(["-m".into(), "-1".into()]);
+        }
         let server = Server::start(program, &executable(program)?, flags, None)?;
         vec![server]
     };
@@ -306,6 +310,9 @@ fn run_once(
     }
     if let Some(address) = servers.first().and_then(Server::route_address) {
         command.args(["--route-address", &address.to_string()]);
+    }
+    if let Some(address) = servers.first().and_then(Server::monitoring_address) {
+        command.args(["--monitoring-address", &address.to_string()]);
     }
     if joins {
         let joiner = executable(program.at(cell.nodes - 1))?;
@@ -341,7 +348,7 @@ fn progress(record: &CellRecord, round: u32, program: Program, sample: &Sample) 
     if operations > 0.0
         && !matches!(
             record.cell.measure(),
-            Measure::Memory | Measure::Joining | Measure::Beside
+            Measure::Memory | Measure::Joining | Measure::Beside | Measure::Watched
         )
     {
         let rate = report::rate(operations / sample.server_processor_seconds);
@@ -372,6 +379,15 @@ fn progress(record: &CellRecord, round: u32, program: Program, sample: &Sample) 
             beside.throughput_share * 100.0,
             beside.gap_milliseconds,
             beside.slow_bytes_per_second / 1e6,
+        ));
+    }
+    if let Some(watched) = &sample.watched {
+        line.push_str(&format!(
+            ", {:.1} % of the throughput at {:.1} pages a second, {:.1} ms without any message, {:.1} ms alone",
+            watched.throughput_share * 100.0,
+            watched.pages_per_second,
+            watched.gap_milliseconds,
+            watched.gap_alone_milliseconds,
         ));
     }
     if let Some(bytes) = sample.memory_bytes {

@@ -20,6 +20,8 @@ use tempfile::NamedTempFile;
 pub(crate) const READY: &str = "Listening for client connections on ";
 /// The same for other servers.
 const READY_FOR_ROUTES: &str = "Listening for route connections on ";
+/// The same for whoever asks for pages of monitoring, which is said before the others.
+const READY_FOR_PAGES: &str = "Starting http monitor on ";
 
 const READY_DEADLINE: Duration = Duration::from_secs(20);
 /// Last lines of a server's log that are kept for an error message.
@@ -111,6 +113,7 @@ pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
     route_address: Option<SocketAddr>,
+    monitoring_address: Option<SocketAddr>,
     log: Arc<Mutex<VecDeque<String>>>,
 }
 
@@ -143,12 +146,20 @@ impl Server {
             child,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             route_address: None,
+            monitoring_address: None,
             log: Arc::default(),
         };
         let stderr = server.child.stderr.take();
         let stderr = stderr.context("the server's log is not piped")?;
         let found = follow(stderr, Arc::clone(&server.log));
         server.address = server.find(program, &found.clients)?;
+        server.monitoring_address = (found.pages.try_recv().ok())
+            .map(|address| {
+                address
+                    .parse()
+                    .with_context(|| format!("no address: {address}"))
+            })
+            .transpose()?;
         if membership.is_some() {
             server.route_address = Some(server.find(program, &found.routes)?);
         }
@@ -185,6 +196,11 @@ impl Server {
     /// Where it accepts other servers.
     pub(crate) fn route_address(&self) -> Option<SocketAddr> {
         self.route_address
+    }
+
+    /// Where it answers requests for pages of monitoring, if it does.
+    pub(crate) fn monitoring_address(&self) -> Option<SocketAddr> {
+        self.monitoring_address
     }
 
     /// Its process.
@@ -227,11 +243,13 @@ impl Drop for Server {
 struct Found {
     clients: Receiver<String>,
     routes: Receiver<String>,
+    pages: Receiver<String>,
 }
 
 fn follow(stderr: ChildStderr, log: Arc<Mutex<VecDeque<String>>>) -> Found {
     let (found_clients, clients) = mpsc::channel();
     let (found_routes, routes) = mpsc::channel();
+    let (found_pages, pages) = mpsc::channel();
     let tell = |line: &str, start: &str, found: &Sender<String>| {
         if let Some((_, address)) = line.split_once(start) {
             // Nobody waits any more after the first such line.
@@ -240,6 +258,8 @@ fn follow(stderr: ChildStderr, log: Arc<Mutex<VecDeque<String>>>) -> Found {
     };
     thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            // Before clients, so that it is there for whoever has waited for them.
+            tell(&line, READY_FOR_PAGES, &found_pages);
             tell(&line, READY, &found_clients);
             tell(&line, READY_FOR_ROUTES, &found_routes);
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -249,7 +269,11 @@ fn follow(stderr: ChildStderr, log: Arc<Mutex<VecDeque<String>>>) -> Found {
             }
         }
     });
-    Found { clients, routes }
+    Found {
+        clients,
+        routes,
+        pages,
+    }
 }
 
 /// What an executable answers to `--version`.

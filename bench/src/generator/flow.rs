@@ -68,7 +68,7 @@ pub(super) fn run_copy(payload_bytes: usize, work: u64, target: &Target) -> Resu
     spent.sample(target, 2 * work, wall)
 }
 
-struct Traffic {
+pub(super) struct Traffic {
     publishers: Vec<Stream>,
     receivers: Vec<Stream>,
     /// How many receivers get each message.
@@ -81,7 +81,7 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn connect(flow: Flow, target: &Target) -> Result<Self> {
+    pub(super) fn connect(flow: Flow, target: &Target) -> Result<Self> {
         let prepared_bytes = match flow.payload {
             Payload::Letters => WRITE_BYTES_MAX,
             Payload::Text => TEXT_BYTES,
@@ -132,7 +132,7 @@ impl Traffic {
     }
 
     /// Publishes that many messages and waits until they have all arrived. Returns how long it took.
-    fn transfer(&mut self, messages: u64) -> Result<Duration> {
+    pub(super) fn transfer(&mut self, messages: u64) -> Result<Duration> {
         let Self {
             publishers,
             receivers,
@@ -154,6 +154,7 @@ impl Traffic {
         };
         let is_received_by_nobody = receivers.is_empty();
         let start = clock::now();
+        window.restart(start);
         let end = thread::scope(|scope| {
             let window = &*window;
             let spawned: Vec<_> = publishers
@@ -190,11 +191,21 @@ impl Traffic {
         Ok(end - start)
     }
 
+    /// How many receivers get each message.
+    pub(super) fn deliveries_per_message(&self) -> u64 {
+        self.deliveries_per_message
+    }
+
+    /// The longest time of the last transfer in which nothing arrived.
+    pub(super) fn gap(&self) -> Duration {
+        self.window.gap()
+    }
+
     /// Makes sure that exactly that many messages arrived, and nothing is left to come.
     ///
     /// A server may have put PINGs of its own among the frames, so bytes are counted up to a PONG: a
     /// message too many or too few cannot look like a few PINGs, because it is longer than they are.
-    fn verify(&mut self, messages: u64) -> Result<()> {
+    pub(super) fn verify(&mut self, messages: u64) -> Result<()> {
         let mut buffer = vec![0; READ_BYTES_MAX];
         for publisher in &mut self.publishers {
             peer::round_trip(publisher, &mut buffer).context("after publishing")?;
@@ -287,7 +298,7 @@ fn receive_one(stream: &mut Stream, expected_bytes: u64, window: &Window) -> Res
             format!("messages are missing: {received_bytes} of {expected_bytes} bytes received")
         })?;
         received_bytes += bytes;
-        window.received(bytes);
+        window.received(bytes, clock::now());
     }
     Ok(clock::now())
 }
@@ -323,7 +334,7 @@ fn receive_many(streams: &mut [Stream], expected_bytes: u64, window: &Window) ->
             round_bytes += read_some(&mut streams[index], &mut buffer)?;
         }
         received_bytes += round_bytes;
-        window.received(round_bytes);
+        window.received(round_bytes, clock::now());
     }
     Ok(clock::now())
 }

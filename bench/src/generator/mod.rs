@@ -14,6 +14,7 @@ mod paced;
 mod peer;
 mod requests;
 mod slow;
+mod watched;
 mod window;
 
 use std::io::Write as _;
@@ -93,6 +94,22 @@ pub(crate) struct Sample {
     /// What became of messages beside a slow subscriber.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) beside: Option<Beside>,
+    /// What pages of monitoring left of the throughput.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) watched: Option<Watched>,
+}
+
+/// Messages flowed while somebody asked for pages of monitoring, and while nobody did.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Watched {
+    /// Messages in a second by the clock, against those while nobody asked.
+    pub(crate) throughput_share: f64,
+    /// The longest time without any, from the first request on.
+    pub(crate) gap_milliseconds: f64,
+    /// The same while nobody asked.
+    pub(crate) gap_alone_milliseconds: f64,
+    /// Pages that came.
+    pub(crate) pages_per_second: f64,
 }
 
 /// Messages flowed from server to server beside those of a fast publisher for a slow subscriber.
@@ -159,6 +176,11 @@ pub(crate) fn main(generate: &Generate) -> Result<()> {
             Duration::from_millis(generate.work),
             &target,
         )?,
+        Load::Watched { flow, connections } => {
+            let monitoring = generate.monitoring_address.context("no pages to read")?;
+            let duration = Duration::from_millis(generate.work);
+            watched::run(flow, connections, duration, &target, monitoring)?
+        }
         Load::Joining {
             messages_per_second,
         } => {
@@ -222,6 +244,7 @@ impl Spent {
             memory_bytes: None,
             joining: None,
             beside: None,
+            watched: None,
         })
     }
 }

@@ -5,6 +5,7 @@
 //! bytes, so one rule serves one receiver and five hundred.
 
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -22,6 +23,9 @@ struct State {
     sent_bytes: u64,
     received_bytes: u64,
     waiting: u32,
+    /// When something arrived last, and the longest time in which nothing did.
+    last: Option<Instant>,
+    gap: Duration,
 }
 
 impl State {
@@ -74,9 +78,27 @@ impl Window {
             .received_bytes
     }
 
-    /// Notes what arrived. Publishers are woken when half the window is free, not for every read.
-    pub(super) fn received(&self, bytes: u64) {
+    /// From now on the time counts in which nothing arrives.
+    pub(super) fn restart(&self, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.last = Some(now);
+        state.gap = Duration::ZERO;
+    }
+
+    /// The longest time in which nothing arrived.
+    pub(super) fn gap(&self) -> Duration {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .gap
+    }
+
+    /// Notes what arrived. Publishers are woken when half the window is free, not for every read.
+    pub(super) fn received(&self, bytes: u64, now: Instant) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = state.last.replace(now) {
+            state.gap = state.gap.max(now.saturating_duration_since(last));
+        }
         state.received_bytes += bytes;
         if state.waiting > 0 && state.ahead_bytes() <= self.ahead_bytes_max / 2 {
             self.room.notify_all();
@@ -86,7 +108,10 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::Window;
+    use crate::clock;
 
     #[test]
     fn a_publisher_waits_for_room_and_no_longer() {
@@ -98,9 +123,9 @@ mod tests {
             while window.state.lock().unwrap().waiting == 0 {
                 std::thread::yield_now();
             }
-            window.received(10);
+            window.received(10, clock::now());
             assert!(!waiter.is_finished());
-            window.received(40);
+            window.received(40, clock::now());
             waiter.join().unwrap().unwrap();
         });
         assert_eq!(window.state.lock().unwrap().ahead_bytes(), 100);
@@ -110,7 +135,22 @@ mod tests {
     fn a_batch_larger_than_the_window_goes_alone() {
         let window = Window::new(10);
         window.reserve(1000).unwrap();
-        window.received(1000);
+        window.received(1000, clock::now());
         window.reserve(1000).unwrap();
+    }
+
+    #[test]
+    fn the_longest_time_without_an_arrival_is_told() {
+        let window = Window::new(10);
+        let start = clock::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        window.restart(start);
+        for milliseconds in [5, 35, 40] {
+            window.received(1, at(milliseconds));
+        }
+        assert_eq!(window.gap(), Duration::from_millis(30));
+        window.restart(at(100));
+        window.received(1, at(107));
+        assert_eq!(window.gap(), Duration::from_millis(7));
     }
 }
