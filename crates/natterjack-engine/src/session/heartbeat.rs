@@ -47,11 +47,15 @@ impl Heartbeat {
     }
 
     /// CONNECT came; `jitter` is a fraction of 20% by which the first PING is delayed, so that clients that
-    /// come together are not pinged together. How long it took to come is the first estimate of a round trip, since it
-    /// answers INFO (nats-server `processConnect`).
+    /// come together are not pinged together.
     pub(crate) fn connected(&mut self, limits: &Limits, jitter: f64, now: Instant) {
         let delay = limits.ping_interval.min(FIRST_PING);
         self.due = now + delay + delay.mul_f64(0.2 * jitter);
+    }
+
+    /// CONNECT came, from whomever. How long it took is the first estimate of a round trip, since it answers INFO
+    /// (nats-server `processConnect`).
+    pub(crate) fn introduced(&mut self, now: Instant) {
         let since = now.saturating_duration_since(self.began);
         self.round_trip.get_or_insert(since);
     }
@@ -178,10 +182,11 @@ mod tests {
         let mut heartbeat = Heartbeat::new(&limits, start);
         assert_eq!(heartbeat.round_trip(), None);
         let came = start + Duration::from_millis(30);
+        heartbeat.introduced(came);
         heartbeat.connected(&limits, 0.0, came);
         assert_eq!(heartbeat.round_trip(), Some(Duration::from_millis(30)));
         // Another CONNECT answers nothing.
-        heartbeat.connected(&limits, 0.0, came + Duration::from_secs(9));
+        heartbeat.introduced(came + Duration::from_secs(9));
         assert_eq!(heartbeat.round_trip(), Some(Duration::from_millis(30)));
         let due = heartbeat.due();
         assert_eq!(heartbeat.beat(&limits, due), Beat::Ping);

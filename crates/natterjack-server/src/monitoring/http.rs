@@ -223,6 +223,8 @@ async fn respond(
 ) -> Result<Response<Text>, Infallible> {
     let is_crowded = shared.monitor.places.free() < PLACES_LEFT_FEW;
     place.is_asked();
+    // Nobody reads it, and two who do not agree where it ends do not agree on the next request.
+    let has_body = !request.body().is_end_stream();
     let lacks_host = request.version() == Version::HTTP_11
         && !request.headers().contains_key(HOST)
         && request.uri().host().is_none();
@@ -248,7 +250,7 @@ async fn respond(
     let is_long = answer.is_long;
     place.answers(is_long);
     let mut response = answer.into_response();
-    if is_crowded || lacks_host {
+    if is_crowded || lacks_host || has_body {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }

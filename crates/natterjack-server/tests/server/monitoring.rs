@@ -549,6 +549,63 @@ async fn the_same_is_there_without_http() {
     assert_eq!(unknown.to_string(), "Account nobody does not exist");
 }
 
+#[tokio::test]
+async fn whatever_is_sent_is_answered_or_refused_and_hurts_nobody() {
+    let (_server, address) = start_with(monitored()).await;
+    let smuggled = "GET /nope HTTP/1.1\r\nHost: x\r\n\r\n";
+    let both = format!(
+        "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}",
+        smuggled.len() + 5
+    );
+    let twice = format!(
+        "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: {}\r\n\r\n{smuggled}",
+        smuggled.len()
+    );
+    let long_query = format!(
+        "GET /connz?callback={}&limit=1 HTTP/1.0\r\n\r\n",
+        "%3Cscript%3E".repeat(2000)
+    );
+    let many = format!("GET /connz?{} HTTP/1.0\r\n\r\n", "a=b&".repeat(7000));
+    beside(move || {
+        for (request, status) in [
+            // What is no part of a body for one reader is a request for the next: nobody answers it.
+            (both.as_str(), 200),
+            (twice.as_str(), 400),
+            ("GET /varz HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+            ("GET /varz HTTP/1.0\r\n X: folded\r\n\r\n", 400),
+            ("GET /varz\0 HTTP/1.0\r\n\r\n", 400),
+            ("GET /%zz HTTP/1.0\r\n\r\n", 400),
+            ("GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.0\r\n\r\n", 307),
+            ("GET //evil.example/varz HTTP/1.0\r\n\r\n", 307),
+            ("GET /varz%00 HTTP/1.0\r\n\r\n", 404),
+            ("CONNECT evil.example:80 HTTP/1.0\r\n\r\n", 404),
+            ("OPTIONS /healthz HTTP/1.0\r\n\r\n", 200),
+            ("OPTIONS * HTTP/1.0\r\n\r\n", 307),
+            (
+                "GET http://evil.example/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+                200,
+            ),
+            (long_query.as_str(), 200),
+            (many.as_str(), 200),
+            (
+                "GET /connz?offset=9223372036854775807&limit=9223372036854775807 HTTP/1.0\r\n\r\n",
+                200,
+            ),
+        ] {
+            let answer = HttpAnswer::to(address, request);
+            let shown = &request[..request.len().min(80)];
+            assert_eq!(answer.status, status, "{shown}: {answer:?}");
+            assert!(!answer.body.contains("<script>"), "{shown}");
+            assert_eq!(answer.body.matches("HTTP/1.1 ").count(), 0, "{shown}");
+            let location = answer.header("location");
+            let is_elsewhere = location.starts_with("//") || location.contains("://");
+            assert!(!is_elsewhere, "{shown}: {location}");
+        }
+        assert_eq!(HttpAnswer::get(address, "/healthz").status, 200);
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_ended_are_remembered() {
     let (server, address) = start_with(monitored()).await;

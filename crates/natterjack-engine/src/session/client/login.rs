@@ -129,6 +129,7 @@ impl ClientSession {
         worker: &mut Worker,
         now: Instant,
     ) -> Result<(), Halt> {
+        self.heartbeat.introduced(now);
         let is_first = self.connect.is_none();
         let mut options = self.connect.take().unwrap_or_default();
         if let Err(error) = options.merge_json(json) {
