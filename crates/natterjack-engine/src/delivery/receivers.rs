@@ -118,6 +118,14 @@ impl Receivers {
 }
 
 impl Peers {
+    /// The number of a group among [`groups`](Self::groups).
+    pub(crate) fn find_group(&self, name: &[u8]) -> Option<usize> {
+        let groups = &self.groups;
+        groups
+            .binary_search_by(|group| (*group.name).cmp(name))
+            .ok()
+    }
+
     fn new(set: MatchSet<RemoteSubscriber>, local: &[QueueGroup<Subscriber>]) -> Self {
         let mut targets: Vec<PeerTarget> = Vec::new();
         let mut target = |link: &Arc<RouteLink>| {
@@ -142,7 +150,9 @@ impl Peers {
             .iter()
             .map(|group| PeerGroup {
                 name: group.name().into(),
-                local: local.iter().position(|known| known.name() == group.name()),
+                local: local
+                    .binary_search_by(|known| known.name().cmp(group.name()))
+                    .ok(),
                 members: group
                     .members()
                     .filter(|peer| in_use.has(&peer.0))

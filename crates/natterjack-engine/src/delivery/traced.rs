@@ -83,15 +83,13 @@ impl Deliverer {
         };
         // Which peers get it for which queue groups, besides those that get everything.
         let mut chosen: Vec<(usize, usize)> = Vec::new();
-        for (position, group) in run.receivers.groups().iter().enumerate() {
+        for group in run.receivers.groups() {
             if !publisher.may_reach_group(group.name()) {
                 continue;
             }
-            let spread = peers.as_deref().and_then(|peers| {
-                let mut groups = peers.groups.iter().enumerate();
-                let (number, _) = groups.find(|(_, group)| group.local == Some(position))?;
-                Some((peers, number))
-            });
+            let spread = peers
+                .as_deref()
+                .and_then(|peers| Some((peers, peers.find_group(group.name())?)));
             let elsewhere =
                 spread.map(|(peers, number)| Elsewhere::of(peers, &peers.groups[number]));
             let weight = elsewhere.as_ref().map_or(0, |elsewhere| elsewhere.weight);

@@ -206,15 +206,13 @@ impl Deliverer {
             Origin::Here => run.receivers.peers().map(Arc::clone),
             Origin::Peer { .. } => None,
         };
-        for (position, group) in run.receivers.groups().iter().enumerate() {
+        for group in run.receivers.groups() {
             if !publisher.may_reach_group(group.name()) {
                 continue;
             }
-            let spread = peers.as_deref().and_then(|peers| {
-                let mut groups = peers.groups.iter().enumerate();
-                let (number, _) = groups.find(|(_, group)| group.local == Some(position))?;
-                Some((peers, number))
-            });
+            let spread = peers
+                .as_deref()
+                .and_then(|peers| Some((peers, peers.find_group(group.name())?)));
             self.deliver_to_group(run, source, group, spread, publisher, track, direct, now);
         }
         if let Some(peers) = &peers {

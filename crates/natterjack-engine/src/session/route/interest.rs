@@ -133,7 +133,8 @@ impl PeerInterest {
 
     /// An account's part of the connection, from now on if it has none yet.
     pub(super) fn lane(&mut self, account: &Arc<Account>, link: &Arc<RouteLink>) -> Arc<Lane> {
-        let known = (self.lanes.iter()).find(|lane| Arc::ptr_eq(lane.account(), account));
+        // What is told comes one account after another, so it is most often the latest.
+        let known = (self.lanes.iter().rev()).find(|lane| Arc::ptr_eq(lane.account(), account));
         known.map(Arc::clone).unwrap_or_else(|| {
             let lane = Lane::enter(account, link);
             self.lanes.push(Arc::clone(&lane));

@@ -13,11 +13,12 @@ use natterjack_wire::route::{MessageHead, Queues, RouteMessage, STRAY_ORIGIN};
 use super::RouteSession;
 use crate::account::Account;
 use crate::delivery::Subscriber;
-use crate::delivery::receivers::{PeerGroup, Receivers};
+use crate::delivery::receivers::Receivers;
 use crate::delivery::rendering::Source;
 use crate::delivery::worker::{Origin, Publisher, Worker};
 use crate::exchange::{ANSWER_PREFIX, Crossing, Message, is_measured};
 use crate::limits::LARGE_FRAME_BYTES;
+use crate::mesh::link::RouteLink;
 use crate::monitor::counters;
 
 /// Where the messages of the run in hand belong.
@@ -277,12 +278,15 @@ impl RouteSession {
         let Some(peers) = receivers.peers() else {
             return;
         };
+        // Whoever has several of the groups gets it once for all of them.
+        let mut chosen: Vec<(&Arc<RouteLink>, Vec<&[u8]>)> = Vec::new();
         for queue in strays(message.queues, receivers.groups()) {
-            let is_it = |group: &&PeerGroup| &*group.name == queue;
-            let members = peers.groups.iter().find(is_it).map(|group| &group.members);
-            let possible = members
-                .into_iter()
-                .flatten()
+            let Some(group) = peers.find_group(queue) else {
+                continue;
+            };
+            let possible = peers.groups[group]
+                .members
+                .iter()
                 .filter_map(|(target, member)| {
                     let target = &peers.targets[*target];
                     let is_safe = target.link.takes_strays() || !target.is_plain;
@@ -291,13 +295,22 @@ impl RouteSession {
             let preferred =
                 possible.min_by_key(|link| (self.is_same_peer(link), !link.takes_strays()));
             let Some(link) = preferred else { continue };
+            match chosen
+                .iter_mut()
+                .find(|(known, _)| Arc::ptr_eq(known, link))
+            {
+                Some((_, queues)) => queues.push(queue),
+                None => chosen.push((link, vec![queue])),
+            }
+        }
+        for (link, queues) in chosen {
             let mut text = Vec::with_capacity(message.body.len() + 128);
             let head = MessageHead {
                 origin: link.takes_strays().then_some(STRAY_ORIGIN),
                 account: link.account_token(account.name()),
                 subject: message.subject,
                 reply: message.reply,
-                queues: &[queue],
+                queues: &queues,
                 header_len_text: message.header_len.map(|_| message.header_len_text),
                 total_len_text: message.total_len_text,
             };
@@ -327,5 +340,5 @@ fn strays<'a>(
     queues: Queues<'a>,
     here: &[QueueGroup<Subscriber>],
 ) -> impl Iterator<Item = &'a [u8]> {
-    queues.filter(|queue| here.iter().all(|group| group.name() != *queue))
+    queues.filter(|queue| (here.binary_search_by(|group| group.name().cmp(queue))).is_err())
 }

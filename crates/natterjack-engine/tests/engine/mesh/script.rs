@@ -481,6 +481,27 @@ fn accounts_that_are_not_here_have_come_when_they_are() {
     }
 }
 
+/// What is for groups that have no member here any more goes on, to whoever has several of them once.
+#[test]
+fn strays_go_on_in_one_message() {
+    let mut server = Server::new(cluster(&[]));
+    let mut from = server.registered("");
+    let mut to = server.accept();
+    let hello = format!("{CONNECT}\r\n{}", info("\"strays\":true"));
+    let hello = hello
+        .replace("PEER", "OTHER")
+        .replace("\"peer\"", "\"other\"");
+    server.send(&mut to, &hello);
+    assert!(to.session.is_registered());
+    server.send(
+        &mut to,
+        "RS+ $G a q1 1\r\nRS+ $G a q2 1\r\nRS+ $G a q3 1\r\n",
+    );
+    server.send(&mut from, "RMSG $G a | q1 q2 5\r\nhello\r\n");
+    let said = server.send(&mut to, "");
+    assert_eq!(said, "LMSG $STRAY $G a | q1 q2 0 5\r\nhello\r\n");
+}
+
 #[test]
 fn an_error_of_the_peers_ends_it() {
     let mut server = Server::new(cluster(&[]));
