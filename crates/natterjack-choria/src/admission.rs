@@ -14,6 +14,7 @@ use crate::identity::{CallerId, Identity};
 use crate::keeping::Keeping;
 use crate::pattern::NamePatterns;
 use crate::pins::{PinError, Pins, Sight};
+use crate::revocation::RevocationProblem;
 use crate::subject::Collectives;
 use crate::trust::{Authorities, CertificateNames, TrustError};
 use crate::wire::{FormatError, Headers, Request, SecureRequest, SignatureError};
@@ -39,6 +40,14 @@ pub enum Refusal {
         certname: String,
         /// Why.
         reason: TrustError,
+    },
+    /// By lists of what was revoked it is not trusted, or nobody can tell.
+    #[error("the certificate of {certname} is not trusted: {problem}")]
+    Revocation {
+        /// Whom it names.
+        certname: String,
+        /// Why, and what to do.
+        problem: RevocationProblem,
     },
     /// The certificate is good, but not for requests.
     #[error("{certname} may not ask: it is not among plugin.choria.security.certname_whitelist")]
@@ -222,9 +231,12 @@ impl Admission {
         let chain = secure.certificates()?;
         let names = CertificateNames::of(&chain[0]).map_err(|_| SignatureError::Certificate)?;
         let vouched = self.authorities.vouch_for(&chain, now);
-        vouched.map_err(|reason| Refusal::Untrusted {
-            certname: names.shown().unwrap_or("(no name)").to_owned(),
-            reason,
+        vouched.map_err(|reason| {
+            let certname = names.shown().unwrap_or("(no name)").to_owned();
+            match self.authorities.explain(reason) {
+                Ok(problem) => Refusal::Revocation { certname, problem },
+                Err(reason) => Refusal::Untrusted { certname, reason },
+            }
         })?;
         let request = Request::from_proven(secure.prove(&chain[0])?)?;
         let (id, caller) = (&request.id, &request.caller);

@@ -4,7 +4,9 @@
 //! what no list speaks of is not trusted, and neither is anything by a list whose time is over. Whether a certificate is on
 //! one is [`crate::trust`]'s to find out.
 
-use std::time::SystemTime;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -33,6 +35,7 @@ pub enum Depth {
 pub struct Revocations {
     lists: Vec<List>,
     depth: Depth,
+    path: Option<Arc<Path>>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +48,44 @@ struct List {
     revoked: usize,
     this_update: SystemTime,
     next_update: Option<SystemTime>,
+}
+
+/// From when on before its end the log hears of a list, unless a quarter of its life is less: those of some authorities are
+/// made for a week, and replaced each day.
+const EXPIRY_NOTICE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// When lists must be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    /// When somebody should see to it.
+    pub(crate) notice: SystemTime,
+    /// When they are no good any more.
+    pub(crate) end: SystemTime,
+}
+
+/// A certificate that is not trusted because of lists, with what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}{}", remedy(reason, path.as_deref()))]
+pub struct RevocationProblem {
+    /// What is wrong.
+    pub reason: TrustError,
+    /// Where the lists are, if they are in a file.
+    pub path: Option<Arc<Path>>,
+}
+
+/// How lists are fetched, or done without.
+pub(crate) const FETCH: &str = "fetch it anew with natterjack choria request-cert --crl-only, or set \
+                                plugin.choria.security.certificate_revocation = false to do without";
+
+fn remedy(reason: &TrustError, path: Option<&Path>) -> String {
+    let file = path.map_or_else(|| "the list".into(), |path| path.display().to_string());
+    match reason {
+        TrustError::Revoked => format!(" ({file} says so); its owner must request another"),
+        TrustError::RevocationUnknown | TrustError::RevocationsExpired => {
+            format!(" (in {file}); {FETCH}")
+        }
+        _ => String::new(),
+    }
 }
 
 /// The extension that names a part (RFC 5280, section 5.2.5).
@@ -124,6 +165,34 @@ impl Revocations {
     #[must_use]
     pub fn next_update(&self) -> Option<SystemTime> {
         self.lists.iter().filter_map(|list| list.next_update).min()
+    }
+
+    /// When the oldest of them was made: what was revoked since is not on it.
+    #[must_use]
+    pub fn this_update(&self) -> Option<SystemTime> {
+        self.lists.iter().map(|list| list.this_update).min()
+    }
+
+    /// The same, known to be kept in this file.
+    #[must_use]
+    pub fn kept_in(mut self, path: &Path) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    pub(crate) const fn path(&self) -> Option<&Arc<Path>> {
+        self.path.as_ref()
+    }
+
+    /// When the first of them is to be replaced. `None`: never.
+    pub(crate) fn expiry(&self) -> Option<Expiry> {
+        let each = self.lists.iter().filter_map(|list| {
+            let end = list.next_update?;
+            let life = end.duration_since(list.this_update).unwrap_or_default();
+            let notice = end.checked_sub(EXPIRY_NOTICE.min(life / 4)).unwrap_or(end);
+            Some(Expiry { notice, end })
+        });
+        each.min_by_key(|expiry| expiry.notice)
     }
 
     pub(crate) fn lists(
@@ -222,6 +291,10 @@ mod tests {
                 let server = certificate(&self.between, 10, alternatives);
                 let time = UnixTime::since_unix_epoch(seconds);
                 let served = verifier.verify_server_cert(&server, &[], &name, &[], time);
+                if let Err(error) = &served {
+                    let is_told = error.to_string().contains("the list");
+                    assert_eq!(is_told, TrustError::from(error.clone()).is_of_lists());
+                }
                 let served = served.map(drop).map_err(TrustError::from);
                 assert_eq!(served, judged);
             }
@@ -268,6 +341,11 @@ mod tests {
         assert_eq!((revocations.count(), revocations.revoked()), (2, 3));
         let next = rcgen::date_time_ymd(2099, 1, 1);
         assert_eq!(revocations.next_update(), Some(next.into()));
+        let made = rcgen::date_time_ymd(2019, 1, 1);
+        assert_eq!(revocations.this_update(), Some(made.into()));
+        let expiry = revocations.expiry().unwrap();
+        assert_eq!(expiry.end, SystemTime::from(next));
+        assert_eq!(expiry.end - EXPIRY_NOTICE, expiry.notice);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::configuration::{Configuration, Role, SecurityProvider, Surroundings};
 use crate::identity::{CallerId, NameError};
-use crate::revocation::{Depth, Revocations};
+use crate::revocation::{Depth, FETCH, Revocations};
 use crate::trust::{Authorities, CertificateNames, TrustError};
 use crate::wire::{KeyError, SigningKey};
 use renewal::Watched;
@@ -126,7 +126,8 @@ impl SslFiles {
             .into_iter()
             .chain(named_crl)
             .map(PathBuf::as_path)
-            .filter(|path| !path.exists())
+            // One that cannot be looked for is there, and somebody hears why it cannot be read.
+            .filter(|path| path.try_exists().is_ok_and(|exists| !exists))
             .collect()
     }
 }
@@ -197,16 +198,23 @@ pub enum SslError {
         reason: TrustError,
     },
     /// What they have revoked cannot be used.
-    #[error(
-        "cannot use the revocation list {}: {reason}; fetch it anew, or set \
-         plugin.choria.security.certificate_revocation = false to do without",
-        path.display()
-    )]
+    #[error("cannot use the revocation list {}: {reason}; {FETCH}", path.display())]
     Revocations {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: TrustError,
+    },
+    /// It is there, or somebody has said that it is, and cannot be read.
+    #[error(
+        "cannot read the revocation list {}: {source}; make it readable for the user who runs this, or {FETCH}",
+        path.display()
+    )]
+    RevocationsUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// They do not vouch for our own certificate.
     #[error(
@@ -269,7 +277,7 @@ const fn advice(reason: &TrustError) -> &'static str {
         TrustError::Expired => "; remove it and request a new one",
         TrustError::Revoked => "; remove it and its key, and request new ones",
         TrustError::RevocationUnknown | TrustError::RevocationsExpired => {
-            "; fetch crl.pem anew from Puppet's authority, or set \
+            "; fetch crl.pem anew with natterjack choria request-cert --crl-only, or set \
              plugin.choria.security.certificate_revocation = false to do without"
         }
         TrustError::UnknownAuthority => {
@@ -347,6 +355,10 @@ impl Ssl {
         let depth = configuration.certificate_revocation;
         let authorities = files.authorities(depth)?;
         let own = files.own(&authorities, now)?;
+        let is_node = configuration.role == Role::Server;
+        if is_node && depth != Depth::Off && !authorities.knows_revocations() {
+            tracing::warn!("{}", files.lack_of_revocations());
+        }
         let caller = CallerId::of_certificate(&files.certname).map_err(PlaceError::from)?;
         Ok(Self {
             files,
@@ -422,15 +434,34 @@ impl SslFiles {
         let Some(path) = self.crl.as_ref().filter(|_| depth != Depth::Off) else {
             return Ok(None);
         };
-        if self.folder.is_some() && !path.exists() {
+        if self.folder.is_some() && is_absent(path) {
             return Ok(None);
         }
-        let revocations = Revocations::from_pem(&read(path)?, depth);
+        let pem = std::fs::read(path).map_err(|source| SslError::RevocationsUnreadable {
+            path: path.clone(),
+            source,
+        })?;
+        let revocations = Revocations::from_pem(&pem, depth);
         let revocations = revocations.map_err(|reason| SslError::Revocations {
             path: path.clone(),
             reason,
         })?;
-        Ok(Some(revocations))
+        Ok(Some(revocations.kept_in(path)))
+    }
+
+    /// What to say of a node that does not know who was revoked, though it was not told to do without.
+    fn lack_of_revocations(&self) -> String {
+        let without = "so whoever was revoked is still heard";
+        let meant = "or set plugin.choria.security.certificate_revocation = false if that is meant";
+        match (&self.crl, &self.folder) {
+            (Some(crl), Some(_)) => format!(
+                "there is no revocation list {}, {without}; fetch it with natterjack choria request-cert --crl-only, {meant}",
+                crl.display()
+            ),
+            _ => format!(
+                "plugin.security.file.crl names no revocation list, {without}; name one, {meant}"
+            ),
+        }
     }
 
     fn authorities(&self, depth: Depth) -> Result<Authorities, SslError> {
@@ -495,6 +526,12 @@ impl SslFiles {
             ends,
         })
     }
+}
+
+/// Whether there is truly nothing: no file, nor a link to one that is gone, nor a place that nobody may look into.
+pub(crate) fn is_absent(path: &Path) -> bool {
+    let found = std::fs::symlink_metadata(path);
+    found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SslError> {

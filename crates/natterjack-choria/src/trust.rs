@@ -5,6 +5,7 @@
 //! or guesses, except that certificates from former times, which have no alternative names at all, are known by their
 //! common name.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,7 +16,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{CertificateError, RootCertStore};
+use rustls::{CertificateError, OtherError, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_cert::Certificate;
@@ -24,7 +25,7 @@ use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use crate::revocation::{Depth, Revocations};
+use crate::revocation::{Depth, Expiry, RevocationProblem, Revocations};
 
 /// Attribute of subjects, RFC 4519.
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
@@ -78,10 +79,23 @@ impl TrustError {
             Self::Unreadable | Self::UnknownAuthority | Self::Expired | Self::Revoked
         )
     }
+
+    /// Whether lists of what was revoked are the reason.
+    pub(crate) const fn is_of_lists(&self) -> bool {
+        matches!(
+            self,
+            Self::Revoked | Self::RevocationUnknown | Self::RevocationsExpired
+        )
+    }
 }
 
 impl From<rustls::Error> for TrustError {
     fn from(error: rustls::Error) -> Self {
+        if let rustls::Error::Other(OtherError(inner)) = &error
+            && let Some(problem) = inner.downcast_ref::<RevocationProblem>()
+        {
+            return problem.reason.clone();
+        }
         let rustls::Error::InvalidCertificate(error) = error else {
             return Self::Other(error.to_string());
         };
@@ -121,6 +135,10 @@ struct Known {
     /// Those of them whom another of them signed. They may be revoked, or expire, as what they signed.
     between: Vec<CertificateDer<'static>>,
     knows_revocations: bool,
+    /// When that will be known no longer.
+    revocations_expiry: Option<Expiry>,
+    /// Where it is known from.
+    revocations_path: Option<Arc<Path>>,
 }
 
 impl Authorities {
@@ -160,6 +178,22 @@ impl Authorities {
     /// Whether what they have revoked is known.
     pub(crate) fn knows_revocations(&self) -> bool {
         self.known().knows_revocations
+    }
+
+    /// When what they have revoked will not be known any more.
+    pub(crate) fn revocations_expiry(&self) -> Option<Expiry> {
+        self.known().revocations_expiry
+    }
+
+    /// The same reason with what to do, if lists are it.
+    pub(crate) fn explain(&self, reason: TrustError) -> Result<RevocationProblem, TrustError> {
+        if !reason.is_of_lists() {
+            return Err(reason);
+        }
+        Ok(RevocationProblem {
+            reason,
+            path: self.known().revocations_path.clone(),
+        })
     }
 
     fn known(&self) -> Arc<Known> {
@@ -242,6 +276,8 @@ impl Known {
             clients: clients.build().map_err(unusable)?,
             between,
             knows_revocations: revocations.count() > 0,
+            revocations_expiry: revocations.expiry(),
+            revocations_path: revocations.path().cloned(),
         })
     }
 
@@ -382,7 +418,8 @@ impl ServerJudge for PuppetServers {
         };
         // It looks at the name last: all else about the certificate is good.
         if !is_about_name(&error) {
-            return Err(error);
+            let problem = self.authorities.explain(TrustError::from(error.clone()));
+            return Err(problem.map_or(error, |problem| OtherError(Arc::new(problem)).into()));
         }
         let names = CertificateNames::of(end_entity);
         let names = names.map_err(|_| CertificateError::BadEncoding)?;

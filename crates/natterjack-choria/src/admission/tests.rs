@@ -450,6 +450,7 @@ fn who_was_revoked_may_not_ask() {
     let authority = testkit::Authority::new();
     let list = std::fs::read(authority.revoke(&[21], 2100)).unwrap();
     let revocations = Revocations::from_pem(&list, Depth::Chain).unwrap();
+    let revocations = revocations.kept_in(Path::new("/etc/crl.pem"));
     let authorities = Authorities::with_revocations(authority.pem().as_bytes(), &revocations);
     let world = World::with(World::new(), |admission| {
         admission.authorities = authorities.unwrap();
@@ -462,7 +463,8 @@ fn who_was_revoked_may_not_ask() {
         certificate.pem()
     };
     let refusal = world.admit(&certificate(21), &request(RIP)).unwrap_err();
-    let reason = "the certificate of rip.mcollective is not trusted: its authority has revoked it";
+    let reason = "the certificate of rip.mcollective is not trusted: its authority has revoked it (/etc/crl.pem says so); \
+                  its owner must request another";
     assert_eq!(refusal.to_string(), reason);
     assert!(world.admit(&certificate(20), &request(RIP)).is_ok());
 }

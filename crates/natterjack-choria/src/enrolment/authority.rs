@@ -10,7 +10,7 @@ use rustls::{CertificateError, ClientConfig};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::bundle::Bundle;
-use super::http::{Answer, AskError, Question, ask};
+use super::http::{ANSWER_BYTES_MAX, Answer, AskError, LISTS_BYTES_MAX, Question, ask};
 use crate::server::ServerAddress;
 use crate::trust::{Authorities, TrustError};
 
@@ -20,6 +20,9 @@ const ENVIRONMENT: &str = "environment=production";
 
 /// The name under which the authorities' own certificates are kept.
 const OWN: &str = "ca";
+
+/// What lists of revoked certificates are called.
+const REVOCATIONS: &str = "certificate_revocation_list";
 
 /// Parts of its answers to a request for a name that it knows.
 const PENDING: &str = "already has a requested certificate";
@@ -154,6 +157,10 @@ impl Authority {
         }
     }
 
+    pub(super) const fn address(&self) -> &ServerAddress {
+        &self.address
+    }
+
     /// The certificate of this name, in PEM, if there is one.
     pub(super) async fn certificate(&self, name: &str) -> Result<Option<Vec<u8>>, AuthorityError> {
         self.get("certificate", name).await
@@ -162,6 +169,11 @@ impl Authority {
     /// The request for this name that waits, in PEM, if there is one.
     pub(super) async fn pending(&self, name: &str) -> Result<Option<Vec<u8>>, AuthorityError> {
         self.get("certificate_request", name).await
+    }
+
+    /// What the authorities have revoked, in PEM: a list of each, if there are any.
+    pub(super) async fn revocations(&self) -> Result<Option<Vec<u8>>, AuthorityError> {
+        self.get(REVOCATIONS, OWN).await
     }
 
     /// Hands in a request.
@@ -174,6 +186,7 @@ impl Authority {
             method: Method::PUT,
             path: &path("certificate_request", name),
             body: Some(request_pem.to_owned()),
+            answer_bytes_max: ANSWER_BYTES_MAX,
         };
         let answer = ask(&self.address, Arc::clone(&self.tls), question).await?;
         let said = String::from_utf8_lossy(&answer.body);
@@ -190,6 +203,10 @@ impl Authority {
             method: Method::GET,
             path: &path(kind, name),
             body: None,
+            answer_bytes_max: match kind {
+                REVOCATIONS => LISTS_BYTES_MAX,
+                _ => ANSWER_BYTES_MAX,
+            },
         };
         let answer = ask(&self.address, Arc::clone(&self.tls), question).await?;
         match answer.status {

@@ -25,7 +25,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(15);
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// Longest answer. That with all authorities has a few KiB.
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
+pub(super) const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// The same where certificates that were revoked are asked for: two hundred thousand of them.
+pub(super) const LISTS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -44,20 +47,11 @@ pub enum AskError {
     #[error("the answer cannot be read: {0}")]
     Http(#[from] hyper::Error),
     /// It is too long.
-    #[error("the answer is longer than {ANSWER_BYTES_MAX} bytes")]
-    TooLong,
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
     /// It takes too long.
     #[error("no answer within {} seconds", .0.as_secs())]
     TimedOut(Duration),
-}
-
-impl From<BodyError> for AskError {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::Http(error) => Self::Http(error),
-            _ => Self::TooLong,
-        }
-    }
 }
 
 /// What was answered.
@@ -73,6 +67,8 @@ pub(super) struct Question<'a> {
     /// From the slash on.
     pub(super) path: &'a str,
     pub(super) body: Option<String>,
+    /// Longest answer that is taken.
+    pub(super) answer_bytes_max: usize,
 }
 
 pub(super) async fn ask(
@@ -120,10 +116,15 @@ async fn speak(
     let request = request
         .body(Whole(question.body.map(Bytes::from)))
         .expect("names and hosts have characters of paths and headers only");
+    let bytes_max = question.answer_bytes_max;
     let mut exchange = pin!(async move {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
-        let body = collect(response.into_body(), ANSWER_BYTES_MAX).await?;
+        let body = collect(response.into_body(), bytes_max).await;
+        let body = body.map_err(|error| match error {
+            BodyError::Http(error) => AskError::Http(error),
+            _ => AskError::TooLong(bytes_max),
+        })?;
         Ok(Answer { status, body })
     });
     tokio::select! {

@@ -13,6 +13,7 @@ mod fingerprint;
 mod folder;
 mod http;
 mod request;
+mod revocations;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,8 +28,10 @@ pub use bundle::AuthorityShown;
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use folder::FolderError;
 pub use http::AskError;
+pub use revocations::{FetchError, Fetched, fetch_revocations};
 
 use crate::configuration::{Configuration, Surroundings};
+use crate::revocation::Depth;
 use crate::server::ServerAddress;
 use crate::ssl::{PlaceError, SslFiles};
 use crate::trust::{CertificateNames, TrustError};
@@ -108,6 +111,18 @@ pub enum Step {
     },
     /// It could not be asked this time.
     Trouble {
+        /// Why.
+        reason: String,
+    },
+    /// What the authorities have revoked is there.
+    Revocations {
+        /// The file.
+        path: PathBuf,
+        /// How many certificates that are.
+        revoked: usize,
+    },
+    /// It is not, and that was no reason to end.
+    NoRevocations {
         /// Why.
         reason: String,
     },
@@ -305,6 +320,7 @@ pub struct Enrolment {
     files: SslFiles,
     folder: PathBuf,
     request: PathBuf,
+    depth: Depth,
 }
 
 impl Enrolment {
@@ -334,6 +350,7 @@ impl Enrolment {
             files,
             folder,
             request,
+            depth: configuration.certificate_revocation,
         })
     }
 
@@ -394,15 +411,62 @@ impl Run<'_> {
             return Err(self.other_signed());
         }
         let key = self.key().await?;
+        let (pem, now) = self.certificate(&authority, &key, early).await?;
+        self.check(&bundle, &key, &pem, now)?;
+        // Before the certificate, with which all of this would be over.
+        self.revocations(&authority, &bundle, &pem, now).await?;
+        self.store(&pem)
+    }
+
+    /// The certificate, perhaps when it was signed at last, and when that was.
+    async fn certificate(
+        &mut self,
+        authority: &Authority,
+        key: &SigningKey,
+        early: Option<Vec<u8>>,
+    ) -> Result<(Vec<u8>, SystemTime), EnrolmentError> {
         if let Some(pem) = early {
-            return self.store(&bundle, &key, &pem, self.now);
+            return Ok((pem, self.now));
         }
-        let request = self.request(&key)?;
-        if let Some(pem) = self.submit(&authority, &request).await? {
-            return self.store(&bundle, &key, &pem, self.now);
+        let request = self.request(key)?;
+        if let Some(pem) = self.submit(authority, &request).await? {
+            return Ok((pem, self.now));
         }
-        let (pem, waited) = self.wait(&authority, &request).await?;
-        self.store(&bundle, &key, &pem, self.now + waited)
+        let (pem, waited) = self.wait(authority, &request).await?;
+        Ok((pem, self.now + waited))
+    }
+
+    /// Fetches what was revoked, unless it is there or not wanted. A list with which the new certificate would be of no use is
+    /// not kept.
+    async fn revocations(
+        &mut self,
+        authority: &Authority,
+        bundle: &Bundle,
+        certificate_pem: &[u8],
+        now: SystemTime,
+    ) -> Result<(), EnrolmentError> {
+        let Enrolment { files, depth, .. } = self.enrolment;
+        let (Some(path), true) = (&files.crl, *depth != Depth::Off) else {
+            return Ok(());
+        };
+        if !crate::ssl::is_absent(path) {
+            return Ok(());
+        }
+        let fetched = revocations::fetch(authority, bundle, *depth, certificate_pem, now).await;
+        match fetched {
+            Ok((pem, revocations)) => {
+                folder::place(path, &pem, Readers::Everybody)?;
+                (self.report)(Step::Revocations {
+                    path: path.clone(),
+                    revoked: revocations.revoked(),
+                });
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                (self.report)(Step::NoRevocations { reason });
+            }
+        }
+        Ok(())
     }
 
     /// Those in the folder, or else those that the authority names.
@@ -557,9 +621,9 @@ impl Run<'_> {
         fetched.map_err(|reason| self.failed(reason))
     }
 
-    /// Keeps the certificate, if it is for our key and our name, and good.
-    fn store(
-        &mut self,
+    /// Whether the certificate is for our key and our name, and good.
+    fn check(
+        &self,
         bundle: &Bundle,
         key: &SigningKey,
         pem: &[u8],
@@ -582,8 +646,11 @@ impl Run<'_> {
             });
         }
         let vouched = bundle.authorities.vouch_for(&chain, now);
-        vouched.map_err(EnrolmentError::Certificate)?;
-        let path = &files.certificate;
+        vouched.map_err(EnrolmentError::Certificate)
+    }
+
+    fn store(&mut self, pem: &[u8]) -> Result<(), EnrolmentError> {
+        let path = &self.enrolment.files.certificate;
         if !folder::place(path, pem, Readers::Everybody)? {
             return Err(EnrolmentError::Exists(path.clone()));
         }

@@ -121,10 +121,11 @@ fn quick() -> EnrolmentOptions {
     }
 }
 
-const ALL: [&str; 4] = [
+const ALL: [&str; 5] = [
     "certificate_requests/rip.mcollective.pem",
     "certs/ca.pem",
     "certs/rip.mcollective.pem",
+    "crl.pem",
     "private_keys/rip.mcollective.pem",
 ];
 
@@ -142,6 +143,7 @@ async fn a_certificate_is_requested_and_comes() {
             "PUT certificate_request/rip.mcollective",
             "GET certificate/rip.mcollective",
             "GET certificate/rip.mcollective",
+            "GET certificate_revocation_list/ca",
         ]
     );
     let [
@@ -154,6 +156,7 @@ async fn a_certificate_is_requested_and_comes() {
         Step::Request { fingerprint, .. },
         Step::Submitted,
         Step::Waiting { .. },
+        Step::Revocations { revoked: 2, .. },
         Step::Stored { .. },
     ] = &steps[..]
     else {
@@ -208,9 +211,10 @@ async fn what_is_broken_off_goes_on() {
     for (hangs_at, files) in [
         (0, &[][..]),
         (1, &["certs/ca.pem"][..]),
-        (2, &[ALL[0], ALL[1], ALL[3]][..]),
-        (3, &[ALL[0], ALL[1], ALL[3]][..]),
-        (4, &[ALL[0], ALL[1], ALL[3]][..]),
+        (2, &[ALL[0], ALL[1], ALL[4]][..]),
+        (3, &[ALL[0], ALL[1], ALL[4]][..]),
+        (4, &[ALL[0], ALL[1], ALL[4]][..]),
+        (5, &[ALL[0], ALL[1], ALL[4]][..]),
     ] {
         let authority = Authority::start().await;
         authority.state(|state| state.hangs_at = Some(hangs_at));
@@ -241,7 +245,7 @@ async fn what_is_broken_off_goes_on() {
             .iter()
             .any(|step| matches!(step, Step::Key { is_new: false, .. }));
         assert!(is_kept, "{steps:?}");
-        assert_eq!(machine.read(ALL[3]), KEY, "{hangs_at}");
+        assert_eq!(machine.read(ALL[4]), KEY, "{hangs_at}");
         assert_eq!(machine.files(), ALL, "{hangs_at}");
     }
 }
@@ -285,7 +289,13 @@ async fn nobody_signs_in_time() {
     let (steps, result) = machine.run_with(&addresses, &short).await;
     result.unwrap();
     assert!(!steps.contains(&Step::AlreadySubmitted), "{steps:?}");
-    assert_eq!(authority.asked(), ["GET certificate/rip.mcollective"]);
+    assert_eq!(
+        authority.asked(),
+        [
+            "GET certificate/rip.mcollective",
+            "GET certificate_revocation_list/ca"
+        ]
+    );
 }
 
 #[tokio::test]
@@ -640,4 +650,67 @@ async fn files_that_cannot_be_used() {
     fs::write(machine.ssl(), "a file").unwrap();
     let (_, result) = machine.run(&authority).await;
     assert!(machine.said(result).starts_with("cannot "), "it says where");
+}
+
+/// A list by which nobody could be judged would be worse than none.
+#[tokio::test]
+async fn a_list_that_is_of_no_use_is_not_kept() {
+    let root = root("Puppet Root CA");
+    let of_root = testkit::revocation_list(&root, &[], 2019..2100);
+    for (revocations, told) in [
+        (None, "has no revocation list"),
+        (
+            Some("nothing".to_owned()),
+            "no revocation list that can be read",
+        ),
+        (Some(of_root), "was not kept"),
+    ] {
+        let authority = Authority::start().await;
+        authority.state(|state| state.revocations = revocations.clone());
+        let machine = Machine::new();
+        let (steps, result) = machine.run(&authority).await;
+        result.unwrap();
+        let reason = steps.iter().find_map(|step| match step {
+            Step::NoRevocations { reason } => Some(reason),
+            _ => None,
+        });
+        assert!(
+            reason.is_some_and(|reason| reason.contains(told)),
+            "{steps:?}"
+        );
+        assert!(!machine.files().contains(&"crl.pem".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_fetched_anew() {
+    let authority = Authority::start().await;
+    let machine = Machine::new();
+    let (_, result) = machine.run(&authority).await;
+    result.unwrap();
+    let enrolled = machine.read("crl.pem");
+    let file = machine.folder.path().join("client.conf");
+    let loaded = Configuration::load(Role::Client, Some(&file), &machine.surroundings).unwrap();
+    let files = SslFiles::find(&loaded.configuration, &machine.surroundings).unwrap();
+    let addresses = [authority.address.clone()];
+    let fetch = || fetch_revocations(&files, Depth::Leaf, &addresses, now());
+    let lists = testkit::revocation_list(&authority.issuer, &[7, 8, 9], 2020..2100);
+    authority.state(|state| state.revocations = Some(lists.clone()));
+    assert_eq!(fetch().await.unwrap().revoked, 3);
+    assert_eq!(machine.read("crl.pem"), lists);
+
+    let expired = testkit::revocation_list(&authority.issuer, &[], 2019..2020);
+    for instead in [Some(expired), Some("nothing".to_owned()), None] {
+        authority.state(|state| state.revocations = instead);
+        fetch().await.unwrap_err();
+        assert_eq!(machine.read("crl.pem"), lists, "the old one stays");
+    }
+    assert_ne!(enrolled, lists);
+    // Others of the same name do not vouch for it.
+    let stranger = Authority::start().await;
+    let error = fetch_revocations(&files, Depth::Leaf, &[stranger.address.clone()], now()).await;
+    assert!(
+        matches!(error, Err(FetchError::Authority { .. })),
+        "{error:?}"
+    );
 }

@@ -2,7 +2,7 @@
 //!
 //! Puppet's agent renews its certificate, and fetches what was revoked, on its own; nobody starts nodes anew for it. What is
 //! new is taken if it is good. What is not, such as a certificate whose key has not been written yet, changes nothing, and
-//! is told once.
+//! is told once; it is looked at again each time, for it may become good without being written again, when the clock is set.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Own, Ssl, SslError, SslFiles};
+use super::{Ssl, SslError, SslFiles};
+use crate::revocation::FETCH;
 use crate::trust::TrustError;
 
 /// From when on before its end the log hears of a certificate. Puppet's agent renews its own earlier.
@@ -27,7 +28,8 @@ pub enum Renewal {
     Unchanged,
     /// What is in them now is in use.
     Taken,
-    /// They have changed, and at least our own certificate and key cannot be used. The old ones stay.
+    /// They have changed, and at least our own certificate and key cannot be used. The old ones stay. That is told once, and
+    /// from then on, as long as they cannot be used, they are `Unchanged`.
     Refused,
 }
 
@@ -35,15 +37,19 @@ pub enum Renewal {
 pub(super) struct Watched {
     /// When what is in use was read.
     used: Stamps,
-    /// What was found unusable, and has been told.
-    refused: Option<Stamps>,
+    /// What was found unusable, and what has been told of it.
+    refused: Option<(Stamps, String)>,
     /// When the log heard of the certificate's end.
     noticed: Option<SystemTime>,
+    /// When it heard of that of revocation lists.
+    noticed_lists: Option<SystemTime>,
 }
 
-/// By which changes are noticed, for each file: when it was written, how long it is, and which one it is. `None`: it is not
-/// there.
-type Stamps = [Option<(SystemTime, u64, u64)>; 4];
+/// By which changes are noticed, for each file. `None`: it is not there.
+type Stamps = [Option<Stamp>; 4];
+
+/// When a file was changed in any way, which nobody can set (unlike when it was written), how long it is, and which one it is.
+type Stamp = (i64, i64, u64, u64, u64);
 
 impl Watched {
     /// Must be made before the files are read: what changes meanwhile is noticed the next time.
@@ -52,6 +58,7 @@ impl Watched {
             used: stamps(files),
             refused: None,
             noticed: None,
+            noticed_lists: None,
         }
     }
 }
@@ -64,7 +71,8 @@ impl Ssl {
     pub fn refresh(&self, now: SystemTime) -> Renewal {
         let mut watched = self.watched.lock();
         let found = stamps(&self.files);
-        if found == watched.used || watched.refused.as_ref() == Some(&found) {
+        if found == watched.used {
+            watched.refused = None;
             return Renewal::Unchanged;
         }
         match self.take(now) {
@@ -72,6 +80,7 @@ impl Ssl {
                 watched.used = found;
                 watched.refused = None;
                 watched.noticed = None;
+                watched.noticed_lists = None;
                 tracing::info!(
                     certificate = %self.files.certificate.display(),
                     "keys and certificates have changed, and the new ones are used from now on"
@@ -79,10 +88,14 @@ impl Ssl {
                 Renewal::Taken
             }
             Err(error) => {
+                let refused = Some((found, error.to_string()));
+                if watched.refused == refused {
+                    return Renewal::Unchanged;
+                }
+                watched.refused = refused;
                 tracing::warn!(
                     "files of keys and certificates have changed, but the old ones stay in use: {error}"
                 );
-                watched.refused = Some(found);
                 Renewal::Refused
             }
         }
@@ -94,7 +107,7 @@ impl Ssl {
         }
         // Whoever can remove a list must not have brought back what is on it.
         if let (Some(crl), true) = (&self.files.crl, self.is_crl_used())
-            && !crl.exists()
+            && super::is_absent(crl)
         {
             return Err(unreadable(crl));
         }
@@ -132,28 +145,54 @@ impl Ssl {
         self.authorities.knows_revocations()
     }
 
-    /// Tells the log that our certificate ends soon, or has ended: once a day, and not before a month is left.
+    /// Tells the log that our certificate ends soon, or has ended, or that what was revoked will not be known any longer: once
+    /// a day each, and not before a month is left of a certificate, a week of a list, or a quarter of its life.
     pub fn notice_expiry(&self, now: SystemTime) {
+        for notice in self.notices(now) {
+            tracing::warn!("{notice}");
+        }
+    }
+
+    pub(super) fn notices(&self, now: SystemTime) -> Vec<String> {
         let mut watched = self.watched.lock();
-        let is_soon = |noticed| {
-            now.duration_since(noticed)
-                .is_ok_and(|age| age < NOTICE_INTERVAL)
+        let mut notices = Vec::new();
+        let is_due = |noticed: &mut Option<SystemTime>| {
+            let age = noticed.map(|noticed| now.duration_since(noticed));
+            let is_due = !age.is_some_and(|age| age.is_ok_and(|age| age < NOTICE_INTERVAL));
+            if is_due {
+                *noticed = Some(now);
+            }
+            is_due
         };
-        let Own { ends, .. } = *self.own();
-        if now + EXPIRY_NOTICE < ends || watched.noticed.is_some_and(is_soon) {
-            return;
+        let days = |left: Duration| left.as_secs() / NOTICE_INTERVAL.as_secs();
+        let ends = self.ends();
+        if now + EXPIRY_NOTICE >= ends && is_due(&mut watched.noticed) {
+            let certificate = self.files.certificate.display();
+            notices.push(match ends.duration_since(now) {
+                Ok(left) => format!(
+                    "{certificate} expires in {} days; renew it, and the new one is taken without a restart",
+                    days(left)
+                ),
+                Err(_) => format!(
+                    "{certificate} has expired, and no server will take it; renew it, and the new one is taken without a restart"
+                ),
+            });
         }
-        watched.noticed = Some(now);
-        let certificate = self.files.certificate.display();
-        match ends.duration_since(now) {
-            Ok(left) => tracing::warn!(
-                "{certificate} expires in {} days; renew it, and the new one is taken without a restart",
-                left.as_secs() / NOTICE_INTERVAL.as_secs()
-            ),
-            Err(_) => tracing::warn!(
-                "{certificate} has expired, and no server will take it; renew it, and the new one is taken without a restart"
-            ),
+        if let Some(expiry) = self.authorities.revocations_expiry()
+            && let Some(crl) = &self.files.crl
+            && now >= expiry.notice
+            && is_due(&mut watched.noticed_lists)
+        {
+            let crl = crl.display();
+            notices.push(match expiry.end.duration_since(now) {
+                Ok(left) => format!(
+                    "{crl} expires in {} days, and then nobody is trusted; {FETCH}",
+                    days(left)
+                ),
+                Err(_) => format!("{crl} has expired, and nobody is trusted; {FETCH}"),
+            });
         }
+        notices
     }
 }
 
@@ -167,7 +206,13 @@ fn unreadable(path: &Path) -> SslError {
 fn stamps(files: &SslFiles) -> Stamps {
     let stamp = |path: &Path| {
         let metadata = fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+        Some((
+            metadata.ctime(),
+            metadata.ctime_nsec(),
+            metadata.len(),
+            metadata.ino(),
+            metadata.dev(),
+        ))
     };
     [
         stamp(&files.certificate),

@@ -334,3 +334,108 @@ fn what_was_revoked_counts_if_it_is_there() {
     let ssl = Ssl::load(&configuration, &machine.surroundings, now()).unwrap();
     assert_eq!(ssl.refresh(now()), Renewal::Unchanged);
 }
+
+#[test]
+fn only_a_list_that_is_truly_absent_is_none() {
+    let machine = Machine::new();
+    let files = machine.give("rip.mcollective", |_| ());
+    let crl = files.crl.clone().unwrap();
+    assert!(files.revocations(Depth::Chain).unwrap().is_none());
+    std::os::unix::fs::symlink(machine.folder.path().join("nowhere"), &crl).unwrap();
+    let said = machine.said(Role::Client);
+    assert!(
+        said.starts_with("cannot read the revocation list"),
+        "{said}"
+    );
+    assert!(
+        said.contains("crl.pem") && said.contains("--crl-only"),
+        "{said}"
+    );
+    // Somebody may have meant a list, who put a folder there.
+    fs::remove_file(&crl).unwrap();
+    fs::create_dir(&crl).unwrap();
+    let said = machine.said(Role::Client);
+    assert!(
+        said.starts_with("cannot read the revocation list"),
+        "{said}"
+    );
+    fs::remove_dir(&crl).unwrap();
+    assert!(machine.load(Role::Client).is_ok());
+}
+
+#[test]
+fn a_node_without_a_list_is_told_so() {
+    let machine = Machine::new();
+    let files = machine.give("rip.mcollective", |_| ());
+    let told = files.lack_of_revocations();
+    assert!(
+        told.contains("crl.pem") && told.contains("--crl-only"),
+        "{told}"
+    );
+    let given = SslFiles {
+        folder: None,
+        crl: None,
+        ..files
+    };
+    let told = given.lack_of_revocations();
+    assert!(
+        told.starts_with("plugin.security.file.crl names no"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_was_refused_is_looked_at_again() {
+    let machine = Machine::new();
+    machine.give("rip.mcollective", |_| ());
+    let ssl = machine.load(Role::Client).unwrap();
+    let year = |year| rcgen::date_time_ymd(year, 1, 1);
+    machine.give("rip.mcollective", |params| {
+        params.not_before = year(2050);
+        params.not_after = year(2060);
+    });
+    assert_eq!(ssl.refresh(now()), Renewal::Refused);
+    assert_eq!(ssl.refresh(now()), Renewal::Unchanged, "it has been told");
+    assert_eq!(ssl.refresh(year(2051).into()), Renewal::Taken);
+    assert_eq!(ssl.ends(), SystemTime::from(year(2060)));
+}
+
+/// As `cp --preserve` does.
+#[test]
+fn a_change_that_leaves_the_time_and_the_length_is_noticed() {
+    let machine = Machine::new();
+    let files = machine.give("rip.mcollective", |_| ());
+    let ssl = machine.load(Role::Client).unwrap();
+    let written = fs::metadata(&files.ca).unwrap().modified().unwrap();
+    let mut text = fs::read(&files.ca).unwrap();
+    *text.last_mut().unwrap() = b' ';
+    fs::write(&files.ca, text).unwrap();
+    let file = fs::File::options().write(true).open(&files.ca).unwrap();
+    file.set_modified(written).unwrap();
+    assert_eq!(ssl.refresh(now()), Renewal::Taken);
+}
+
+#[test]
+fn ends_are_told_before() {
+    let machine = Machine::new();
+    let day = Duration::from_secs(24 * 60 * 60);
+    let end = SystemTime::from(rcgen::date_time_ymd(2050, 1, 1));
+    let files = machine.give("rip.mcollective", |params| {
+        params.not_after = rcgen::date_time_ymd(2100, 1, 1);
+    });
+    let list = fs::read_to_string(machine.authority.revoke(&[], 2050)).unwrap();
+    replace(&files.crl.unwrap(), &list);
+    let ssl = machine.load(Role::Client).unwrap();
+    assert_eq!(ssl.notices(end - 8 * day), [""; 0]);
+    let told = ssl.notices(end - 6 * day);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("crl.pem expires in 6 days, and then nobody is trusted; fetch"),
+        "{told:?}"
+    );
+    assert_eq!(ssl.notices(end - 6 * day + day / 2), [""; 0], "not so soon");
+    let told = ssl.notices(end + day);
+    assert!(told[0].contains("crl.pem has expired"), "{told:?}");
+    let last = SystemTime::from(rcgen::date_time_ymd(2100, 1, 1)) - 3 * day;
+    assert_eq!(ssl.notices(last).len(), 2, "the certificate, too");
+}

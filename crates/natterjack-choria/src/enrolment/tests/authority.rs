@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, PublicKeyData, SignatureAlgorithm,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SignatureAlgorithm,
 };
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use testkit::revocation_list;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -26,6 +27,7 @@ pub(in super::super) type Issuer = CertifiedIssuer<'static, KeyPair>;
 fn params_of_authority(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params
@@ -87,6 +89,8 @@ fn read(request_pem: &str) -> Option<(String, Vec<u8>)> {
 /// What it knows, and how it is to behave.
 #[derive(Default)]
 pub(super) struct State {
+    /// What it has revoked; none: it knows of no list.
+    pub(super) revocations: Option<String>,
     pub(super) pending: BTreeMap<String, String>,
     pub(super) signed: BTreeMap<String, String>,
     /// Every question so far.
@@ -116,7 +120,10 @@ impl Authority {
         let root = root("Puppet Root CA");
         let issuer = under("Puppet CA: puppet", &root);
         let bundle = format!("{}{}", issuer.pem(), root.pem());
-        Self::start_with(issuer, bundle, "localhost").await
+        let lists = [&issuer, &root].map(|each| revocation_list(each, &[7], 2019..2100));
+        let authority = Self::start_with(issuer, bundle, "localhost").await;
+        authority.state(|state| state.revocations = Some(lists.concat()));
+        authority
     }
 
     /// One that shows these authorities, and a certificate of this name by that issuer.
@@ -243,6 +250,15 @@ impl Served {
             && question.starts_with(beginning)
         {
             return Some((*status, text.clone()));
+        }
+        if question == "GET certificate_revocation_list/ca" {
+            return Some(match &state.revocations {
+                Some(lists) => (200, lists.clone()),
+                None => (
+                    404,
+                    "Could not find certificate_revocation_list ca".to_owned(),
+                ),
+            });
         }
         if question == "GET certificate/ca" {
             return Some((200, self.bundle.clone()));

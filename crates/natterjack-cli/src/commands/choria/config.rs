@@ -328,10 +328,24 @@ fn revocation(files: &SslFiles, depth: Depth) -> String {
                 Some(0) => "EXPIRED, or about to: nobody will be trusted".to_owned(),
                 Some(days) => format!("good for {days} days"),
             };
-            format!("{lists}, {} revoked{reach}, {until}", revocations.revoked())
+            let age = match revocations.this_update().map(days_since) {
+                None | Some(0) => "made today".to_owned(),
+                Some(1) => "made yesterday".to_owned(),
+                Some(days) => format!("made {days} days ago"),
+            };
+            format!(
+                "{lists}, {} revoked{reach}, {age}, {until}",
+                revocations.revoked()
+            )
         }
         Err(error) => error.to_string(),
     }
+}
+
+/// Whole days; 0 if it is still to come.
+fn days_since(time: SystemTime) -> u64 {
+    let age = calendar_now().duration_since(time).unwrap_or_default();
+    age.as_secs() / (24 * 60 * 60)
 }
 
 /// Whole days; 0 once it is over.

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use natterjack_choria::configuration::Role;
-use natterjack_choria::enrolment::{Enrolment, EnrolmentOptions, Fingerprint, KnownBy, Step};
+use natterjack_choria::enrolment::{
+    Enrolment, EnrolmentOptions, Fingerprint, KnownBy, Step, fetch_revocations,
+};
 use natterjack_choria::server::{AddressError, ServerAddress};
+use natterjack_choria::ssl::SslFiles;
 
 use super::start::{Shared, Started, calendar_now};
 use crate::output::say;
@@ -35,7 +38,8 @@ const INTERRUPTED: u8 = 130;
     --ca-fingerprint.\n\n\
     Examples:\n  natterjack choria request-cert\n  \
     natterjack choria request-cert --ca puppet.example.net --certname rip.mcollective\n  \
-    natterjack choria request-cert --ca-fingerprint 5F:0A:… --wait 1h"
+    natterjack choria request-cert --ca-fingerprint 5F:0A:… --wait 1h\n  \
+    natterjack choria request-cert --crl-only"
 )]
 pub(super) struct Arguments {
     /// Puppet's authority, host or host:port, instead of the one that settings and DNS name
@@ -54,6 +58,9 @@ pub(super) struct Arguments {
     /// How often to ask for it, a second or more
     #[arg(long, value_name = "DURATION", value_parser = poll_interval, default_value = "10s")]
     poll: Duration,
+    /// Request nothing: fetch the list of revoked certificates anew, from the authority that is known already
+    #[arg(long, conflicts_with_all = ["ca_fingerprint", "wait", "poll"])]
+    crl_only: bool,
 }
 
 pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -62,6 +69,9 @@ pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result
     };
     if let Some(certname) = arguments.certname {
         started.configuration.certname = Some(certname);
+    }
+    if arguments.crl_only {
+        return fetch(&started, arguments.ca.as_deref()).await;
     }
     let enrolment = Enrolment::prepare(&started.configuration, &started.surroundings)?;
     let mut stop = Stop::watch().context("cannot watch for signals")?;
@@ -101,6 +111,20 @@ pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result
             return Ok(ExitCode::from(INTERRUPTED));
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn fetch(started: &Started, named: Option<&str>) -> anyhow::Result<ExitCode> {
+    let files = SslFiles::find(&started.configuration, &started.surroundings)?;
+    let authorities = authorities(started, named).await?;
+    let depth = started.configuration.certificate_revocation;
+    let fetched = fetch_revocations(&files, depth, &authorities, calendar_now()).await?;
+    say(format_args!(
+        "Revocation list of {} in {}: {} revoked",
+        fetched.address,
+        fetched.path.display(),
+        fetched.revoked
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -174,6 +198,13 @@ fn tell(step: &Step) {
             wait_max.as_secs()
         )),
         Step::Trouble { reason } => say(format_args!("The authority does not answer: {reason}")),
+        Step::Revocations { path, revoked } => say(format_args!(
+            "Revocation list in {}: {revoked} revoked",
+            path.display()
+        )),
+        Step::NoRevocations { reason } => say(format_args!(
+            "No revocation list, so nobody can tell who was revoked: {reason}"
+        )),
         Step::Stored { path } => say(format_args!("Certificate in {}", path.display())),
         _ => {}
     }

@@ -1,0 +1,153 @@
+//! The list of what the authorities have revoked, from Puppet's authority: beside a new certificate, and anew later. Puppet's
+//! agent fetches it too, but up to Puppet 7 only once, unless it is told to (`crl_refresh_interval`).
+
+use std::io;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use super::authority::{Authority, AuthorityError};
+use super::bundle::Bundle;
+use super::folder::{self, FolderError, Readers};
+use crate::revocation::{Depth, Revocations};
+use crate::server::ServerAddress;
+use crate::ssl::SslFiles;
+use crate::trust::{Authorities, TrustError};
+
+/// Why there is no new list. The old one stays.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// Nobody knows where it would be.
+    #[error("plugin.security.file.crl names no file for the revocation list")]
+    NoPlace,
+    /// No address was given.
+    #[error("no address of Puppet's authority is known; name it with --ca")]
+    NoAddress,
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The authorities cannot be used.
+    #[error("the authorities in {} cannot be used: {reason}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: TrustError,
+    },
+    /// The authority is of no help.
+    #[error("Puppet's authority at {address}: {reason}")]
+    Authority {
+        /// Where it should be.
+        address: ServerAddress,
+        /// What is wrong.
+        reason: AuthorityError,
+    },
+    /// It has none.
+    #[error("Puppet's authority has no revocation list")]
+    None,
+    /// What it gave is of no use. It was not kept.
+    #[error("the revocation list from Puppet's authority was not kept: {0}")]
+    Unusable(TrustError),
+    /// It cannot be written.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+}
+
+/// A list that was fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fetched {
+    /// Where it is.
+    pub path: PathBuf,
+    /// From whom it is.
+    pub address: ServerAddress,
+    /// How many certificates are on it.
+    pub revoked: usize,
+}
+
+/// Fetches the list from the first of these authorities that is there, and puts it in the place of the one that may be.
+///
+/// # Errors
+/// If there is none that could be used; by which our own certificate, if there is one, was revoked can be.
+pub async fn fetch_revocations(
+    files: &SslFiles,
+    depth: Depth,
+    addresses: &[ServerAddress],
+    now: SystemTime,
+) -> Result<Fetched, FetchError> {
+    let path = files.crl.clone().ok_or(FetchError::NoPlace)?;
+    let bundle = Bundle::from_pem(read(&files.ca)?).map_err(|reason| FetchError::Authorities {
+        path: files.ca.clone(),
+        reason,
+    })?;
+    let own = match read(&files.certificate) {
+        Err(FetchError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Vec::new()
+        }
+        read => read?,
+    };
+    let mut last = FetchError::NoAddress;
+    for address in addresses {
+        let authority = Authority::new(address, &bundle.authorities);
+        match fetch(&authority, &bundle, depth, &own, now).await {
+            Ok((pem, revocations)) => {
+                folder::replace(&path, &pem, Readers::Everybody)?;
+                return Ok(Fetched {
+                    path,
+                    address: address.clone(),
+                    revoked: revocations.revoked(),
+                });
+            }
+            Err(FetchError::Authority { address, reason }) if reason.is_unreachable() => {
+                last = FetchError::Authority { address, reason };
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// The list in PEM and what it says, if certificates of the authorities can be judged by it: that one, if there is one.
+pub(super) async fn fetch(
+    authority: &Authority,
+    bundle: &Bundle,
+    depth: Depth,
+    certificate_pem: &[u8],
+    now: SystemTime,
+) -> Result<(Vec<u8>, Revocations), FetchError> {
+    let fetched = authority.revocations().await;
+    let pem = fetched.map_err(|reason| FetchError::Authority {
+        address: authority.address().clone(),
+        reason,
+    })?;
+    let pem = pem.ok_or(FetchError::None)?;
+    let revocations = Revocations::from_pem(&pem, depth).map_err(FetchError::Unusable)?;
+    let judge = Authorities::with_revocations(&bundle.pem, &revocations);
+    let judge = judge.map_err(FetchError::Unusable)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem)
+        .collect::<Result<_, _>>()
+        .unwrap_or_default();
+    match judge.vouch_for(&chain, now) {
+        // What else is wrong with the certificate is not the list's fault, and others must hear that it was revoked.
+        Ok(()) | Err(TrustError::Revoked | TrustError::Expired | TrustError::NotYetValid) => {}
+        // There is none to judge.
+        Err(_) if chain.is_empty() => {}
+        Err(reason) => return Err(FetchError::Unusable(reason)),
+    }
+    Ok((pem, revocations))
+}
+
+fn read(path: &std::path::Path) -> Result<Vec<u8>, FetchError> {
+    std::fs::read(path).map_err(|source| FetchError::Read {
+        path: path.to_path_buf(),
+        source,
+    })
+}
