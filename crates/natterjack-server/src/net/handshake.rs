@@ -336,6 +336,20 @@ fn explain(error: &Error, who: &str) -> String {
                     _ => "not made for this (extended key usage: routes need serverAuth and clientAuth)"
                         .to_owned(),
                 },
+                CertificateError::BadSignature => {
+                    "signed with another key than the authority of that name has".to_owned()
+                }
+                CertificateError::NotValidForNameContext {
+                    expected,
+                    presented,
+                } => {
+                    let names: Vec<_> = presented.iter().map(|name| plain_name(name)).collect();
+                    let names = match names.join(", ") {
+                        names if names.is_empty() => "and it has no alternative names at all".to_owned(),
+                        names => format!("only for {names}"),
+                    };
+                    format!("not valid for name \"{}\", {names}", expected.to_str())
+                }
                 _ if is_authority_shown(error) => {
                     "it is an authority's own (CA:TRUE) and not in ca_file".to_owned()
                 }
@@ -351,8 +365,30 @@ fn explain(error: &Error, who: &str) -> String {
         Error::AlertReceived(AlertDescription::CertificateExpired) => {
             format!("the {who} finds this server's certificate expired")
         }
+        Error::AlertReceived(AlertDescription::UnsupportedCertificate) => {
+            format!(
+                "the {who} finds this server's certificate not made for servers (extended key usage serverAuth)"
+            )
+        }
+        Error::AlertReceived(AlertDescription::DecryptError) => format!(
+            "the {who} finds this server's certificate signed with another key than the authority of that name has"
+        ),
+        Error::AlertReceived(AlertDescription::AccessDenied) => {
+            format!("the {who} does not want to go on with what this server shows")
+        }
         other => other.to_string(),
     }
+}
+
+const AUTHORITY_ANEW: &str =
+    "the authority was made anew: make all certificates anew, too, and give all servers its own";
+
+/// A name in a certificate, which the library has in its own words: `DnsName("a")`.
+fn plain_name(name: &str) -> &str {
+    let between = name
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'));
+    between.map_or(name, |between| between.trim_matches('"'))
 }
 
 /// What to do about a failure between servers.
@@ -375,15 +411,21 @@ fn remedy(error: &Error) -> Option<&'static str> {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 Some("make it anew with both")
             }
+            CertificateError::BadSignature => Some(AUTHORITY_ANEW),
             _ => None,
         },
         Error::AlertReceived(AlertDescription::CertificateExpired) => {
             Some("renew it, or correct the clock that is wrong")
         }
+        Error::AlertReceived(AlertDescription::UnsupportedCertificate) => {
+            Some("make it anew with serverAuth and clientAuth")
+        }
+        Error::AlertReceived(AlertDescription::DecryptError) => Some(AUTHORITY_ANEW),
         Error::AlertReceived(
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown,
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied,
         ) => Some("its log says why"),
         _ => None,
     }
@@ -521,6 +563,8 @@ fn step(connection: &mut Connection, bytes: &mut &[u8]) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use rustls_pki_types::ServerName;
+
     use super::*;
 
     #[test]
@@ -549,6 +593,37 @@ mod tests {
              of authorities that the others know"
         );
         assert!(said(unknown(), CLIENT).ends_with("authority (CN=a)"));
+        for (error, expected) in [
+            (
+                Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+                    expected: ServerName::try_from("a").expect("a name"),
+                    presented: vec!["DnsName(\"b\")".into(), "IpAddress(127.0.0.1)".into()],
+                }),
+                "failed to verify the peer's certificate: not valid for name \"a\", only for b, 127.0.0.1 (CN=a); make one that \
+                 names it, too, or dial a name that it has",
+            ),
+            (
+                Error::InvalidCertificate(CertificateError::BadSignature),
+                "failed to verify the peer's certificate: signed with another key than the authority of that name has (CN=a); \
+                 the authority was made anew: make all certificates anew, too, and give all servers its own",
+            ),
+            (
+                Error::AlertReceived(AlertDescription::UnsupportedCertificate),
+                "the peer finds this server's certificate not made for servers (extended key usage serverAuth) (CN=a); make \
+                 it anew with serverAuth and clientAuth",
+            ),
+            (
+                Error::AlertReceived(AlertDescription::DecryptError),
+                "the peer finds this server's certificate signed with another key than the authority of that name has (CN=a); \
+                 the authority was made anew: make all certificates anew, too, and give all servers its own",
+            ),
+            (
+                Error::AlertReceived(AlertDescription::AccessDenied),
+                "the peer does not want to go on with what this server shows (CN=a); its log says why",
+            ),
+        ] {
+            assert_eq!(said(error, "peer"), expected);
+        }
     }
 
     #[test]
