@@ -4,6 +4,9 @@
 //! remembers anything, for all that is needed travels in the messages' headers. It reads no further than those: what is
 //! inside is the matter of the nodes, which find out themselves who asks.
 //!
+//! One task for each direction passes messages on in the order in which they come, of which Choria's ten workers take no
+//! care; what waits is bounded by its size (the connector's inbox), and not by number as their queues.
+//!
 //! What it publishes, others have named. So it goes to what are requests' subjects by their look, and answers' subjects
 //! on the way back, and nowhere else.
 
@@ -175,14 +178,8 @@ impl Broker {
             let server = to.connected_server();
             hop.push(server.map(|server| server.url()).unwrap_or_default());
         }
-        let mut count = 0;
-        for subject in subjects {
-            match to.publish_as_is(&subject, &transport).await {
-                Ok(()) => count += 1,
-                Err(error) => return (count, Some(error.into())),
-            }
-        }
-        (count, None)
+        let (count, error) = to.publish_as_is(subjects, &transport).await;
+        (count, error.map(DropReason::from))
     }
 
     fn count(&self, counter: &AtomicU64, sender: &str, (sent, reason): &(u64, Option<DropReason>)) {

@@ -8,7 +8,7 @@ use futures_util::Stream;
 use super::asker::identifier;
 use super::exchange::{Arrival, Exchange, Outcome};
 use super::{Call, Client, ClientError, Limit, Ping, Question, SignedRequest};
-use crate::connector::{OutgoingRequest, Recipients};
+use crate::connector::{FEDERATED_NODES_MAX, OutgoingRequest, Recipients};
 use crate::filter::Filter;
 use crate::identity::Identity;
 use crate::node::DISCOVERY;
@@ -131,8 +131,8 @@ impl Listening {
 const EXTENSION_MAX: Duration = Duration::from_secs(30);
 
 /// Nodes that a request names. Those of a larger choice get several, each with the names of some: otherwise each node would
-/// get the names of all, and what is sent would grow with the square of them.
-const NAMES_MAX: usize = 100;
+/// get the names of all, and what is sent would grow with the square of them. As many as go through a federation at once.
+const NAMES_MAX: usize = FEDERATED_NODES_MAX;
 
 /// No run waits longer; more would be as good as for ever, which nobody means.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

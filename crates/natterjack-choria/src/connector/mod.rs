@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::broadcast;
@@ -452,18 +453,26 @@ impl Connector {
         pushed.await.unwrap_or(Err(PublishError::Timeout(limit)))
     }
 
-    /// Publishes a message as it is, for those who pass on what is not theirs.
+    /// Publishes a message as it is to each of these subjects, for those who pass on what is not theirs. Answers how many got
+    /// it, and why no more did.
     pub(crate) async fn publish_as_is(
         &self,
-        subject: &str,
+        subjects: Vec<String>,
         transport: &Transport,
-    ) -> Result<(), PublishError> {
-        if !is_literal(subject) {
-            return Err(PublishError::Subject(subject.to_owned()));
+    ) -> (u64, Option<PublishError>) {
+        let content = Bytes::from(transport.to_bytes(self.core.options.wrapping));
+        let mut count = 0;
+        for subject in subjects {
+            if !is_literal(&subject) {
+                return (count, Some(PublishError::Subject(subject)));
+            }
+            let content = content.clone();
+            if let Err(error) = self.push(Message { subject, content }).await {
+                return (count, Some(error));
+            }
+            count += 1;
         }
-        let content = transport.to_bytes(self.core.options.wrapping).into();
-        let subject = subject.to_owned();
-        self.push(Message { subject, content }).await
+        (count, None)
     }
 
     /// Listens to a subject as one of a group.

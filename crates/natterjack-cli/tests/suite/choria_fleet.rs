@@ -122,16 +122,57 @@ impl Fleet {
     }
 
     fn somebody_asks(&self, certname: &str, arguments: &[&str]) -> Ended {
+        self.begin(certname, arguments, "").end()
+    }
+
+    /// Starts a command of somebody with more settings.
+    fn begin(&self, certname: &str, arguments: &[&str], more: &str) -> Running {
         let key = KeyPair::from_pem(KEY_OF_PEOPLE).expect("a key");
-        let file = self.settings(certname, "client", &key, "");
+        let file = self.settings(certname, "client", &key, more);
         let mut command = self.command(certname);
         command.args(arguments).arg("--config").arg(file);
         let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
         if is_root {
             command.uid(NOBODY);
         }
-        Running::spawn(command).end()
+        Running::spawn(command)
     }
+}
+
+#[test]
+fn who_loses_patience_hears_that_nobody_was_asked() {
+    let fleet = Fleet::new();
+    // Where nobody listens; of two such settings the last one counts.
+    let nowhere = "plugin.choria.middleware_hosts = localhost:1\n";
+    for command in [&["ping"][..], &["rpc", "rpcutil", "ping"]] {
+        let mut asking = fleet.begin("rip.mcollective", command, nowhere);
+        asking.stderr_line("cannot connect; trying the next server");
+        asking.signal("INT");
+        let ended = asking.end();
+        assert_eq!(ended.code, Some(130), "{ended:?}");
+        let expected = "interrupted; there was no connection to a server yet";
+        assert!(ended.stderr.contains(expected), "{ended:?}");
+    }
+
+    // The broker is there, and a node that was looked for is not.
+    let looking = [
+        "rpc",
+        "rpcutil",
+        "ping",
+        "--discovery-timeout",
+        "1h",
+        "--log",
+        "info",
+    ];
+    let mut asking = fleet.begin("rip.mcollective", &looking, "");
+    asking.stderr_line("connected");
+    asking.signal("INT");
+    let ended = asking.end();
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert!(
+        ended.stderr.contains("natterjack: interrupted; "),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -346,6 +387,9 @@ fn exit_codes_tell_what_went_wrong() {
     let ended = fleet.somebody_asks("n2.example.net", &["ping", "--timeout", "1s"]);
     assert_eq!(ended.code, Some(4), "{ended:?}");
     assert!(ended.stdout.contains("No responses received"), "{ended:?}");
+    assert!(
+        (ended.stdout + &ended.stderr).contains("nodes take no requests of n2.example.net unless"),
+    );
 
     let ended = fleet.asks(&["ping", "-S", "a and b"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");

@@ -84,8 +84,11 @@ pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result
     // Servers may be away for longer than a service manager waits, and to be started anew would not bring them back.
     notifier.ready("Looking for servers");
     let work = async {
+        let (federation_side, collective_side) = (&federation, &collective);
         let (federation, collective) =
-            tokio::try_join!(federation.connect(), collective.connect())?;
+            tokio::try_join!(federation_side.connect(), collective_side.connect())?;
+        // Whoever reads that it is the broker may ask at once.
+        tokio::join!(federation_side.flush(), collective_side.flush());
         let status =
             format!("broker of {cluster}: federation {federation}, collective {collective}");
         note(format_args!("{status}"));

@@ -29,7 +29,10 @@ pub(super) async fn connector(started: &Started, ssl: &Ssl) -> Connector {
     Connector::start(options, ssl, servers)
 }
 
-/// Somebody who asks, connected. `None`: the user has lost patience.
+/// What to end with if the user has lost patience before anybody was asked.
+pub(super) const INTERRUPTED: u8 = 130;
+
+/// Somebody who asks, connected. `None`: the user has lost patience, and has been told so.
 pub(super) async fn client(started: &Started, stop: &mut Stop) -> anyhow::Result<Option<Client>> {
     let ssl = started.ssl()?;
     let asker = Asker::of(&started.configuration, &ssl)
@@ -37,8 +40,24 @@ pub(super) async fn client(started: &Started, stop: &mut Stop) -> anyhow::Result
     let connector = connector(started, &ssl).await;
     tokio::select! {
         connected = connector.connect() => connected?,
-        () = stop.signalled() => return Ok(None),
+        () = stop.signalled() => {
+            note(format_args!("interrupted; there was no connection to a server yet"));
+            return Ok(None);
+        }
     };
     let options = ClientOptions::of(&started.configuration);
     Ok(Some(Client::new(asker, connector, options)))
+}
+
+/// Why it may be that nobody answers: nodes drop requests of people that they do not know, and do not say so.
+pub(super) fn stranger(started: &Started, client: &Client) -> Option<String> {
+    let settings = &started.configuration;
+    let certname = client.connector().options().caller.certname();
+    if settings.certname_allowed.fits(certname) || settings.privileged.fits(certname) {
+        return None;
+    }
+    Some(format!(
+        "nodes take no requests of {certname} unless they have been configured to: the name does not fit \
+         plugin.choria.security.certname_whitelist"
+    ))
 }

@@ -16,7 +16,7 @@ use crate::value;
 #[derive(clap::Args)]
 #[command(
     after_help = "The exit code is 0 if nodes answered, 2 if one that was named with -I or expected with --expect did \
-    not, and 4 if nobody did.\n\n\
+    not, 4 if nobody did, and 130 if it was interrupted before anybody was asked.\n\n\
     Examples:\n  natterjack choria ping\n  \
     natterjack choria ping -F os.family=Debian -C apache\n  \
     natterjack choria ping -I node1.example.net -I node2.example.net"
@@ -45,8 +45,9 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
     };
     let mut stop = Stop::watch()?;
     let Some(mut client) = fleet::client(&started, &mut stop).await? else {
-        return Ok(ExitCode::FAILURE);
+        return Ok(ExitCode::from(fleet::INTERRUPTED));
     };
+    let stranger = fleet::stranger(&started, &client);
     let mut course = client.ping(Ping {
         collective: arguments.conditions.collective.clone(),
         filter,
@@ -87,7 +88,8 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
         output.write(summary.into_bytes()).await?;
     }
     output.finish().await?;
-    for line in report::remarks(&outcome) {
+    let stranger = stranger.filter(|_| times.is_empty());
+    for line in report::remarks(&outcome).into_iter().chain(stranger) {
         say(format_args!("{line}"));
     }
     client.connector().disconnect().await;

@@ -1,6 +1,7 @@
 //! `natterjack choria rpc`: has agents on nodes do something, and prints what they answer.
 
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ const COLUMNS_DEFAULT: usize = 120;
     description; agents that want numbers or booleans usually understand text, too. KEY:=VALUE is a value in JSON: \
     count:=3, force:=true, names:='[\"a\",\"b\"]'.\n\n\
     The exit code is 0 if all nodes did it, 1 if no node is meant, 2 if some failed or did not answer, 3 if nodes were \
-    found and none answered, and 4 if nodes were named and none answered.\n\n\
+    found and none answered, 4 if nodes were named and none answered, and 130 if it was interrupted before it was sent.\n\n\
     Examples:\n  natterjack choria rpc rpcutil ping\n  \
     natterjack choria rpc rpcutil get_fact fact=os.family -C apache\n  \
     natterjack choria rpc service restart service=httpd -F os.family=RedHat --limit 10% --json"
@@ -82,6 +83,8 @@ struct Collected {
     answers: Vec<(Identity, Result<ActionReply, String>)>,
     outcome: Outcome,
     took: Duration,
+    /// The user has lost patience.
+    is_interrupted: bool,
 }
 
 pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -91,8 +94,9 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
     };
     let mut stop = Stop::watch()?;
     let Some(mut client) = fleet::client(&started, &mut stop).await? else {
-        return Ok(ExitCode::FAILURE);
+        return Ok(ExitCode::from(fleet::INTERRUPTED));
     };
+    let stranger = fleet::stranger(&started, &client);
     let shows_progress = !arguments.json && !arguments.no_progress;
     let progress = Progress::new(shows_progress && std::io::stderr().is_terminal());
     let collected = collect(client.call(call), &progress, &mut stop).await;
@@ -105,31 +109,37 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
     let text = if arguments.json {
         format!("{}\n", collected.json(&arguments))
     } else {
-        collected.text(&arguments, columns())
+        collected.text(&arguments, columns_of(std::io::stdout()))
     };
     output.write(text.into_bytes()).await?;
     output.finish().await?;
-    end(client, &collected, &arguments).await
+    let ended = end(client, &collected, &arguments).await;
+    if let Some(stranger) = stranger.filter(|_| collected.answers.is_empty()) {
+        note(format_args!("{stranger}"));
+    }
+    Ok(ended)
 }
 
-async fn end(
-    client: Client,
-    collected: &Collected,
-    arguments: &Arguments,
-) -> anyhow::Result<ExitCode> {
+async fn end(client: Client, collected: &Collected, arguments: &Arguments) -> ExitCode {
     client.connector().disconnect().await;
+    if collected.request_id.is_none() && collected.is_interrupted {
+        note(format_args!("interrupted; no request was sent"));
+        return ExitCode::from(fleet::INTERRUPTED);
+    }
     if collected.request_id.is_none() {
+        let agent = escaped(&arguments.agent);
         note(format_args!(
-            "no request was sent: no node that is meant has been found"
+            "no request was sent: no node that is meant has been found; it would need the agent {agent} and fit all \
+             conditions. Nodes with that agent are listed by: natterjack choria ping -A {agent}"
         ));
-        return Ok(ExitCode::from(Verdict::NobodyThere as u8));
+        return ExitCode::from(Verdict::NobodyThere as u8);
     }
     if arguments.no_results {
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
     let was_discovered = collected.discovered.is_some();
     let verdict = verdict(&collected.outcome, collected.failed(), was_discovered);
-    Ok(ExitCode::from(verdict as u8))
+    ExitCode::from(verdict as u8)
 }
 
 async fn collect(
@@ -142,6 +152,7 @@ async fn collect(
         let event = tokio::select! {
             event = course.next() => event,
             () = stop.signalled() => {
+                collected.is_interrupted = true;
                 course.stop();
                 continue;
             }
@@ -284,10 +295,19 @@ fn problem(reply: &Result<ActionReply, String>) -> Option<String> {
     }
 }
 
-/// What people see while they wait.
+/// What people see while they wait. All of it is ASCII, for terminals that know nothing else, and in one line, for narrow ones.
 struct Progress {
     bar: ProgressBar,
 }
+
+/// The bar without what stands around it, where there is room.
+const BAR_COLUMNS_MAX: usize = 40;
+
+/// What stands around it: brackets and two numbers.
+const BAR_FRAME_COLUMNS: usize = 17;
+
+/// What a line needs that says what is done meanwhile.
+const MESSAGE_COLUMNS: usize = 32;
 
 impl Progress {
     fn new(is_shown: bool) -> Self {
@@ -297,9 +317,13 @@ impl Progress {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(None, target);
-        let style = ProgressStyle::with_template("{spinner} {msg} {pos}");
-        if let Ok(style) = style {
-            bar.set_style(style);
+        let template = if columns_of(std::io::stderr()) < MESSAGE_COLUMNS {
+            "{spinner} {pos}"
+        } else {
+            "{spinner} {msg} {pos}"
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.tick_chars("-\\|/ "));
         }
         bar.set_message("Discovering hosts ...");
         Self { bar }
@@ -312,7 +336,12 @@ impl Progress {
                 nodes: Some(nodes), ..
             } => {
                 self.bar.reset();
-                if let Ok(style) = ProgressStyle::with_template("[{bar:40}] {pos} / {len}") {
+                let columns = columns_of(std::io::stderr()).saturating_sub(BAR_FRAME_COLUMNS);
+                let template = match columns.min(BAR_COLUMNS_MAX) {
+                    0 => "{pos} / {len}".to_owned(),
+                    columns => format!("[{{bar:{columns}}}] {{pos}} / {{len}}"),
+                };
+                if let Ok(style) = ProgressStyle::with_template(&template) {
                     self.bar.set_style(style.progress_chars("=> "));
                 }
                 self.bar.set_length(nodes.len() as u64);
@@ -327,9 +356,15 @@ impl Progress {
     }
 }
 
-fn columns() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stdout());
-    size.map_or(COLUMNS_DEFAULT, |size| usize::from(size.ws_col).max(20))
+/// Where it is no terminal, or one that does not say, there is room enough.
+fn columns_of(terminal: impl AsFd) -> usize {
+    let size = rustix::termios::tcgetwinsize(terminal);
+    let columns = size.map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 {
+        COLUMNS_DEFAULT
+    } else {
+        columns
+    }
 }
 
 fn argument(text: &str) -> Result<(String, Value), String> {
