@@ -15,6 +15,7 @@ mod daemon_log;
 mod daemon_reload;
 mod daemon_signals;
 mod daemon_systemd;
+mod dist;
 mod messages;
 mod process;
 mod secrets;
