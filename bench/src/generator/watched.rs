@@ -13,7 +13,6 @@ use super::flow::Traffic;
 use super::peer::{self, Stream};
 use super::{Sample, Spent, Target, Watched};
 use crate::cells::Flow;
-use crate::clock;
 
 /// What is asked for in turn. The first three are as long as there are connections.
 const PAGES: [&str; 8] = [
