@@ -49,7 +49,8 @@ pub struct Health {
     /// Whether it is connected and at least as many hosts answer as are required (`eventBus.health.requiredHosts`).
     pub is_healthy: bool,
     /// Whether an event published now reaches the nodes that are up, this one included: since the connection was made all
-    /// of them have confirmed that what this node says arrives there.
+    /// of them have confirmed that what this node says arrives there, and what it says came back to itself just now. See
+    /// [`crate::EventBus::ready`].
     pub is_ready: bool,
     /// Whether events flow.
     pub is_connected: bool,

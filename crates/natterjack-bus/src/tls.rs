@@ -151,8 +151,11 @@ impl ClientTls {
             "CertificateRequired" | "HandshakeFailure" => {
                 ("wants a certificate of this node", "set tlsCert and tlsKey")
             }
-            "BadCertificate" | "CertificateUnknown" | "CertificateRevoked" | "AccessDenied"
-            | "DecryptError" => (
+            "DecryptError" => (
+                "knows the authority of this node's certificate, but with another key",
+                "the authority was made anew: make this certificate anew, too, and give all nodes its ca.crt",
+            ),
+            "BadCertificate" | "CertificateUnknown" | "CertificateRevoked" | "AccessDenied" => (
                 "refuses this node's certificate",
                 "look into that server's log, and at `natterjack certs inspect`",
             ),
@@ -277,7 +280,9 @@ impl ServerJudge for Judge {
     ) -> Result<(), Error> {
         if !self.is_enabled {
             self.refuse(
-                "the server demands TLS: set eventBus.nats.tls.enableTLS, tlsCert, tlsKey and tlsCA".into(),
+                "the server demands TLS: set eventBus.nats.tls.enableTLS to true, and tlsCert, tlsKey and tlsCA to this \
+                 node's files"
+                    .into(),
             );
             return Err(Error::InvalidCertificate(
                 rustls::CertificateError::ApplicationVerificationFailure,

@@ -192,9 +192,18 @@ impl Check<'_> {
         if !tls.enable {
             let given = is_given.into_iter().find(|(is_given, _)| *is_given);
             if let Some((_, option)) = given.filter(|_| self.is_read(&[ENABLE_TLS])) {
+                let missing = is_given.into_iter().filter(|(is_given, _)| !is_given);
+                let missing: Vec<_> = missing
+                    .filter_map(|(_, option)| option.rsplit('.').next())
+                    .collect();
+                let then = if missing.is_empty() {
+                    String::new()
+                } else {
+                    format!(", which needs {} as well", missing.join(" and "))
+                };
                 let wrong = Wrong::new(
                     "is given, but TLS is not enabled: all connections are in plain text",
-                    format!("set {ENABLE_TLS} to true, or leave the files out"),
+                    format!("set {ENABLE_TLS} to true{then}, or leave the files out"),
                 );
                 self.warn(option, wrong);
             }
@@ -235,7 +244,8 @@ impl Check<'_> {
         if no_authorities {
             let wrong = Wrong::new(
                 "is required with TLS: everybody's certificate is verified with it",
-                "name the file with the certificate of the authority that the nodes' certificates come from",
+                "name the file with the certificate of the authority that the nodes' certificates come from, which `natterjack \
+                 certs ca` makes",
             );
             self.error_because(ENABLE_TLS, CA, wrong);
         }

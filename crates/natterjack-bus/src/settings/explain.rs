@@ -1,11 +1,11 @@
-//! Settings as a document that can be read again, each line with where its value comes from.
+//! Settings as a document that can be read again, each line with where its value comes from, and what it comes to.
 
 use std::fmt::Write as _;
 
 use super::origin::Origins;
 use super::table::ROWS;
 use super::value::{Shown, show};
-use super::{Loaded, Origin, Settings};
+use super::{Endpoint, Listen, Loaded, Nats, Origin, Settings, TransportKind, is_loopback};
 
 /// Where origins begin, if values leave the room.
 const ORIGIN_COLUMN: usize = 52;
@@ -55,7 +55,73 @@ fn explain(settings: &Settings, origins: &Origins) -> String {
             }
         }
     }
+    for sentence in summary(settings) {
+        let _ = writeln!(text, "# {sentence}");
+    }
     text
+}
+
+/// What all of it comes to: who connects where.
+fn summary(settings: &Settings) -> Vec<String> {
+    if settings.transport == TransportKind::Local {
+        return vec!["Events stay in this process: there is no server and no connection.".into()];
+    }
+    let Nats {
+        client,
+        server,
+        tls,
+    } = &settings.nats;
+    let own = Endpoint {
+        scheme: "nats".into(),
+        host: server.client.host.clone(),
+        port: server.client.port,
+    };
+    let endpoint = match &client.endpoint {
+        Some(endpoint) if endpoint.is_in_process() => "the server in this process".into(),
+        Some(endpoint) => endpoint.to_string(),
+        None if server.enable => format!("{own}, the server in this process"),
+        None => Endpoint::standard().to_string(),
+    };
+    let security = if tls.enable { ", with TLS" } else { "" };
+    let subject = &client.subject;
+    let mut sentences = vec![format!(
+        "This node connects to {endpoint}{security}; its events are on `{subject}`."
+    )];
+    if !server.enable {
+        sentences.push("It runs no server, and has no monitoring pages.".into());
+        return sentences;
+    }
+    let reach = |listen: &Listen| {
+        if is_loopback(&listen.host) {
+            "from this host alone"
+        } else {
+            "from other hosts, too"
+        }
+    };
+    let cluster = &server.cluster;
+    let scheme = if tls.enable { "https" } else { "http" };
+    let routes = match cluster.routes.len() {
+        0 => "dials no other".to_owned(),
+        1 => "dials 1 route".into(),
+        count => format!("dials {count} routes"),
+    };
+    sentences.extend([
+        format!("Clients connect at {own} {}.", reach(&server.client)),
+        format!(
+            "Other servers of cluster `{}` connect at {}:{} {}; this one {routes}.",
+            cluster.name,
+            cluster.listen.host,
+            cluster.listen.port,
+            reach(&cluster.listen)
+        ),
+        format!(
+            "Monitoring pages are at {scheme}://{}:{}/ {}: /healthz, /metrics, /busz and others.",
+            server.http.host,
+            server.http.port,
+            reach(&server.http)
+        ),
+    ]);
+    sentences
 }
 
 fn line(text: &mut String, written: String, origin: &Origin) {
@@ -86,5 +152,46 @@ fn scalar(value: &str) -> String {
     } else {
         // Every JSON text is YAML.
         serde_json::Value::from(value).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Sources;
+
+    fn comes_to(yaml: &str) -> Vec<String> {
+        let loaded = Settings::load(&Sources::new().text("c", yaml));
+        summary(&loaded.expect("they are good").settings)
+    }
+
+    #[test]
+    fn what_settings_come_to() {
+        assert_eq!(
+            comes_to("eventBus: {}"),
+            ["Events stay in this process: there is no server and no connection."]
+        );
+        assert_eq!(
+            comes_to("eventBus: {type: nats, nats: {client: {endpoint: 'nats://b:4222'}}}"),
+            [
+                "This node connects to nats://b:4222; its events are on `bindplane-event-bus`.",
+                "It runs no server, and has no monitoring pages."
+            ]
+        );
+        let yaml = "eventBus: {type: nats, nats: {server: {enable: true, http: {port: 8300}, cluster: {host: 0.0.0.0, \
+                    routes: ['nats://a:6222', 'nats://b:6222']}}}}";
+        assert_eq!(
+            comes_to(yaml),
+            [
+                "This node connects to nats://localhost:4222, the server in this process; its events are on \
+                 `bindplane-event-bus`.",
+                "Clients connect at nats://localhost:4222 from this host alone.",
+                "Other servers of cluster `bindplane` connect at 0.0.0.0:6222 from other hosts, too; this one dials 2 routes.",
+                "Monitoring pages are at http://localhost:8300/ from this host alone: /healthz, /metrics, /busz and others.",
+            ]
+        );
+        let yaml =
+            "eventBus: {type: nats, nats: {client: {endpoint: 'inproc:'}, server: {enable: true}}}";
+        assert!(comes_to(yaml)[0].starts_with("This node connects to the server in this process;"));
     }
 }

@@ -31,8 +31,9 @@ pub struct Problem {
     pub remedy: String,
 }
 
-/// Every problem found, in the order of the document, then of variables and flags; at least one is an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Every problem found, in the order of the document, then of variables and flags; at least one is an error. `Debug` is for
+/// people as well: it is what a `main` that answers with an error shows.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
 /// What is found while settings are read and checked.
@@ -137,6 +138,16 @@ impl fmt::Display for Problems {
             problem.fmt(formatter)?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Problems {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Several begin each on a line of its own, whatever stands before them.
+        if self.0.len() > 1 {
+            formatter.write_str("\n")?;
+        }
+        fmt::Display::fmt(self, formatter)
     }
 }
 

@@ -501,7 +501,8 @@ fn tls_must_be_complete() {
         check(&text, expected);
     };
     let authority = "c.yaml:1:67: eventBus.nats.tls.tlsCA: is required with TLS: everybody's certificate is verified with it; \
-                     name the file with the certificate of the authority that the nodes' certificates come from";
+                     name the file with the certificate of the authority that the nodes' certificates come from, which `natterjack certs ca` \
+                     makes";
     tls(
         "",
         &[
@@ -548,7 +549,7 @@ fn tls_must_be_complete() {
         "eventBus: {type: nats, nats: {client: {name: a}, tlsKey: k}}",
         &[
             "c.yaml:1:58: warning: eventBus.nats.tls.tlsKey: is given, but TLS is not enabled: all connections are in \
-             plain text; set eventBus.nats.tls.enableTLS to true, or leave the files out",
+             plain text; set eventBus.nats.tls.enableTLS to true, which needs tlsCert and tlsCA as well, or leave the files out",
         ],
     );
 }
@@ -636,6 +637,16 @@ fn parts_must_fit_together() {
     ] {
         assert!(mismatched(host, port, enable).is_empty(), "{host}:{port}");
     }
+}
+
+#[test]
+fn a_main_that_ends_with_problems_shows_them_in_words() {
+    let sources = Sources::new().text("c", "eventBus: {type: tcp}");
+    let problems = Settings::load(&sources).expect_err("there is no such type");
+    assert_eq!(format!("{problems:?}"), problems.to_string());
+    let sources = Sources::new().text("c", "eventBus: {type: tcp, typo: 1}");
+    let problems = Settings::load(&sources).expect_err("nor such a key");
+    assert_eq!(format!("{problems:?}"), format!("\n{problems}"));
 }
 
 #[test]
