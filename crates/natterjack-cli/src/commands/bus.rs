@@ -13,10 +13,12 @@ use std::time::Duration;
 use anyhow::Context;
 use natterjack_bus::settings::{Endpoint, Loaded, Problem, Settings, TransportKind};
 use natterjack_bus::{
-    DrainError, EventBus, EventStream, FaultStream, Link, Publish, PublishError, Subscription,
+    DrainError, EventBus, EventStream, Fault, FaultStream, Link, Publish, PublishError,
+    Subscription,
 };
 use natterjack_cli::open_files;
 use natterjack_cli::service_manager::Notifier;
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 
@@ -274,6 +276,50 @@ async fn tell(manager: Arc<Notifier>, bus: Arc<Bus>) {
 struct Flow {
     own_events_printed: std::sync::atomic::AtomicU64,
     changed: Notify,
+    refusals: Mutex<Refusals>,
+}
+
+/// Why the server refuses this node, said once: what is said of the wait for the first connection has the reason in it.
+#[derive(Default)]
+struct Refusals {
+    /// Whether something has been said of that wait, or nothing will be.
+    is_free: bool,
+    held: Vec<Fault>,
+    said: Option<String>,
+}
+
+impl Refusals {
+    /// What to say of a fault now, if anything.
+    fn take(&mut self, fault: Fault) -> Option<Fault> {
+        let Fault::Refused { message } = &fault else {
+            // With another connection it is news again.
+            self.said = None;
+            return Some(fault);
+        };
+        if !self.is_free {
+            self.held.push(fault);
+            return None;
+        }
+        (self.said.as_ref() != Some(message)).then_some(fault)
+    }
+
+    /// This has been said of the wait, or nothing will be. Answers with what was held back for it.
+    fn free(&mut self, said: Option<String>) -> Vec<Fault> {
+        self.is_free = true;
+        self.said = said;
+        let held = std::mem::take(&mut self.held);
+        held.into_iter()
+            .filter_map(|fault| self.take(fault))
+            .collect()
+    }
+}
+
+impl Flow {
+    /// See [`Refusals::free`].
+    fn free_refusals(&self, said: Option<String>) {
+        let held = self.refusals.lock().free(said);
+        held.iter().for_each(|fault| note(format_args!("{fault}")));
+    }
 }
 
 /// Writes events until the bus ends or nobody reads them any more.
@@ -295,7 +341,10 @@ async fn print_events(
 
 async fn print_faults(mut faults: FaultStream, flow: Arc<Flow>) {
     while let Some(fault) = faults.next().await {
-        note(format_args!("{fault}"));
+        let said = flow.refusals.lock().take(fault);
+        if let Some(fault) = said {
+            note(format_args!("{fault}"));
+        }
         flow.changed.notify_one();
     }
 }
@@ -349,6 +398,12 @@ impl Feeder {
     }
 
     async fn wait_for_server(&mut self, settings: &Settings) -> Option<()> {
+        let waited = self.wait(settings).await;
+        self.flow.free_refusals(None);
+        waited
+    }
+
+    async fn wait(&mut self, settings: &Settings) -> Option<()> {
         let bus = Arc::clone(&self.bus);
         let ready = bus.ready();
         tokio::pin!(ready);
@@ -366,7 +421,12 @@ impl Feeder {
                 break;
             }
         }
-        note(format_args!("{}", self.waits_for(settings)));
+        let refusal = self.bus.refusal();
+        note(format_args!(
+            "{}",
+            self.waits_for(settings, refusal.clone())
+        ));
+        self.flow.free_refusals(refusal);
         tokio::select! {
             () = ready => Some(()),
             _ = self.stopped.wait_for(|stopped| *stopped) => None,
@@ -374,7 +434,7 @@ impl Feeder {
     }
 
     /// Why it is not ready yet, and what to do about that.
-    fn waits_for(&self, settings: &Settings) -> String {
+    fn waits_for(&self, settings: &Settings, refusal: Option<String>) -> String {
         if self.bus.link() == Link::Connected {
             let health = self.bus.health();
             let silent = health.hosts.into_iter().filter(|host| !host.is_answering);
@@ -390,7 +450,6 @@ impl Feeder {
         }
         let endpoint = settings.nats.client.endpoint.clone();
         let endpoint = endpoint.unwrap_or_else(Endpoint::standard);
-        let refusal = self.bus.refusal();
         let advice = advice(refusal.as_deref());
         let reason = refusal.map_or_else(String::new, |refusal| format!(" ({refusal})"));
         format!("not connected to {endpoint} yet{reason}; still trying. {advice}")

@@ -413,7 +413,7 @@ fn a_client_of_a_server_with_tls_is_told_what_it_lacks() {
     assert_tells(
         &line,
         &[
-            "the server demands TLS: set eventBus.nats.tls.enableTLS, tlsCert, tlsKey and tlsCA",
+            "the server demands TLS: set eventBus.nats.tls.enableTLS to true, and tlsCert, tlsKey and tlsCA to this node's files",
             "correct them and start it again",
         ],
     );
