@@ -209,7 +209,8 @@ fn a_lost_server_shows_soon() {
 fn a_crowd_can_be_looked_at() {
     const SERVERS: usize = 5;
     const CLIENTS: usize = 300;
-    let mut cluster = Plan::of(&[Kind::Natterjack; SERVERS]).start();
+    let plan = Plan::of(&[Kind::Natterjack; SERVERS]);
+    let mut cluster = plan.server("write_deadline: \"10m\"").start();
     cluster.wait_until_complete();
     let monitor = cluster.server(0).listener(Listener::Monitor);
     let join = |name: &str| {

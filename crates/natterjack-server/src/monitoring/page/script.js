@@ -36,7 +36,14 @@
   };
 
   // Nothing until it was measured.
-  const roundTrip = (row) => (seconds(row.rtt) > 0 ? row.rtt : "");
+  const roundTrip = (row) => {
+    const time = seconds(row.rtt);
+    if (time <= 0) return "";
+    if (time < 1e-6) return "<1µs";
+    if (time < 1e-3) return `${Math.round(time * 1e6)}µs`;
+    const [number, unit] = time < 1 ? [time * 1000, "ms"] : [time, "s"];
+    return `${Number(number.toPrecision(3))}${unit}`;
+  };
   const moment = (text) => (text ?? "").replace("T", " ").replace(/(\.\d+)?Z$/, " UTC");
   const several = (number, one) => `${count(number)} ${one}${number === 1 ? "" : "s"}`;
 
@@ -110,6 +117,13 @@
         if (row === next) next = next.nextSibling;
         else this.body.insertBefore(row, next);
       }
+      // What nobody has takes no room.
+      this.columns.forEach((column, index) => {
+        if (!column.is_optional) return;
+        const isEmpty = rows.every((row) => !column.value(row));
+        this.heads[index].hidden = isEmpty;
+        for (const row of wanted) row.cells[index].hidden = isEmpty;
+      });
       if (wanted.length === 0) {
         const cell = element("td", { class: "none", colspan: this.columns.length }, this.empty);
         this.none = element("tr", {}, cell);
@@ -371,8 +385,8 @@
   const connections = new Table("connections", [
     { title: "Id", is_number: true, value: (row) => row.cid, sort: "cid" },
     { title: "Name", value: (row) => row.name ?? "" },
-    { title: "User", value: (row) => row.authorized_user ?? "" },
-    { title: "Account", value: (row) => row.account ?? "" },
+    { title: "User", value: (row) => row.authorized_user ?? "", is_optional: true },
+    { title: "Account", value: (row) => row.account ?? "", is_optional: true },
     { title: "Address", value: (row) => `${row.ip}:${row.port}` },
     { title: "Client", value: (row) => [row.lang, row.version].filter(Boolean).join(" ") },
     { title: "Subscriptions", is_number: true, value: (row) => row.subscriptions, fill: fillSubscriptions, sort: "subs" },
@@ -421,10 +435,10 @@
   const slow = new Table("slow", [
     // Those that are still there come first.
     { title: "Closed", value: (row) => row.stop ?? "~", text: (row) => (row.stop ? moment(row.stop) : "not yet"), is_bad: (row) => !row.stop },
+    { title: "Name", value: (row) => row.name ?? "" },
     { title: "Why", value: (row) => row.reason ?? "", text: (row) => row.reason ?? `${bytes(row.pending_bytes)} wait to be taken` },
     { title: "Id", is_number: true, value: (row) => row.cid },
-    { title: "Name", value: (row) => row.name ?? "" },
-    { title: "Account", value: (row) => row.account ?? "" },
+    { title: "Account", value: (row) => row.account ?? "", is_optional: true },
     { title: "Address", value: (row) => `${row.ip}:${row.port}` },
     { title: "Was sent", is_number: true, value: (row) => row.out_msgs, text: (row) => count(row.out_msgs) },
   ], { key: (row) => row.cid, empty: "No connection is behind, and none was closed for it.", descending: true });
