@@ -130,6 +130,8 @@ impl ClientSession {
         now: Instant,
     ) -> Result<(), Halt> {
         self.heartbeat.introduced(now);
+        // Also for what is told of who is refused.
+        self.note();
         let is_first = self.connect.is_none();
         let mut options = self.connect.take().unwrap_or_default();
         if let Err(error) = options.merge_json(json) {
