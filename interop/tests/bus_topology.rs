@@ -57,7 +57,7 @@ fn cluster(kinds: &[Kind]) -> Cluster {
     cluster
 }
 
-fn run(play: impl Future<Output = ()>) {
+pub(crate) fn run(play: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -85,7 +85,7 @@ fn node(name: &str) -> Settings {
 }
 
 /// A client of one of the servers.
-fn client(cluster: &Cluster, server: usize) -> Settings {
+pub(crate) fn client(cluster: &Cluster, server: usize) -> Settings {
     let mut settings = node(&format!("client-{server}"));
     settings.nats.client.endpoint = Some(endpoint("nats", cluster.address(server)));
     settings
@@ -106,16 +106,16 @@ fn member(cluster: &Cluster, number: usize) -> Settings {
     settings
 }
 
-async fn within<F: Future>(what: &str, future: F) -> F::Output {
+pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(DEADLINE, future).await {
         Ok(output) => output,
         Err(_) => panic!("`{what}` did not happen within {DEADLINE:?}"),
     }
 }
 
-type Bus = EventBus<u64>;
+pub(crate) type Bus = EventBus<u64>;
 
-async fn start(all: Vec<Settings>) -> Vec<(Bus, EventStream<u64>)> {
+pub(crate) async fn start(all: Vec<Settings>) -> Vec<(Bus, EventStream<u64>)> {
     let mut buses = Vec::new();
     for settings in all {
         let bus = Bus::start(settings).await.expect("the bus starts");

@@ -13,6 +13,8 @@ use testkit::programs::Missing;
 
 mod access;
 
+mod bus_moves;
+
 mod bus_topology;
 
 mod bus;
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let suites = [
         access::trials(),
+        bus_moves::trials(),
         bus_topology::trials(),
         bus::trials(),
         bus_tls::trials(),

@@ -174,6 +174,7 @@ impl Core {
     async fn drain_once(&self) -> Result<(), DrainError> {
         self.feeds.lift();
         let timeout = self.limits.drain_timeout;
+        let patience = tokio::time::timeout(timeout, std::future::pending::<()>());
         let settled = async {
             let unpublished = self.finish_mergings().await;
             // A handler without an end must not cost the events their confirmation.
@@ -203,7 +204,11 @@ impl Core {
         // Nothing can hold it up: all subscribers' queues are without bounds now.
         self.delivered.pop().await;
         if let Some(embedded) = &self.embedded {
-            embedded.shutdown().await;
+            let patience = async {
+                // Whatever is left of the time for all of this.
+                let _ = patience.await;
+            };
+            embedded.retire(patience).await;
         }
         self.inbound.faults.close();
         result

@@ -9,14 +9,23 @@ use std::time::Duration;
 
 use natterjack_server::monitoring::{Exposition, MonitoringSource};
 use natterjack_server::{
-    Cluster, Endpoint, InProcessConnection, Monitoring, Options, RouteUrl, SeedState, Server, Tls,
+    Cluster, Endpoint, InProcessClient, InProcessConnection, Monitoring, Options, RouteUrl,
+    SeedState, Server, Tls,
 };
 
+use crate::client::lapse;
 use crate::error::StartError;
 use crate::health::{ServerHealth, Watch};
 use crate::settings::{self, Listen, is_loopback};
-use crate::survey::{Surveyed, survey, tag};
+use crate::survey::{Surveyed, survey, survey_by, tag};
 use crate::transport::{Channel, channel_subject};
+
+/// How long nodes that are clients of a server which stops may take to go elsewhere. They take about as long as words do
+/// between the servers, and some have nowhere to go.
+const RETIREMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often is looked whether they have gone.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs until shut down or dropped.
 pub(crate) struct Embedded {
@@ -111,9 +120,43 @@ impl Embedded {
         survey(&self.server, &self.nodes_subject, patience).await
     }
 
-    pub(crate) async fn shutdown(&self) {
+    /// Stops it. Nodes elsewhere that are its clients are asked to go to another server first, and may take their time for
+    /// that, as long as there is `patience`.
+    pub(crate) async fn retire(&self, patience: impl Future<Output = ()>) {
         self.is_stopped.store(true, Relaxed);
+        let leaving = async {
+            // It takes no clients later.
+            let Ok(client) = self.server.in_process_client() else {
+                return;
+            };
+            let mut looks = tokio::time::interval(LOOK_INTERVAL);
+            let mut is_asked = false;
+            while !self.peers().is_empty() && self.has_clients(&client).await {
+                if !is_asked {
+                    is_asked = true;
+                    // Until it is stopped, below at the latest: this ends when it is.
+                    let server = Arc::clone(&self.server);
+                    tokio::spawn(async move { server.lame_duck().await });
+                }
+                looks.tick().await;
+            }
+        };
+        tokio::select! {
+            () = leaving => {}
+            () = patience => {}
+            () = lapse(RETIREMENT_TIMEOUT) => {}
+        }
         self.server.shutdown().await;
+    }
+
+    /// Whether nodes are its clients.
+    async fn has_clients(&self, client: &InProcessClient) -> bool {
+        let surveyed = survey_by(client, &self.nodes_subject, LOOK_INTERVAL).await;
+        let own = surveyed
+            .iter()
+            .find(|surveyed| surveyed.id == self.server.server_id());
+        // It has not answered in time.
+        own.is_none_or(|own| own.has_clients)
     }
 }
 

@@ -311,6 +311,7 @@ impl Watch {
             for Surveyed {
                 id,
                 is_without_nodes,
+                ..
             } in surveyed
             {
                 if is_without_nodes {

@@ -123,8 +123,11 @@ impl Roster {
     /// Everybody is being asked now. Answers with the number of the question.
     pub(crate) fn ask(&mut self, now: Instant) -> u64 {
         let silence_max = (self.interval * SILENT_INTERVALS_MAX).max(SILENCE_MIN);
-        self.nodes
-            .retain(|_, node| now.duration_since(node.heard) < silence_max);
+        // Without a connection everybody is silent, and may be back when it is.
+        if let Some(connected) = self.connected {
+            let silence = |node: &Node| now.saturating_duration_since(connected.max(node.heard));
+            self.nodes.retain(|_, node| silence(node) < silence_max);
+        }
         self.asked += 1;
         if self.probes.len() == PROBES_MAX {
             self.probes.pop_front();
@@ -556,6 +559,22 @@ mod tests {
             (INTERVAL..=INTERVAL + Duration::from_secs(4)).contains(&waited),
             "{waited:?}"
         );
+    }
+
+    #[test]
+    fn a_long_time_without_a_connection_makes_nobody_forgotten() {
+        let mut game = Game::new();
+        game.settle(&["own", "b"]);
+        game.roster.linked(false, game.now);
+        for _ in 0..20 {
+            game.pass(10_000);
+            game.ask();
+        }
+        game.roster.linked(true, game.now);
+        game.exchange(4, &[("own", "own")]);
+        assert!(!game.roster.is_complete(game.now), "it may be on its way");
+        game.exchange(4, &[("own", "own"), ("b", "b")]);
+        assert!(game.roster.is_complete(game.now));
     }
 
     #[test]

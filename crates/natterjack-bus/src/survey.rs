@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use natterjack_server::Server;
+use natterjack_server::{InProcessClient, Server};
 use serde::Deserialize;
 
 /// Where an account asks every server for its connections.
@@ -39,6 +39,8 @@ pub(crate) struct Surveyed {
     pub(crate) id: String,
     /// Whether no node is connected with it, and none embeds it.
     pub(crate) is_without_nodes: bool,
+    /// Whether nodes are connected with it.
+    pub(crate) has_clients: bool,
 }
 
 /// Tag of the servers that nodes of a bus embed, by what all nodes subscribe to. Tags are lower-case.
@@ -49,10 +51,21 @@ pub(crate) fn tag(subject: &str) -> String {
 /// Asks all servers that are connected with this one, and this one, who subscribes to `subject`, and listens for
 /// `patience`. Answers with what has come.
 pub(crate) async fn survey(server: &Server, subject: &str, patience: Duration) -> Vec<Surveyed> {
+    match server.in_process_client() {
+        Ok(client) => survey_by(&client, subject, patience).await,
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The same by a client that is there already: a server that is about to stop takes no other one.
+pub(crate) async fn survey_by(
+    client: &InProcessClient,
+    subject: &str,
+    patience: Duration,
+) -> Vec<Surveyed> {
     let tag = tag(subject);
     let mut all = Vec::new();
     let ask = async {
-        let client = server.in_process_client().ok()?;
         let inbox = client.new_inbox();
         let mut answers = client.subscribe(&inbox).await.ok()?;
         let question = serde_json::json!({"filter_subject": subject, "limit": 1}).to_string();
@@ -62,6 +75,7 @@ pub(crate) async fn survey(server: &Server, subject: &str, patience: Duration) -
             // Whatever else comes is no answer to that.
             if let Ok(Answer { server, data }) = serde_json::from_slice(&answer.payload) {
                 all.push(Surveyed {
+                    has_clients: data.num_connections > 0,
                     is_without_nodes: data.num_connections == 0 && !server.tags.contains(&tag),
                     id: server.id,
                 });

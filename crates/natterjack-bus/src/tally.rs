@@ -133,6 +133,10 @@ impl Tally {
             return 0;
         }
         if instance == self.own {
+            if (self.own_echoed).is_some_and(|last| last.number >= number) {
+                // It comes again, by way of another server.
+                return 0;
+            }
             self.own_echoed = Some(Echoed {
                 number,
                 events: self.own_events,
@@ -413,6 +417,7 @@ mod tests {
             echoed: game.own.echoed(),
         };
         game.other.question_arrived(again);
+        game.own.question_arrived(again);
         for _ in 0..MARKS_MAX {
             game.other.question_arrived(Question {
                 number: 0,

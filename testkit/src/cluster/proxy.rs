@@ -1,9 +1,10 @@
-//! A wire between two servers that can be cut, stopped and healed.
+//! A wire between two servers that can be cut, stopped and healed, and that may be long.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use crate::deadline::{Deadline, PATIENCE};
 
@@ -37,6 +38,8 @@ struct Wire {
 #[derive(Debug)]
 struct State {
     mode: Mode,
+    /// How long bytes of new connections take.
+    delay: Duration,
     /// Both ends of all connections there were; those that have ended can be shut down again without harm.
     streams: Vec<TcpStream>,
     /// Connections that have been there and have ended.
@@ -55,6 +58,7 @@ impl Proxy {
         let wire = Arc::new(Wire {
             state: Mutex::new(State {
                 mode: Mode::Passes,
+                delay: Duration::ZERO,
                 streams: Vec::new(),
                 ended: 0,
             }),
@@ -79,6 +83,11 @@ impl Proxy {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Has the bytes of connections that are made from now on take so long, each way.
+    pub fn delay(&self, delay: Duration) {
+        self.wire.state().delay = delay;
     }
 
     /// Waits until so many connections in all have been there and have ended.
@@ -154,6 +163,7 @@ impl Wire {
             return;
         }
         state.streams.extend(ends);
+        let delay = state.delay;
         drop(state);
         for (from, to, is_counted) in [(&near, &far, true), (&far, &near, false)] {
             let mut source = from.try_clone().expect("a socket can be cloned");
@@ -161,7 +171,11 @@ impl Wire {
             let wire = Arc::clone(self);
             // Ends with either connection, at the latest when the proxy is dropped.
             thread::spawn(move || {
-                wire.pass_on(&mut source, &mut sink);
+                if delay.is_zero() {
+                    wire.pass_on(&mut source, &mut sink);
+                } else {
+                    wire.pass_on_late(&mut source, &mut sink, delay);
+                }
                 if is_counted {
                     wire.state().ended += 1;
                     wire.changed.notify_all();
@@ -181,6 +195,36 @@ impl Wire {
         self.may_pass();
         let _ = sink.shutdown(Shutdown::Both);
         let _ = source.shutdown(Shutdown::Both);
+    }
+
+    fn pass_on_late(&self, source: &mut TcpStream, sink: &mut TcpStream, delay: Duration) {
+        let (put, take) = mpsc::channel::<(Deadline, Vec<u8>)>();
+        thread::scope(|scope| {
+            let mut reader = source.try_clone().expect("a socket can be cloned");
+            scope.spawn(move || {
+                let mut buffer = [0; 64 * 1024];
+                loop {
+                    // The end is late, too: nothing is read of it.
+                    let count = reader.read(&mut buffer).unwrap_or(0);
+                    let due = Deadline::after(delay);
+                    if put.send((due, buffer[..count].to_vec())).is_err() || count == 0 {
+                        return;
+                    }
+                }
+            });
+            for (due, bytes) in take {
+                while let Some(left) = due.left() {
+                    thread::park_timeout(left);
+                }
+                if bytes.is_empty() || !self.may_pass() || sink.write_all(&bytes).is_err() {
+                    break;
+                }
+            }
+            self.may_pass();
+            let _ = sink.shutdown(Shutdown::Both);
+            // This ends the reader.
+            let _ = source.shutdown(Shutdown::Both);
+        });
     }
 
     /// Waits while bytes are held; false when there is no way any more.
@@ -234,6 +278,28 @@ mod tests {
         drop(far);
         assert_eq!(take(&mut near, 4), b"back");
         assert_eq!(near.read(&mut [0; 1]).expect("an end"), 0);
+    }
+
+    #[test]
+    fn a_long_wire_takes_its_time_and_keeps_the_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let proxy = Proxy::to(listener.local_addr().expect("bound"));
+        proxy.delay(Duration::from_millis(50));
+        let mut near = TcpStream::connect(proxy.address()).expect("it listens");
+        let mut far = listener.accept().expect("it passes on").0;
+        far.set_read_timeout(Some(Duration::from_millis(10)))
+            .expect("not zero");
+        near.write_all(b"one").expect("room");
+        let error = far.read(&mut [0; 1]).expect_err("nothing comes yet");
+        assert!(matches!(
+            error.kind(),
+            ErrorKind::WouldBlock | ErrorKind::TimedOut
+        ));
+        far.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        near.write_all(b"two").expect("room");
+        drop(near);
+        assert_eq!(take(&mut far, 6), b"onetwo");
+        assert_eq!(far.read(&mut [0; 1]).expect("an end"), 0);
     }
 
     #[test]

@@ -144,6 +144,11 @@ impl<'a, E: Events> Connection<'a, E> {
         self.overlap = Some(Overlap::new(dialled, subscriptions));
     }
 
+    /// Another one is looked for.
+    pub(super) fn tell_leaving(&mut self) {
+        self.events.leaving();
+    }
+
     /// Whether it is being changed for another one.
     pub(super) fn is_leaving(&self) -> bool {
         self.overlap.is_some()

@@ -72,7 +72,10 @@ pub(crate) trait Events: Send + 'static {
     /// Something has not worked: an attempt to connect, a connection, or what the server was asked to do.
     fn failed(&mut self, error: &ClientError);
 
-    /// The server that is connected to will soon be gone, and there is another one, over which everything that is
+    /// The server that is connected to will soon be gone, and another one is looked for.
+    fn leaving(&mut self) {}
+
+    /// There is one, over which everything that is
     /// subscribed to comes as well, or soon will. What is sent goes to the old server. This may happen again before there is
     /// a change: the next server may be gone as well.
     fn overlap_began(&mut self) {}
@@ -358,6 +361,9 @@ impl<E: Events> Session<E> {
         } = self;
         // The next one may say so in its greeting, or have said so meanwhile.
         let mut is_leaving = dialled.info.ldm && dialler.leave();
+        if is_leaving {
+            events.leaving();
+        }
         let mut connection = Connection::new(
             dialled,
             &shared.outgoing,
@@ -386,6 +392,9 @@ impl<E: Events> Session<E> {
                     learn(shared, dialler, &info);
                     if info.ldm && is_new {
                         is_leaving = dialler.leave();
+                        if is_leaving {
+                            connection.tell_leaving();
+                        }
                     }
                 }
                 Ok(News::NextLost(error)) => {
@@ -471,7 +480,7 @@ async fn farewell(is_closed: &mut watch::Receiver<bool>) {
     lapse(FAREWELL_TIMEOUT).await;
 }
 
-async fn lapse(pause: Duration) {
+pub(crate) async fn lapse(pause: Duration) {
     // Nothing but time can end it.
     let _ = tokio::time::timeout(pause, std::future::pending::<()>()).await;
 }

@@ -35,6 +35,9 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of messages that are kept, at least for a moment.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes that may wait to be written: our subscriptions, and answers to a server that asks whether we are there.
+const OUTPUT_BYTES_MAX: usize = 64 << 10;
+
 /// Batches read before others get their turn.
 const ROUNDS_MAX: usize = 16;
 
@@ -234,6 +237,9 @@ impl Next {
             }
             ServerOp::Ok => {}
         })?;
+        if output.len() > OUTPUT_BYTES_MAX {
+            return Err(ClientError::Flooded);
+        }
         refused.map_or(Ok(()), Err)
     }
 

@@ -271,7 +271,7 @@ impl Intake {
         envelope.own = own.is_some();
         if let Some(repeats) = &mut self.repeats {
             let Attributes { id, source, .. } = &envelope.attributes;
-            if repeats.has_seen_event(source, id) && !envelope.own {
+            if repeats.has_seen_id(source, id) && !envelope.own {
                 return;
             }
         }

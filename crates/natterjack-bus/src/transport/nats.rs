@@ -523,7 +523,10 @@ impl Events for Receiver {
             inbound, ledger, ..
         } = &*self.shared;
         if let Some(repeats) = &mut self.intake.repeats
-            && repeats.has_seen(message)
+            && match subscription {
+                Some(Subscription::Events) => repeats.has_seen_event(message),
+                _ => repeats.has_seen_other(message),
+            }
         {
             return;
         }
@@ -563,11 +566,14 @@ impl Events for Receiver {
         is_back
     }
 
+    fn leaving(&mut self) {
+        if let Some(repeats) = &mut self.intake.repeats {
+            repeats.announce();
+        }
+    }
+
     fn overlap_began(&mut self) {
         self.change.begin();
-        if let Some(repeats) = &mut self.intake.repeats {
-            repeats.overlap();
-        }
     }
 
     fn overlapping(&mut self, stage: Stage) {

@@ -1,9 +1,10 @@
 //! What comes once more after a change of servers, because the old one had it and the next one has it as well.
 //!
-//! * When a server is changed for another one as planned, everything comes over both for a moment. Whatever was handed over
-//!   in that time is known by its content, and left out when it comes over the next one.
-//! * When a connection breaks nobody can plan that. Events that were handed over before are known by source and identifier,
-//!   as many as there is room for. What is no event, or has no identifier, may come twice then.
+//! * Events are known by source and identifier, and what is no event by its content, which says where the answer goes and so
+//!   is never the same: as many as there is room for, however the server came to be another one.
+//! * Programs without this library send events without an identifier, and may mean it when they send the same twice. When a
+//!   server is changed for another one as planned everything comes over both for a moment; whatever event was handed over
+//!   since the change was announced is then left out once. When a connection breaks, they may come twice.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use natterjack_wire::client::Message;
 
-/// Events that are remembered at any time: 512 KiB.
-const EVENTS_MAX: usize = 1 << 16;
+/// What is remembered at any time: 512 KiB.
+const LAST_MAX: usize = 1 << 16;
 
-/// Messages that are remembered of the time in which everything comes twice. Beyond that they do come twice.
-const MESSAGES_MAX: usize = 1 << 20;
+/// Events that are remembered of the time in which everything comes twice. Beyond that those without an identifier do.
+const EVENTS_MAX: usize = 1 << 20;
 
 /// How long something may have been on its way over another server.
 const LATE_MAX: Duration = Duration::from_secs(10);
@@ -23,10 +24,10 @@ const LATE_MAX: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct Repeats {
     hasher: RandomState,
-    /// The last events.
-    events: VecDeque<u64>,
-    /// How often each message was handed over while everything came twice.
-    messages: HashMap<u64, u32>,
+    /// What was handed over last.
+    last: VecDeque<u64>,
+    /// How often each event was handed over, whatever it says, since a change was announced.
+    events: HashMap<u64, u32>,
     state: State,
 }
 
@@ -34,34 +35,34 @@ pub(super) struct Repeats {
 enum State {
     #[default]
     Settled,
-    /// Everything comes over both servers, and only what comes over the old one gets here.
-    Overlapping,
+    /// Everything comes over both servers, or soon will, and only what comes over the old one gets here.
+    Announced,
     /// The server is another one.
     Changed {
         since: Instant,
-        /// What `events` holds.
+        /// What `last` holds.
         known: HashSet<u64>,
     },
 }
 
 impl Repeats {
-    /// Everything comes twice from now on.
-    pub(super) fn overlap(&mut self) {
-        self.messages.clear();
-        self.state = State::Overlapping;
+    /// The server will soon be another one.
+    pub(super) fn announce(&mut self) {
+        self.events.clear();
+        self.state = State::Announced;
     }
 
     /// The connection broke, and now there is another one.
     pub(super) fn broke(&mut self, now: Instant) {
-        self.messages = HashMap::new();
+        self.events = HashMap::new();
         self.changed(now);
     }
 
-    /// The change that began with [`Repeats::overlap`] is made.
+    /// The change that was announced is made.
     pub(super) fn changed(&mut self, now: Instant) {
         self.state = State::Changed {
             since: now,
-            known: self.events.iter().copied().collect(),
+            known: self.last.iter().copied().collect(),
         };
     }
 
@@ -71,34 +72,44 @@ impl Repeats {
             && now().saturating_duration_since(*since) > LATE_MAX
         {
             self.state = State::Settled;
-            self.messages = HashMap::new();
+            self.events = HashMap::new();
         }
     }
 
-    /// A message is to be handed over. Answers whether it has been already.
-    pub(super) fn has_seen(&mut self, message: &Message<'_>) -> bool {
+    /// An event is to be handed over, which may not say which one it is. Answers whether it has been already.
+    pub(super) fn has_seen_event(&mut self, message: &Message<'_>) -> bool {
         match self.state {
             State::Settled => false,
-            State::Overlapping => {
+            State::Announced => {
                 let content = self.content(message);
-                if self.messages.len() < MESSAGES_MAX {
-                    *self.messages.entry(content).or_default() += 1;
+                if self.events.len() < EVENTS_MAX {
+                    *self.events.entry(content).or_default() += 1;
                 }
                 false
             }
-            State::Changed { .. } if self.messages.is_empty() => false,
+            State::Changed { .. } if self.events.is_empty() => false,
             State::Changed { .. } => {
                 let content = self.content(message);
-                let Some(count) = self.messages.get_mut(&content) else {
+                let Some(count) = self.events.get_mut(&content) else {
                     return false;
                 };
                 *count -= 1;
                 if *count == 0 {
-                    self.messages.remove(&content);
+                    self.events.remove(&content);
                 }
                 true
             }
         }
+    }
+
+    /// The same for an event that says which one it is.
+    pub(super) fn has_seen_id(&mut self, source: &str, id: &str) -> bool {
+        self.has_seen(self.hasher.hash_one((source, id)))
+    }
+
+    /// The same for what is no event.
+    pub(super) fn has_seen_other(&mut self, message: &Message<'_>) -> bool {
+        self.has_seen(self.content(message))
     }
 
     fn content(&self, message: &Message<'_>) -> u64 {
@@ -112,11 +123,9 @@ impl Repeats {
         self.hasher.hash_one((subject, sid, reply, body))
     }
 
-    /// The same for an event.
-    pub(super) fn has_seen_event(&mut self, source: &str, id: &str) -> bool {
-        let event = self.hasher.hash_one((source, id));
-        let oldest = if self.events.len() == EVENTS_MAX {
-            self.events.pop_front()
+    fn has_seen(&mut self, new: u64) -> bool {
+        let oldest = if self.last.len() == LAST_MAX {
+            self.last.pop_front()
         } else {
             None
         };
@@ -124,11 +133,11 @@ impl Repeats {
             if let Some(oldest) = oldest {
                 known.remove(&oldest);
             }
-            if !known.insert(event) {
+            if !known.insert(new) {
                 return true;
             }
         }
-        self.events.push_back(event);
+        self.last.push_back(new);
         false
     }
 }
@@ -155,55 +164,60 @@ mod tests {
     #[test]
     fn what_came_while_everything_comes_twice_is_left_out_as_often() {
         let (mut repeats, start) = (Repeats::default(), now());
-        assert!(!repeats.has_seen(&message(b"0")));
-        repeats.overlap();
+        assert!(!repeats.has_seen_event(&message(b"0")));
+        repeats.announce();
         for body in [b"1", b"1", b"2"] {
-            assert!(!repeats.has_seen(&message(body)));
+            assert!(!repeats.has_seen_event(&message(body)));
         }
         repeats.changed(start);
         let seen = [b"0", b"1", b"2", b"1", b"2", b"1", b"3"];
-        let seen = seen.map(|body| repeats.has_seen(&message(body)));
+        let seen = seen.map(|body| repeats.has_seen_event(&message(body)));
         assert_eq!(seen, [false, true, true, true, false, false, false]);
     }
 
     #[test]
-    fn events_from_before_a_change_are_known_for_a_while() {
+    fn what_can_be_told_apart_is_known_for_a_while_after_a_change() {
         let (mut repeats, start) = (Repeats::default(), now());
-        assert!(!repeats.has_seen_event("a", "1"));
-        assert!(!repeats.has_seen_event("b", "1"));
-        repeats.overlap();
-        assert!(!repeats.has_seen(&message(b"1")));
+        assert!(!repeats.has_seen_id("a", "1"));
+        assert!(!repeats.has_seen_id("b", "1"));
+        assert!(!repeats.has_seen_other(&message(b"2")));
+        repeats.announce();
+        assert!(!repeats.has_seen_event(&message(b"1")));
         repeats.broke(start);
-        assert!(!repeats.has_seen(&message(b"1")), "it came over one alone");
-        assert!(repeats.has_seen_event("a", "1"));
-        assert!(!repeats.has_seen_event("a", "2"));
-        assert!(repeats.has_seen_event("a", "2"), "it came late");
+        assert!(
+            !repeats.has_seen_event(&message(b"1")),
+            "it came over one alone"
+        );
+        assert!(repeats.has_seen_other(&message(b"2")));
+        assert!(repeats.has_seen_id("a", "1"));
+        assert!(!repeats.has_seen_id("a", "2"));
+        assert!(repeats.has_seen_id("a", "2"), "it came late");
         repeats.pass(|| start + LATE_MAX);
-        assert!(repeats.has_seen_event("b", "1"));
+        assert!(repeats.has_seen_id("b", "1"));
         repeats.pass(|| start + 2 * LATE_MAX);
-        assert!(!repeats.has_seen_event("b", "1"), "it is somebody else's");
+        assert!(!repeats.has_seen_id("b", "1"), "it is somebody else's");
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let mut repeats = Repeats::default();
-        for number in 0..EVENTS_MAX + 10 {
+        for number in 0..LAST_MAX + 10 {
             if number == 7 {
                 repeats.changed(now());
             }
-            repeats.has_seen_event("a", &number.to_string());
+            repeats.has_seen_id("a", &number.to_string());
         }
-        assert!(repeats.has_seen_event("a", &EVENTS_MAX.to_string()));
-        assert!(!repeats.has_seen_event("a", "9"), "it is forgotten");
+        assert!(repeats.has_seen_id("a", &LAST_MAX.to_string()));
+        assert!(!repeats.has_seen_id("a", "9"), "it is forgotten");
         let State::Changed { known, .. } = &repeats.state else {
             panic!("it changed a moment ago")
         };
-        assert!(known.len() <= EVENTS_MAX);
-        assert_eq!(repeats.events.len(), EVENTS_MAX);
-        repeats.overlap();
-        for number in 0..MESSAGES_MAX + 10 {
-            repeats.has_seen(&message(&number.to_le_bytes()));
+        assert!(known.len() <= LAST_MAX);
+        assert!(repeats.last.len() <= LAST_MAX);
+        repeats.announce();
+        for number in 0..EVENTS_MAX + 10 {
+            repeats.has_seen_event(&message(&number.to_le_bytes()));
         }
-        assert_eq!(repeats.messages.len(), MESSAGES_MAX);
+        assert_eq!(repeats.events.len(), EVENTS_MAX);
     }
 }

@@ -497,3 +497,38 @@ async fn a_backlog_over_tls_that_breaks_off_again_and_again_comes_once() {
     .await;
     assert!(seen.len() as u64 + bus.stats().lost_events >= EVENTS);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_for_a_connection_reaches_those_who_are_back_later() {
+    let world = World::new(TransportKind::Nats).await;
+    let (early, late) = (
+        Relay::start(world.address(), true).await,
+        Relay::start(world.address(), true).await,
+    );
+    let a = start(early.settings(&world, "a")).await;
+    let b = start(late.settings(&world, "b")).await;
+    eventually("both are there", || a.health().hosts_answering == 2).await;
+    let mut events = b.subscribe();
+    for relay in [&early, &late] {
+        relay.set(false);
+    }
+    eventually("both are away", || {
+        [&a, &b].map(EventBus::link) == [Link::Disconnected; 2]
+    })
+    .await;
+    for number in 0..20 {
+        a.publish(&note("a", number)).await.unwrap();
+    }
+    early.set(true);
+    eventually("one is back", || a.link() == Link::Connected).await;
+    for number in 20..40 {
+        a.publish(&note("a", number)).await.unwrap();
+    }
+    // All of it waits for the other one, but answers to questions do not.
+    eventually("it hears itself", || a.health().hosts_answering > 0).await;
+    assert_eq!(a.outstanding_events(), 40);
+    late.set(true);
+    let all = take(&mut events, 40).await;
+    assert_eq!(numbers(&all), (0..40).collect::<Vec<_>>());
+    assert_eq!((a.stats().lost_events, b.stats().missed_events), (0, 0));
+}

@@ -360,3 +360,74 @@ async fn in_process_needs_a_server_in_the_process() {
         "{message}"
     );
 }
+
+/// What a server tells its clients of where else they could go.
+async fn connect_urls(url: &str) -> Vec<String> {
+    let address = endpoint(url);
+    let tcp = tokio::net::TcpStream::connect((&*address.host, address.port));
+    let mut info = tokio::io::BufReader::new(tcp.await.expect("it listens"));
+    let mut line = String::new();
+    let read = tokio::io::AsyncBufReadExt::read_line(&mut info, &mut line);
+    within("a greeting", read).await.expect("it greets");
+    let info: serde_json::Value =
+        serde_json::from_str(line.trim_start_matches("INFO ")).expect("JSON");
+    let urls = info["connect_urls"].as_array().into_iter().flatten();
+    urls.filter_map(|url| url.as_str().map(str::to_owned))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_server_that_stops_move_on_in_order() {
+    let fleet = Fleet::new(2, false).await;
+    let mut servers = Vec::new();
+    for number in 0..2 {
+        let mut settings = fleet.server(number);
+        // So that clients are told of it.
+        settings.nats.server.client.host = "0.0.0.0".into();
+        servers.push(start_again(settings).await.expect("it starts"));
+    }
+    let url = servers[0].server_url().expect("it embeds one");
+    for server in &servers {
+        within("ready", server.ready()).await;
+    }
+    if connect_urls(&url).await.len() < 2 {
+        // Without any other address than loopback there is nowhere to go.
+        return;
+    }
+    let client: EventBus<Note> = EventBus::start(fleet.client(0, &url)).await.unwrap();
+    let (mut seen, mut events) = (client.subscribe(), servers[1].subscribe());
+    within("ready", client.ready()).await;
+    eventually("all are there", || servers[1].health().hosts_answering == 3).await;
+    let stop = servers.swap_remove(0);
+    let publish = async {
+        let mut number = 0;
+        let mut ticks = tokio::time::interval(Duration::from_millis(1));
+        // Some before, some meanwhile, some after.
+        while client.stats().moves == 0 || number < 200 {
+            ticks.tick().await;
+            for bus in [&client, &servers[0]] {
+                bus.publish(&note(bus.name(), number)).await.unwrap();
+            }
+            number += 1;
+        }
+        number
+    };
+    let (stopped, count) = within("all of it", async { tokio::join!(stop.drain(), publish) }).await;
+    stopped.unwrap();
+    for events in [&mut seen, &mut events] {
+        let all = take(events, 2 * count as usize).await;
+        for publisher in ["client-0", "server-1"] {
+            let theirs = all.iter().filter(|event| event.source == publisher);
+            assert!(theirs.map(|event| event.data.number).eq(0..count));
+        }
+    }
+    let stats = client.stats();
+    assert_eq!(
+        (stats.reconnects, stats.lost_events, stats.missed_events),
+        (0, 0, 0),
+        "{stats:?}"
+    );
+    for bus in [&client, &servers[0]] {
+        within("drain", bus.drain()).await.unwrap();
+    }
+}
