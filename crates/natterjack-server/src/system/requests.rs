@@ -330,9 +330,9 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
         Kind::AccountJsz => Err(failed("jetstream not enabled")),
         Kind::Healthz => {
             let options = HealthzOptions {
-                account: question.text("account")?.map(Into::into),
-                stream: question.text("stream")?.map(Into::into),
-                consumer: question.text("consumer")?.map(Into::into),
+                account: question.text("account")?,
+                stream: question.text("stream")?,
+                consumer: question.text("consumer")?,
                 details: question.flag("details")?,
                 ..HealthzOptions::default()
             };
