@@ -14,11 +14,15 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::ConnectOptions;
 use libtest_mimic::Trial;
+use natterjack_choria::admission::{Admission, Admitted, Refusal};
 use natterjack_choria::configuration::{Configuration, Role, Surroundings};
 use natterjack_choria::connector::{Connector, ConnectorOptions, OutgoingRequest, Recipients};
+use natterjack_choria::filter::Filter;
+use natterjack_choria::identity::{CallerId, Identity};
 use natterjack_choria::server::ServerAddress;
 use natterjack_choria::ssl::Ssl;
 use natterjack_choria::subject::TargetKind;
+use natterjack_choria::wire::{Headers, Request, SecureRequest, SigningKey, Wrapping};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -58,8 +62,9 @@ fn certificates_and_brokers() {
     whom_the_fingerprint_does_not_vouch_for(&puppet);
     let rip = a_request_is_interrupted_and_goes_on(&puppet, "rip.mcollective");
     a_name_that_is_taken(&puppet, "rip.mcollective");
-    another_request_waits(&puppet, "bob.mcollective");
+    let bob = another_request_waits(&puppet, "bob.mcollective");
     let node = a_request_that_waits(&puppet, "node1.example.net");
+    who_was_revoked_is_not_heard(&puppet, &node, &bob, &rip);
     // The second broker is on this machine like the first one, and its certificate must be for the name that it is known by.
     let second = a_request_that_waits(&puppet, "localhost");
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -392,7 +397,7 @@ fn a_name_that_is_taken(puppet: &Puppet, certname: &str) {
     assert!(text.contains(&remedy), "{text}");
 }
 
-fn another_request_waits(puppet: &Puppet, certname: &str) {
+fn another_request_waits(puppet: &Puppet, certname: &str) -> Person {
     let (first, second) = (Person::new(certname), Person::new(certname));
     let (_, text) = first.requests(puppet, &["--wait", "0"]);
     assert!(text.contains("not signed within 0 seconds"), "{text}");
@@ -406,6 +411,57 @@ fn another_request_waits(puppet: &Puppet, certname: &str) {
     puppet.sign(certname);
     let (is_done, text) = second.requests(puppet, &["--wait", "0"]);
     assert!(is_done, "{text}");
+    second
+}
+
+/// By the list as Puppet's authority writes it, which came with the certificate and is fetched anew.
+fn who_was_revoked_is_not_heard(puppet: &Puppet, node: &Person, bob: &Person, rip: &Person) {
+    assert!(node.path("ssl/crl.pem").exists(), "it came along");
+    asks(node, bob, 1).expect("he may ask");
+    let revoked = puppet.administer("revoke", &["--certname", &bob.certname]);
+    assert_success(&revoked, "revoking");
+    asks(node, bob, 2).expect("nobody has fetched the list yet");
+    let (is_done, text) = node.requests(puppet, &["--crl-only"]);
+    assert!(is_done && text.contains("1 revoked"), "{text}");
+    let refusal = asks(node, bob, 3).expect_err("he was revoked");
+    assert!(matches!(refusal, Refusal::Revocation { .. }), "{refusal}");
+    assert!(refusal.to_string().contains("crl.pem says so"), "{refusal}");
+    asks(node, rip, 4).expect("others may still ask");
+}
+
+/// What a node makes of a request.
+fn asks(node: &Person, person: &Person, number: u8) -> Result<Admitted, Refusal> {
+    let (configuration, ssl) = node.ssl();
+    let admission = Admission::new(
+        ssl.authorities,
+        configuration.certname_allowed,
+        configuration.privileged,
+        configuration.collectives.clone(),
+        None,
+    );
+    let read = |folder| fs::read_to_string(person.ssl_file(folder)).expect("it is there");
+    let caller = CallerId::of_certificate(&person.certname).expect("a name");
+    let reply_to = configuration
+        .collectives
+        .reply("mcollective", &caller, 1, 1);
+    let request = Request {
+        body: "ping".into(),
+        id: format!("{number:032x}"),
+        sender: Identity::new("client.example.net").expect("a name"),
+        caller,
+        collective: "mcollective".into(),
+        agent: "discovery".into(),
+        lifetime: Duration::from_secs(60),
+        time: now(),
+        filter: Filter::default(),
+    };
+    let key = SigningKey::from_pem(read("private_keys").as_bytes()).expect("a key");
+    let secure = SecureRequest::sign(request.to_text(), &key, &read("certs"));
+    let headers = Headers {
+        reply_to: Some(reply_to.expect("a subject")),
+        ..Headers::default()
+    };
+    admission.admit(&secure.to_bytes(Wrapping::None), &headers, now())
 }
 
 // ---- Brokers ----

@@ -708,7 +708,13 @@ async fn a_list_is_fetched_anew() {
     assert_ne!(enrolled, lists);
     // Others of the same name do not vouch for it.
     let stranger = Authority::start().await;
-    let error = fetch_revocations(&files, Depth::Leaf, &[stranger.address.clone()], now()).await;
+    let error = fetch_revocations(
+        &files,
+        Depth::Leaf,
+        std::slice::from_ref(&stranger.address),
+        now(),
+    )
+    .await;
     assert!(
         matches!(error, Err(FetchError::Authority { .. })),
         "{error:?}"
