@@ -355,10 +355,6 @@ impl Ssl {
         let depth = configuration.certificate_revocation;
         let authorities = files.authorities(depth)?;
         let own = files.own(&authorities, now)?;
-        let is_node = configuration.role == Role::Server;
-        if is_node && depth != Depth::Off && !authorities.knows_revocations() {
-            tracing::warn!("{}", files.lack_of_revocations());
-        }
         let caller = CallerId::of_certificate(&files.certname).map_err(PlaceError::from)?;
         Ok(Self {
             files,
@@ -368,6 +364,13 @@ impl Ssl {
             own: Arc::new(RwLock::new(Arc::new(own))),
             watched: Arc::new(Mutex::new(watched)),
         })
+    }
+
+    /// Tells the log, if nobody knows who was revoked, though it was not said to do without. For who lets others ask.
+    pub(crate) fn notice_lack_of_revocations(&self) {
+        if self.depth != Depth::Off && !self.authorities.knows_revocations() {
+            tracing::warn!("{}", self.files.lack_of_revocations());
+        }
     }
 
     fn own(&self) -> Arc<Own> {

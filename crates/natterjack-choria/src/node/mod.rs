@@ -111,6 +111,7 @@ impl NodeBuilder {
     /// took are kept, so that it takes none once more after it was started anew.
     #[must_use]
     pub fn from_configuration(configuration: Arc<Configuration>, ssl: &Ssl) -> Self {
+        ssl.notice_lack_of_revocations();
         let admission = Admission::new(
             ssl.authorities.clone(),
             configuration.certname_allowed.clone(),
