@@ -79,7 +79,7 @@ struct Broken {
 /// What makes [`Connection::run`] return.
 pub(super) enum News {
     /// The server has said something about itself.
-    Info(ServerInfo),
+    Info(Box<ServerInfo>),
     /// The server that was to be next is none.
     NextLost(ClientError),
 }
@@ -189,7 +189,7 @@ impl<'a, E: Events> Connection<'a, E> {
             }
             if let Some(info) = self.info.take() {
                 self.incoming.admit(allowed_bytes(&info));
-                return Poll::Ready(Ok(News::Info(info)));
+                return Poll::Ready(Ok(News::Info(Box::new(info))));
             }
             match self.incoming.poll_read(&mut *self.stream, context) {
                 Poll::Ready(Ok(())) => {

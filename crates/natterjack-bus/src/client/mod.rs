@@ -302,7 +302,7 @@ struct Session<E> {
 /// A connection that there is now.
 enum Start {
     /// None before it, or that one broke.
-    Anew(Dialled),
+    Anew(Box<Dialled>),
     /// It takes the place of another one.
     Instead { next: Box<Next>, is_certain: bool },
 }
@@ -321,7 +321,7 @@ impl<E: Events> Session<E> {
                     };
                     match dialled {
                         None => return,
-                        Some(Ok(dialled)) => Start::Anew(dialled),
+                        Some(Ok(dialled)) => Start::Anew(Box::new(dialled)),
                         Some(Err(error)) => {
                             self.events.failed(&error);
                             continue;
@@ -430,7 +430,7 @@ impl<E: Events> Session<E> {
                 if !events.connected() {
                     outgoing.release(Hold::Backlog);
                 }
-                dialled
+                *dialled
             }
             Start::Instead { next, is_certain } => {
                 let unsent = writing.start_over(Vec::new());
