@@ -174,7 +174,7 @@ impl Wire {
                 if delay.is_zero() {
                     wire.pass_on(&mut source, &mut sink);
                 } else {
-                    wire.pass_on_late(&mut source, &mut sink, delay);
+                    wire.pass_on_late(&source, &mut sink, delay);
                 }
                 if is_counted {
                     wire.state().ended += 1;
@@ -197,7 +197,7 @@ impl Wire {
         let _ = source.shutdown(Shutdown::Both);
     }
 
-    fn pass_on_late(&self, source: &mut TcpStream, sink: &mut TcpStream, delay: Duration) {
+    fn pass_on_late(&self, source: &TcpStream, sink: &mut TcpStream, delay: Duration) {
         let (put, take) = mpsc::channel::<(Deadline, Vec<u8>)>();
         thread::scope(|scope| {
             let mut reader = source.try_clone().expect("a socket can be cloned");

@@ -26,10 +26,11 @@ pub(crate) enum Beat {
 
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
-    began: Instant,
     due: Instant,
     active: Instant,
-    pinged: Option<Instant>,
+    /// The last PING; before there was one, INFO.
+    asked: Instant,
+    has_pinged: bool,
     pings_outstanding: u32,
     round_trip: Option<Duration>,
 }
@@ -37,10 +38,10 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
         Self {
-            began: now,
             due: now + limits.ping_interval,
             active: now,
-            pinged: None,
+            asked: now,
+            has_pinged: false,
             pings_outstanding: 0,
             round_trip: None,
         }
@@ -56,7 +57,7 @@ impl Heartbeat {
     /// CONNECT came, from whomever. How long it took is the first estimate of a round trip, since it answers INFO
     /// (nats-server `processConnect`).
     pub(crate) fn introduced(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.began);
+        let since = now.saturating_duration_since(self.asked);
         self.round_trip.get_or_insert(since);
     }
 
@@ -84,18 +85,16 @@ impl Heartbeat {
 
     pub(crate) fn answered(&mut self, now: Instant) {
         self.pings_outstanding = 0;
-        if let Some(pinged) = self.pinged {
-            self.round_trip = Some(now.saturating_duration_since(pinged));
+        if self.has_pinged {
+            self.round_trip = Some(now.saturating_duration_since(self.asked));
         }
     }
 
     /// Decides what to do at `now`, which is not before [`due`](Self::due).
     pub(crate) fn beat(&mut self, limits: &Limits, now: Instant) -> Beat {
         self.due = now + limits.ping_interval;
-        let is_measured = self.round_trip.is_some()
-            && self
-                .pinged
-                .is_some_and(|pinged| now - pinged <= ROUND_TRIP_AGE_MAX);
+        let is_measured =
+            self.has_pinged && self.round_trip.is_some() && now - self.asked <= ROUND_TRIP_AGE_MAX;
         if is_measured && now.saturating_duration_since(self.active) < limits.ping_interval {
             return Beat::Rest;
         }
@@ -103,7 +102,8 @@ impl Heartbeat {
             return Beat::Stale;
         }
         self.pings_outstanding += 1;
-        self.pinged = Some(now);
+        self.asked = now;
+        self.has_pinged = true;
         Beat::Ping
     }
 }

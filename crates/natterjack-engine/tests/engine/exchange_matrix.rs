@@ -571,9 +571,9 @@ impl Model<'_> {
             let publisher = NAMES[message.publisher];
             let by = NAMES[account];
             let info = if longer.asked > 1 {
-                format!("{{\"acc\":\"{publisher}\",\"svc\":\"{by}\"}}")
+                format!("{{\"acc\":\"{publisher}\",\"svc\":\"{by}\",\"rtt\":1}}")
             } else {
-                format!("{{\"acc\":\"{publisher}\"}}")
+                format!("{{\"acc\":\"{publisher}\",\"rtt\":1}}")
             };
             let request = Message { info, ..*message };
             let there = Reply::Subject(there);

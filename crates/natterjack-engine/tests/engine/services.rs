@@ -178,7 +178,7 @@ fn a_request_goes_there_and_one_answer_comes_back() {
     assert_eq!(room.b("PUB my.foo r.1 2\r\nhi\r\n"), "");
     let received = room.a("");
     let reply = reply_in(&received);
-    let header = "NATS/1.0\r\nNats-Request-Info: {\"acc\":\"B\"}\r\n\r\n";
+    let header = "NATS/1.0\r\nNats-Request-Info: {\"acc\":\"B\",\"rtt\":1}\r\n\r\n";
     let (header_len, len) = (header.len(), header.len() + 2);
     assert_eq!(
         received,
@@ -199,7 +199,9 @@ fn who_asks_is_told_and_cannot_be_made_up() {
     room.b(&format!("HPUB my.foo {len} {len}\r\n{header}\r\n"));
     let received = room.a("");
     assert!(
-        received.contains("\r\nNATS/1.0\r\nX: y\r\nNats-Request-Info: {\"acc\":\"B\"}\r\n\r\n\r\n"),
+        received.contains(
+            "\r\nNATS/1.0\r\nX: y\r\nNats-Request-Info: {\"acc\":\"B\",\"rtt\":1}\r\n\r\n\r\n"
+        ),
         "{received:?}"
     );
     assert!(!received.contains("$SYS"), "{received:?}");
@@ -212,7 +214,7 @@ fn a_chain_of_accounts() {
     assert_eq!(room.c("PUB c r.9 0\r\n\r\n"), "");
     let received = room.a("");
     assert!(
-        received.contains("{\"acc\":\"C\",\"svc\":\"B\"}"),
+        received.contains("{\"acc\":\"C\",\"svc\":\"B\",\"rtt\":1}"),
         "{received:?}"
     );
     let reply = reply_in(&received);
@@ -648,15 +650,14 @@ fn details_are_told_where_they_are_shared() {
     room.harness.engine.set_calendar(|_| "then".to_owned());
     room.a("SUB svc.* 2\r\n");
     room.b("PUB my.foo 0\r\n\r\n");
-    let info =
-        r#"{"start":"then","id":2,"acc":"B","user":"b","kind":"Client","client_type":"nats"}"#;
+    let info = r#"{"start":"then","id":2,"acc":"B","user":"b","rtt":1,"kind":"Client","client_type":"nats"}"#;
     let received = room.a("");
     assert!(received.contains(info), "{received:?}");
     // Who is two accounts away did not agree to it.
     room.c("PUB c 0\r\n\r\n");
     let received = room.a("");
     assert!(
-        received.contains(r#"Info: {"acc":"C","svc":"B"}"#),
+        received.contains(r#"Info: {"acc":"C","svc":"B","rtt":1}"#),
         "{received:?}"
     );
 }

@@ -97,16 +97,41 @@ pub struct ClientSession {
     violations: Violations,
     first_pong_sent: bool,
     is_ended: bool,
-    /// Subscriptions it had when it ended, and their bytes.
-    ended: Vec<EndedSubscription>,
-    ended_bytes: usize,
     is_forgotten: bool,
-    /// Bytes that waited when the write deadline passed.
-    overdue_bytes: usize,
+    /// What is to be told of its end, once there is something.
+    ending: Option<Box<Ending>>,
     /// The time as far as this session was told.
     now: Instant,
     messages_in: u64,
     bytes_in: u64,
+}
+
+/// What is told of a connection that has ended.
+#[derive(Default)]
+struct Ending {
+    /// Bytes that waited when the write deadline passed.
+    overdue_bytes: usize,
+    /// Subscriptions it had, and their bytes.
+    subscriptions: Vec<EndedSubscription>,
+    subscription_bytes: usize,
+}
+
+impl Ending {
+    fn note(&mut self, subscription: &Subscription) {
+        let one = EndedSubscription {
+            subject: subscription.subject().into(),
+            queue: subscription.queue().map(Into::into),
+            sid: subscription.sid().into(),
+            delivered: subscription.delivered(),
+            max: Some(subscription.max()).filter(|&max| max > 0),
+        };
+        let bytes = self.subscription_bytes + one.bytes();
+        // One that got all it wanted had ended before.
+        if bytes <= SUBSCRIPTION_BYTES_OF_ONE_MAX && !subscription.is_closed() {
+            self.subscriptions.push(one);
+            self.subscription_bytes = bytes;
+        }
+    }
 }
 
 type Subscriptions = HashMap<Sid, Arc<Subscription>, foldhash::fast::FixedState>;
@@ -164,10 +189,8 @@ impl ClientSession {
             violations: Violations::default(),
             first_pong_sent: false,
             is_ended: false,
-            ended: Vec::new(),
-            ended_bytes: 0,
             is_forgotten: false,
-            overdue_bytes: 0,
+            ending: None,
             now,
             messages_in: 0,
             bytes_in: 0,
@@ -255,7 +278,7 @@ impl ClientSession {
         if let Some(since) = status.blocked_since
             && now >= since + limits.write_deadline
         {
-            self.overdue_bytes = status.pending_bytes;
+            self.ending.get_or_insert_default().overdue_bytes = status.pending_bytes;
             self.outbox.close(CloseReason::SlowConsumerWriteDeadline);
             return;
         }
@@ -324,19 +347,7 @@ impl ClientSession {
             .extract_if(|_, _| true)
             .take(CLOSE_STEP_SUBSCRIPTIONS)
         {
-            let one = EndedSubscription {
-                subject: subscription.subject().into(),
-                queue: subscription.queue().map(Into::into),
-                sid: subscription.sid().into(),
-                delivered: subscription.delivered(),
-                max: Some(subscription.max()).filter(|&max| max > 0),
-            };
-            let bytes = self.ended_bytes + one.bytes();
-            // One that got all it wanted had ended before.
-            if bytes <= SUBSCRIPTION_BYTES_OF_ONE_MAX && !subscription.is_closed() {
-                self.ended.push(one);
-                self.ended_bytes = bytes;
-            }
+            self.ending.get_or_insert_default().note(&subscription);
             subscription.close();
             remove_from_index(&self.account, &subscription);
         }
@@ -346,7 +357,7 @@ impl ClientSession {
         if !std::mem::replace(&mut self.is_forgotten, true) {
             self.account.counters.left();
             self.report_account();
-            let ended = std::mem::take(&mut self.ended);
+            let ended = self.ending.take().unwrap_or_default().subscriptions;
             self.engine.forget(&self.record, self.now, ended);
         }
         true
@@ -417,7 +428,9 @@ impl ClientSession {
                 tracing::warn!(
                     "{label} - Slow Consumer Detected: WriteDeadline of {:?} exceeded with {} total bytes",
                     limits.write_deadline,
-                    self.overdue_bytes,
+                    self.ending
+                        .as_ref()
+                        .map_or(0, |ending| ending.overdue_bytes),
                 );
             }
             Some(CloseReason::StaleConnection) => {
