@@ -114,13 +114,7 @@ fn play(kinds: [Kind; 3]) {
             let _ = within("drain", bus.drain()).await;
         }
         let moves: u64 = nodes.iter().map(|bus| bus.stats().moves).sum();
-        eprintln!("{moves} moves, {published:?} events");
-        for bus in &nodes {
-            eprintln!("{} {:?}", bus.name(), bus.stats());
-        }
-        while let Ok(fault) = told.try_recv() {
-            eprintln!("{fault}");
-        }
+        let faults: Vec<String> = std::iter::from_fn(|| told.try_recv().ok()).collect();
         for (bus, seeing) in nodes.iter().zip(seeing) {
             let (seen, disorder) = within("reader", seeing).await.expect("no panic");
             assert_eq!(disorder, [""; 0], "at {}", bus.name());
@@ -128,8 +122,9 @@ fn play(kinds: [Kind; 3]) {
                 let seen = seen.get(publisher).copied().unwrap_or_default();
                 assert!(
                     seen == *count,
-                    "{} has seen {seen} of {count} of {publisher}",
-                    bus.name()
+                    "{} has seen {seen} of {count} of {publisher}; {:?}; told: {faults:#?}",
+                    bus.name(),
+                    bus.stats()
                 );
             }
             let stats = bus.stats();

@@ -78,13 +78,17 @@ async fn a_connection_with_an_old_certificate_gives_way_to_one_with_the_new() {
         event(&mut events, "the end of the old one", |event| match event {
             Event::Failed { reason, .. } => panic!("{reason}"),
             Event::Disconnected { reason, .. } => {
-                Some(assert!(matches!(*reason, LossReason::Renewed), "{reason}"))
+                assert!(matches!(*reason, LossReason::Renewed), "{reason}");
+                Some(())
             }
             _ => None,
         })
         .await;
         event(&mut events, "the new one", |event| match event {
-            Event::Connected { is_again, .. } => Some(assert!(is_again)),
+            Event::Connected { is_again, .. } => {
+                assert!(is_again);
+                Some(())
+            }
             _ => None,
         })
         .await;

@@ -186,7 +186,10 @@ fn what_every_account_may_ask_comes_to_the_system_account() {
         harness.send(&mut client, question.as_bytes());
         let (reply, message) = heard(&ear);
         assert!(message.starts_with(&format!("HMSG $SYS.REQ.{subject} _R_.")));
-        assert!(message.contains("Info: {\"acc\":\"A\",\"rtt\":1}\r\n"), "{message}");
+        assert!(
+            message.contains("Info: {\"acc\":\"A\",\"rtt\":1}\r\n"),
+            "{message}"
+        );
         // Every server of a cluster answers.
         (0..2).for_each(|_| answer(&reply));
         assert_eq!(client.take(), "MSG answer 1 3\r\nyes\r\n".repeat(2));
