@@ -33,6 +33,8 @@ mod agreement;
 
 mod configuration;
 
+mod consumers;
+
 mod faults;
 
 mod info;
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         conversations::trials(),
         agreement::trials(),
         configuration::trials(),
+        consumers::trials(),
         faults::trials(),
         info::trials(),
         monitoring::trials(),

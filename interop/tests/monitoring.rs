@@ -764,7 +764,7 @@ fn is_like(pattern: &str, path: &str) -> bool {
 }
 
 /// What a value is; of a text, what it looks like.
-fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
