@@ -384,6 +384,12 @@ pub(super) struct Delivery {
     pub(super) server: ServerAddress,
 }
 
+impl Delivery {
+    fn bytes(&self) -> usize {
+        self.subject.len() + self.content.len() + OVERHEAD_BYTES
+    }
+}
+
 /// Whether a queue that was full has so much left in it that the next message that is lost is the same trouble. Otherwise
 /// one that is full, takes one, and is full again would tell so each time.
 const fn is_still_full(bytes: usize, bytes_max: usize) -> bool {
@@ -424,7 +430,7 @@ impl Inbox {
     }
 
     fn push(&self, delivery: Delivery) -> Pushed {
-        let bytes = delivery.content.len() + OVERHEAD_BYTES;
+        let bytes = delivery.bytes();
         let mut waiting = self.waiting();
         if !waiting.queue.is_empty() && waiting.bytes + bytes > self.bytes_max {
             let is_new = !std::mem::replace(&mut waiting.is_dropping, true);
@@ -446,7 +452,7 @@ impl Inbox {
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Option<Delivery>> {
         let mut waiting = self.waiting();
         if let Some(delivery) = waiting.queue.pop_front() {
-            waiting.bytes -= delivery.content.len() + OVERHEAD_BYTES;
+            waiting.bytes -= delivery.bytes();
             return Poll::Ready(Some(delivery));
         }
         if waiting.is_closed {
@@ -505,5 +511,18 @@ mod tests {
         assert!(!take(&inbox));
         assert!(fill());
         assert_eq!(told(inbox.push(delivery(900))), Some(true));
+    }
+
+    #[test]
+    fn subjects_take_room_as_well() {
+        let inbox = Inbox::new(10_000);
+        let long = || Delivery {
+            subject: "a".repeat(4000),
+            ..delivery(0)
+        };
+        let taken = (0..10).take_while(|_| matches!(inbox.push(long()), Pushed::Taken));
+        assert_eq!(taken.count(), 2);
+        while take(&inbox) {}
+        assert_eq!(inbox.waiting().bytes, 0);
     }
 }
