@@ -494,7 +494,7 @@ mod tests {
     #[test]
     fn a_full_inbox_tells_so_once_until_half_of_it_is_free() {
         const COUNT: usize = 10;
-        let inbox = Inbox::new(COUNT * (OVERHEAD_BYTES + 900));
+        let inbox = Inbox::new(COUNT * delivery(900).bytes());
         let told = |pushed| match pushed {
             Pushed::Taken => None,
             Pushed::Full { is_new } => Some(is_new),
