@@ -449,16 +449,22 @@ impl Engine {
     /// What happened so far.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let slow_consumers = self.counters.slow.snapshot();
+        let slow_consumers_overdue = self.counters.overdue.snapshot();
+        let slow_consumers = (self.counters.overfull.snapshot()).plus(slow_consumers_overdue);
         let stale_connections = self.counters.stale.snapshot();
         let totals = Totals {
             connections: load(&self.counters.connections),
             slow_consumers: slow_consumers.sum(),
             slow_consumers_by_kind: slow_consumers,
+            slow_consumers_overdue,
             stale_connections: stale_connections.sum(),
             stale_connections_by_kind: stale_connections,
             stalls: load(&self.counters.stalls),
             messages_dropped: load(&self.counters.messages_dropped),
+            deliveries_denied: load(&self.counters.deliveries_denied),
+            publishes_denied: load(&self.counters.publishes_denied),
+            publishes_too_long: load(&self.counters.publishes_too_long),
+            no_responders: load(&self.counters.no_responders),
             ..Totals::default()
         };
         let config = self.config.read();

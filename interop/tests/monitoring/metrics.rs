@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use libtest_mimic::Trial;
-use serde_json::Value;
-use testkit::{Config, HttpAnswer, Kind, Listener, Peer, ServerUnderTest};
+use serde_json::{Value, json};
+use testkit::{Config, HttpAnswer, Kind, Listener, PATIENCE, Peer, ServerUnderTest, ask_until};
 
 use crate::trial;
 
@@ -42,12 +42,26 @@ const SAME: [&str; 9] = [
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
-    let needs = Kind::ALL.map(|kind| kind.program().map(drop));
-    vec![trial(
-        "monitoring::metrics::names_are_the_exporters".to_owned(),
-        needs,
-        names_are_the_exporters,
-    )]
+    let both = Kind::ALL.map(|kind| kind.program().map(drop));
+    let ours = || [Kind::Natterjack.program().map(drop)];
+    let name = |name: &str| format!("monitoring::metrics::{name}");
+    vec![
+        trial(
+            name("names_are_the_exporters"),
+            both,
+            names_are_the_exporters,
+        ),
+        trial(
+            name("what_is_refused_or_not_delivered_is_counted_by_reason"),
+            ours(),
+            losses_are_counted_by_reason,
+        ),
+        trial(
+            name("slow_consumers_are_counted_by_limit"),
+            ours(),
+            slow_consumers_are_counted_by_limit,
+        ),
+    ]
 }
 
 fn names_are_the_exporters() {
@@ -75,9 +89,106 @@ fn names_are_the_exporters() {
     drop(clients);
 }
 
+/// What is lost for a reason of its own each, counted under that and no other.
+fn losses_are_counted_by_reason() {
+    const REASONS: [&str; 5] = [
+        "natterjack_messages_dropped_total{reason=\"subscriber_behind\"}",
+        "natterjack_messages_dropped_total{reason=\"permission\"}",
+        "natterjack_messages_refused_total{reason=\"permission\"}",
+        "natterjack_messages_refused_total{reason=\"max_payload\"}",
+        "natterjack_no_responders_total",
+    ];
+    let config = "http: \"127.0.0.1:-1\", max_payload: 1000
+        authorization { users: [
+            {user: a, password: p, permissions: { publish: { deny: \"secret.>\" } }}
+            {user: b, password: p, permissions: { subscribe: { allow: \"a.>\", deny: \"a.secret\" } }}
+        ] }\n";
+    let server = ServerUnderTest::start(Kind::Natterjack, &Config::file(config));
+    let join = |user: &str| {
+        let connect = json!({ "verbose": false, "headers": true, "no_responders": true, "user": user, "pass": "p" });
+        Peer::introduced(server.address(), &connect)
+    };
+    let counted = || {
+        let text = HttpAnswer::get(server.listener(Listener::Monitor), "/metrics").body;
+        REASONS.map(|reason| count(&text, reason))
+    };
+    assert_eq!(counted(), [0; 5]);
+    let (mut a, mut b) = (join("a"), join("b"));
+    b.send("SUB a.* 1\r\nSUB a.* q 2\r\n");
+    b.ping_pong();
+    a.send("PUB secret.a 2\r\nhi\r\nPUB a.b _R_.x 2\r\nhi\r\n");
+    a.expect_error("Permissions Violation for Publish to \"secret.a\"");
+    a.expect_error("Permissions Violation for Publish with Reply of \"_R_.x\"");
+    a.ping_pong();
+    assert_eq!(counted(), [0, 0, 2, 0, 0]);
+    // Once for the subscription, once for the group, in which nobody else is.
+    a.send("PUB a.secret 2\r\nhi\r\n");
+    a.ping_pong();
+    assert_eq!(counted(), [0, 2, 2, 0, 0]);
+    a.send("SUB inbox 1\r\nPUB nobody inbox 2\r\nhi\r\n");
+    a.expect("HMSG inbox 1 ");
+    assert_eq!(counted(), [0, 2, 2, 0, 1]);
+    let mut large = join("a");
+    large.send("PUB a.b 1001\r\n");
+    large.expect_error("Maximum Payload Violation");
+    large.expect_closed();
+    let is_counted = || (counted() == [0, 2, 2, 1, 1]).then_some(());
+    assert!(ask_until(PATIENCE, is_counted).is_some(), "{:?}", counted());
+}
+
+/// Who reads nothing is given up for what waits, or for how long it does.
+fn slow_consumers_are_counted_by_limit() {
+    // More than the two sockets take by themselves.
+    const MESSAGES_MAX: usize = 1_000;
+    let message = format!("PUB a 60000\r\n{}\r\n", "x".repeat(60_000));
+    for (limit, config) in [
+        ("max_pending", "max_pending: 1MB, write_deadline: \"60s\""),
+        (
+            "write_deadline",
+            "max_pending: 256MB, write_deadline: \"1s\"",
+        ),
+    ] {
+        let config = format!("http: \"127.0.0.1:-1\"\n{config}\n");
+        let server = ServerUnderTest::start(Kind::Natterjack, &Config::file(config));
+        let join = || Peer::introduced(server.address(), &json!({ "verbose": false }));
+        let (mut fast, mut slow) = (join(), join());
+        slow.send("SUB a 1\r\n");
+        slow.ping_pong();
+        let counted = |limit: &str| {
+            let text = HttpAnswer::get(server.listener(Listener::Monitor), "/metrics").body;
+            let name =
+                format!("natterjack_slow_consumers_total{{limit=\"{limit}\",kind=\"client\"}}");
+            let all = "natterjack_connections_dropped_total{reason=\"slow\",kind=\"client\"}";
+            (count(&text, &name), count(&text, all))
+        };
+        for _ in 0..MESSAGES_MAX {
+            fast.send(&message);
+            fast.ping_pong();
+            if counted(limit) == (1, 1) {
+                break;
+            }
+        }
+        let is_counted = || (counted(limit) == (1, 1)).then_some(());
+        assert!(ask_until(PATIENCE, is_counted).is_some(), "{limit}");
+        let others = ["max_pending", "write_deadline"];
+        let other = others.into_iter().find(|other| *other != limit);
+        assert_eq!(counted(other.expect("another")), (0, 1));
+        drop(slow);
+    }
+}
+
+/// The value of a sample.
+#[track_caller]
+fn count(text: &str, sample: &str) -> u64 {
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+    let value = value.unwrap_or_else(|| panic!("no {sample}: {text}"));
+    value.parse().expect("a count")
+}
+
 /// One who subscribes, publishes and stays.
 fn same_activity(server: &ServerUnderTest) -> Peer {
-    let connect = serde_json::json!({ "verbose": false, "pedantic": false });
+    let connect = json!({ "verbose": false, "pedantic": false });
     let mut peer = Peer::introduced(server.address(), &connect);
     peer.send("SUB a 1\r\nPUB a 2\r\nhi\r\nPUB b 3\r\nyou\r\n");
     peer.expect("MSG a 1 2\r\nhi\r\n");

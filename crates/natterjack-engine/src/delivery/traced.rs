@@ -126,10 +126,15 @@ impl Deliverer {
         group: &QueueGroup<Subscriber>,
         first: usize,
     ) -> bool {
-        after(first, group.len()).any(|member| {
+        let denied_before = self.deliveries_denied;
+        let is_taken = after(first, group.len()).any(|member| {
             let subscription = &group.member(member).0;
             self.trace_one(trace, traced, subscription)
-        })
+        });
+        // What one member may not receive is lost only if no other takes it.
+        let is_denied = !is_taken && self.deliveries_denied > denied_before;
+        self.deliveries_denied = denied_before + u64::from(is_denied);
+        is_taken
     }
 
     /// Returns whether the subscription was given the message, or would have been.
@@ -183,6 +188,7 @@ impl Deliverer {
             return Err(Undelivered::Echo);
         }
         if !may_receive(subscription, run, source, frame) {
+            self.deliveries_denied += u64::from(!is_only);
             return Err(Undelivered::Denied);
         }
         if subscription.is_closed() {
@@ -192,6 +198,7 @@ impl Deliverer {
             return Ok(());
         }
         if !admits(subscription, run, source, frame, now) {
+            self.deliveries_denied += 1;
             return Err(Undelivered::Denied);
         }
         if self.deliver_admitted(run, source, subscription, publisher, frame, now) {

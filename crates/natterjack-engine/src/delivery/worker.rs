@@ -54,6 +54,8 @@ pub(crate) struct Deliverer {
     pub(crate) delivered: Delivered,
     /// Messages that nobody got because those that were to were too far behind.
     pub(crate) messages_dropped: u64,
+    /// Deliveries that permissions forbade.
+    pub(crate) deliveries_denied: u64,
     /// The message in hand is traced.
     pub(crate) trace: Option<Box<Trace>>,
 }
@@ -146,6 +148,7 @@ impl Worker {
                 reached: Vec::new(),
                 delivered: Delivered::default(),
                 messages_dropped: 0,
+                deliveries_denied: 0,
                 trace: None,
             },
             spare_frame: Vec::new(),
@@ -371,6 +374,7 @@ impl Deliverer {
             let frames = 0..run.frames.len();
             let admitted = frames.filter(|&frame| admits(subscription, run, source, frame, now));
             picks.extend(admitted.map(|frame| Pick { member: 0, frame }));
+            self.deliveries_denied += (run.frames.len() - picks.len()) as u64;
             if picks.is_empty() {
                 continue;
             }
@@ -427,6 +431,13 @@ impl Deliverer {
                     .map(Chosen::There)
                     .or_else(|| (0..group.len()).find(may).map(Chosen::Here)),
             };
+            if chosen.is_none() {
+                // Whoever could be reached was not let.
+                let mut members = (0..group.len()).map(|member| &group.member(member).0);
+                let is_denied =
+                    members.any(|member| publisher.may_reach(member) && member.is_open());
+                self.deliveries_denied += u64::from(is_denied);
+            }
             match (chosen, spread) {
                 (Some(Chosen::Here(member)), _) => picks.push(Pick { member, frame }),
                 (Some(Chosen::There(target)), Some((_, group))) => {

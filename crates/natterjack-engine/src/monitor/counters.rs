@@ -8,6 +8,7 @@ use natterjack_subject::Index;
 use super::elsewhere::Elsewhere;
 use super::snapshot::AccountSnapshot;
 use crate::delivery::Subscriber;
+use crate::delivery::worker::Deliverer;
 use crate::mesh::remote::RemoteSubscriber;
 
 /// Totals since the start.
@@ -30,6 +31,8 @@ pub struct Totals {
     pub slow_consumers: u64,
     /// The same by kind of connection.
     pub slow_consumers_by_kind: ByKind,
+    /// Those of them whose socket took nothing for `write_deadline`; for the others too many bytes waited.
+    pub slow_consumers_overdue: ByKind,
     /// Connections closed because PINGs went unanswered.
     pub stale_connections: u64,
     /// The same by kind of connection.
@@ -38,6 +41,16 @@ pub struct Totals {
     pub stalls: u64,
     /// Messages not delivered because their consumer was behind and producers are not held back.
     pub messages_dropped: u64,
+    /// Messages not delivered because their consumer's user may not receive them, counted for each such subscription; for a
+    /// queue group once, if none of its members may.
+    pub deliveries_denied: u64,
+    /// Messages that clients were not let publish: their user may not, or nobody but servers does, to the subject or the
+    /// subject for answers.
+    pub publishes_denied: u64,
+    /// Messages of clients that were longer than `payload_bytes_max`, each the end of its connection.
+    pub publishes_too_long: u64,
+    /// Requests whose publisher was told that nobody responds.
+    pub no_responders: u64,
 }
 
 /// A count for each kind of connection there is in the protocol. Gateways and leaf nodes do not exist so far.
@@ -54,6 +67,16 @@ pub struct ByKind {
 }
 
 impl ByKind {
+    /// Both together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            clients: self.clients + other.clients,
+            routes: self.routes + other.routes,
+            gateways: self.gateways + other.gateways,
+            leaf_nodes: self.leaf_nodes + other.leaf_nodes,
+        }
+    }
+
     /// All together.
     #[must_use]
     pub fn sum(&self) -> u64 {
@@ -127,12 +150,18 @@ fn ratio(part: u64, whole: u64) -> f64 {
 #[derive(Default)]
 pub(crate) struct ServerCounters {
     pub(crate) connections: AtomicU64,
-    /// Closed because they could not keep up.
-    pub(crate) slow: KindCounters,
+    /// Closed because too many bytes waited for them.
+    pub(crate) overfull: KindCounters,
+    /// Closed because their socket took nothing for `write_deadline`.
+    pub(crate) overdue: KindCounters,
     /// Closed because PINGs went unanswered.
     pub(crate) stale: KindCounters,
     pub(crate) stalls: AtomicU64,
     pub(crate) messages_dropped: AtomicU64,
+    pub(crate) deliveries_denied: AtomicU64,
+    pub(crate) publishes_denied: AtomicU64,
+    pub(crate) publishes_too_long: AtomicU64,
+    pub(crate) no_responders: AtomicU64,
     /// Messages that other servers sent to accounts which are not here.
     pub(crate) messages_in_nowhere: AtomicU64,
     pub(crate) bytes_in_nowhere: AtomicU64,
@@ -146,6 +175,18 @@ pub(crate) struct KindCounters {
 }
 
 impl ServerCounters {
+    /// Adds what a batch did not deliver.
+    pub(crate) fn add_undelivered(&self, deliverer: &mut Deliverer) {
+        add(
+            &self.messages_dropped,
+            std::mem::take(&mut deliverer.messages_dropped),
+        );
+        add(
+            &self.deliveries_denied,
+            std::mem::take(&mut deliverer.deliveries_denied),
+        );
+    }
+
     /// What other servers sent to accounts that are not here.
     pub(crate) fn traffic_to_nowhere(&self) -> AllTraffic {
         let traffic = Traffic {

@@ -20,7 +20,6 @@ use crate::delivery::transport::Transport;
 use crate::delivery::worker::{Origin, Publisher, Worker, remove_from_index};
 use crate::engine::Engine;
 use crate::exchange::{ANSWER_PREFIX, Crossing, Message};
-use crate::monitor::counters;
 
 /// Bytes that may wait for the server itself. Requests beyond are dropped, and who sent them is told that nobody
 /// responds.
@@ -242,8 +241,7 @@ impl SystemConnection {
         }
         let deliverer = &mut worker.deliverer;
         deliverer.flush_touched(now);
-        let dropped = std::mem::take(&mut deliverer.messages_dropped);
-        counters::add(&self.engine.counters.messages_dropped, dropped);
+        self.engine.counters.add_undelivered(deliverer);
         let is_congested = !deliverer.take_congested().is_empty();
         // One large page is no reason to keep room for it.
         self.text.shrink_to(64 * 1024);

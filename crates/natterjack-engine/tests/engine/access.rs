@@ -1080,3 +1080,40 @@ proptest! {
         }
     }
 }
+
+/// What permissions forbid is counted once for each that lost it: a subscription, or a whole group.
+#[test]
+fn what_is_forbidden_is_counted() {
+    let mut harness = harness(users(vec![
+        user("free", None),
+        user("deaf", subscribe(None, &["a.secret"])),
+        user("mute", publish(None, &["a.>"])),
+    ]));
+    let counted = |harness: &Harness| {
+        let totals = harness.engine.totals();
+        [totals.publishes_denied, totals.deliveries_denied]
+    };
+    let [mut free, mut deaf, mut mute] =
+        ["free", "deaf", "mute"].map(|name| login(&mut harness, name));
+    harness.send(
+        &mut mute,
+        b"PUB a.b 0\r\n\r\nPUB a.b 0\r\n\r\nPUB b _R_.1 0\r\n\r\nPUB b 0\r\n\r\n",
+    );
+    assert_eq!(counted(&harness), [3, 0]);
+    harness.send(&mut deaf, b"SUB a.* 1\r\nSUB a.> q 2\r\n");
+    harness.send(&mut free, b"PUB a.secret 0\r\n\r\nPUB a.other 0\r\n\r\n");
+    assert_eq!(counted(&harness), [3, 2]);
+    // The group has a member that may have it, and gets it, whoever was asked first.
+    harness.send(&mut free, b"SUB a.> q 3\r\n");
+    free.take();
+    for _ in 0..20 {
+        harness.send(&mut free, b"PUB a.secret 0\r\n\r\n");
+        assert_eq!(free.take(), "MSG a.secret 3 0\r\n\r\n");
+    }
+    assert_eq!(counted(&harness), [3, 22]);
+    // Nobody was forbidden what nobody is there for.
+    drop(free);
+    deaf.close();
+    harness.send(&mut mute, b"PUB nobody 0\r\n\r\n");
+    assert_eq!(counted(&harness), [3, 22]);
+}

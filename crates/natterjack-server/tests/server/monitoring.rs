@@ -141,6 +141,12 @@ async fn metrics_are_told_in_the_format_that_is_asked_for() {
             for sample in [
                 "kettle_celsius{of=\"a\\\"b\"} 93",
                 "natterjack_messages_dropped_total{reason=\"subscriber_behind\"} 0",
+                "natterjack_messages_dropped_total{reason=\"permission\"} 0",
+                "natterjack_messages_refused_total{reason=\"permission\"} 0",
+                "natterjack_messages_refused_total{reason=\"max_payload\"} 0",
+                "natterjack_no_responders_total 0",
+                "natterjack_slow_consumers_total{limit=\"max_pending\",kind=\"client\"} 0",
+                "natterjack_slow_consumers_total{limit=\"write_deadline\",kind=\"route\"} 0",
                 "natterjack_pending_bytes{kind=\"client\"} 0",
             ] {
                 assert!(text.lines().any(|line| line == sample), "{sample}: {text}");

@@ -380,8 +380,7 @@ impl ClientSession {
         // A run never leaves its publisher's account.
         let counters = &self.account.counters;
         counters.add_delivered(std::mem::take(&mut deliverer.delivered));
-        let messages_dropped = std::mem::take(&mut deliverer.messages_dropped);
-        counters::add(&self.engine.counters.messages_dropped, messages_dropped);
+        self.engine.counters.add_undelivered(deliverer);
         let congested = deliverer.take_congested();
         counters.add_cache_use(worker.cache.take_use());
         counters::add(&self.engine.counters.stalls, congested.len() as u64);
@@ -408,8 +407,10 @@ impl ClientSession {
         if unlogged > 0 {
             tracing::error!("{label} - {unlogged} more violations");
         }
+        let counters = &self.engine.counters;
         match self.outbox.status().closed {
             Some(CloseReason::SlowConsumerPendingBytes) => {
+                counters::add(&counters.overfull.clients, 1);
                 let overflow = self.outbox.overflow();
                 let pending_bytes = overflow
                     .as_ref()
@@ -425,6 +426,7 @@ impl ClientSession {
                 );
             }
             Some(CloseReason::SlowConsumerWriteDeadline) => {
+                counters::add(&counters.overdue.clients, 1);
                 tracing::warn!(
                     "{label} - Slow Consumer Detected: WriteDeadline of {:?} exceeded with {} total bytes",
                     limits.write_deadline,
@@ -433,13 +435,16 @@ impl ClientSession {
                         .map_or(0, |ending| ending.overdue_bytes),
                 );
             }
+            Some(CloseReason::PayloadExceeded) => {
+                counters::add(&counters.publishes_too_long, 1);
+                return;
+            }
             Some(CloseReason::StaleConnection) => {
-                counters::add(&self.engine.counters.stale.clients, 1);
+                counters::add(&counters.stale.clients, 1);
                 return;
             }
             _ => return,
         }
-        counters::add(&self.engine.counters.slow.clients, 1);
         counters::add(&self.account.counters.slow_consumers, 1);
     }
 

@@ -16,6 +16,7 @@ use crate::delivery::subscription::Subscription;
 use crate::delivery::worker::{Deliverer, Origin, Publisher, Worker};
 use crate::exchange::Mapped;
 use crate::limits::LARGE_FRAME_BYTES;
+use crate::monitor::counters;
 
 impl ClientSession {
     #[inline]
@@ -201,6 +202,7 @@ impl ClientSession {
 
     /// Logs what is refused, and says it as the client is told.
     pub(super) fn violation(&self, reply: &ErrorReply<'_>, deliverer: &mut Deliverer) -> Vec<u8> {
+        counters::add(&self.engine.counters.publishes_denied, 1);
         self.publish_violation(reply);
         if let Some(trace) = &mut deliverer.trace {
             let mut reason = Vec::new();
@@ -241,9 +243,17 @@ impl ClientSession {
         {
             self.finish_run(worker, source, false, now);
             let subject = worker.run.name(publish.subject);
-            let notice = no_responders_notice(self, reply, subject);
+            let notice = self.no_responders_notice(reply, subject);
             self.reply(&notice, worker);
         }
+    }
+
+    /// What a client is told of a request that nobody heard, if it can be told.
+    fn no_responders_notice(&self, reply: &[u8], subject: &[u8]) -> Vec<u8> {
+        let notice = no_responders_notice(self, reply, subject);
+        let is_told = u64::from(!notice.is_empty());
+        counters::add(&self.engine.counters.no_responders, is_told);
+        notice
     }
 
     /// Delivers the messages collected so far.
@@ -288,7 +298,7 @@ impl ClientSession {
         if self.rules.no_responders && !self.is_received_elsewhere {
             let frame = &run.frames[frame];
             let reply = frame.reply.of_bytes(source.input);
-            let notice = no_responders_notice(self, reply, run.subject(frame, source.input));
+            let notice = self.no_responders_notice(reply, run.subject(frame, source.input));
             if self.outbox.append(&notice) {
                 deliverer.touch(&self.outbox);
             }

@@ -260,8 +260,7 @@ impl RouteSession {
         worker.deliverer.flush_touched(now);
         self.count_delivered(worker);
         let deliverer = &mut worker.deliverer;
-        let messages_dropped = std::mem::take(&mut deliverer.messages_dropped);
-        counters::add(&self.engine.counters.messages_dropped, messages_dropped);
+        self.engine.counters.add_undelivered(deliverer);
         let is_ours = self.link.as_ref().is_some_and(|link| link.takes_strays());
         let limits = &self.config.limits;
         let wait_max = limits.peer_wait(deliverer.congesting_bytes(), is_ours);
@@ -387,14 +386,14 @@ impl RouteSession {
                 let overflow = self.outbox.overflow();
                 let pending_bytes = overflow.map_or(0, |overflow| overflow.pending_bytes);
                 let pending_bytes_max = self.cluster.limits.pending_bytes_max;
-                counters::add(&self.engine.counters.slow.routes, 1);
+                counters::add(&self.engine.counters.overfull.routes, 1);
                 self.tell_of_slowness(&format_args!(
                     "MaxPending of {pending_bytes_max} Exceeded: {pending_bytes} bytes waited"
                 ));
             }
             CloseReason::SlowConsumerWriteDeadline => {
                 let write_deadline = self.cluster.limits.write_deadline;
-                counters::add(&self.engine.counters.slow.routes, 1);
+                counters::add(&self.engine.counters.overdue.routes, 1);
                 self.tell_of_slowness(&format_args!(
                     "WriteDeadline of {write_deadline:?} exceeded with {} total bytes",
                     self.overdue_bytes

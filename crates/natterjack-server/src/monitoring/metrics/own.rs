@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use natterjack_engine::RouteSnapshot;
+use natterjack_engine::{RouteSnapshot, Totals};
 
 use super::super::facts::{Load, ServerFacts};
 use super::counted::Counted;
@@ -23,6 +23,7 @@ pub(super) fn write(text: &mut Exposition, facts: &ServerFacts, counted: &Counte
         1,
     );
     dropped(text, load);
+    slow(text, &load.totals);
     text.single(
         "natterjack_producer_stalls",
         MetricKind::Counter,
@@ -44,6 +45,21 @@ fn dropped(text: &mut Exposition, load: &Load) {
         "Messages that did not reach a subscriber whom they were for, by reason.",
     );
     text.sample(&[("reason", "subscriber_behind")], totals.messages_dropped);
+    text.sample(&[("reason", "permission")], totals.deliveries_denied);
+    text.family(
+        "natterjack_messages_refused",
+        MetricKind::Counter,
+        "Messages that were not taken from the client that published them, by reason.",
+    );
+    text.sample(&[("reason", "permission")], totals.publishes_denied);
+    text.sample(&[("reason", "max_payload")], totals.publishes_too_long);
+    text.single(
+        "natterjack_no_responders",
+        MetricKind::Counter,
+        "Requests whose client was told that nobody responds.",
+        &[],
+        totals.no_responders,
+    );
     text.family(
         "natterjack_connections_dropped",
         MetricKind::Counter,
@@ -55,6 +71,28 @@ fn dropped(text: &mut Exposition, load: &Load) {
     ] {
         for (kind, count) in [("client", counts.clients), ("route", counts.routes)] {
             text.sample(&[("reason", reason), ("kind", kind)], count);
+        }
+    }
+}
+
+/// Connections that did not keep up, by the option whose limit they went over.
+fn slow(text: &mut Exposition, totals: &Totals) {
+    text.family(
+        "natterjack_slow_consumers",
+        MetricKind::Counter,
+        "Connections that the server has closed since they did not keep up, by the limit that ended them.",
+    );
+    let (all, overdue) = (
+        &totals.slow_consumers_by_kind,
+        &totals.slow_consumers_overdue,
+    );
+    for (kind, all, overdue) in [
+        ("client", all.clients, overdue.clients),
+        ("route", all.routes, overdue.routes),
+    ] {
+        let overfull = all.saturating_sub(overdue);
+        for (limit, count) in [("max_pending", overfull), ("write_deadline", overdue)] {
+            text.sample(&[("limit", limit), ("kind", kind)], count);
         }
     }
 }
