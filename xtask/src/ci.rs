@@ -22,19 +22,14 @@ fn perform(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     steps.step("walls", || walls::walls(workspace))?;
     steps.step("dependencies", || deny(workspace))?;
     steps.step("lints", || {
-        run(workspace.cargo().args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]))
+        lint(workspace, &[])?;
+        lint(workspace, &["--features", test::FEATURES])
     })?;
     steps.step("documentation", || {
         run(workspace
             .cargo()
             .args(["doc", "--workspace", "--no-deps"])
+            .args(["--features", test::FEATURES])
             .env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     steps.step("tests", || test::test(workspace, &[]))?;
@@ -43,6 +38,13 @@ fn perform(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     steps.step("benchmark smoke", || {
         bench::bench(workspace, &["--smoke".to_owned()])
     })
+}
+
+fn lint(workspace: &Workspace, features: &[&str]) -> Result<()> {
+    let mut clippy = workspace.cargo();
+    clippy.args(["clippy", "--workspace", "--all-targets"]);
+    clippy.args(features).args(["--", "-D", "warnings"]);
+    run(&mut clippy)
 }
 
 /// Licences, advisories, sources and duplicates by `deny.toml`. The tool is a program of its own; without it the step says so and

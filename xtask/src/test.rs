@@ -7,6 +7,9 @@ use crate::peers::Peers;
 use crate::run::run;
 use crate::workspace::Workspace;
 
+/// What is off by default.
+pub(crate) const FEATURES: &str = "natterjack-bus/opentelemetry";
+
 /// Runs every test. `--without-peers` prepares nothing and has the tests of a missing peer reported as ignored, each with
 /// its reason; what stands after `--` goes to `cargo test`.
 pub(crate) fn test(workspace: &Workspace, arguments: &[String]) -> Result<()> {
@@ -46,5 +49,18 @@ pub(crate) fn test(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     if without_peers {
         tests.env("NATTERJACK_WITHOUT_PEERS", "1");
     }
+    run(&mut tests)?;
+    // Who names tests means those.
+    if forwarded.is_empty() {
+        features(workspace)?;
+    }
+    Ok(())
+}
+
+/// What is only there with features. With the whole workspace, so that nothing below the bus is built differently.
+fn features(workspace: &Workspace) -> Result<()> {
+    let mut tests = workspace.cargo();
+    tests.args(["test", "--workspace", "--no-fail-fast"]);
+    tests.args(["--features", FEATURES, "--test", "opentelemetry"]);
     run(&mut tests)
 }
