@@ -373,7 +373,7 @@ where
         Box::pin(async move {
             let data = serde_json::from_slice(json(&question.payload));
             let data = data.map_err(|error| format!("the question cannot be read: {error}"))?;
-            let event = Event::from_envelope(question.attributes, question.own, data);
+            let event = Event::from_envelope(question, data);
             let answer = handle(event).await.map_err(|error| error.to_string())?;
             serde_json::value::to_raw_value(&answer)
                 .map_err(|error| format!("the answer cannot be written as JSON: {error}"))

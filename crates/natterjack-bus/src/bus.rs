@@ -235,6 +235,37 @@ where
             .answer(Arc::clone(&self.kind), ask::handler(handle))
     }
 
+    /// Has the spans of this bus made by this provider, and not by the process's. Answers whether it is the first: that one
+    /// stays.
+    #[cfg(feature = "opentelemetry")]
+    pub fn trace_with<P, U, S>(&self, provider: &P) -> bool
+    where
+        P: opentelemetry::trace::TracerProvider<Tracer = U>,
+        U: opentelemetry::trace::Tracer<Span = S> + Send + Sync + 'static,
+        S: opentelemetry::trace::Span + Send + Sync + 'static,
+    {
+        self.core.spans.give(provider)
+    }
+
+    /// Begins a span for what is done about an event, below that of its publisher, with the attributes of the semantic
+    /// conventions for messaging. It is the active one of the context, and ends with the context's last clone. What is
+    /// published in that context belongs to it.
+    ///
+    /// ```
+    /// use natterjack_bus::{Event, EventBus, PublishError};
+    /// use opentelemetry::trace::FutureExt as _;
+    ///
+    /// async fn double(bus: &EventBus<u32>, event: Event<u32>) -> Result<(), PublishError> {
+    ///     let span = bus.consumer_span(&event);
+    ///     bus.publish(&(event.data * 2)).with_context(span).await
+    /// }
+    /// ```
+    #[cfg(feature = "opentelemetry")]
+    #[must_use]
+    pub fn consumer_span<U>(&self, event: &Event<U>) -> opentelemetry::Context {
+        self.core.spans.processing(event)
+    }
+
     /// This node's name: the source of its events, and whom others ask.
     #[must_use]
     pub fn name(&self) -> &str {

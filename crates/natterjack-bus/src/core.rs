@@ -23,6 +23,8 @@ use crate::health::Watch;
 use crate::merge::Flush;
 use crate::queue::Queue;
 use crate::settings::{Endpoint, Limits, Problem, Problems, Settings, TransportKind};
+#[cfg(feature = "opentelemetry")]
+use crate::spans::Spans;
 use crate::stats::count;
 use crate::tls::ClientTls;
 use crate::transport::local::Local;
@@ -47,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) watch: Arc<Watch>,
     /// CloudEvents `type` of what is published where nothing else is said.
     pub(crate) main_kind: Arc<str>,
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) spans: Spans,
     mergings: Mutex<Vec<Weak<dyn Flush>>>,
     tasks: Vec<AbortHandle>,
     delivered: Arc<Queue<()>>,
@@ -67,6 +71,8 @@ impl Core {
         let is_alone = settings.transport == TransportKind::Local;
         let routes_patience = (!is_alone).then_some(limits.routes_patience);
         let health = settings.health.clone();
+        #[cfg(feature = "opentelemetry")]
+        let spans = Spans::new(&settings);
         let (transport, embedded) = match settings.transport {
             TransportKind::Local => (local(settings, inbound.clone()), None),
             TransportKind::Nats => nats(settings, inbound.clone()).await?,
@@ -107,6 +113,8 @@ impl Core {
             embedded,
             watch,
             main_kind: main_kind.into(),
+            #[cfg(feature = "opentelemetry")]
+            spans,
             mergings: Mutex::default(),
             tasks,
             delivered,
@@ -121,7 +129,7 @@ impl Core {
         draft: Result<Draft, PublishError>,
     ) -> Result<(), PublishError> {
         let result = match draft {
-            Ok(draft) => self.transport.publish(draft).await,
+            Ok(draft) => self.send(draft).await,
             Err(error) => Err(error),
         };
         let counters = &self.inbound.counters;
@@ -131,6 +139,20 @@ impl Core {
             &counters.refused_events
         });
         result
+    }
+
+    #[cfg(not(feature = "opentelemetry"))]
+    async fn send(&self, draft: Draft) -> Result<(), PublishError> {
+        self.transport.publish(draft).await.map(drop)
+    }
+
+    /// In a span, which goes with the event.
+    #[cfg(feature = "opentelemetry")]
+    async fn send(&self, mut draft: Draft) -> Result<(), PublishError> {
+        let span = self.spans.publishing(&mut draft);
+        let result = self.transport.publish(draft).await;
+        span.end(&result);
+        result.map(drop)
     }
 
     pub(crate) fn report(&self, fault: &Fault) {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::rfc3339;
+use crate::trace::Trace;
 
 /// CloudEvents attributes; see [`crate::Event`] for their meaning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) struct Attributes {
     pub(crate) time: Option<String>,
     pub(crate) content_type: Option<String>,
     pub(crate) others: BTreeMap<String, String>,
+    /// No attribute: headers of their own.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// An event as a transport delivers it.
@@ -40,6 +43,7 @@ pub(crate) struct Draft {
     pub(crate) time: Option<String>,
     /// Attributes beyond those that the transport stamps, by lower-case name.
     pub(crate) others: BTreeMap<String, String>,
+    pub(crate) trace: Option<Trace>,
     /// JSON.
     pub(crate) payload: Vec<u8>,
 }
@@ -64,6 +68,7 @@ impl Draft {
             time: self.time.or_else(|| Some(rfc3339::format(now))),
             content_type: Some(JSON.into()),
             others: self.others,
+            trace: self.trace,
         };
         (id, attributes, self.payload.into())
     }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::envelope::{Attributes, KEY, KIND_UNKNOWN};
+use crate::envelope::{Envelope, KEY, KIND_UNKNOWN};
+use crate::trace::Trace;
 
 /// One event: a value and its CloudEvents 1.0 attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,12 @@ pub struct Event<T> {
     pub content_type: Option<String>,
     /// All other attributes by lower-case name, such as `subject` or an extension.
     pub others: BTreeMap<String, String>,
+    /// The trace it belongs to, if it came with the headers of one, well-formed or not.
+    pub trace: Option<Trace>,
     pub(crate) own: bool,
+    /// Of its payload, if it travelled.
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) body_bytes: Option<usize>,
     /// The value.
     pub data: T,
 }
@@ -38,7 +44,10 @@ impl<T> Event<T> {
             time: None,
             content_type: None,
             others: BTreeMap::new(),
+            trace: None,
             own: false,
+            #[cfg(feature = "opentelemetry")]
+            body_bytes: None,
             data,
         }
     }
@@ -72,7 +81,10 @@ impl<T> Event<T> {
             time: self.time,
             content_type: self.content_type,
             others: self.others,
+            trace: self.trace,
             own: self.own,
+            #[cfg(feature = "opentelemetry")]
+            body_bytes: self.body_bytes,
             data,
         }
     }
@@ -85,12 +97,16 @@ impl<T> Event<T> {
             time: self.time.clone(),
             content_type: self.content_type.clone(),
             others: self.others.clone(),
+            trace: self.trace.clone(),
             own: self.own,
+            #[cfg(feature = "opentelemetry")]
+            body_bytes: self.body_bytes,
             data,
         }
     }
 
-    pub(crate) fn from_envelope(attributes: Attributes, own: bool, data: T) -> Self {
+    pub(crate) fn from_envelope(envelope: Envelope, data: T) -> Self {
+        let attributes = envelope.attributes;
         Self {
             id: attributes.id,
             source: attributes.source,
@@ -98,7 +114,10 @@ impl<T> Event<T> {
             time: attributes.time,
             content_type: attributes.content_type,
             others: attributes.others,
-            own,
+            trace: attributes.trace,
+            own: envelope.own,
+            #[cfg(feature = "opentelemetry")]
+            body_bytes: Some(envelope.payload.len()),
             data,
         }
     }

@@ -260,11 +260,7 @@ fn decode<T: DeserializeOwned>(envelope: Envelope) -> Result<Event<T>, Fault> {
         &envelope.payload
     };
     match serde_json::from_slice(json) {
-        Ok(data) => Ok(Event::from_envelope(
-            envelope.attributes,
-            envelope.own,
-            data,
-        )),
+        Ok(data) => Ok(Event::from_envelope(envelope, data)),
         Err(error) => Err(Fault::Undecodable {
             id: envelope.attributes.id,
             origin: envelope.attributes.source,

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::envelope::{Attributes, Draft, Envelope, ID_BYTES, JSON, KIND_UNKNOWN, id_text, stamp};
 use crate::fault::DecodeError;
 use crate::rfc3339;
+use crate::trace::{self, Trace};
 
 const PREFIX: &str = "ce-";
 const CONTENT_TYPE: &str = "content-type";
@@ -43,6 +44,7 @@ pub(crate) fn entries(
         time,
         content_type,
         others,
+        trace,
     } = attributes;
     let fixed = [
         ("ce-specversion", Some("1.0")),
@@ -58,7 +60,9 @@ pub(crate) fn entries(
     let others = others
         .iter()
         .map(|(name, value)| (Cow::Owned(format!("{PREFIX}{name}")), percent_encode(value)));
-    fixed.chain(others)
+    let trace = trace.iter().flat_map(Trace::entries);
+    let trace = trace.map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value)));
+    fixed.chain(others).chain(trace)
 }
 
 /// What is said about a new event of this node, as it is written into headers, without an allocation if nothing special is.
@@ -70,6 +74,7 @@ pub(crate) struct Said<'a> {
     source: &'a str,
     kind: Cow<'a, str>,
     others: Vec<(String, Cow<'a, str>)>,
+    trace: Option<&'a Trace>,
 }
 
 impl<'a> Said<'a> {
@@ -89,6 +94,7 @@ impl<'a> Said<'a> {
                 .iter()
                 .map(|(name, value)| (format!("{PREFIX}{name}"), percent_encode(value)))
                 .collect(),
+            trace: draft.trace.as_ref(),
         };
         id_text(id, &mut said.id_buffer);
         rfc3339::write(now, &mut said.time_buffer);
@@ -110,11 +116,14 @@ impl<'a> Said<'a> {
         ]);
         let others = self.others.iter();
         entries.extend(others.map(|(name, value)| (&**name, &**value)));
+        for (name, value) in self.trace.into_iter().flat_map(Trace::entries) {
+            entries.push((name, value));
+        }
         entries
     }
 }
 
-/// Appends a header block (NATS ADR-4). No value has a line end: all are [`percent_encode`]d.
+/// Appends a header block (NATS ADR-4). No value has a line end: all are [`percent_encode`]d, or a [`Trace`]'s.
 pub(crate) fn write_block(out: &mut Vec<u8>, entries: &[(&str, &str)]) {
     out.extend_from_slice(STATUS_LINE.as_bytes());
     for (name, value) in entries {
@@ -165,6 +174,8 @@ pub(crate) fn decode<'a>(
         .as_deref()
         .is_some_and(|content_type| has_prefix(content_type, STRUCTURED));
     attributes.content_type = attributes.content_type.or(content_type);
+    // Beside the event, wherever that itself is.
+    let trace = attributes.trace.take();
     let result = match (is_structured, has_attributes) {
         (true, _) => read_structured(&payload),
         (false, true) => match spec_version {
@@ -177,7 +188,8 @@ pub(crate) fn decode<'a>(
     };
     match result {
         Ok((attributes, payload)) => {
-            let attributes = filled(attributes, message_id, subject);
+            let mut attributes = filled(attributes, message_id, subject);
+            attributes.trace = trace;
             Ok(Envelope {
                 attributes,
                 payload,
@@ -209,6 +221,8 @@ struct Read {
 /// NATS keeps the case of header names and other libraries write `Ce-Id`, so names are compared without case.
 fn read_headers<'a>(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Read {
     let mut read = Read::default();
+    let mut trace_parent = None;
+    let mut trace_state = String::new();
     for (name, value) in headers {
         let Some((prefix, attribute)) = name.split_at_checked(PREFIX.len()) else {
             continue;
@@ -219,8 +233,17 @@ fn read_headers<'a>(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Read
             read.content_type.get_or_insert_with(|| text(value));
         } else if name.eq_ignore_ascii_case(b"nats-msg-id") {
             read.message_id.get_or_insert_with(|| text(value));
+        } else if name.eq_ignore_ascii_case(trace::PARENT.as_bytes()) {
+            trace_parent.get_or_insert_with(|| text(value));
+        } else if name.eq_ignore_ascii_case(trace::STATE.as_bytes()) {
+            // A list, which may be told in several parts (W3C Trace Context, section 3.3).
+            if !trace_state.is_empty() {
+                trace_state.push(',');
+            }
+            trace_state.push_str(&text(value));
         }
     }
+    read.attributes.trace = trace_parent.and_then(|parent| Trace::new(parent, trace_state));
     read
 }
 
@@ -254,6 +277,7 @@ impl Read {
             time,
             content_type,
             others,
+            trace: _,
         } = &mut self.attributes;
         let once = |place: &mut String| {
             if place.is_empty() {
@@ -308,6 +332,7 @@ fn named(mut all: BTreeMap<String, String>) -> Attributes {
         time: all.remove("time"),
         content_type: all.remove("datacontenttype"),
         others: all,
+        trace: None,
     }
 }
 
@@ -466,6 +491,7 @@ mod tests {
             time: Some("2026-01-01T00:00:00Z".into()),
             content_type: Some("application/json".into()),
             others: [("subject".to_string(), "x\r\ny".to_string())].into(),
+            trace: None,
         }
     }
 
@@ -489,10 +515,12 @@ mod tests {
             others,
             ..
         } = attributes();
+        let trace = Trace::new("00-a-b-01 \"%\"", "k=v");
         let draft = Draft {
             kind: Some(kind.into()),
             time,
             others,
+            trace: trace.clone(),
             payload: Vec::new(),
         };
         let source = percent_encode(&source);
@@ -502,6 +530,7 @@ mod tests {
         let envelope = taken(&entries, "1");
         let expected = Attributes {
             id: said.id.to_string(),
+            trace,
             ..attributes()
         };
         assert_eq!(envelope.attributes, expected);
@@ -548,6 +577,28 @@ mod tests {
         let read = taken(&entries, "").attributes;
         assert_eq!((read.id.as_str(), read.kind.as_str()), ("7", "t"));
         assert_eq!(read.content_type.as_deref(), Some("application/json"));
+    }
+
+    #[test]
+    fn traces_are_beside_events_of_any_form() {
+        let headers = [
+            ("TraceParent", "p"),
+            ("tracestate", "a=1"),
+            ("traceparent", "ignored"),
+            ("Tracestate", "b=2"),
+        ];
+        let binary = [("ce-id", "1"), ("ce-traceparent", "first")];
+        let structured =
+            r#"{"specversion":"1.0","id":"1","source":"s","type":"t","traceparent":"first"}"#;
+        for (attributes, payload) in [(&binary[..], "1"), (&[], "1"), (&[], structured)] {
+            let attributes = taken(&[&headers, attributes].concat(), payload).attributes;
+            assert_eq!(attributes.trace, Trace::new("p", "a=1,b=2"));
+            if attributes.id == "1" {
+                assert_eq!(attributes.others["traceparent"], "first");
+            }
+        }
+        let attributes = taken(&headers[1..2], "1").attributes;
+        assert_eq!(attributes.trace, None, "a state belongs to a parent");
     }
 
     #[test]

@@ -214,8 +214,11 @@ mod health;
 mod ledger;
 mod rfc3339;
 mod roster;
+#[cfg(feature = "opentelemetry")]
+mod spans;
 mod survey;
 mod tally;
+mod trace;
 mod transport;
 
 mod error;
@@ -239,4 +242,5 @@ pub use stats::Stats;
 pub use status::{StatusError, statuses};
 pub use subscription::{EventStream, Subscription};
 pub use tls::ClientTlsError;
+pub use trace::Trace;
 pub use transport::Link;

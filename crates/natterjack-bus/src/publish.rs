@@ -5,7 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::envelope::{Draft, KEY};
 use crate::error::PublishError;
+use crate::event::Event;
 use crate::rfc3339;
+use crate::trace::{self, Trace};
 
 /// How to publish one event: see [`crate::EventBus::publish_with`].
 ///
@@ -24,6 +26,8 @@ pub struct Publish {
     pub time: Option<SystemTime>,
     /// Other CloudEvents attributes by name: lower-case letters and digits.
     pub attributes: BTreeMap<String, String>,
+    /// The trace it belongs to. With the feature `opentelemetry` a span around it counts before this.
+    pub trace: Option<Trace>,
 }
 
 /// Attributes that are not the caller's to set under [`Publish::attributes`]: they have a place of their own.
@@ -49,6 +53,19 @@ impl Publish {
         }
     }
 
+    /// Keeps the trace of an event because of which this one is published: what `event` came with goes on as it is. With the
+    /// feature `opentelemetry` the new event's span is below that of `event`, unless there is a span around it.
+    #[must_use]
+    pub fn following<U>(mut self, event: &Event<U>) -> Self {
+        self.trace.clone_from(&event.trace);
+        for name in [trace::PARENT, trace::STATE] {
+            if let Some(value) = event.others.get(name) {
+                self.attributes.insert(name.into(), value.clone());
+            }
+        }
+        self
+    }
+
     pub(crate) fn draft(self, payload: Vec<u8>) -> Result<Draft, PublishError> {
         let mut others = self.attributes;
         if let Some(name) = others.keys().find(|name| !is_free(name)) {
@@ -64,6 +81,7 @@ impl Publish {
             kind: None,
             time: self.time.map(format).transpose()?,
             others,
+            trace: self.trace,
             payload,
         })
     }
@@ -102,6 +120,7 @@ mod tests {
                 ("empty".into(), String::new()),
             ]
             .into(),
+            trace: None,
         };
         let draft = publish.draft(b"1".to_vec()).unwrap();
         let others = [("routingkey", "k"), ("subject", "s"), ("traceparent", "t")];

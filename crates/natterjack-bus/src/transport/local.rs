@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::{Arrival, Channel, Inbound, Link, Notice, Transport};
 use crate::envelope::{Draft, Envelope};
@@ -41,10 +42,10 @@ impl Local {
 }
 
 impl Transport for Local {
-    fn publish(&self, draft: Draft) -> BoxFuture<'_, Result<(), PublishError>> {
+    fn publish(&self, draft: Draft) -> BoxFuture<'_, Result<Uuid, PublishError>> {
         Box::pin(async move {
             let _turn = self.publishing.lock().await;
-            let (_, attributes, payload) = draft.stamp(&self.source, &self.kind);
+            let (id, attributes, payload) = draft.stamp(&self.source, &self.kind);
             let event_bytes = headers::wire_bytes(&attributes) + payload.len();
             if event_bytes > self.event_bytes_max {
                 let event_bytes_max = self.event_bytes_max;
@@ -60,7 +61,7 @@ impl Transport for Local {
                 own: true,
             });
             if self.inbound.queue.push(arrival, event_bytes).await {
-                Ok(())
+                Ok(id)
             } else {
                 Err(PublishError::Closed)
             }

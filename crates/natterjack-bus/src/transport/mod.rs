@@ -48,8 +48,8 @@ pub enum Link {
 
 pub(crate) trait Transport: Send + Sync {
     /// Stamps and sends one event of this node. Waits for room where that can come; accepted events keep the order in
-    /// which this was first polled.
-    fn publish(&self, draft: Draft) -> BoxFuture<'_, Result<(), PublishError>>;
+    /// which this was first polled. Answers the event's identifier.
+    fn publish(&self, draft: Draft) -> BoxFuture<'_, Result<Uuid, PublishError>>;
 
     /// Tells all nodes, this one included, something that is no event. It stays behind the events accepted before it.
     /// Whoever answers does so at `token`, which is one word; the answer arrives on the same channel. Lost without a

@@ -17,6 +17,7 @@ use natterjack_wire::client::{Message, ServerInfo, header_publish, publish};
 use natterjack_wire::headers::Headers;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::change::{Change, Over};
 use super::repeats::Repeats;
@@ -190,7 +191,7 @@ impl Nats {
         })
     }
 
-    async fn send(&self, draft: Draft) -> Result<(), PublishError> {
+    async fn send(&self, draft: Draft) -> Result<Uuid, PublishError> {
         let mut publishing = self.publishing.lock().await;
         if !publishing.is_accepting {
             return Err(PublishError::Closed);
@@ -217,7 +218,7 @@ impl Nats {
             return Err(PublishError::Closed);
         }
         entry.sent();
-        Ok(())
+        Ok(said.id)
     }
 
     fn send_notice(
@@ -243,7 +244,7 @@ impl Nats {
 }
 
 impl Transport for Nats {
-    fn publish(&self, draft: Draft) -> BoxFuture<'_, Result<(), PublishError>> {
+    fn publish(&self, draft: Draft) -> BoxFuture<'_, Result<Uuid, PublishError>> {
         Box::pin(self.send(draft))
     }
 

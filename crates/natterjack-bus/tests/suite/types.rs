@@ -133,6 +133,7 @@ async fn what_is_said_about_an_event_arrives(world: World) {
         subject: Some("ü/1".into()),
         time: Some(UNIX_EPOCH + Duration::from_secs(1)),
         attributes: [("traceparent".to_string(), "00-1".to_string())].into(),
+        ..Publish::default()
     };
     bus.publish_with(&note("a", 1), publish).await.unwrap();
     let event = take(&mut events, 1).await.remove(0);

@@ -1,8 +1,8 @@
 //! Several nodes, and programs without this library, on one subject.
 
 use futures_util::{FutureExt, StreamExt};
-use natterjack_bus::Fault;
 use natterjack_bus::settings::TransportKind;
+use natterjack_bus::{Fault, Publish, Trace};
 
 use crate::world::{World, eventually, note, numbers, rest, take, within};
 
@@ -77,6 +77,47 @@ async fn events_travel_as_binary_cloud_events() {
     assert_eq!(header("content-type").as_deref(), Some("application/json"));
     assert_eq!(header("ce-id").map(|id| id.len()), Some(36));
     assert!(header("ce-time").is_some_and(|time| time.ends_with('Z')));
+    assert_eq!(headers.len(), 6, "{headers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_goes_on_as_it_came() {
+    let world = World::new(TransportKind::Nats).await;
+    let bus = world.bus("node").await;
+    let mut events = bus.subscribe();
+    let client = client(&world).await;
+    let mut messages = client.subscribe(world.subject().to_string()).await.unwrap();
+    let mut headers = async_nats::HeaderMap::new();
+    // The bus need not understand it.
+    let trace = [
+        ("traceparent", "as it came"),
+        ("tracestate", "100%=\"yes\""),
+        ("ce-traceparent", "first"),
+    ];
+    for (name, value) in trace {
+        headers.insert(name, value);
+    }
+    let json = r#"{"publisher":"curl","number":1}"#;
+    client
+        .publish_with_headers(world.subject().to_string(), headers, json.into())
+        .await
+        .unwrap();
+    within("own message", messages.next()).await.unwrap();
+    let event = take(&mut events, 1).await.remove(0);
+    assert_eq!(event.trace, Trace::new(trace[0].1, trace[1].1));
+    let publish = Publish::key("k").following(&event);
+    bus.publish_with(&note("node", 2), publish).await.unwrap();
+    let message = within("message", messages.next()).await.unwrap();
+    let headers = message.headers.expect("headers");
+    let header = |name: &str| headers.get(name).map(|value| value.as_str().to_string());
+    for (name, value) in trace {
+        assert_eq!(header(name).as_deref(), Some(value), "{name}");
+    }
+    assert_eq!(header("ce-routingkey").as_deref(), Some("k"));
+    // Nobody else's.
+    bus.publish(&note("node", 3)).await.unwrap();
+    let message = within("message", messages.next()).await.unwrap();
+    assert!(message.headers.unwrap().get("traceparent").is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
