@@ -1,6 +1,7 @@
 //! `natterjack top` and servers of every make: nats-server of today and of 2022, and ours, alone and in one cluster. What
 //! a server does not tell is missing in the view, and no error.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
@@ -28,6 +29,16 @@ pub(crate) fn trials() -> Vec<Trial> {
     }
     let all = KINDS.into_iter().flat_map(needs);
     trials.push(trial("top::a_mixed_cluster".into(), all, a_mixed_cluster));
+    let (ours, real) = (Kind::Natterjack, Kind::NatsServer);
+    for (name, kinds) in [
+        ("ours", [ours, ours, ours]),
+        ("ours_and_real", [ours, real, ours]),
+        ("real_and_ours", [real, ours, real]),
+    ] {
+        let name = format!("top::members_are_found::{name}");
+        let needs = kinds.into_iter().flat_map(needs);
+        trials.push(trial(name, needs, move || members_are_found(kinds)));
+    }
     trials
 }
 
@@ -153,4 +164,49 @@ fn a_mixed_cluster() {
         };
         assert!(reports.iter().any(is_complete), "{:?}", reports.last());
     }
+}
+
+/// With `--cluster` the others are found by the one that is named, where each has a machine of its own, here an address, and
+/// monitoring is at the same port of all.
+fn members_are_found(kinds: [Kind; 3]) {
+    // Nobody dials the first: its routes tell where the others listen, and not from where they came.
+    let member = |node: usize, port: &str, more: &str| {
+        let host = format!("127.0.0.{}", node + 1);
+        let text = format!(
+            "server_name: \"n{node}\"\nhttp: \"{host}:{port}\"\n\
+             cluster {{ name: C, listen: \"{host}:-1\", no_advertise: true, {more} }}\n"
+        );
+        ServerUnderTest::try_start(kinds[node], &Config::file(text)).ok()
+    };
+    // What is free at one address need not be at the others.
+    let start = || {
+        let second = member(1, "-1", "")?;
+        let port = second.listener(Listener::Monitor).port().to_string();
+        let third = member(2, &port, "")?;
+        let [second_route, third_route] =
+            [&second, &third].map(|server| server.listener(Listener::Route));
+        let routes = format!("routes: [\"nats://{second_route}\", \"nats://{third_route}\"]");
+        let first = member(0, &port, &routes)?;
+        Some([first, second, third])
+    };
+    let [first, _second, third] = (0..5).find_map(|_| start()).expect("a port");
+    let url = format!("http://{}", first.listener(Listener::Monitor));
+    let _client = client(&third, "one", 1);
+    let (is_well, reports) = once(&[&url, "--cluster", "--count", "40"]);
+    assert!(is_well, "{:?}", reports.last());
+    let is_complete = |report: &Value| {
+        let servers = report["servers"].as_array().expect("a list");
+        let answering = servers.iter().filter(|server| server["state"] == "answers");
+        let names = answering.filter_map(|server| server["name"].as_str());
+        let names: BTreeSet<&str> = names.collect();
+        names == BTreeSet::from(["n0", "n1", "n2"]) && report["connections_total"] == 1
+    };
+    assert!(reports.iter().any(is_complete), "{:?}", reports.last());
+    let program = programs::natterjack().expect("it was there");
+    let arguments = ["top", "--interval", "200ms", "--cluster", &url];
+    let mut terminal = Terminal::start(&program, &arguments, &[], 100, 30);
+    terminal.wait_for("C · 3 of 3 servers answer", PATIENCE);
+    terminal.type_in("q");
+    let status = terminal.wait_for_exit(PATIENCE);
+    assert!(status.is_some_and(|status| status.success()) && terminal.is_given_back(PATIENCE));
 }
