@@ -1,7 +1,7 @@
 //! Some hundred games of several servers, in every run of the tests. `cargo run -p sim --release -- --cluster` plays as
 //! many more as one likes. What fails here is printed with its seed, its last events, and how to play it again.
 
-use sim::cluster::{Faults, Reloads, Report, Scenario, run};
+use sim::cluster::{Reloads, Report, Scenario, run};
 
 /// Plays `count` seeds from `first` on.
 fn play(first: u64, count: u64) -> Vec<Report> {
@@ -70,10 +70,9 @@ fn accounts_move_without_loss() {
     let mut moved = 0;
     for seed in 20_000..20_000 + SEEDS / 2 {
         let scenario = Scenario {
-            faults: Faults::None,
             reloads: Reloads::Moves,
             ducks: false,
-            ..Scenario::of_seed(seed)
+            ..Scenario::of_seed(seed).without_faults()
         };
         let report = run(seed, &scenario);
         assert!(report.failure.is_none(), "{report}");

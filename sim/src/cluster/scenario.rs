@@ -83,7 +83,20 @@ pub struct Scenario {
     pub services: bool,
 }
 
+/// Links are slow for as long as chance has it; where nothing else is wrong with them, nobody is dropped for that.
+const NEVER: Duration = Duration::from_secs(3600);
+
 impl Scenario {
+    /// The same, but without any faults.
+    #[must_use]
+    pub fn without_faults(mut self) -> Self {
+        self.faults = Faults::None;
+        for node in &mut self.nodes {
+            node.limits.write_deadline = NEVER;
+        }
+        self
+    }
+
     /// The scenario that a seed stands for.
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
@@ -248,7 +261,7 @@ fn nodes(rng: &mut Rng, faults: Faults, count: usize) -> Vec<ClusterSettings> {
                 ping_interval,
                 pending_bytes_max,
                 write_deadline: match (faults, rng.usize(..2)) {
-                    (Faults::None, _) => Duration::from_secs(3600),
+                    (Faults::None, _) => NEVER,
                     (_, 0) => Duration::from_secs(2),
                     _ => Duration::from_secs(10),
                 },
