@@ -48,6 +48,7 @@ struct List {
     revoked: usize,
     this_update: SystemTime,
     next_update: Option<SystemTime>,
+    signature: Vec<u8>,
 }
 
 /// From when on before its end the log hears of a list, unless a quarter of its life is less: those of some authorities are
@@ -93,7 +94,9 @@ const ISSUING_DISTRIBUTION_POINT: ObjectIdentifier = ObjectIdentifier::new_unwra
 
 impl List {
     fn read(der: CertificateRevocationListDer<'static>) -> Option<Self> {
-        let body = <CertificateList>::from_der(&der).ok()?.tbs_cert_list;
+        let list = <CertificateList>::from_der(&der).ok()?;
+        let signature = list.signature.as_bytes()?.to_vec();
+        let body = list.tbs_cert_list;
         let extensions = body.crl_extensions.into_iter().flatten();
         let mut parts = extensions.filter(|one| one.extn_id == ISSUING_DISTRIBUTION_POINT);
         Some(Self {
@@ -102,6 +105,7 @@ impl List {
             revoked: body.revoked_certificates.map_or(0, |revoked| revoked.len()),
             this_update: body.this_update.to_system_time(),
             next_update: body.next_update.map(|time| time.to_system_time()),
+            signature,
             der,
         })
     }
@@ -141,6 +145,59 @@ impl Revocations {
             Some(known) => *known = list,
             None => self.lists.push(list),
         }
+    }
+
+    /// Whether each was signed by one of whom `is_signed` knows, given its issuer, the list and the signature, and is not over.
+    pub(crate) fn check(
+        &self,
+        now: SystemTime,
+        is_signed: impl Fn(&Name, &[u8], &[u8]) -> bool,
+    ) -> Result<(), TrustError> {
+        for list in &self.lists {
+            if !is_signed(&list.issuer, &list.der, &list.signature) {
+                return Err(TrustError::UnknownAuthority);
+            }
+            if list.next_update.is_some_and(|end| end < now) {
+                return Err(TrustError::RevocationsExpired);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whose list is older here than among those that were there before, or lacks here. Only lists of those count who are
+    /// an authority now.
+    pub(crate) fn behind(
+        &self,
+        before: &Self,
+        is_authority: impl Fn(&Name) -> bool,
+    ) -> Option<String> {
+        let counted = before
+            .lists
+            .iter()
+            .filter(|list| is_authority(&list.issuer));
+        let mut behind = counted.filter(|before| {
+            let is_same = |list: &&List| list.issuer == before.issuer && list.part == before.part;
+            let here = self.lists.iter().find(is_same);
+            here.is_none_or(|list| list.this_update < before.this_update)
+        });
+        behind.next().map(|list| list.issuer.to_string())
+    }
+
+    /// The same with those from before that are newer than these, or lack here.
+    pub(crate) fn with_newer(&self, before: &Self, is_authority: impl Fn(&Name) -> bool) -> Self {
+        let counted = before
+            .lists
+            .iter()
+            .filter(|list| is_authority(&list.issuer));
+        let mut merged = Self {
+            lists: counted.cloned().collect(),
+            depth: self.depth,
+            path: self.path.clone(),
+        };
+        for list in &self.lists {
+            merged.add(list.clone());
+        }
+        merged
     }
 
     /// How far they reach.

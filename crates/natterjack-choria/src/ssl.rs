@@ -468,15 +468,16 @@ impl SslFiles {
     }
 
     fn authorities(&self, depth: Depth) -> Result<Authorities, SslError> {
+        self.authorities_by(&self.revocations(depth)?.unwrap_or_default())
+    }
+
+    fn authorities_by(&self, revocations: &Revocations) -> Result<Authorities, SslError> {
         let pem = read(&self.ca)?;
         let unusable = |reason| SslError::Authorities {
             path: self.ca.clone(),
             reason,
         };
-        let Some(revocations) = self.revocations(depth)? else {
-            return Authorities::from_pem(&pem).map_err(unusable);
-        };
-        Authorities::with_revocations(&pem, &revocations).map_err(|reason| {
+        Authorities::with_revocations(&pem, revocations).map_err(|reason| {
             match (&self.crl, reason) {
                 (Some(path), TrustError::Revocations) => SslError::Revocations {
                     path: path.clone(),

@@ -5,7 +5,6 @@
 //! or guesses, except that certificates from former times, which have no alternative names at all, are known by their
 //! common name.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -24,6 +23,7 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::name::Name;
 
 use crate::revocation::{Depth, Expiry, RevocationProblem, Revocations};
 
@@ -134,11 +134,9 @@ struct Known {
     clients: Arc<dyn ClientCertVerifier>,
     /// Those of them whom another of them signed. They may be revoked, or expire, as what they signed.
     between: Vec<CertificateDer<'static>>,
-    knows_revocations: bool,
-    /// When that will be known no longer.
-    revocations_expiry: Option<Expiry>,
-    /// Where it is known from.
-    revocations_path: Option<Arc<Path>>,
+    /// The names of all, as they are written.
+    subjects: Vec<Vec<u8>>,
+    revocations: Revocations,
 }
 
 impl Authorities {
@@ -177,12 +175,23 @@ impl Authorities {
 
     /// Whether what they have revoked is known.
     pub(crate) fn knows_revocations(&self) -> bool {
-        self.known().knows_revocations
+        self.known().revocations.count() > 0
+    }
+
+    /// What they have revoked.
+    pub(crate) fn revocations(&self) -> Revocations {
+        self.known().revocations.clone()
+    }
+
+    /// Whether one of them has this name.
+    pub(crate) fn have(&self, name: &Name) -> bool {
+        let name = name.to_der();
+        name.is_ok_and(|name| self.known().subjects.contains(&name))
     }
 
     /// When what they have revoked will not be known any more.
     pub(crate) fn revocations_expiry(&self) -> Option<Expiry> {
-        self.known().revocations_expiry
+        self.known().revocations.expiry()
     }
 
     /// The same reason with what to do, if lists are it.
@@ -192,7 +201,7 @@ impl Authorities {
         }
         Ok(RevocationProblem {
             reason,
-            path: self.known().revocations_path.clone(),
+            path: self.known().revocations.path().cloned(),
         })
     }
 
@@ -245,6 +254,8 @@ impl Known {
             subject != issuer
                 && (names.iter().flatten()).any(|(other_subject, _)| other_subject == issuer)
         };
+        let subjects = names.iter().flatten().map(|(subject, _)| subject.clone());
+        let subjects = subjects.collect();
         let mut roots = RootCertStore::empty();
         let mut between = Vec::new();
         for (index, certificate) in authorities.into_iter().enumerate() {
@@ -275,9 +286,8 @@ impl Known {
             servers: servers.build().map_err(unusable)?,
             clients: clients.build().map_err(unusable)?,
             between,
-            knows_revocations: revocations.count() > 0,
-            revocations_expiry: revocations.expiry(),
-            revocations_path: revocations.path().cloned(),
+            subjects,
+            revocations: revocations.clone(),
         })
     }
 

@@ -76,11 +76,7 @@ impl AuthorityError {
 
     /// Whether its certificate is of other authorities than those that are known.
     pub(super) fn is_of_others(&self) -> bool {
-        let Self::Ask(AskError::Tls(error)) = self else {
-            return false;
-        };
-        let reason = error.get_ref().and_then(|error| error.downcast_ref());
-        let Some(rustls::Error::InvalidCertificate(reason)) = reason else {
+        let Some(rustls::Error::InvalidCertificate(reason)) = self.tls() else {
             return false;
         };
         // New authorities may have the old name, and another key.
@@ -88,6 +84,22 @@ impl AuthorityError {
             reason,
             CertificateError::UnknownIssuer | CertificateError::BadSignature
         )
+    }
+
+    /// Whether nothing is wrong but that the lists which are there do not tell of it any more, or not at all.
+    pub(super) fn is_unknown_to_lists(&self) -> bool {
+        let reason = self.tls().cloned().map(TrustError::from);
+        matches!(
+            reason,
+            Some(TrustError::RevocationUnknown | TrustError::RevocationsExpired)
+        )
+    }
+
+    fn tls(&self) -> Option<&rustls::Error> {
+        let Self::Ask(AskError::Tls(error)) = self else {
+            return None;
+        };
+        error.get_ref().and_then(|error| error.downcast_ref())
     }
 }
 

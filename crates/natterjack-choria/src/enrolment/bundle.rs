@@ -5,6 +5,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode as _, Reader as _, SliceReader};
+use x509_cert::name::Name;
 
 use super::fingerprint::Fingerprint;
 use crate::trust::{Authorities, CertificateNames, TrustError};
@@ -85,18 +86,33 @@ impl Bundle {
     }
 
     fn is_signed_by(&self, certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
-        let (Ok(signed), Some(body), Ok(issuer)) = (
-            Certificate::from_der(certificate),
-            signed_bytes(certificate),
-            Certificate::from_der(issuer),
-        ) else {
+        let Ok(signed) = Certificate::from_der(certificate) else {
+            return false;
+        };
+        let signature = signed.signature().as_bytes();
+        signature.is_some_and(|signature| self.is_signature_of(issuer, certificate, signature))
+    }
+
+    /// Whether one of the authorities, of this name, has signed a list.
+    pub(super) fn has_signed(&self, name: &Name, list: &[u8], signature: &[u8]) -> bool {
+        self.certificates.iter().any(|issuer| {
+            let read = Certificate::from_der(issuer);
+            read.is_ok_and(|read| read.tbs_certificate().subject() == name)
+                && self.is_signature_of(issuer, list, signature)
+        })
+    }
+
+    fn is_signature_of(
+        &self,
+        issuer: &CertificateDer<'_>,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> bool {
+        let (Some(body), Ok(issuer)) = (signed_bytes(signed), Certificate::from_der(issuer)) else {
             return false;
         };
         let key = issuer.tbs_certificate().subject_public_key_info();
-        let (Some(key), Some(signature)) = (
-            key.subject_public_key.as_bytes(),
-            signed.signature().as_bytes(),
-        ) else {
+        let Some(key) = key.subject_public_key.as_bytes() else {
             return false;
         };
         // One that was made in another way than the certificate says is proof all the same.
@@ -110,9 +126,9 @@ impl Bundle {
     }
 }
 
-/// The part of a certificate that its signature is over: RFC 5280 section 4.1, the first element.
-fn signed_bytes<'a>(certificate: &'a CertificateDer<'_>) -> Option<&'a [u8]> {
-    let mut reader = SliceReader::new(certificate).ok()?;
+/// The part of a certificate or list that its signature is over: RFC 5280 sections 4.1 and 5.1, the first element.
+fn signed_bytes(signed: &[u8]) -> Option<&[u8]> {
+    let mut reader = SliceReader::new(signed).ok()?;
     let body = reader.sequence(|inner| {
         let body = inner.tlv_bytes()?;
         inner.read_slice(inner.remaining_len())?;

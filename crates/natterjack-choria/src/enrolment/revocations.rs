@@ -26,6 +26,14 @@ pub enum FetchError {
     /// No address was given.
     #[error("no address of Puppet's authority is known; name it with --ca")]
     NoAddress,
+    /// Nobody vouches for the authority.
+    #[error(
+        "no authority is known yet ({} is not there); request a certificate first with natterjack choria request-cert", path.display()
+    )]
+    NoAuthorities {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -56,6 +64,19 @@ pub enum FetchError {
     /// What it gave is of no use. It was not kept.
     #[error("the revocation list from Puppet's authority was not kept: {0}")]
     Unusable(TrustError),
+    /// It would bring back what is revoked. It was not kept.
+    #[error(
+        "the revocation list from Puppet's authority was not kept: the list of {issuer} in it is older than the one in {}, \
+         or is missing. If the authority was restored from a backup, remove that file and fetch again; otherwise somebody \
+         may be in between",
+        path.display()
+    )]
+    Older {
+        /// Whose list it is.
+        issuer: String,
+        /// Where the newer one is.
+        path: PathBuf,
+    },
     /// It cannot be written.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -84,6 +105,10 @@ pub async fn fetch_revocations(
     now: SystemTime,
 ) -> Result<Fetched, FetchError> {
     let path = files.crl.clone().ok_or(FetchError::NoPlace)?;
+    if crate::ssl::is_absent(&files.ca) {
+        let path = files.ca.clone();
+        return Err(FetchError::NoAuthorities { path });
+    }
     let bundle = Bundle::from_pem(read(&files.ca)?).map_err(|reason| FetchError::Authorities {
         path: files.ca.clone(),
         reason,
@@ -94,11 +119,33 @@ pub async fn fetch_revocations(
         }
         read => read?,
     };
+    // One that cannot be read is as none: it is to be replaced.
+    let present = std::fs::read(&path).ok();
+    let present = present.and_then(|pem| Revocations::from_pem(&pem, depth).ok());
+    let judge = match &present {
+        Some(present) if depth != Depth::Off => {
+            Authorities::with_revocations(&bundle.pem, present).ok()
+        }
+        _ => None,
+    };
+    let judge = judge.as_ref().unwrap_or(&bundle.authorities);
     let mut last = FetchError::NoAddress;
     for address in addresses {
-        let authority = Authority::new(address, &bundle.authorities);
-        match fetch(&authority, &bundle, depth, &own, now).await {
+        let mut fetched = fetch(&Authority::new(address, judge), &bundle, depth, &own, now).await;
+        // By a list that is over nobody can be judged, and this is how it is replaced.
+        if let Err(FetchError::Authority { reason, .. }) = &fetched
+            && reason.is_unknown_to_lists()
+        {
+            let authority = Authority::new(address, &bundle.authorities);
+            fetched = fetch(&authority, &bundle, depth, &own, now).await;
+        }
+        match fetched {
             Ok((pem, revocations)) => {
+                let is_authority = |name: &_| bundle.authorities.have(name);
+                let behind = present.and_then(|present| revocations.behind(&present, is_authority));
+                if let Some(issuer) = behind {
+                    return Err(FetchError::Older { issuer, path });
+                }
                 folder::replace(&path, &pem, Readers::Everybody)?;
                 return Ok(Fetched {
                     path,
@@ -130,6 +177,10 @@ pub(super) async fn fetch(
     })?;
     let pem = pem.ok_or(FetchError::None)?;
     let revocations = Revocations::from_pem(&pem, depth).map_err(FetchError::Unusable)?;
+    let is_signed =
+        |issuer: &_, list: &_, signature: &_| bundle.has_signed(issuer, list, signature);
+    let checked = revocations.check(now, is_signed);
+    checked.map_err(FetchError::Unusable)?;
     let judge = Authorities::with_revocations(&bundle.pem, &revocations);
     let judge = judge.map_err(FetchError::Unusable)?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem)

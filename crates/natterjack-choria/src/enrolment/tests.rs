@@ -684,7 +684,15 @@ async fn a_list_that_is_of_no_use_is_not_kept() {
 
 #[tokio::test]
 async fn a_list_is_fetched_anew() {
-    let authority = Authority::start().await;
+    let root = root("Puppet Root CA");
+    let issuer = authority::under("Puppet CA: puppet", &root);
+    let bundle = format!("{}{}", issuer.pem(), root.pem());
+    let authority = Authority::start_with(issuer, bundle, "localhost").await;
+    let lists = |serials: &[u64], begin| {
+        let own = testkit::revocation_list(&authority.issuer, serials, begin..2100);
+        own + &testkit::revocation_list(&root, &[], begin..2100)
+    };
+    authority.state(|state| state.revocations = Some(lists(&[7], 2019)));
     let machine = Machine::new();
     let (_, result) = machine.run(&authority).await;
     result.unwrap();
@@ -694,7 +702,7 @@ async fn a_list_is_fetched_anew() {
     let files = SslFiles::find(&loaded.configuration, &machine.surroundings).unwrap();
     let addresses = [authority.address.clone()];
     let fetch = || fetch_revocations(&files, Depth::Leaf, &addresses, now());
-    let lists = testkit::revocation_list(&authority.issuer, &[7, 8, 9], 2020..2100);
+    let lists = lists(&[7, 8, 9], 2020);
     authority.state(|state| state.revocations = Some(lists.clone()));
     assert_eq!(fetch().await.unwrap().revoked, 3);
     assert_eq!(machine.read("crl.pem"), lists);
@@ -719,4 +727,104 @@ async fn a_list_is_fetched_anew() {
         matches!(error, Err(FetchError::Authority { .. })),
         "{error:?}"
     );
+}
+
+/// An authority, and a machine without a certificate that knows it and has this list of it.
+async fn known_authority() -> (Authority, authority::Issuer, Machine, SslFiles) {
+    let root = root("Puppet Root CA");
+    let issuer = authority::under("Puppet CA: puppet", &root);
+    let bundle = format!("{}{}", issuer.pem(), root.pem());
+    let authority = Authority::start_with(issuer, bundle, "localhost").await;
+    let machine = Machine::new();
+    let file = machine.folder.path().join("client.conf");
+    fs::write(&file, "").unwrap();
+    let loaded = Configuration::load(Role::Client, Some(&file), &machine.surroundings).unwrap();
+    let files = SslFiles::find(&loaded.configuration, &machine.surroundings).unwrap();
+    fs::create_dir_all(files.ca.parent().unwrap()).unwrap();
+    fs::write(&files.ca, &authority.bundle).unwrap();
+    (authority, root, machine, files)
+}
+
+#[tokio::test]
+async fn without_a_certificate_of_our_own_a_list_is_checked_as_well() {
+    let (authority, _root, machine, files) = known_authority().await;
+    let addresses = [authority.address.clone()];
+    let fetch = || fetch_revocations(&files, Depth::Leaf, &addresses, now());
+    let list = |issuer, years| testkit::revocation_list(issuer, &[7], years);
+    let namesake = Authority::start().await;
+    let stranger = root("Stranger");
+    let stranger = list(&stranger, 2024..2100);
+    let good = list(&authority.issuer, 2024..2100);
+    for bad in [
+        list(&authority.issuer, 2024..2025),
+        list(&namesake.issuer, 2024..2100),
+        good.clone() + &stranger,
+    ] {
+        authority.state(|state| state.revocations = Some(bad));
+        let error = fetch().await;
+        assert!(matches!(error, Err(FetchError::Unusable(_))), "{error:?}");
+        assert!(!machine.files().contains(&"crl.pem".to_owned()));
+    }
+    authority.state(|state| state.revocations = Some(good.clone()));
+    fetch().await.unwrap();
+    assert_eq!(machine.read("crl.pem"), good);
+    fs::remove_file(&files.ca).unwrap();
+    let said = fetch().await.unwrap_err().to_string();
+    assert!(
+        said.contains("request a certificate first with natterjack choria request-cert"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_list_is_not_replaced_by_an_older_one() {
+    let (authority, root, machine, files) = known_authority().await;
+    let addresses = [authority.address.clone()];
+    let crl = files.crl.as_ref().unwrap();
+    let fetch = || fetch_revocations(&files, Depth::Leaf, &addresses, now());
+    let give = |lists: &str| authority.state(|state| state.revocations = Some(lists.to_owned()));
+    let list =
+        |serials: &[u64], begin| testkit::revocation_list(&authority.issuer, serials, begin..2100);
+    let both = testkit::revocation_list(&root, &[], 2021..2100) + &list(&[7, 8], 2021);
+    give(&both);
+    assert_eq!(fetch().await.unwrap().revoked, 2);
+    // One is older, and one is missing.
+    let older = testkit::revocation_list(&root, &[], 2021..2100) + &list(&[7], 2020);
+    for behind in [older, list(&[7, 8, 9], 2022)] {
+        give(&behind);
+        let error = fetch().await;
+        assert!(matches!(error, Err(FetchError::Older { .. })), "{error:?}");
+        assert_eq!(machine.read("crl.pem"), both);
+    }
+    // That of somebody who is no authority any more is not missed.
+    let next = list(&[7, 8, 9], 2022);
+    give(&next);
+    let stranger = testkit::revocation_list(&authority::root("Stranger"), &[], 2024..2100);
+    fs::write(crl, stranger).unwrap();
+    fetch().await.unwrap();
+    assert_eq!(machine.read("crl.pem"), next);
+}
+
+#[tokio::test]
+async fn the_list_that_is_there_tells_of_the_authoritys_server() {
+    let (authority, _root, machine, files) = known_authority().await;
+    let addresses = [authority.address.clone()];
+    let crl = files.crl.as_ref().unwrap();
+    let fetch = || fetch_revocations(&files, Depth::Leaf, &addresses, now());
+    let server = authority::SERVER_SERIAL;
+    let list = |serials: &[u64], years| testkit::revocation_list(&authority.issuer, serials, years);
+    let next = list(&[], 2024..2100);
+    authority.state(|state| state.revocations = Some(next.clone()));
+    let there = list(&[server], 2023..2100);
+    fs::write(crl, &there).unwrap();
+    let error = fetch().await;
+    assert!(
+        matches!(error, Err(FetchError::Authority { .. })),
+        "{error:?}"
+    );
+    assert_eq!(machine.read("crl.pem"), there);
+    // Once that is over, nothing but the next one helps.
+    fs::write(crl, list(&[server], 2019..2020)).unwrap();
+    fetch().await.unwrap();
+    assert_eq!(machine.read("crl.pem"), next);
 }

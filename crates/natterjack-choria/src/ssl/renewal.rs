@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Ssl, SslError, SslFiles};
 use crate::revocation::FETCH;
-use crate::trust::TrustError;
+use crate::trust::{Authorities, TrustError};
 
 /// From when on before its end the log hears of a certificate. Puppet's agent renews its own earlier.
 const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -76,7 +76,13 @@ impl Ssl {
             return Renewal::Unchanged;
         }
         match self.take(now) {
-            Ok(()) => {
+            Ok(older) => {
+                if let (Some(issuer), Some(crl)) = (older, &self.files.crl) {
+                    tracing::warn!(
+                        "the list of {issuer} in {} is older than the one in use, or is missing: the newer one stays in use until the next start; {FETCH}",
+                        crl.display()
+                    );
+                }
                 watched.used = found;
                 watched.refused = None;
                 watched.noticed = None;
@@ -101,7 +107,8 @@ impl Ssl {
         }
     }
 
-    fn take(&self, now: SystemTime) -> Result<(), SslError> {
+    /// Answers of whom a list is older than before: that one stays in use.
+    pub(super) fn take(&self, now: SystemTime) -> Result<Option<String>, SslError> {
         if let Some(gone) = self.files.missing().first() {
             return Err(unreadable(gone));
         }
@@ -111,7 +118,7 @@ impl Ssl {
         {
             return Err(unreadable(crl));
         }
-        let authorities = self.files.authorities(self.depth)?;
+        let (authorities, older) = self.authorities_as_new_as_before()?;
         let before = self.own();
         let own = match self.files.own(&authorities, now) {
             Ok(own) if own.signer.is_none() && before.signer.is_some() => Err(SslError::Key {
@@ -125,7 +132,7 @@ impl Ssl {
             Ok(own) => {
                 self.authorities.replace(&authorities);
                 *self.own.write() = Arc::new(own);
-                Ok(())
+                Ok(older)
             }
             Err(error) => {
                 // What others may do does not wait for our own certificate, unless that would be nobody's any more.
@@ -139,6 +146,19 @@ impl Ssl {
                 Err(error)
             }
         }
+    }
+
+    /// Who can put an older list there must not bring back what was revoked since either.
+    fn authorities_as_new_as_before(&self) -> Result<(Authorities, Option<String>), SslError> {
+        let found = self.files.revocations(self.depth)?.unwrap_or_default();
+        let authorities = self.files.authorities_by(&found)?;
+        let before = self.authorities.revocations();
+        let is_authority = |name: &_| authorities.have(name);
+        let Some(older) = found.behind(&before, is_authority) else {
+            return Ok((authorities, None));
+        };
+        let newer = found.with_newer(&before, is_authority);
+        Ok((self.files.authorities_by(&newer)?, Some(older)))
     }
 
     fn is_crl_used(&self) -> bool {

@@ -336,6 +336,36 @@ fn what_was_revoked_counts_if_it_is_there() {
 }
 
 #[test]
+fn an_older_list_brings_nothing_back() {
+    let machine = Machine::new();
+    let serial = |number: u64| {
+        move |params: &mut CertificateParams| params.serial_number = Some(number.into())
+    };
+    let files = machine.give("rip.mcollective", serial(20));
+    let crl = files.crl.unwrap();
+    let list = |serials: &[u64], begin| {
+        testkit::revocation_list(machine.authority.issuer(), serials, begin..2100)
+    };
+    replace(&crl, &list(&[21], 2022));
+    let ssl = machine.load(Role::Client).unwrap();
+    let others = |number| {
+        let key = KeyPair::generate().unwrap();
+        let other = (machine.authority).certificate("bob", &[], &key, serial(number));
+        ssl.authorities.vouch_for(&[other.der().clone()], now())
+    };
+    replace(&crl, &list(&[], 2021));
+    assert!(ssl.take(now()).unwrap().is_some(), "it is told");
+    assert_eq!(others(21), Err(TrustError::Revoked));
+    assert_eq!(ssl.refresh(now()), Renewal::Taken);
+    assert_eq!(others(21), Err(TrustError::Revoked));
+    assert_eq!(ssl.refresh(now()), Renewal::Unchanged, "and told once");
+    replace(&crl, &list(&[22], 2023));
+    assert_eq!(ssl.take(now()).unwrap(), None);
+    assert_eq!(others(21), Ok(()));
+    assert_eq!(others(22), Err(TrustError::Revoked));
+}
+
+#[test]
 fn only_a_list_that_is_truly_absent_is_none() {
     let machine = Machine::new();
     let files = machine.give("rip.mcollective", |_| ());

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SignatureAlgorithm,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
+    SignatureAlgorithm,
 };
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
@@ -44,9 +45,22 @@ pub(in super::super) fn under(name: &str, root: &Issuer) -> Issuer {
 
 /// A certificate as Puppet makes it: one name, alternative name included, for both purposes.
 pub(super) fn certificate(issuer: &Issuer, name: &str, key: &impl PublicKeyData) -> String {
+    certificate_with(issuer, name, key, None)
+}
+
+/// That of the authority's own server.
+pub(super) const SERVER_SERIAL: u64 = 4_711;
+
+fn certificate_with(
+    issuer: &Issuer,
+    name: &str,
+    key: &impl PublicKeyData,
+    serial: Option<u64>,
+) -> String {
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
+    params.serial_number = serial.map(SerialNumber::from);
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
@@ -129,7 +143,7 @@ impl Authority {
     /// One that shows these authorities, and a certificate of this name by that issuer.
     pub(super) async fn start_with(issuer: Issuer, bundle: String, name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
-        let certificate = certificate(&issuer, name, &key);
+        let certificate = certificate_with(&issuer, name, &key, Some(SERVER_SERIAL));
         let certificate =
             rustls_pki_types::CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
