@@ -139,15 +139,18 @@ impl Peer {
 
     /// Accounts, of those that are to have connections to themselves, that are told of on such a connection. Where they are
     /// handed over, that is so from the moment at which both know of it until one of them gives it up, and else they share;
-    /// nats-server takes no interest in them but on such a connection, unless it refuses that.
-    pub(super) fn apart<'a>(&self, accounts: &'a [Arc<str>]) -> Vec<&'a Arc<str>> {
+    /// nats-server takes no interest in them but on such a connection, unless it refuses that. An account that has shared
+    /// others' since is apart from them until its own connection has ended: what was read there is delivered first.
+    pub(super) fn apart<'a>(&'a self, accounts: &'a [Arc<str>]) -> Vec<&'a Arc<str>> {
         let hands_over = self.hands_over();
         let is_apart = |account: &&Arc<str>| match self.dedicated.get(*account) {
             _ if !hands_over => !self.refused.contains(*account),
             Some(own) => (own.dial.is_none() || own.is_confirmed) && !own.is_ending,
             None => false,
         };
-        accounts.iter().filter(is_apart).collect()
+        let ends = |account: &&Arc<str>| !hands_over && !accounts.contains(*account);
+        let ending = self.dedicated.keys().filter(ends);
+        accounts.iter().filter(is_apart).chain(ending).collect()
     }
 
     /// Whether there should be one more connection: for an account, or for those that share.
