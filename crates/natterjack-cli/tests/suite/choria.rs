@@ -341,6 +341,13 @@ fn certificates_are_requested_from_the_authority_that_dns_names() {
     let (code, said) = request(&["--ca-fingerprint", "5F:0A"]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("64 hexadecimal digits"), "{said}");
+    let (code, said) = request(&["--crl-only", "--certname", "rip.mcollective"]);
+    assert_eq!(code, Some(1), "{said}");
+    let remedy = "no authority is known yet";
+    assert!(
+        said.contains(remedy) && said.contains("home/ssl/certs/ca.pem"),
+        "{said}"
+    );
 
     machine.has_certificate("home/ssl", "rip.mcollective");
     let (code, said) = request(&["--certname", "rip.mcollective"]);

@@ -58,7 +58,9 @@ pub(super) struct Arguments {
     /// How often to ask for it, a second or more
     #[arg(long, value_name = "DURATION", value_parser = poll_interval, default_value = "10s")]
     poll: Duration,
-    /// Request nothing: fetch the list of revoked certificates anew, from the authority that is known already
+    /// Request nothing: fetch the list of revoked certificates anew, from the authority that is known already, into the
+    /// ssldir of the client's settings (for root Puppet's, if they name none); for a node with its own, add --config with
+    /// the node's file
     #[arg(long, conflicts_with_all = ["ca_fingerprint", "wait", "poll"])]
     crl_only: bool,
 }
