@@ -11,9 +11,10 @@
 mod metadata;
 
 use std::collections::HashMap;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rustix::fs::Mode;
@@ -27,6 +28,10 @@ use crate::pem;
 
 /// Whoever writes holds this; no caller can be called so.
 const LOCK: &str = "~lock";
+
+/// How often that is tried, and the time between: two seconds in all.
+const LOCK_TRIES_MAX: usize = 400;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Everybody may know certificates.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
@@ -163,8 +168,8 @@ impl Pins {
         let folder = self.keeping.make()?;
         let name = format!("{certname}.pem");
         let lock = folder.lock_file(LOCK)?;
-        // For as long as others need for the same, which is no time. Its end is that of the file.
-        lock.lock()?;
+        // Its end is that of the file.
+        lock_soon(&lock)?;
         let verdict = judge_in(&folder, &name, judge)?;
         if verdict != Verdict::Successor {
             return Ok(verdict);
@@ -235,6 +240,25 @@ fn judge(
     Verdict::Other
 }
 
+/// Others need it for the same, which is no time. One that has stopped meanwhile must not stop us: whoever asks waits for this.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing tells when another process lets go of a lock but waiting for it without bound"
+)]
+fn lock_soon(lock: &File) -> io::Result<()> {
+    for _ in 0..LOCK_TRIES_MAX {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::WouldBlock,
+        format!("another process holds {LOCK}"),
+    ))
+}
+
 fn judge_in(
     folder: &Folder,
     name: &str,
@@ -301,6 +325,22 @@ mod tests {
         hold(&pins, "ann", &first).unwrap();
         let kept = pins.keeping.path("ann.pem");
         assert!(fs::read_to_string(kept).unwrap().starts_with("-----BEGIN"));
+    }
+
+    #[test]
+    fn a_lock_that_another_holds_for_ever_is_not_waited_for() {
+        let ssldir = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        let (first, second) = (chain(&authority), chain(&authority));
+        let pins = Pins::below(ssldir.path());
+        let lock = pins.keeping.make().unwrap().lock_file(LOCK).unwrap();
+        lock.lock().unwrap();
+        hold(&pins, "rip", &first).unwrap();
+        assert!(!pins.keeping.path("rip.pem").exists());
+        assert!(hold(&pins, "rip", &second).is_err(), "it is in memory");
+        drop(lock);
+        hold(&pins, "bob", &second).unwrap();
+        assert!(pins.keeping.path("bob.pem").exists());
     }
 
     #[test]
