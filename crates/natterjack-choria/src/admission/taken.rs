@@ -37,6 +37,9 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Lines in a file that need not be there before it is written anew.
 const USELESS_LINES_MAX: usize = 4_096;
 
+/// Before a file that could not be written is tried once more: all of it is written then, and each request waits for that.
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
+
 /// Processes that may be the same node at the same time.
 const PROCESSES_MAX: usize = 8;
 
@@ -80,6 +83,8 @@ struct Place {
     name: String,
     /// The file there, unless it could not be written.
     file: Option<Kept>,
+    /// Until then that is not tried again.
+    pause_until: Option<SystemTime>,
     /// Which start of the machine this is, if that can be known.
     boot: Option<String>,
     /// As long as it is open, no other process has this place.
@@ -138,13 +143,14 @@ impl Taken {
             name: file_name(node, index),
             keeping,
             file: None,
+            pause_until: None,
             boot,
             _lock: lock,
         };
         match place.write_anew(&taken.order) {
             Ok(kept) => place.file = Some(kept),
             // What is taken from now on would be missing in the one that may be there.
-            Err(error) => place.give_up(true, &error),
+            Err(error) => place.give_up(true, &error, now),
         }
         taken.place = Some(place);
         Ok((taken, is_known))
@@ -194,7 +200,7 @@ impl Taken {
         }
         self.remember(signer, sum, until);
         if let Some(place) = &mut self.place {
-            place.keep(&line(until, &sum, signer), &self.order);
+            place.keep(&line(until, &sum, signer), &self.order, now);
         }
         Addition::First
     }
@@ -233,8 +239,13 @@ impl Place {
     }
 
     /// Adds a line, which is of one of those that are remembered.
-    fn keep(&mut self, line: &str, order: &BTreeMap<(SystemTime, Sum), Arc<str>>) {
+    fn keep(&mut self, line: &str, order: &BTreeMap<(SystemTime, Sum), Arc<str>>, now: SystemTime) {
         let was_kept = self.file.is_some();
+        // A clock that was set back must not make it longer.
+        let pauses = |until: SystemTime| now < until && until <= now + RETRY_PAUSE;
+        if !was_kept && self.pause_until.is_some_and(pauses) {
+            return;
+        }
         let written = match self.file.take() {
             Some(mut kept) if kept.lines <= order.len() + USELESS_LINES_MAX => {
                 kept.lines += 1;
@@ -250,12 +261,13 @@ impl Place {
                 }
                 self.file = Some(kept);
             }
-            Err(error) => self.give_up(was_kept, &error),
+            Err(error) => self.give_up(was_kept, &error, now),
         }
     }
 
     /// With a part of them it would look as if all were there.
-    fn give_up(&self, was_kept: bool, error: &io::Error) {
+    fn give_up(&mut self, was_kept: bool, error: &io::Error, now: SystemTime) {
+        self.pause_until = Some(now + RETRY_PAUSE);
         let file = self.path();
         if was_kept {
             tracing::error!(
@@ -486,14 +498,16 @@ mod tests {
         let away = folder.path().join("away");
         fs::rename(&ours, &away).unwrap();
         fs::write(&ours, "").unwrap();
-        assert!(add(&mut taken, "rip", "c", later(60), now()));
+        assert!(add(&mut taken, "rip", "c", later(60), later(10)));
         fs::remove_file(&ours).unwrap();
         fs::rename(&away, &ours).unwrap();
-        assert!(add(&mut taken, "rip", "d", later(60), now()));
+        assert!(add(&mut taken, "rip", "d", later(60), later(19)));
+        assert!(!file(&folder).exists(), "it is not tried each time");
+        assert!(add(&mut taken, "rip", "e", later(60), later(20)));
         drop(taken);
         let (mut taken, is_known) = start(&folder, now());
         assert!(is_known);
-        for id in ["a", "b", "c", "d"] {
+        for id in ["a", "b", "c", "d", "e"] {
             assert!(!add(&mut taken, "rip", id, later(60), now()), "{id}");
         }
     }
@@ -515,7 +529,7 @@ mod tests {
         assert!(!is_known);
         assert!(add(&mut taken, "rip", "a", later(60), now()));
         fs::remove_dir(file(&folder)).unwrap();
-        assert!(add(&mut taken, "rip", "b", later(60), now()));
+        assert!(add(&mut taken, "rip", "b", later(60), later(10)));
         drop(taken);
         let (mut taken, is_known) = start(&folder, now());
         assert!(is_known);
