@@ -111,7 +111,8 @@ impl Default for Taken {
 
 impl Taken {
     /// What a node's file says, in which all else will be kept as well. It is made, with its folder, if it is not there.
-    /// `false`: it was not, or lacks something, so that it is not known what was taken before. An error: nothing can be kept.
+    /// `false`: it was not, or lacks something, or another process that is this node keeps nothing, so that it is not known what
+    /// was taken before. An error: nothing can be kept.
     pub(super) fn kept_in(
         keeping: Keeping,
         node: &Identity,
@@ -122,11 +123,14 @@ impl Taken {
         let folder = keeping.make()?;
         let (index, lock) = lock(&folder, node)?;
         let mut taken = Self::default();
-        let mut is_known = false;
+        let (mut is_known, mut is_lacking) = (false, false);
         for other in 0..PROCESSES_MAX {
             let text = match folder.read(&file_name(node, other), FILE_BYTES_MAX) {
                 Ok(Some(text)) => text,
-                Ok(None) => continue,
+                Ok(None) => {
+                    is_lacking |= other != index && is_held(&folder, node, other)?;
+                    continue;
+                }
                 Err(error) if other == index => {
                     tracing::warn!(
                         file = %keeping.path(&file_name(node, other)).display(), %error,
@@ -138,6 +142,7 @@ impl Taken {
             };
             let is_whole = taken.read(&String::from_utf8_lossy(&text), boot.as_deref(), now);
             is_known |= other == index && is_whole;
+            is_lacking |= other != index && !is_whole && is_held(&folder, node, other)?;
         }
         let mut place = Place {
             name: file_name(node, index),
@@ -153,7 +158,7 @@ impl Taken {
             Err(error) => place.give_up(true, &error, now),
         }
         taken.place = Some(place);
-        Ok((taken, is_known))
+        Ok((taken, is_known && !is_lacking))
     }
 
     /// Takes over what a file says. `false`: it may lack something.
@@ -312,7 +317,7 @@ impl Place {
 /// The first place that no other process has, of which there is one if it is the only process of this node.
 fn lock(folder: &Folder, node: &Identity) -> io::Result<(usize, File)> {
     for index in 0..PROCESSES_MAX {
-        let file = folder.lock_file(&format!("{node}~{index}.lock"))?;
+        let file = folder.lock_file(&lock_name(node, index))?;
         match file.try_lock() {
             Ok(()) => {
                 if index > 0 {
@@ -338,6 +343,23 @@ fn file_name(node: &Identity, index: usize) -> String {
     match index {
         0 => format!("{node}.requests"),
         index => format!("{node}~{index}.requests"),
+    }
+}
+
+fn lock_name(node: &Identity, index: usize) -> String {
+    format!("{node}~{index}.lock")
+}
+
+/// Whether another process has a place. It is not made if it was never there.
+fn is_held(folder: &Folder, node: &Identity, index: usize) -> io::Result<bool> {
+    let name = lock_name(node, index);
+    if folder.read(&name, 1)?.is_none() {
+        return Ok(false);
+    }
+    match folder.lock_file(&name)?.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -577,6 +599,19 @@ mod tests {
         let others: Vec<_> = (2..PROCESSES_MAX).map(|_| start(&folder, now())).collect();
         assert!(Taken::kept_in(keeping(&folder), &node(), now()).is_err());
         drop(others);
+    }
+
+    #[test]
+    fn what_another_process_took_and_does_not_keep_is_not_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, _) = start(&folder, now());
+        let (second, _) = start(&folder, now());
+        drop(first);
+        fs::remove_file(keeping(&folder).path("node1~1.requests")).unwrap();
+        let (third, is_known) = start(&folder, now());
+        assert!(!is_known, "the second is there and has no file");
+        drop((second, third));
+        assert!(start(&folder, now()).1);
     }
 
     #[test]
