@@ -10,7 +10,7 @@
 
 mod metadata;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ use x509_cert::der::{Decode as _, Encode as _};
 
 use crate::keeping::{Folder, Keeping};
 use crate::pem;
+use crate::ssl::is_absent;
 
 /// Whoever writes holds this; no caller can be called so.
 const LOCK: &str = "~lock";
@@ -94,6 +95,8 @@ struct Memory {
     chains: HashMap<String, Chain>,
     /// Whether the log has heard that there is need of it.
     is_told: bool,
+    /// Of whom it has heard that there is a certificate which cannot be read; no more than are kept.
+    unread: HashSet<String>,
 }
 
 /// A certificate, and what came along between it and the authority.
@@ -137,7 +140,10 @@ impl Pins {
             Ok(Verdict::Same) => return Ok(()),
             Ok(Verdict::Other) => return Err(other()),
             Ok(Verdict::Successor) => {}
-            Err(error) => return self.remember(certname, chain, Some(&error)),
+            Err(error) => {
+                self.notice_unread(certname, &error);
+                return self.remember(certname, chain, Some(&error));
+            }
         }
         match self.keep(certname, chain, sight, judge) {
             Ok(Verdict::Other) => Err(other()),
@@ -184,6 +190,24 @@ impl Pins {
             }
         }
         Ok(verdict)
+    }
+
+    /// Tells the log, once of each, if a certificate was seen before and is not compared with. Answers whether it was told.
+    fn notice_unread(&self, certname: &str, error: &io::Error) -> bool {
+        let path = self.keeping.path(&format!("{certname}.pem"));
+        if is_absent(&path) {
+            return false;
+        }
+        let mut memory = self.memory.lock();
+        if memory.unread.len() >= MEMORY_MAX || !memory.unread.insert(certname.to_owned()) {
+            return false;
+        }
+        drop(memory);
+        tracing::warn!(
+            file = %path.display(), %error,
+            "the certificate that was seen first of this caller cannot be read; the one that comes now counts instead, until the next start"
+        );
+        true
     }
 
     fn remember(
@@ -341,6 +365,23 @@ mod tests {
         drop(lock);
         hold(&pins, "bob", &second).unwrap();
         assert!(pins.keeping.path("bob.pem").exists());
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_read_is_told_of_once() {
+        let ssldir = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        let pins = Pins::below(ssldir.path());
+        let first = chain(&authority);
+        hold(&pins, "ann", &first).unwrap();
+        // Root could read a file of any mode.
+        fs::create_dir(pins.keeping.path("rip.pem")).unwrap();
+        hold(&pins, "rip", &first).unwrap();
+        let error = io::Error::from(io::ErrorKind::IsADirectory);
+        assert!(pins.memory.lock().unread.contains("rip"));
+        assert!(!pins.notice_unread("rip", &error), "it has been told");
+        assert!(pins.notice_unread("ann", &error), "of each");
+        assert!(!pins.notice_unread("bob", &error), "there is none");
     }
 
     #[test]
