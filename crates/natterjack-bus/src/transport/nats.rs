@@ -606,6 +606,10 @@ impl Events for Receiver {
             repeats.changed(now());
         }
         let is_certain = is_certain && self.change.has_heard_all();
+        if !is_certain {
+            // What is said over this server may have overtaken events that came over the one before.
+            self.shared.inbound.tally.lock().linked();
+        }
         self.shared.link.moved(&server.server_name, is_certain);
         // If the old connection broke before, something may be lost.
         self.shared.send_fence();

@@ -29,6 +29,14 @@ pub(super) struct Repeats {
     /// How often each event was handed over, whatever it says, since a change was announced.
     events: HashMap<u64, u32>,
     state: State,
+    /// The last change, as long as something may come once more because of it.
+    change: Option<Change>,
+}
+
+struct Change {
+    made: Instant,
+    /// What [`Repeats::last`] holds.
+    known: HashSet<u64>,
 }
 
 #[derive(Default)]
@@ -38,15 +46,11 @@ enum State {
     /// Everything comes over both servers, or soon will, and only what comes over the old one gets here.
     Announced,
     /// The server is another one.
-    Changed {
-        since: Instant,
-        /// What `last` holds.
-        known: HashSet<u64>,
-    },
+    Changed,
 }
 
 impl Repeats {
-    /// The server will soon be another one.
+    /// The server will soon be another one. What may come once more because of a change before is known on.
     pub(super) fn announce(&mut self) {
         self.events.clear();
         self.state = State::Announced;
@@ -60,19 +64,23 @@ impl Repeats {
 
     /// The change that was announced is made.
     pub(super) fn changed(&mut self, now: Instant) {
-        self.state = State::Changed {
-            since: now,
+        self.state = State::Changed;
+        self.change = Some(Change {
+            made: now,
             known: self.last.iter().copied().collect(),
-        };
+        });
     }
 
     /// Has to be called now and then.
     pub(super) fn pass(&mut self, now: impl FnOnce() -> Instant) {
-        if let State::Changed { since, .. } = &self.state
-            && now().saturating_duration_since(*since) > LATE_MAX
+        if let Some(change) = &self.change
+            && now().saturating_duration_since(change.made) > LATE_MAX
         {
-            self.state = State::Settled;
-            self.events = HashMap::new();
+            self.change = None;
+            if matches!(self.state, State::Changed) {
+                self.state = State::Settled;
+                self.events = HashMap::new();
+            }
         }
     }
 
@@ -87,8 +95,8 @@ impl Repeats {
                 }
                 false
             }
-            State::Changed { .. } if self.events.is_empty() => false,
-            State::Changed { .. } => {
+            State::Changed if self.events.is_empty() => false,
+            State::Changed => {
                 let content = self.content(message);
                 let Some(count) = self.events.get_mut(&content) else {
                     return false;
@@ -129,11 +137,11 @@ impl Repeats {
         } else {
             None
         };
-        if let State::Changed { known, .. } = &mut self.state {
+        if let Some(change) = &mut self.change {
             if let Some(oldest) = oldest {
-                known.remove(&oldest);
+                change.known.remove(&oldest);
             }
-            if !known.insert(new) {
+            if !change.known.insert(new) {
                 return true;
             }
         }
@@ -199,6 +207,25 @@ mod tests {
     }
 
     #[test]
+    fn a_change_after_a_change_forgets_nothing_that_can_be_told_apart() {
+        let (mut repeats, start) = (Repeats::default(), now());
+        assert!(!repeats.has_seen_id("a", "1"));
+        repeats.announce();
+        repeats.changed(start);
+        // This server will soon be gone, too.
+        repeats.announce();
+        repeats.pass(|| start);
+        assert!(repeats.has_seen_id("a", "1"));
+        assert!(!repeats.has_seen_event(&message(b"1")));
+        // The change takes so long that the one before has nothing to do with it.
+        repeats.pass(|| start + 2 * LATE_MAX);
+        assert!(!repeats.has_seen_id("a", "2"));
+        repeats.changed(start + 2 * LATE_MAX);
+        assert!(repeats.has_seen_id("a", "2"));
+        assert!(repeats.has_seen_event(&message(b"1")));
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let mut repeats = Repeats::default();
         for number in 0..LAST_MAX + 10 {
@@ -209,10 +236,8 @@ mod tests {
         }
         assert!(repeats.has_seen_id("a", &LAST_MAX.to_string()));
         assert!(!repeats.has_seen_id("a", "9"), "it is forgotten");
-        let State::Changed { known, .. } = &repeats.state else {
-            panic!("it changed a moment ago")
-        };
-        assert!(known.len() <= LAST_MAX);
+        let change = repeats.change.as_ref().expect("a moment ago");
+        assert!(change.known.len() <= LAST_MAX);
         assert!(repeats.last.len() <= LAST_MAX);
         repeats.announce();
         for number in 0..EVENTS_MAX + 10 {
