@@ -465,6 +465,20 @@ impl<S: AsyncWrite + Unpin> hyper::rt::Write for Patient<S> {
         self.written(written, context)
     }
 
+    /// Otherwise an answer is copied before it is written, and the room it takes is counted no more.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.written(written, context)
+    }
+
     /// Is asked for when all else is written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);

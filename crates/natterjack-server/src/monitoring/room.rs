@@ -65,6 +65,11 @@ impl Room {
         }))
     }
 
+    #[cfg(test)]
+    pub(super) fn free_bytes(&self) -> usize {
+        self.free.available_permits() * 1024
+    }
+
     async fn wait(&self, kib: u32, places: &Places) -> Option<OwnedSemaphorePermit> {
         let mut free = Box::pin(Arc::clone(&self.free).acquire_many_owned(kib));
         loop {

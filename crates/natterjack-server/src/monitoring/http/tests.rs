@@ -247,6 +247,10 @@ async fn who_reads_slowly_leaves_room_to_others() {
     let others = monitor.room.take(others, &monitor.places).await;
     let mut slow = asking(address, &request(path, ""));
     slow.read_exact(&mut [0; 64]).expect("an answer has begun");
+    assert!(
+        monitor.room.free_bytes() < page,
+        "an answer that was not read takes room"
+    );
     let is_over = Arc::new(AtomicBool::new(false));
     let slow = thread::spawn({
         let is_over = Arc::clone(&is_over);
