@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::run::{Steps, run};
 use crate::workspace::Workspace;
-use crate::{bench, fuzz, test, tidy, walls};
+use crate::{bench, dependencies, fuzz, test, tidy, walls};
 
 /// Runs every step, stopping at the first that fails, and prints what each took.
 pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
@@ -20,7 +20,10 @@ fn perform(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     })?;
     steps.step("tidy", || tidy::tidy(workspace))?;
     steps.step("walls", || walls::walls(workspace))?;
-    steps.step("dependencies", || deny(workspace))?;
+    steps.step("dependencies", || {
+        dependencies::dependencies(workspace)?;
+        deny(workspace)
+    })?;
     steps.step("lints", || {
         lint(workspace, &[])?;
         lint(workspace, &["--features", test::FEATURES])
@@ -47,16 +50,16 @@ fn lint(workspace: &Workspace, features: &[&str]) -> Result<()> {
     run(&mut clippy)
 }
 
-/// Licences, advisories, sources and duplicates by `deny.toml`. The tool is a program of its own; without it the step says so and
-/// lets the others go on.
+/// Advisories, and the rest of `deny.toml`. The tool is a program of its own; without it the step says so and lets the others
+/// go on.
 fn deny(workspace: &Workspace) -> Result<()> {
     let mut probe = workspace.cargo();
     probe.args(["deny", "--version"]);
     let installed = probe.output().is_ok_and(|output| output.status.success());
     if !installed {
         println!(
-            "LEFT OUT: cargo-deny is not installed, so licences, advisories and sources were not \
-             checked. `cargo install --locked cargo-deny` installs it."
+            "LEFT OUT: cargo-deny is not installed, so advisories were not checked. \
+             `cargo install --locked cargo-deny` installs it."
         );
         return Ok(());
     }

@@ -23,6 +23,7 @@ mod peers;
 mod bench;
 mod fuzz;
 
+mod dependencies;
 mod source;
 mod tidy;
 mod walls;
@@ -44,6 +45,7 @@ usage: cargo xtask <chore> [arguments]
                                    target/peers
   tidy                              the house rules no linter knows
   walls                             which crate may reach which, and what the engine may not name
+  dependencies                      licences, banned crates and sources by deny.toml, also without cargo-deny
   fuzz [--seconds N] [--seed S] [TARGET…]
                                    run the fuzz targets for N seconds each (20); the canary must fail
   bench [--quick|--smoke] [ARGS]    build for release and measure side by side with nats-server
@@ -72,6 +74,7 @@ fn perform(arguments: &[String]) -> Result<()> {
         "peers" => no_arguments(rest).and_then(|()| Peers::prepare(&workspace).map(drop)),
         "tidy" => no_arguments(rest).and_then(|()| tidy::tidy(&workspace)),
         "walls" => no_arguments(rest).and_then(|()| walls::walls(&workspace)),
+        "dependencies" => no_arguments(rest).and_then(|()| dependencies::dependencies(&workspace)),
         "fuzz" => fuzz::fuzz(&workspace, rest),
         "bench" => bench::bench(&workspace, rest),
         "help" | "--help" | "-h" => {

@@ -10,6 +10,9 @@ use crate::workspace::Workspace;
 /// What is off by default.
 pub(crate) const FEATURES: &str = "natterjack-bus/opentelemetry";
 
+/// The example in the documentation of what is off by default: the name of the function that it shows.
+const FEATURE_EXAMPLE: &str = "consumer_span";
+
 /// Runs every test. `--without-peers` prepares nothing and has the tests of a missing peer reported as ignored, each with
 /// its reason; what stands after `--` goes to `cargo test`.
 pub(crate) fn test(workspace: &Workspace, arguments: &[String]) -> Result<()> {
@@ -62,5 +65,9 @@ fn features(workspace: &Workspace) -> Result<()> {
     let mut tests = workspace.cargo();
     tests.args(["test", "--workspace", "--no-fail-fast"]);
     tests.args(["--features", FEATURES, "--test", "opentelemetry"]);
-    run(&mut tests)
+    run(&mut tests)?;
+    let mut examples = workspace.cargo();
+    examples.args(["test", "--workspace", "--no-fail-fast"]);
+    examples.args(["--features", FEATURES, "--doc", "--", FEATURE_EXAMPLE]);
+    run(&mut examples)
 }
