@@ -73,8 +73,9 @@ const commands = {
   shot: ({ file, isWhole }) => page.screenshot({ path: file, fullPage: isWhole }).then(() => null),
   // From now on the page's clock stands still.
   async stopClock() {
-    const now = await page.evaluate("Date.now()");
-    await page.clock.pauseAt(now + 1);
+    const pause = async () => page.clock.pauseAt((await page.evaluate("Date.now()")) + 1);
+    // The moment may be over before the clock hears of it; it stands still then, too, but not where it was told to.
+    await pause().catch(pause);
   },
   // The page's clock goes on by so much, and what the page asks for meanwhile takes no time.
   async passTime({ milliseconds }) {

@@ -1,5 +1,5 @@
-//! What programs that watch nats-server ask of it and read in its answers: nats-top, prometheus-nats-exporter and
-//! nats-surveyor, a table for each. Both servers are asked the same after the same has happened, and every field that
+//! What programs that watch nats-server ask of it and read in its answers: nats-top, prometheus-nats-exporter,
+//! nats-surveyor and natscli, a table for each. Both servers are asked the same after the same has happened, and every field that
 //! such a program reads is there on both with a value of the same kind, or on neither. Whether whole pages are the same
 //! is tested elsewhere (`monitoring.rs`, `system.rs`).
 
@@ -346,11 +346,179 @@ const SURVEYOR: &[Ask] = &[
     .without(&["data/*"]),
 ];
 
+/// natscli: `nats server` and `nats account`, without those of JetStream. It takes compressed answers, and others.
+const CLI: &[Ask] = &[
+    // `list`, `ping`, `report cpu`, `report mem`, `watch servers`; and how many servers are to answer, with all of them.
+    ask(
+        Subject("$SYS.REQ.SERVER.PING", "{}"),
+        &[
+            "server/name",
+            "server/host",
+            "server/id",
+            "server/cluster",
+            "server/ver",
+            "server/jetstream",
+            "server/time",
+            "statsz/start",
+            "statsz/mem",
+            "statsz/cores",
+            "statsz/cpu",
+            "statsz/connections",
+            "statsz/subscriptions",
+            "statsz/slow_consumers",
+            "statsz/active_servers",
+            "statsz/routes/*/rid",
+            "statsz/sent/msgs",
+            "statsz/sent/bytes",
+            "statsz/received/msgs",
+            "statsz/received/bytes",
+        ],
+    )
+    .without(&["server/domain", "statsz/gateways"]),
+    // `info`, `config`, `graph`.
+    ask(
+        Subject("$SYS.REQ.SERVER.PING.VARZ", "{}"),
+        &[
+            "server/id",
+            "server/name",
+            "data/server_id",
+            "data/server_name",
+            "data/version",
+            "data/go",
+            "data/start",
+            "data/now",
+            "data/config_load_time",
+            "data/config_digest",
+            "data/uptime",
+            "data/auth_required",
+            "data/host",
+            "data/port",
+            "data/max_connections",
+            "data/max_payload",
+            "data/tls_timeout",
+            "data/write_deadline",
+            "data/cores",
+            "data/cpu",
+            "data/gomaxprocs",
+            "data/mem",
+            "data/connections",
+            "data/subscriptions",
+            "data/in_msgs",
+            "data/out_msgs",
+            "data/in_bytes",
+            "data/out_bytes",
+            "data/slow_consumers",
+            "data/cluster/name",
+            "data/cluster/addr",
+            "data/cluster/cluster_port",
+            "data/cluster/urls",
+        ],
+    )
+    .without(&["error", "data/ip", "data/ws_connect_urls", "data/jetstream/config", "data/gateway/gateways"]),
+    // `report connections`, `report accounts`, `account report connections`, `request connections`.
+    ask(
+        Subject(
+            "$SYS.REQ.SERVER.PING.CONNZ",
+            r#"{"sort":"","auth":true,"subscriptions":true,"subscriptions_detail":false,"offset":0,"limit":1024,"cid":0,"mqtt_client":"","state":0,"user":"","acc":"A","filter_subject":""}"#,
+        ),
+        &[
+            "server/id",
+            "server/name",
+            "server/cluster",
+            "data/total",
+            "data/offset",
+            "data/limit",
+            "data/connections/*/cid",
+            "data/connections/*/kind",
+            "data/connections/*/name",
+            "data/connections/*/ip",
+            "data/connections/*/port",
+            "data/connections/*/account",
+            "data/connections/*/authorized_user",
+            "data/connections/*/start",
+            "data/connections/*/last_activity",
+            "data/connections/*/uptime",
+            "data/connections/*/in_msgs",
+            "data/connections/*/out_msgs",
+            "data/connections/*/in_bytes",
+            "data/connections/*/out_bytes",
+            "data/connections/*/lang",
+            "data/connections/*/version",
+        ],
+    )
+    .without(&["error"]),
+    ask(
+        Subject(
+            "$SYS.REQ.SERVER.PING.CONNZ",
+            r#"{"auth":true,"subscriptions":true,"state":0,"filter_subject":"a.*","acc":"A"}"#,
+        ),
+        &["data/connections/*/subscriptions_list/*", "data/total"],
+    )
+    .without(&["error"]),
+    // `report health`, `check server`.
+    ask(
+        Subject("$SYS.REQ.SERVER.PING.HEALTHZ", r#"{"details":true}"#),
+        &["server/name", "server/cluster", "data/status", "data/status_code"],
+    )
+    .without(&["error", "data/errors"]),
+    // `report routes`.
+    ask(
+        Subject(
+            "$SYS.REQ.SERVER.PING.ROUTEZ",
+            r#"{"subscriptions":false,"subscriptions_detail":false}"#,
+        ),
+        &[
+            "server/name",
+            "server/cluster",
+            "server/time",
+            "data/routes/*/rid",
+            "data/routes/*/remote_name",
+            "data/routes/*/ip",
+            "data/routes/*/port",
+            "data/routes/*/start",
+            "data/routes/*/rtt",
+            "data/routes/*/subscriptions",
+            "data/routes/*/in_bytes",
+            "data/routes/*/out_bytes",
+        ],
+    )
+    .without(&["error"]),
+    // `report gateways`, `report leafnodes`.
+    ask(
+        Subject("$SYS.REQ.SERVER.PING.GATEWAYZ", r#"{"name":""}"#),
+        &["server/name", "data/outbound_gateways", "data/inbound_gateways"],
+    )
+    .without(&["error"]),
+    ask(
+        Subject("$SYS.REQ.SERVER.PING.LEAFZ", r#"{"subscriptions":false,"account":""}"#),
+        &["server/name", "data/leafnodes", "data/leafs"],
+    )
+    .without(&["error", "data/leafs/*"]),
+    // `request subscriptions`, `request accounts`.
+    ask(
+        Subject("$SYS.REQ.SERVER.PING.SUBSZ", r#"{"subscriptions":true}"#),
+        &["server/name", "data/num_subscriptions", "data/total", "data/subscriptions_list/*/subject"],
+    )
+    .without(&["error"]),
+    ask(
+        Subject("$SYS.REQ.SERVER.PING.ACCOUNTZ", r#"{"account":"A"}"#),
+        &["server/name", "data/system_account", "data/account_detail/account_name"],
+    )
+    .without(&["error"]),
+    // `server account info`, and `account report statistics` within one.
+    ask(
+        Subject("$SYS.REQ.ACCOUNT.PING.STATZ", r#"{"accounts":["A"],"include_unused":true}"#),
+        account_statistics!("data/"),
+    )
+    .without(&["error"]),
+];
+
 pub(crate) fn trials() -> Vec<Trial> {
     let tools = [
         ("nats_top", TOP),
         ("prometheus_nats_exporter", EXPORTER),
         ("nats_surveyor", SURVEYOR),
+        ("natscli", CLI),
     ];
     let needs = || Kind::ALL.map(|kind| kind.program().map(drop));
     let tool = |(name, asks)| {

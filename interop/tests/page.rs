@@ -27,9 +27,10 @@ const MARKUP: &str = "<script>alert(1)</script>";
 const MARKUP_IN_NAME: &str = "<img/src=x/onerror=alert`1`>";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         ("values_are_those_of_varz", values_are_those_of_varz),
         ("a_slow_consumer_shows_soon", a_slow_consumer_shows_soon),
+        ("who_is_behind_shows_soon", who_is_behind_shows_soon),
         ("a_lost_server_shows_soon", a_lost_server_shows_soon),
         ("a_crowd_can_be_looked_at", a_crowd_can_be_looked_at),
         ("names_stay_text", names_stay_text),
@@ -148,6 +149,45 @@ fn a_slow_consumer_shows_soon() {
     browser.keep_picture("slow");
 }
 
+/// Somebody who is slow and still there, with each refreshing of the page.
+fn who_is_behind_shows_soon() {
+    let (server, monitor) = server("write_deadline: \"10m\"");
+    let mut browser = Browser::start();
+    browser.open(monitor, stopping());
+    let mut behind = client(&server, "laggard");
+    behind.send("SUB flood 1\r\n");
+    behind.ping_pong();
+    browser.wait_for("document.getElementById('connections').textContent.includes('laggard')");
+    browser.stop_clock();
+
+    let mut publisher = client(&server, "publisher");
+    fall_behind(&mut publisher, monitor);
+    let is_shown = "document.getElementById('slow').textContent.includes('laggard')";
+    assert_eq!(browser.evaluate(is_shown), false, "the clock stands still");
+    browser.pass_time(SHOWN_WITHIN / 2);
+    browser.wait_for(is_shown);
+    drop(behind);
+    wait_until(|| HttpAnswer::get(monitor, "/varz").json()["connections"] == 1);
+    browser.pass_time(SHOWN_WITHIN / 2);
+    browser.wait_for(&format!("!{is_shown}"));
+    assert_eq!(browser.faults(), [""; 0]);
+}
+
+/// Publishes until whoever listens is behind: more than sockets hold, and less than it is closed for.
+fn fall_behind(publisher: &mut Peer, monitor: SocketAddr) {
+    let message = format!("PUB flood 65536\r\n{}\r\n", "x".repeat(65536));
+    let deadline = Deadline::after(PATIENCE);
+    let is_behind = || {
+        let connz = HttpAnswer::get(monitor, "/connz?sort=pending&limit=1").json();
+        connz["connections"][0]["pending_bytes"].as_u64() > Some(2 << 20)
+    };
+    while !is_behind() {
+        publisher.send(message.repeat(8));
+        publisher.ping_pong();
+        assert!(deadline.left().is_some(), "nobody is behind");
+    }
+}
+
 fn a_lost_server_shows_soon() {
     let mut cluster = three();
     let monitor = cluster.server(0).listener(Listener::Monitor);
@@ -224,21 +264,10 @@ fn a_crowd_can_be_looked_at() {
         client.send(format!("SUB orders.{at}.> 1\r\nSUB status q 2\r\n"));
         client.ping_pong();
     }
-    let (mut behind, mut publisher) = (join("behind"), join("publisher"));
+    let (mut behind, mut publisher) = (join("laggard"), join("publisher"));
     behind.send("SUB flood 1\r\n");
     behind.ping_pong();
-    // More than sockets hold, and less than it is closed for.
-    let message = format!("PUB flood 65536\r\n{}\r\n", "x".repeat(65536));
-    let deadline = Deadline::after(PATIENCE);
-    let is_behind = || {
-        let connz = HttpAnswer::get(monitor, "/connz?sort=pending&limit=1").json();
-        connz["connections"][0]["pending_bytes"].as_u64() > Some(2 << 20)
-    };
-    while !is_behind() {
-        publisher.send(message.repeat(8));
-        publisher.ping_pong();
-        assert!(deadline.left().is_some(), "nobody is behind");
-    }
+    fall_behind(&mut publisher, monitor);
 
     let mut browser = Browser::start();
     for (name, width, height, is_phone) in [("desk", 1280, 900, false), ("phone", 390, 844, true)] {
@@ -255,7 +284,7 @@ fn a_crowd_can_be_looked_at() {
                 "document.querySelectorAll('#connections tbody tr').length === {CLIENTS}"
             ));
             browser.wait_for("document.querySelectorAll('#graph line.good').length === 4");
-            browser.wait_for("document.getElementById('slow').textContent.includes('behind')");
+            browser.wait_for("document.getElementById('slow').textContent.includes('laggard')");
             let wide = browser.evaluate("document.documentElement.scrollWidth");
             assert_eq!(wide, width, "{name} scrolls sideways");
             assert_eq!(browser.evaluate(FAINT), json!([]), "{name} {shade}");
@@ -278,8 +307,9 @@ fn a_crowd_can_be_looked_at() {
         "document.activeElement.closest('#connections') !== null && document.activeElement.textContent === 'Pending'",
     );
     browser.press("Enter");
-    browser
-        .wait_for("document.querySelector('#connections tbody tr').textContent.includes('behind')");
+    browser.wait_for(
+        "document.querySelector('#connections tbody tr').textContent.includes('laggard')",
+    );
     assert_eq!(browser.faults(), [""; 0]);
     drop((crowd, behind, publisher));
 }

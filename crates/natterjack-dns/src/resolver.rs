@@ -155,6 +155,17 @@ impl Resolver {
         .await
     }
 
+    /// What an operator can do about a problem; it matters who was asked.
+    #[must_use]
+    pub const fn remedy(&self, problem: LookupProblem) -> &'static str {
+        match (problem, &self.servers) {
+            (LookupProblem::NoAnswer, Some(_)) => {
+                "see that the DNS servers that were given run and can be reached from here"
+            }
+            _ => problem.remedy(),
+        }
+    }
+
     async fn sources(&self) -> Result<Sources, LookupProblem> {
         let patience = self.patience;
         match &self.servers {
@@ -351,6 +362,13 @@ mod tests {
             resolver.service(SERVICE).await,
             Err(LookupProblem::NoAnswer)
         );
+    }
+
+    #[test]
+    fn remedies_are_about_those_who_were_asked() {
+        let remedy = |resolver: Resolver| resolver.remedy(LookupProblem::NoAnswer);
+        assert!(remedy(Resolver::system()).contains("/etc/resolv.conf"));
+        assert!(remedy(Resolver::with_servers(Vec::new())).contains("that were given"));
     }
 
     #[tokio::test]

@@ -35,6 +35,7 @@ use crate::monitor::{
     AccountSnapshot, ClientFacts, ConnectionSnapshot, IndexCounters, Stop, Totals,
 };
 use crate::session::client::ClientSession;
+use crate::session::complaints::Complaints;
 use crate::session::route::{RouteSession, public_info};
 use crate::system::{Report, Reports};
 
@@ -151,6 +152,8 @@ pub struct Engine {
     /// Where what waits for connections is kept.
     spare: Arc<Segments>,
     refusals: Mutex<LogLimit>,
+    /// Of those who have missed their port.
+    pub(crate) complaints: Mutex<Complaints>,
     calendar: OnceLock<Calendar>,
     /// By which other servers know this one where they tell it what they have measured.
     short_name: OnceLock<Box<str>>,
@@ -209,6 +212,7 @@ impl Engine {
             lame_duck: AtomicBool::new(false),
             spare: Arc::default(),
             refusals: Mutex::new(LogLimit::default()),
+            complaints: Mutex::default(),
             calendar: OnceLock::new(),
             short_name: OnceLock::new(),
         })

@@ -1,13 +1,12 @@
 //! What a client of HTTP needs beside hyper, which knows neither tokio's streams nor how long an answer may be: the pages of
 //! a server's monitoring and those of Puppet's authority are asked for with it.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Incoming};
 use hyper::rt::ReadBufCursor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -41,30 +40,6 @@ pub async fn collect(mut body: Incoming, bytes_max: usize) -> Result<Vec<u8>, Bo
         }
     }
     Ok(bytes)
-}
-
-/// A body that is there as a whole, or none.
-#[derive(Debug)]
-pub struct Whole(pub Option<Bytes>);
-
-impl Body for Whole {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
 }
 
 /// A stream of tokio's for hyper.

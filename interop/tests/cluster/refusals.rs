@@ -17,6 +17,7 @@ use testkit::{Config, Listener, PATIENCE, ServerUnderTest, ask_until};
 
 use super::delivery::complete;
 use super::{OURS, REAL};
+use crate::access::authority::{impostor, trusted};
 use crate::trial;
 
 /// So much memory the server may take, whatever peers do to it. A debug build takes 20 MiB at rest, and 70 MiB with the interest.
@@ -47,6 +48,26 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("cluster::refusals::start".to_owned(), both(), start),
         trial("cluster::refusals::reports".to_owned(), both(), reports),
         trial("cluster::refusals::itself".to_owned(), needs(), itself),
+        trial(
+            "cluster::refusals::superfluous".to_owned(),
+            needs(),
+            superfluous,
+        ),
+        trial(
+            "cluster::refusals::of_the_certificate".to_owned(),
+            both(),
+            of_the_certificate,
+        ),
+        trial(
+            "cluster::refusals::of_one_address".to_owned(),
+            needs(),
+            of_one_address,
+        ),
+        trial(
+            "cluster::refusals::route_on_the_client_port".to_owned(),
+            both(),
+            route_on_the_client_port,
+        ),
         trial(
             "cluster::refusals::kinds_of_pools".to_owned(),
             needs(),
@@ -333,6 +354,143 @@ fn itself() {
         closed <= 1,
         "of those with itself nothing else is said: {log}"
     );
+}
+
+/// Of a connection that its server gives up before INFO, being connected already, there is no line; of another one there is.
+fn superfluous() {
+    let server = ServerUnderTest::start(OURS, &config(""));
+    let address = server.listener(Listener::Route);
+    let mut first = connect(address);
+    pour(&mut first, format!("{CONNECT}{}", info("")).as_bytes());
+    until_carried_out(&mut first);
+    for connect_as in [CONNECT.to_owned(), CONNECT.replace("PEER", "OTHER")] {
+        let mut stream = connect(address);
+        pour(&mut stream, connect_as.as_bytes());
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    let line = server.wait_for_log("Router connection closed");
+    assert!(line.ends_with("Client Closed - Remote: OTHER"), "{line}");
+}
+
+/// Whose certificate the other side does not accept says so itself, though with TLS 1.3 it hears of it after the handshake.
+fn of_the_certificate() {
+    let (known, unknown) = (trusted().server_pair(), impostor().server_pair());
+    for kind in [REAL, OURS] {
+        let tls = |ca: &str| {
+            format!(
+                "tls {{ cert_file: cert.pem, key_file: key.pem, ca_file: {ca}, timeout: 10, verify: true }}"
+            )
+        };
+        let text = format!(
+            "cluster {{ name: mesh, listen: \"127.0.0.1:-1\", {} }}",
+            tls("ca.pem")
+        );
+        let other = Config::file(text)
+            .side_file("ca.pem", trusted().pem())
+            .side_file("cert.pem", &*known.certificate)
+            .side_file("key.pem", &*known.key);
+        let other = ServerUnderTest::start(kind, &other);
+        let address = other.listener(Listener::Route);
+        let routes = format!(
+            "pool_size: -1\nroutes: [\"nats-route://{address}\"]\n{}",
+            tls("ca.pem")
+        );
+        let server = config(&routes)
+            .side_file("ca.pem", trusted().pem())
+            .side_file("cert.pem", &*unknown.certificate)
+            .side_file("key.pem", &*unknown.key);
+        let server = ServerUnderTest::start(OURS, &server);
+        let line = server.wait_for_log("server's certificate");
+        assert!(
+            line.contains("TLS route handshake error: the peer "),
+            "{line}"
+        );
+        assert!(
+            line.contains("[ERR]") && line.contains(&address.to_string()),
+            "{line}"
+        );
+    }
+}
+
+/// Who is refused is named, whoever else comes from the same address; each of them once.
+fn of_one_address() {
+    let login = "authorization { user: a, password: right }";
+    let server = ServerUnderTest::start(OURS, &config(login));
+    let says = [
+        "CONNECT {\"name\":\"ONE\",\"user\":\"a\",\"pass\":\"wrong\",\"cluster\":\"mesh\"}\r\n",
+        "CONNECT {\"name\":\"TWO\",\"user\":\"a\",\"pass\":\"wrong\",\"cluster\":\"mesh\"}\r\n",
+        "CONNECT {\"name\":\"TWO\",\"user\":\"b\",\"pass\":\"wrong\",\"cluster\":\"mesh\"}\r\n",
+        "CONNECT {\"name\":\"TWO\",\"cluster\":\"mesh\"}\r\n",
+        "CONNECT {\"name\":\"ONE\",\"user\":\"a\",\"pass\":\"right\",\"cluster\":\"x\"}\r\n",
+        "CONNECT {\"name\":\"TWO\",\"user\":\"a\",\"pass\":\"right\",\"cluster\":\"x\"}\r\n",
+        "GET / HTTP/1.1\r\n",
+        "SSH-2.0-OpenSSH_9\r\n",
+    ];
+    for _ in 0..3 {
+        for says in says {
+            let mut stream = connect(server.listener(Listener::Route));
+            pour(&mut stream, says.as_bytes());
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    }
+    let _ = server.wait_for_log("SSH-2.0");
+    // On the port for clients the same is said of who names nobody, as those do that forget the user of a URL.
+    let users = Config::file("authorization { user: a, password: right }".to_owned());
+    let other = ServerUnderTest::start(OURS, &users);
+    let mut stream = connect(other.listener(Listener::Client));
+    pour(&mut stream, b"CONNECT {\"lang\":\"python3\"}\r\n");
+    let _ = other.wait_for_log("authentication error: no user was given");
+    let log = server.log();
+    for (start, end) in [
+        ("authentication error - User \"a\"", " - Remote: ONE"),
+        ("authentication error - User \"a\"", " - Remote: TWO"),
+        ("authentication error - User \"b\"", " - Remote: TWO"),
+        ("authentication error: no user was given", " - Remote: TWO"),
+        ("Rejecting connection, cluster name \"x\"", " - Remote: ONE"),
+        ("Rejecting connection, cluster name \"x\"", " - Remote: TWO"),
+        (
+            "authentication error: in place of CONNECT it said \"GET",
+            "",
+        ),
+        (
+            "authentication error: in place of CONNECT it said \"SSH",
+            "",
+        ),
+    ] {
+        let is_it = |line: &&str| line.contains(start) && line.ends_with(end);
+        assert_eq!(log.lines().filter(is_it).count(), 1, "{start}{end}: {log}");
+    }
+}
+
+/// A nats-server that dials the port for clients is named once, cannot spin, and does not keep clients out.
+fn route_on_the_client_port() {
+    let server = ServerUnderTest::start(OURS, &config(""));
+    let address = server.listener(Listener::Client);
+    let text = format!(
+        "cluster {{ name: mesh, listen: \"127.0.0.1:-1\", routes: [\"nats-route://route:secret@{address}\"] }}"
+    );
+    let begin = Instant::now();
+    let other = ServerUnderTest::start(REAL, &Config::file(text));
+    let expected = "attempted to connect to the client port: it is a server's route, and this is the port for clients";
+    let line = server.wait_for_log(expected);
+    assert!(
+        line.contains("[ERR]") && line.contains(" - Remote: N"),
+        "{line}"
+    );
+    let refused = || other.log().matches("Unknown Protocol Operation").count();
+    let again = ask_until(PATIENCE, || (refused() >= 4).then_some(()));
+    let (times, age) = (refused(), begin.elapsed());
+    assert!(again.is_some(), "{}", other.log());
+    // A connection each second, and those of the pool and the system account that it opens once it takes this for a route.
+    let most = 8 * (age.as_secs() as usize + 1);
+    assert!(times <= most, "{times} tries in {age:?}");
+    let log = server.log();
+    assert_eq!(log.matches(expected).count(), 1, "{log}");
+    assert_eq!(log.matches("[ERR]").count(), 1, "{log}");
+    let mut client = connect(address);
+    pour(&mut client, b"CONNECT {\"verbose\":false}\r\n");
+    until_carried_out(&mut client);
 }
 
 /// A port that is free a moment before it is used.

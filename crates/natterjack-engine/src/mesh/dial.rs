@@ -523,6 +523,11 @@ impl DialPlan {
         let duty = &mut self.duties[position];
         let is_explicit = duty.origin != Origin::Gossip;
         let searched_until = duty.searched_until;
+        // Of a server that is not reached at all it is said once, and not for each account as well.
+        let is_said_of_all = !duty.is_connected
+            && duty.lanes[lane].account.is_some()
+            && (duty.lanes.iter())
+                .any(|lane| lane.account.is_none() && lane.state != LaneState::Rests);
         let lane = &mut duty.lanes[lane];
         if duty.is_self {
             lane.state = LaneState::Rests;
@@ -536,6 +541,7 @@ impl DialPlan {
             first_each
         };
         let is_logged = !duty.is_visitor
+            && !is_said_of_all
             && searched_until.is_none()
             && (attempts == 1 || attempts.is_multiple_of(each));
         // Whoever invents servers must not fill the log either.
@@ -904,4 +910,58 @@ impl Lane {
 /// Whether a host is an address and not a name.
 fn is_address(host: &str) -> bool {
     host.parse::<core::net::IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test needs some instant to start from"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_server_that_is_not_reached_it_is_said_once() {
+        let mut now = Instant::now();
+        let mut plan = DialPlan::new(1);
+        let seed = Seed {
+            host: "127.0.0.1".to_owned(),
+            port: 6222,
+            login: None,
+            is_resolved: false,
+        };
+        let target = Target {
+            host: seed.host.clone(),
+            port: seed.port,
+            tls_name: None,
+        };
+        let accounts = ["$SYS".into(), "A".into()];
+        plan.set_targets(&seed, &[target], &accounts, Some(now));
+        for attempt in 1..=3 {
+            let mut dials = Vec::new();
+            plan.poll(now, false, &mut dials);
+            assert_eq!(dials.len(), 3);
+            let failures: Vec<_> = (dials.iter())
+                .filter_map(|dial| plan.failed(dial.id, now))
+                .collect();
+            assert!(failures.iter().all(|(number, _)| *number == attempt));
+            assert_eq!(failures.iter().filter(|(_, is_said)| *is_said).count(), 1);
+            now += RETRY_MAX;
+        }
+        // Where the others are there, it is of interest that one is not.
+        plan.settle(&accounts, &|_| true, &|_, account| account.is_some(), now);
+        for duty in &mut plan.duties {
+            duty.is_connected = true;
+        }
+        let mut dials = Vec::new();
+        plan.poll(now, false, &mut dials);
+        let said = (dials.iter()).filter(|dial| {
+            let account = plan.purpose(dial.id).and_then(|purpose| purpose.account);
+            account.is_some_and(|account| *account == *"A")
+                && plan
+                    .failed(dial.id, now)
+                    .is_some_and(|(_, is_said)| is_said)
+        });
+        assert_eq!(said.count(), 1);
+    }
 }

@@ -65,7 +65,7 @@ use self::roster::{Member, Roster, RouteConnection};
 use self::settings::ClusterSettings;
 pub use self::snapshot::{MeshSnapshot, PeerSnapshot};
 use crate::close_reason::CloseReason;
-use crate::session::route::complaints::Complaints;
+use crate::session::complaints::Complaints;
 
 /// What a server knows of its cluster, and wants of it.
 pub struct Mesh {
@@ -173,8 +173,8 @@ const POOL_SIZE_MAX: u32 = 128;
 /// every other one a line; a full mesh of so many is beyond what anybody runs.
 pub(crate) const PEERS_MAX: usize = 1024;
 
-/// Connections in the handshake. A cluster that starts has a few for each of its servers.
-const NEWCOMERS_MAX: usize = 1024;
+/// Connections in the handshake, if the shell, which knows of those before it, has let in so many.
+const NEWCOMERS_MAX: usize = 2048;
 
 /// Servers that are remembered as taken out of the configuration. They are few, and new at every start.
 const DISMISSED_MAX: usize = 256;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::close_reason::CloseReason;
+use crate::delivery::subscription::Subscription;
 use crate::monitor::counters::{IndexCounters, Traffic};
 
 /// What kind of peer a connection has.
@@ -87,6 +88,22 @@ impl EndedSubscription {
     pub(crate) fn bytes(&self) -> usize {
         let queue = self.queue.as_ref().map_or(0, |queue| queue.len());
         size_of::<Self>() + self.subject.len() + queue + self.sid.len()
+    }
+
+    /// Bytes that one made of it takes, as [`EndedSubscription::bytes`] counts them.
+    pub(crate) fn bytes_of(subscription: &Subscription) -> usize {
+        let queue = subscription.queue().map_or(0, <[u8]>::len);
+        size_of::<Self>() + subscription.subject().len() + queue + subscription.sid().len()
+    }
+
+    pub(crate) fn of(subscription: &Subscription) -> Self {
+        Self {
+            subject: subscription.subject().into(),
+            queue: subscription.queue().map(Into::into),
+            sid: subscription.sid().into(),
+            delivered: subscription.delivered(),
+            max: Some(subscription.max()).filter(|&max| max > 0),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! the shell drives them all alike.
 
 pub(crate) mod client;
+pub(crate) mod complaints;
 mod heartbeat;
 mod intake;
 pub(crate) mod route;

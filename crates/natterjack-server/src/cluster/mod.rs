@@ -23,6 +23,7 @@ pub(crate) use self::settings::settings;
 use crate::lifecycle::Phase;
 use crate::net::compressed::Kits;
 use crate::net::listener::bind;
+use crate::net::newcomers::Newcomers;
 use crate::options::{Options, RouteUrl};
 use crate::server::{Shared, StartError};
 use crate::tls;
@@ -39,6 +40,7 @@ pub(crate) struct Cluster {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) tls: Arc<tls::Acceptor>,
     kits: Arc<Kits>,
+    newcomers: Arc<Newcomers>,
     discovery: Discovery,
     /// Encrypted routes by their number, with the fingerprints that they may be pinned by.
     encrypted: Mutex<BTreeMap<u64, Encrypted>>,
@@ -103,6 +105,7 @@ impl Bound {
             addresses: self.addresses,
             tls: Arc::new(self.tls),
             kits: Arc::default(),
+            newcomers: Arc::default(),
             discovery,
             encrypted: Mutex::default(),
         };

@@ -1,6 +1,7 @@
 //! One connection with another server, from its socket to its end.
 
 use std::fmt::Display;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -13,12 +14,18 @@ use crate::identity;
 use crate::lifecycle::Phase;
 use crate::net::compressed::Compressed;
 use crate::net::connection::{Wire, drive, finish, hang_up};
+use crate::net::newcomers::Place;
 use crate::net::route_tls;
 use crate::net::socket::Socket;
 use crate::net::strangers::Origin;
+use crate::net::stream::Stream as _;
 use crate::options::{Options, RouteUrl};
 use crate::server::Shared;
 use crate::tls::fingerprint;
+
+/// Why one that has lost its place is closed.
+const CROWD: &str = "Too many connections that have not been let in, most of them from there: the one that has been there \
+                     the longest is closed";
 
 /// Which side has dialled.
 pub(super) enum Dialled {
@@ -47,14 +54,35 @@ pub(super) async fn serve(
         Dialled::No => Direction::Accepted,
         Dialled::Yes(id, _) => Direction::Dialled(id),
     };
+    let origin = Origin::of(Some(address.ip()));
+    // Those that this server dials are few.
+    let place = matches!(dialled, Dialled::No).then(|| cluster.newcomers.enter(origin));
+    let lost = async {
+        match &place {
+            Some(place) => place.lost().await,
+            None => pending().await,
+        }
+    };
+    let give_up = || {
+        if let Some(mesh) = shared.engine.mesh() {
+            mesh.tell_of_stranger(address, &CROWD, now());
+        }
+    };
     // In a box of its own, so that a connection does not keep the room for a handshake all its life.
-    let Some((socket, fingerprint)) =
-        Box::pin(secure(&shared, cluster, tcp, address, dialled)).await
-    else {
+    let secured = Box::pin(async {
+        tokio::select! {
+            secured = secure(&shared, cluster, tcp, address, dialled) => secured,
+            () = lost => {
+                give_up();
+                None
+            }
+        }
+    });
+    let Some((socket, fingerprint)) = secured.await else {
         return;
     };
-    let origin = Origin::of(Some(address.ip()));
-    let wire = Wire::new(Compressed::new(socket, Arc::clone(&cluster.kits), origin));
+    let kits = Arc::clone(&cluster.kits);
+    let wire = Wire::new(Compressed::new(socket, kits, origin).in_place(place));
     let reading = shared.lifecycle.readers.pass();
     let peer = RoutePeer {
         address: Some(address),
@@ -65,6 +93,7 @@ pub(super) async fn serve(
         return;
     };
     let id = session.outbox().id();
+    wire.stream().place(|place| place.guard(session.outbox()));
     if let Some(fingerprint) = fingerprint {
         let outbox = Arc::clone(session.outbox());
         let route = Encrypted {
@@ -76,11 +105,17 @@ pub(super) async fn serve(
         cluster.close_unpinned();
     }
     let reason = drive(&shared, &wire, &mut session, reading).await;
+    if wire.stream().place(Place::is_lost) == Some(true) {
+        give_up();
+    }
     if let Some(damage) = wire.stream().damage()
         && let Some(mesh) = shared.engine.mesh()
     {
         let why = format_args!("What the other side compressed cannot be read: {damage}");
         mesh.tell_of_stranger(address, &why, now());
+    }
+    if let Some(refusal) = wire.stream().socket().and_then(route_tls::late_refusal) {
+        session.tell_of_refusal(&refusal);
     }
     cluster.encrypted.lock().remove(&id);
     let write_deadline = shared.write_deadline_of_routes();

@@ -308,7 +308,8 @@ pub(crate) fn connz(
     let (total, mut chosen) = choose(engine, options);
     if let Some(subject) = &options.filter_subject {
         let holders = holders(engine, options.account.as_deref(), subject);
-        chosen.retain(|connection| holders.contains(&connection.id));
+        // Closed ones stay whatever they were subscribed to, as on nats-server.
+        chosen.retain(|connection| connection.stop.is_some() || holders.contains(&connection.id));
     }
     sort(&mut chosen, options.sort, facts);
     let limit = match (options.cid, options.limit) {

@@ -2,22 +2,23 @@
 //! in the router and the pages.
 //!
 //! At most [`CONNECTIONS_MAX`](super::places::CONNECTIONS_MAX) connections are served; for another one, one that keeps the
-//! server waiting has to go (`places.rs`). Who asks for more than the share of the processors that there is for such
+//! server waiting has to go (`places.rs`), and is told so if that takes no waiting. Who asks for more than the share of the processors that there is for such
 //! questions waits (`pace.rs`): pages for pages, while `/healthz` waits for neither pages nor strangers. No connection lives
 //! for long without doing anything, and no answer is sent for ever: see [`Patience`]. Request bodies are not read.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
 use hyper::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
     HeaderValue, LOCATION, REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -33,8 +34,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::elsewhere::Elsewhere;
 use super::guard::{self, CHALLENGES, Standing};
-use super::pace::REQUEST;
-use super::places::{CONNECTIONS_MAX, Place, Wait};
+use super::pace::{NEWCOMER, Pace, REQUEST};
+use super::places::{CONNECTIONS_MAX, Line, Place, Wait};
 use super::router::{self, Answer};
 use crate::clock::now;
 use crate::lifecycle::Phase;
@@ -65,6 +66,15 @@ const PATIENCE: Patience = Patience {
     answer: Duration::from_secs(120),
 };
 
+/// What they are told who have to leave before they were answered.
+const TURNED_AWAY: &str = "503 Service Unavailable: too many connections";
+
+/// The same to whoever has not even asked.
+const TURNED_AWAY_EARLY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
+Content-Length: 45\r\nConnection: close\r\n\r\n503 Service Unavailable: too many connections";
+const _: () = assert!(TURNED_AWAY.len() == 45, "as its head says");
+
 /// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
@@ -82,6 +92,9 @@ pub(crate) trait Wrap: Send + Sync + 'static {
     /// That stream.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
+    /// What is waited for first.
+    const FIRST: Wait;
+
     /// Wraps the socket; its peer may keep the server waiting no longer than a handshake may take, and that is known of
     /// the place.
     fn wrap(
@@ -97,6 +110,8 @@ pub(crate) struct Clear;
 impl Wrap for Clear {
     type Stream = tokio::net::TcpStream;
 
+    const FIRST: Wait = Wait::Request;
+
     async fn wrap(&self, socket: tokio::net::TcpStream, _: &Place) -> io::Result<Self::Stream> {
         Ok(socket)
     }
@@ -108,16 +123,24 @@ pub(crate) struct Encrypted(pub(super) Arc<Shared>);
 impl Wrap for Encrypted {
     type Stream = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
 
+    const FIRST: Wait = Wait::Hello;
+
     async fn wrap(&self, socket: tokio::net::TcpStream, place: &Place) -> io::Result<Self::Stream> {
         let Self(shared) = self;
         let Some(context) = shared.tls.current() else {
             return Err(io::ErrorKind::ConnectionRefused.into());
         };
+        let mut left = PATIENCE.head;
+        let begin = now();
+        // Who says nothing takes no turn.
+        if timeout(left, socket.peek(&mut [0])).await?? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        left = left.saturating_sub(now().saturating_duration_since(begin));
         let acceptor = TlsAcceptor::from(Arc::clone(context.monitoring()));
         let mut handshake = Elsewhere::new(shared.tls.slow_steps(), acceptor.accept(socket));
-        let mut left = PATIENCE.head;
         loop {
-            let turn = place.turn().await;
+            let turn = place.turn(Line::Handshakes).await;
             let pace = &shared.monitor.paces.handshakes;
             pace.keep().await;
             let pace = Arc::clone(pace);
@@ -128,7 +151,7 @@ impl Wrap for Encrypted {
             }
             drop(turn);
             // Only now it is the peer that the server waits for.
-            place.wait_for(Wait::Request);
+            place.wait_for(Wait::Handshake);
             let begin = now();
             timeout(left, handshake.woken()).await?;
             left = left.saturating_sub(now().saturating_duration_since(begin));
@@ -147,9 +170,16 @@ pub(crate) async fn accept<W: Wrap>(shared: Arc<Shared>, listener: TcpListener, 
         loop {
             match listener.accept().await {
                 Ok((socket, _)) => {
+                    if shared.monitor.places.free() == 0 {
+                        let pace = &shared.monitor.paces.newcomers;
+                        pace.keep().await;
+                        pace.took(NEWCOMER);
+                    }
                     let Some(place) = shared.monitor.places.take().await else {
                         return;
                     };
+                    // Before its task begins, so that of many who come at once the first do not stay for sure.
+                    place.wait_for(W::FIRST);
                     tokio::spawn(serve(Arc::clone(&shared), socket, Arc::clone(&wrap), place));
                 }
                 Err(error) => {
@@ -172,19 +202,21 @@ async fn serve<W: Wrap>(
     place: Place,
 ) {
     let closing = shared.lifecycle.reached(Phase::Closing);
-    let must_leave = place.must_leave();
-    let serving = async {
+    let leave = place.leave();
+    let mut serving = pin!(async {
         let address = socket.peer_addr()?.ip();
         let stream = wrap.wrap(socket, &place).await?;
         speak(&shared, stream, address, place)
             .await
             .map_err(io::Error::other)
-    };
+    });
     tokio::select! {
-        ended = serving => if let Err(error) = ended {
+        ended = &mut serving => if let Err(error) = ended {
             tracing::debug!(%error, "monitoring connection ended");
         },
-        () = must_leave.notified() => {
+        () = leave.asked() => {
+            // Whoever can be told so at once is, and nobody is waited for.
+            poll_fn(|context| Poll::Ready(serving.as_mut().poll(context).is_ready())).await;
             tracing::debug!("monitoring connection closed to make room for another");
         }
         () = closing => {}
@@ -220,7 +252,7 @@ async fn respond(
     request: Request<Incoming>,
     address: IpAddr,
     place: Arc<Place>,
-) -> Result<Response<Text>, Infallible> {
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let is_crowded = shared.monitor.places.free() < PLACES_LEFT_FEW;
     place.is_asked();
     // Nobody reads it, and two who do not agree where it ends do not agree on the next request.
@@ -229,7 +261,7 @@ async fn respond(
         && !request.headers().contains_key(HOST)
         && request.uri().host().is_none();
     let answer = if lacks_host {
-        off_hand(&shared, || {
+        off_hand(&shared, &place, || {
             Answer::text(
                 StatusCode::BAD_REQUEST,
                 "400 Bad Request: missing required Host header",
@@ -241,42 +273,72 @@ async fn respond(
         let token = options.monitoring.token.as_ref();
         let pace = &monitor.paces.token_checks;
         let asking = (monitor.guard).standing(token, request.headers(), address, pace);
-        match asking.await {
-            Standing::Reader => page(&shared, &request, &place).await,
-            Standing::Stranger => off_hand(&shared, guard::refusal).await,
-            Standing::Unknown => off_hand(&shared, guard::rebuff).await,
+        let answering = async {
+            match asking.await {
+                Standing::Reader => page(&shared, &request, &place).await,
+                Standing::Stranger => off_hand(&shared, &place, guard::refusal).await,
+                Standing::Unknown => off_hand(&shared, &place, guard::rebuff).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answering => answer,
+            () = must_leave(&place) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, TURNED_AWAY),
         }
     };
     let is_long = answer.is_long;
     place.answers(is_long);
     let mut response = answer.into_response();
-    if is_crowded || lacks_host || has_body {
+    if is_crowded || lacks_host || has_body || place.must_leave() {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
     Ok(response)
 }
 
-/// What is told to whoever is not let in, at its own pace.
-async fn off_hand(shared: &Shared, answer: fn() -> Answer) -> Answer {
-    let pace = &shared.monitor.paces.refusals;
-    pace.keep().await;
-    pace.took(REQUEST);
+/// Is ready once the connection has to give up its place. It wakes nobody: whoever is asked to leave is polled once more.
+async fn must_leave(place: &Place) {
+    poll_fn(|_| match place.must_leave() {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
+}
+
+/// What is told to whoever is not let in.
+async fn off_hand(shared: &Shared, place: &Place, answer: fn() -> Answer) -> Answer {
+    keep(&shared.monitor.paces.refusals, place).await;
     answer()
+}
+
+/// Waits until the pace is kept, or the place is wanted: what is asked for takes less than to come.
+async fn keep(pace: &Pace, place: &Place) {
+    place.wait_for(Wait::OffHand);
+    tokio::select! {
+        () = pace.keep() => pace.took(REQUEST),
+        // That was paid for by whoever wants the place, and whoever comes later does not owe it.
+        () = must_leave(place) => {}
+    }
+    place.go_on();
 }
 
 /// What is told to readers: how the server is, as soon as can be, and all else when it is their turn.
 async fn page(shared: &Arc<Shared>, request: &Request<Incoming>, place: &Place) -> Answer {
     let monitor = &shared.monitor;
     let uri = request.uri();
-    if request.method() != Method::CONNECT && router::is_health(monitor, uri.path()) {
-        let pace = &monitor.paces.health;
-        pace.keep().await;
-        pace.took(REQUEST);
+    let line = match request.method() {
+        &Method::CONNECT => Some(Line::Pages),
+        _ => router::line(monitor, uri.path()),
+    };
+    let Some(line) = line else {
+        keep(&monitor.paces.health, place).await;
         return router::answer(Arc::clone(shared), uri.path(), query(uri), "").await;
-    }
-    let _turn = place.turn().await;
-    let pace = &monitor.paces.pages;
+    };
+    let _turn = place.turn(line).await;
+    let pace = match line {
+        Line::Metrics => &monitor.paces.metrics,
+        Line::Pages | Line::Handshakes => &monitor.paces.pages,
+    };
     pace.keep().await;
     pace.took(REQUEST);
     if request.method() == Method::CONNECT {
@@ -293,8 +355,8 @@ fn query(uri: &Uri) -> &str {
 }
 
 impl Answer {
-    fn into_response(self) -> Response<Text> {
-        let mut response = Response::new(Text(Some(self.body)));
+    fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
@@ -323,29 +385,6 @@ impl Answer {
             headers.insert(LOCATION, location);
         }
         response
-    }
-}
-
-/// A body that is there as a whole.
-struct Text(Option<Bytes>);
-
-impl Body for Text {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take().map(|text| Ok(Frame::data(text))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |text| text.len() as u64))
     }
 }
 
@@ -410,7 +449,22 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> hyper::rt::Read for Patient<S> {
+impl<S: AsyncWrite + Unpin> Patient<S> {
+    /// Says why the connection ends, if that is the answer to a request that was begun, and as far as it is taken at once.
+    fn turn_away(&mut self, context: &mut Context<'_>) {
+        if self.reading == Reading::Next || self.stall_timer.is_running() {
+            return;
+        }
+        let stream = &mut self.stream;
+        let written = Pin::new(&mut *stream).poll_write(context, TURNED_AWAY_EARLY);
+        if let Poll::Ready(Ok(_)) = written {
+            // Ends what is encrypted, too.
+            let _ = Pin::new(stream).poll_shutdown(context);
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Read for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -440,6 +494,10 @@ impl<S: AsyncRead + Unpin> hyper::rt::Read for Patient<S> {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
+                if this.place.must_leave() {
+                    this.turn_away(context);
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
                 // Whoever has not taken the answer to the last request is not late with the next.
                 if !this.stall_timer.is_running() {
                     this.place.wait_for(Wait::Request);

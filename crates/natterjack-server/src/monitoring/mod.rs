@@ -91,6 +91,13 @@ pub(crate) mod pages {
 /// Long pages that are written at the same time. Each holds itself in memory, so there are not to be many.
 const TURNS: usize = 2;
 
+/// The same of `/metrics` with a lot in them.
+const METRICS_TURNS: usize = 1;
+
+/// What long pages, and what long `/metrics`, take until they are read.
+const PAGES_KIB_MAX: u32 = 64 * 1024;
+const METRICS_KIB_MAX: u32 = 8 * 1024;
+
 /// What monitoring itself keeps.
 pub(crate) struct Monitor {
     started: Instant,
@@ -113,10 +120,26 @@ pub(crate) struct Monitor {
     guard: Guard,
     /// How often there may be a page, and whatever else.
     paces: Paces,
-    /// Places for long pages that are written.
+    /// Within what long pages are made, and, apart from these, long `/metrics`.
+    long_pages: Bounds,
+    long_metrics: Bounds,
+}
+
+/// What long pages of a kind may take together.
+struct Bounds {
+    /// Who has one written.
     turns: Semaphore,
-    /// Room for long pages until they are read.
+    /// Room until they are read.
     room: Arc<Room>,
+}
+
+impl Bounds {
+    fn new(turns: usize, kib_max: u32) -> Self {
+        Self {
+            turns: Semaphore::new(turns),
+            room: Arc::new(Room::new(kib_max)),
+        }
+    }
 }
 
 /// Where the pages are served.
@@ -152,8 +175,8 @@ impl Monitor {
             places: Arc::new(Places::new()),
             guard: Guard::new(),
             paces: Paces::new(cores, started),
-            turns: Semaphore::new(TURNS),
-            room: Arc::new(Room::new()),
+            long_pages: Bounds::new(TURNS, PAGES_KIB_MAX),
+            long_metrics: Bounds::new(METRICS_TURNS, METRICS_KIB_MAX),
         }
     }
 

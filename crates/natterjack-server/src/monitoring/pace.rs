@@ -3,7 +3,7 @@
 //! one of few.
 //!
 //! What is put off keeps its kind waiting and no other: pages do not wait for strangers' handshakes and wrong tokens, nor
-//! whoever asks whether the server is well for pages ([`Paces`]).
+//! `/metrics` and whoever asks whether the server is well for pages ([`Paces`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,12 @@ const SHARE_OF_PAGES: u32 = 20;
 /// The same of `/healthz`: it takes next to nothing, but somebody may ask for it as fast as they can.
 const SHARE_OF_HEALTH: u32 = 100;
 
+/// The same of `/metrics`, which must not wait for pages.
+const SHARE_OF_METRICS: u32 = 50;
+
+/// The same of connections for which another one has to leave.
+const SHARE_OF_NEWCOMERS: u32 = 10;
+
 /// The same of people who are not known, or not yet: of their handshakes, of comparing tokens with a hash, and of refusals.
 const SHARE_OF_STRANGERS: u32 = 50;
 
@@ -28,13 +34,18 @@ const BURST: Duration = Duration::from_millis(500);
 /// What a request takes besides the making of its page, about.
 pub(super) const REQUEST: Duration = Duration::from_micros(50);
 
+/// What it takes to have one connection leave for another, about.
+pub(super) const NEWCOMER: Duration = Duration::from_micros(50);
+
 /// Whoever owes more is let off: nobody waits for longer because of what others took.
 const DEBT_MAX: Duration = Duration::from_secs(10);
 
 /// What each kind of asking may take.
 pub(super) struct Paces {
     pub(super) pages: Arc<Pace>,
+    pub(super) metrics: Arc<Pace>,
     pub(super) health: Arc<Pace>,
+    pub(super) newcomers: Arc<Pace>,
     pub(super) handshakes: Arc<Pace>,
     pub(super) refusals: Arc<Pace>,
     pub(super) token_checks: Arc<Pace>,
@@ -45,7 +56,9 @@ impl Paces {
         let pace = |share| Arc::new(Pace::new(share, processors, now));
         Self {
             pages: pace(SHARE_OF_PAGES),
+            metrics: pace(SHARE_OF_METRICS),
             health: pace(SHARE_OF_HEALTH),
+            newcomers: pace(SHARE_OF_NEWCOMERS),
             handshakes: pace(SHARE_OF_STRANGERS),
             // These cost little, and there is nothing that they have to be soon for.
             refusals: pace(SHARE_OF_HEALTH),
@@ -89,6 +102,12 @@ impl Pace {
     #[cfg(test)]
     pub(super) async fn hold(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.waiting.lock().await
+    }
+
+    /// Whether nothing is owed.
+    #[cfg(test)]
+    pub(super) fn is_paid(&self) -> bool {
+        *self.paid_at.lock() <= now()
     }
 
     /// Something took so much of a processor's time.

@@ -1,16 +1,18 @@
 //! Places for connections: how many there are, and who has to leave when all are taken.
 //!
-//! Whoever holds a place and keeps the server waiting gives it up to the next who comes: first those that have not sent a
-//! whole request, then those that do not take their answer, of each the one that has been at it the longest, and at last
-//! those that wait for their turn, of whom the last to come leaves first. So clients that dawdle on purpose, however many,
-//! keep nobody out who asks and listens.
+//! Whoever holds a place and keeps the server waiting gives it up to the next who comes: first those that are at a
+//! handshake, then those that wait for an answer that takes no work, and are given it, those that have not sent a whole
+//! request and those that do not take their answer, of each the one that has been at it the longest, and at last those that wait for their turn, of whom the last to
+//! come leaves first. So clients that dawdle on purpose, however many, keep nobody out who asks and listens; and no number
+//! of strangers at handshakes have anybody leave who speaks in clear text.
 //!
-//! Of all places only [`BUSY_MAX`] are taken by requests whose turn has come, which nobody takes away. The others are there
-//! for whoever comes, so that a short question gets its answer while everybody asks long ones.
+//! Of all places only [`BUSY_MAX`] are taken by those whose turn has come, which nobody takes away, and each [`Line`] has
+//! its own of them. The others are there for whoever comes, so that a short question gets its answer while everybody asks
+//! long ones.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -21,8 +23,21 @@ use crate::clock::now;
 /// Connections that are served at one time, of all listeners together.
 pub(super) const CONNECTIONS_MAX: usize = 128;
 
-/// Those of them for which the server works, or that wait in line for it to.
-pub(super) const BUSY_MAX: usize = 96;
+/// Those of them for which the server works, or is about to.
+const BUSY_MAX: usize = PAGES_MAX + METRICS_MAX + HANDSHAKES_MAX;
+const _: () = assert!(
+    BUSY_MAX <= CONNECTIONS_MAX * 3 / 4,
+    "nobody could come while all of these are taken"
+);
+
+/// Of those, who is to have a page.
+pub(super) const PAGES_MAX: usize = 60;
+
+/// Who is to have `/metrics`: few ask for them, and these must not wait for readers of pages.
+pub(super) const METRICS_MAX: usize = 4;
+
+/// Who is at a handshake: strangers.
+pub(super) const HANDSHAKES_MAX: usize = 32;
 
 /// How long somebody may take a long answer before it is the room of others that is wanted.
 const LONG_ANSWER_GRACE: Duration = Duration::from_secs(2);
@@ -30,7 +45,9 @@ const LONG_ANSWER_GRACE: Duration = Duration::from_secs(2);
 /// All places.
 pub(super) struct Places {
     free: Arc<Semaphore>,
-    busy: Semaphore,
+    pages: Semaphore,
+    metrics: Semaphore,
+    handshakes: Semaphore,
     dawdlers: Mutex<BTreeMap<(Wait, u64), Dawdler>>,
     /// There is a dawdler more.
     came: Notify,
@@ -40,6 +57,14 @@ pub(super) struct Places {
 /// What a connection keeps the server waiting for, or waits for; who leaves first comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Wait {
+    /// The first of a handshake.
+    Hello,
+    /// It is the server that makes it wait, which has done nothing for it yet.
+    HandshakeTurn,
+    /// What comes next in a handshake.
+    Handshake,
+    /// It is made to wait for an answer that takes no work, and gets it when it has to leave.
+    OffHand,
     Request,
     AnswerTaken,
     /// The same with an answer that takes some of the room that there is for long ones.
@@ -48,15 +73,48 @@ pub(super) enum Wait {
     Turn,
 }
 
+/// What there are turns for. Who waits in one line waits for nobody in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    Pages,
+    Metrics,
+    Handshakes,
+}
+
 struct Dawdler {
-    must_leave: Arc<Notify>,
+    leave: Arc<Leave>,
     since: Instant,
+}
+
+/// Whether a connection has to give up its place.
+pub(super) struct Leave {
+    is_asked: AtomicBool,
+    asked: Notify,
+}
+
+impl Leave {
+    fn new() -> Self {
+        Self {
+            is_asked: AtomicBool::new(false),
+            asked: Notify::new(),
+        }
+    }
+
+    fn ask(&self) {
+        self.is_asked.store(true, Ordering::Release);
+        self.asked.notify_one();
+    }
+
+    /// Waits until it has to.
+    pub(super) async fn asked(&self) {
+        self.asked.notified().await;
+    }
 }
 
 /// A connection's place, until it is dropped.
 pub(super) struct Place {
     places: Arc<Places>,
-    must_leave: Arc<Notify>,
+    leave: Arc<Leave>,
     standing: Mutex<Standing>,
     _permit: OwnedSemaphorePermit,
 }
@@ -73,13 +131,15 @@ struct Standing {
 
 impl Places {
     pub(super) fn new() -> Self {
-        Self::of(CONNECTIONS_MAX, BUSY_MAX)
+        Self::of(CONNECTIONS_MAX, PAGES_MAX, HANDSHAKES_MAX)
     }
 
-    fn of(count: usize, busy: usize) -> Self {
+    fn of(count: usize, pages: usize, handshakes: usize) -> Self {
         Self {
             free: Arc::new(Semaphore::new(count)),
-            busy: Semaphore::new(busy),
+            pages: Semaphore::new(pages),
+            metrics: Semaphore::new(METRICS_MAX),
+            handshakes: Semaphore::new(handshakes),
             dawdlers: Mutex::default(),
             came: Notify::new(),
             waits: AtomicU64::new(0),
@@ -107,7 +167,7 @@ impl Places {
         };
         Some(Place {
             places: Arc::clone(self),
-            must_leave: Arc::new(Notify::new()),
+            leave: Arc::new(Leave::new()),
             standing: Mutex::new(Standing {
                 waiting: None,
                 request: self.number(),
@@ -122,9 +182,7 @@ impl Places {
     /// Has one dawdler leave; whether there was one.
     fn evict(&self) -> bool {
         let first = self.dawdlers.lock().pop_first();
-        first
-            .inspect(|(_, dawdler)| dawdler.must_leave.notify_one())
-            .is_some()
+        first.inspect(|(_, dawdler)| dawdler.leave.ask()).is_some()
     }
 
     /// Has the one leave who has been at taking a long answer the longest, if that is long.
@@ -135,14 +193,22 @@ impl Places {
         let late = first.filter(|(_, dawdler)| dawdler.since + LONG_ANSWER_GRACE <= now);
         if let Some(key) = late.map(|(key, _)| *key) {
             let late = dawdlers.remove(&key);
-            late.inspect(|dawdler| dawdler.must_leave.notify_one());
+            late.inspect(|dawdler| dawdler.leave.ask());
         }
     }
 
-    /// Connections whose turn it is.
+    fn turns(&self, line: Line) -> &Semaphore {
+        match line {
+            Line::Pages => &self.pages,
+            Line::Metrics => &self.metrics,
+            Line::Handshakes => &self.handshakes,
+        }
+    }
+
+    /// Turns that there are.
     #[cfg(test)]
-    pub(super) fn busy(&self) -> usize {
-        BUSY_MAX - self.busy.available_permits()
+    pub(super) fn turns_left(&self, line: Line) -> usize {
+        self.turns(line).available_permits()
     }
 
     fn number(&self) -> u64 {
@@ -151,9 +217,14 @@ impl Places {
 }
 
 impl Place {
-    /// Is notified when the connection has to give up its place.
-    pub(super) fn must_leave(&self) -> Arc<Notify> {
-        Arc::clone(&self.must_leave)
+    /// What tells that the connection has to give up its place.
+    pub(super) fn leave(&self) -> Arc<Leave> {
+        Arc::clone(&self.leave)
+    }
+
+    /// Whether it has to.
+    pub(super) fn must_leave(&self) -> bool {
+        self.leave.is_asked.load(Ordering::Acquire)
     }
 
     /// The connection keeps the server waiting from now on, or still does.
@@ -168,12 +239,12 @@ impl Place {
         }
         self.end(&mut standing);
         let number = match wait {
-            Wait::Request => standing.request,
-            Wait::AnswerTaken | Wait::LongAnswerTaken => standing.answer,
-            Wait::Turn => u64::MAX - self.places.number(),
+            Wait::Hello | Wait::Handshake | Wait::Request => standing.request,
+            Wait::OffHand | Wait::AnswerTaken | Wait::LongAnswerTaken => standing.answer,
+            Wait::HandshakeTurn | Wait::Turn => u64::MAX - self.places.number(),
         };
         let dawdler = Dawdler {
-            must_leave: Arc::clone(&self.must_leave),
+            leave: Arc::clone(&self.leave),
             since: standing.answered,
         };
         self.places.dawdlers.lock().insert((wait, number), dawdler);
@@ -217,13 +288,17 @@ impl Place {
 
     /// Waits until the server may work for this connection, which has its place for sure as long as it holds the turn.
     /// `None` if there are no more turns.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        if let Ok(turn) = self.places.busy.try_acquire() {
+    pub(super) async fn turn(&self, line: Line) -> Option<SemaphorePermit<'_>> {
+        let turns = self.places.turns(line);
+        if let Ok(turn) = turns.try_acquire() {
             self.go_on();
             return Some(turn);
         }
-        self.wait_for(Wait::Turn);
-        let turn = self.places.busy.acquire().await;
+        self.wait_for(match line {
+            Line::Pages | Line::Metrics => Wait::Turn,
+            Line::Handshakes => Wait::HandshakeTurn,
+        });
+        let turn = turns.acquire().await;
         self.go_on();
         turn.ok()
     }
@@ -248,12 +323,14 @@ mod tests {
     }
 
     fn must_leave(place: &Place) -> bool {
-        poll(pin!(place.must_leave().notified())).is_ready()
+        let is_told = poll(pin!(place.leave().asked())).is_ready();
+        assert!(!is_told || place.must_leave());
+        is_told
     }
 
     #[tokio::test]
     async fn who_dawdles_longest_makes_room() {
-        let places = Arc::new(Places::of(3, 2));
+        let places = Arc::new(Places::of(3, 2, 1));
         let mut held = Vec::new();
         for _ in 0..3 {
             held.push(places.take().await.expect("open"));
@@ -284,7 +361,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_byte_now_and_then_is_the_same_wait_and_a_request_ends_it() {
-        let places = Arc::new(Places::of(2, 1));
+        let places = Arc::new(Places::of(2, 1, 1));
         let one = places.take().await.expect("open");
         let other = places.take().await.expect("open");
         other.wait_for(Wait::Request);
@@ -301,13 +378,16 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_a_turn_stays_and_of_those_that_wait_the_last_leaves() {
-        let places = Arc::new(Places::of(3, 1));
+        let places = Arc::new(Places::of(3, 1, 1));
         let mut held = Vec::new();
         for _ in 0..3 {
             held.push(places.take().await.expect("open"));
         }
-        let turn = held[0].turn().await.expect("open");
-        let (mut first, mut last) = (Box::pin(held[1].turn()), Box::pin(held[2].turn()));
+        let turn = held[0].turn(Line::Pages).await.expect("open");
+        let (mut first, mut last) = (
+            Box::pin(held[1].turn(Line::Pages)),
+            Box::pin(held[2].turn(Line::Pages)),
+        );
         assert!(poll(first.as_mut()).is_pending() && poll(last.as_mut()).is_pending());
         assert!(places.evict() && must_leave(&held[2]) && !must_leave(&held[1]));
         drop(turn);
@@ -318,8 +398,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn strangers_leave_before_anybody_else_and_handshakes_have_turns_of_their_own() {
+        let places = Arc::new(Places::of(6, 1, 1));
+        let mut held = Vec::new();
+        for _ in 0..6 {
+            held.push(places.take().await.expect("open"));
+        }
+        // A reader has begun before all of them.
+        held[0].wait_for(Wait::Request);
+        let turn = held[1].turn(Line::Handshakes).await.expect("open");
+        let mut first = Box::pin(held[2].turn(Line::Handshakes));
+        assert!(poll(first.as_mut()).is_pending());
+        held[3].wait_for(Wait::Handshake);
+        held[4].wait_for(Wait::Hello);
+        held[5].wait_for(Wait::OffHand);
+        let page = held[0].turn(Line::Pages).await.expect("open");
+        drop(page);
+        held[0].wait_for(Wait::Request);
+        for leaves in [4, 2, 3, 5, 0] {
+            assert!(places.evict());
+            let told: Vec<bool> = held.iter().map(must_leave).collect();
+            let expected: Vec<bool> = (0..6).map(|index| index == leaves).collect();
+            assert_eq!(told, expected);
+        }
+        assert!(!places.evict(), "nobody takes a turn away");
+        drop(turn);
+        assert!(poll(first.as_mut()).is_ready());
+    }
+
+    #[tokio::test]
     async fn room_is_made_by_those_who_are_at_long_answers_for_long() {
-        let places = Arc::new(Places::of(3, 1));
+        let places = Arc::new(Places::of(3, 1, 1));
         let mut held = Vec::new();
         for is_long in [false, true, true] {
             let place = places.take().await.expect("open");

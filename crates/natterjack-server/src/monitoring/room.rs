@@ -13,9 +13,6 @@ use tokio::time::timeout;
 use super::places::Places;
 use crate::clock::now;
 
-/// In KiB. A longer answer takes all of it.
-const KIB_MAX: u32 = 64 * 1024;
-
 /// Answers that wait for room. They are there already, and take memory beside it.
 const WAITING_MAX: usize = 4;
 
@@ -33,11 +30,8 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new() -> Self {
-        Self::of(KIB_MAX)
-    }
-
-    fn of(kib: u32) -> Self {
+    /// Of so much. A longer answer takes all of it.
+    pub(super) fn new(kib: u32) -> Self {
         Self {
             kib,
             free: Arc::new(Semaphore::new(kib as usize)),
@@ -117,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn long_answers_have_room_until_they_are_dropped() {
-        let (room, places) = (Arc::new(Room::of(10)), Places::new());
+        let (room, places) = (Arc::new(Room::new(10)), Places::new());
         let answer = |kib: usize| Bytes::from(vec![b'x'; kib * 1024]);
         let first = room.take(answer(7), &places).await.expect("room");
         assert_eq!(first.len(), 7 * 1024);

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Serialize;
 
-use super::Monitor;
 use super::absent::{gatewayz, jsz, leafz};
 use super::accountz::accountz;
 use super::accstatz::accstatz;
@@ -15,12 +14,16 @@ use super::format::{compact_json, indented_json};
 use super::healthz::{HealthzOptions, healthz};
 use super::innards;
 use super::metrics::ExpositionFormat;
+use super::pace::Pace;
 use super::page;
+use super::places::Line;
 use super::process::thread_time;
 use super::query::{BadValue, Query, percent_decoded};
+use super::room::Room;
 use super::routez::routez;
 use super::subsz::{SubszOptions, subsz};
 use super::varz::varz;
+use super::{Bounds, Monitor};
 use crate::server::Shared;
 
 /// A page.
@@ -183,17 +186,18 @@ pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str, accept:
     if !is_listing || size < LARGE {
         return written(&shared, page, &query, format);
     }
-    let Ok(turn) = shared.monitor.turns.acquire().await else {
+    let bounds = shared.monitor.bounds(page);
+    let Ok(turn) = bounds.turns.acquire().await else {
         return Answer::not_found();
     };
     // Many may have come this far while nothing was owed.
-    shared.monitor.paces.pages.keep().await;
+    pace(&shared.monitor, page).keep().await;
     let work = Arc::clone(&shared);
     let built = tokio::task::spawn_blocking(move || written(&work, page, &query, format)).await;
     // Whoever waits for room, or does not read, keeps nobody from having a page made.
     drop(turn);
     match built {
-        Ok(answer) => within_bounds(&shared.monitor, answer).await,
+        Ok(answer) => within(&shared.monitor.bounds(page).room, answer, &shared.monitor).await,
         Err(_) => Answer::text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "500 Internal Server Error",
@@ -202,12 +206,8 @@ pub(super) async fn answer(shared: Arc<Shared>, path: &str, query: &str, accept:
 }
 
 /// The answer with the room that it takes until it is sent.
-async fn within_bounds(monitor: &Monitor, answer: Answer) -> Answer {
-    match monitor
-        .room
-        .take(answer.body.clone(), &monitor.places)
-        .await
-    {
+async fn within(room: &Arc<Room>, answer: Answer, monitor: &Monitor) -> Answer {
+    match room.take(answer.body.clone(), &monitor.places).await {
         Some(body) => Answer {
             body,
             is_long: true,
@@ -224,12 +224,20 @@ fn written(shared: &Shared, page: Page, query: &Query, format: ExpositionFormat)
     let begin = thread_time();
     let built = build(shared, page, query, format);
     let time = thread_time().saturating_sub(begin);
-    let paces = &shared.monitor.paces;
-    match page {
-        Page::Healthz => paces.health.took(time),
-        _ => paces.pages.took(time),
+    // What the state takes is less than its request, and may be asked for beyond its pace.
+    if page != Page::Healthz {
+        pace(&shared.monitor, page).took(time);
     }
     built.unwrap_or_else(|refusal| Answer::text(StatusCode::BAD_REQUEST, refusal.0))
+}
+
+/// What all pages of the kind may take.
+fn pace(monitor: &Monitor, page: Page) -> &Arc<Pace> {
+    let paces = &monitor.paces;
+    match page {
+        Page::Metrics => &paces.metrics,
+        _ => &paces.pages,
+    }
 }
 
 /// Why a request is bad, in nats-server's words.
@@ -255,6 +263,9 @@ fn build(
         Page::Connz => {
             let options = connz_options(query)?;
             count();
+            // Looked at later than all else.
+            let sort = query.text("sort").parse()?;
+            let options = ConnzOptions { sort, ..options };
             Ok(Answer::page(&connz(&shared.facts(), engine, &options)?))
         }
         Page::Routez => {
@@ -364,8 +375,7 @@ fn connz_options(query: &Query) -> Result<ConnzOptions, Refusal> {
         user: optional(query, "user"),
         account: optional(query, "acc"),
         mqtt_client: optional(query, "mqtt_client"),
-        filter_subject: None,
-        sort: query.text("sort").parse()?,
+        ..ConnzOptions::default()
     })
 }
 
@@ -433,9 +443,24 @@ fn optional(query: &Query, name: &str) -> Option<String> {
     Some(query.text(name).to_owned()).filter(|text| !text.is_empty())
 }
 
-/// Whether a request for this path, as it was sent, asks how the server is and nothing else.
-pub(super) fn is_health(monitor: &Monitor, path: &str) -> bool {
-    page_at(&monitor.base_path, path) == Some(Page::Healthz)
+/// Where whoever asks for this path, as it was sent, waits. `None` for how the server is and nothing else, which waits in no
+/// line.
+pub(super) fn line(monitor: &Monitor, path: &str) -> Option<Line> {
+    match page_at(&monitor.base_path, path) {
+        Some(Page::Healthz) => None,
+        Some(Page::Metrics) => Some(Line::Metrics),
+        _ => Some(Line::Pages),
+    }
+}
+
+impl Monitor {
+    /// Within what long pages of the kind are made.
+    fn bounds(&self, page: Page) -> &Bounds {
+        match page {
+            Page::Metrics => &self.long_metrics,
+            _ => &self.long_pages,
+        }
+    }
 }
 
 /// The page at a clean path. `base` is a clean path too.

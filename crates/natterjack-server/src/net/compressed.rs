@@ -21,6 +21,7 @@ use natterjack_wire::s2::{self, Compressor, Decompressor, Effort, S2Error, Step}
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use super::newcomers::Place;
 use super::slices::{Filling, window};
 use super::socket::Socket;
 use super::strangers::{Notice, Origin, Stranger, Strangers};
@@ -109,6 +110,8 @@ pub(crate) struct Compressed<S> {
     kits: Arc<Kits>,
     /// Where the other side is.
     origin: Origin,
+    /// The other side's, until it is let in, if it needs one.
+    place: Mutex<Option<Place>>,
     /// Once there is one. In a box, for most routes do without.
     layer: OnceLock<Box<Layer>>,
 }
@@ -176,8 +179,20 @@ impl<S: Stream> Compressed<S> {
             below,
             kits,
             origin,
+            place: Mutex::default(),
             layer: OnceLock::new(),
         }
+    }
+
+    /// Keeps the other side's place until it is let in.
+    pub(crate) fn in_place(mut self, place: Option<Place>) -> Self {
+        self.place = Mutex::new(place);
+        self
+    }
+
+    /// What `look` finds out of the other side's place, if it still needs one.
+    pub(crate) fn place<R>(&self, look: impl FnOnce(&Place) -> R) -> Option<R> {
+        self.place.lock().as_ref().map(look)
     }
 
     /// What was wrong with what the other side compressed, after a read that failed for that.
@@ -260,6 +275,8 @@ impl<S: Stream> Stream for Compressed<S> {
     }
 
     fn trust(&self) {
+        let place = self.place.lock().take();
+        drop(place);
         if let Some(layer) = self.layer() {
             let mut reading = layer.reading.lock();
             reading.stranger = None;

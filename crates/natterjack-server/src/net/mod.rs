@@ -4,6 +4,7 @@ pub(crate) mod compressed;
 pub(crate) mod connection;
 mod handshake;
 pub(crate) mod listener;
+pub(crate) mod newcomers;
 pub(crate) mod pipe;
 pub(crate) mod route_tls;
 pub(crate) mod secured;

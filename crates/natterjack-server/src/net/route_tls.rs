@@ -41,6 +41,14 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What the peer says against this server's certificate when this side has done its part of the handshake already: with
+/// TLS 1.3 whoever dials is done before the other side has seen it (RFC 8446, section 4.4.4).
+pub(crate) fn late_refusal(socket: &Socket) -> Option<Failure> {
+    let error = socket.tls_failure()?;
+    let is_refusal = matches!(error, Error::AlertReceived(_));
+    is_refusal.then(|| Failure(Fault::Tls(error, None)))
+}
+
 /// Encrypts a connection. `dialled` is the name or address that the peer's certificate must be
 /// for, if this server has dialled.
 pub(crate) async fn secure(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use rustls::Connection;
+use rustls::{Connection, Error};
 use tokio::net::TcpStream;
 
 use super::slices::{Filling, window};
@@ -57,7 +57,7 @@ struct State {
     /// Ciphertext that was read when there was no room for its plaintext.
     unread: Vec<u8>,
     /// The peer broke TLS; told by the read after the last good bytes.
-    failed: bool,
+    failed: Option<Error>,
 }
 
 impl Secured {
@@ -73,7 +73,7 @@ impl Secured {
             state: Mutex::new(State {
                 connection,
                 unread,
-                failed: false,
+                failed: None,
             }),
             is_unsent: AtomicBool::new(is_unsent),
             // What came with the last message of the handshake is inside `connection`.
@@ -156,6 +156,11 @@ impl Secured {
         let _ = state.send(socket);
     }
 
+    /// How the peer broke TLS.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.state.lock().failed.clone()
+    }
+
     fn note_unsent(&self, state: &State) {
         self.is_unsent
             .store(state.connection.wants_write(), Ordering::Release);
@@ -227,7 +232,7 @@ impl State {
         output: &mut Filling<'_, '_>,
         scratch: &Scratch,
     ) -> io::Result<Option<End>> {
-        if self.failed {
+        if self.failed.is_some() {
             return Err(ErrorKind::InvalidData.into());
         }
         if self.take_plaintext(output)? == Some(End::Peer) {
@@ -271,8 +276,9 @@ impl State {
                 return Ok(None);
             }
             let fed = self.connection.read_tls(&mut ciphertext);
-            let (Ok(fed), Ok(_)) = (fed, self.connection.process_new_packets()) else {
-                self.failed = true;
+            let taken = self.connection.process_new_packets();
+            let (Ok(fed), Ok(_)) = (fed, &taken) else {
+                self.failed = Some(taken.err().unwrap_or(Error::HandshakeNotComplete));
                 // What came before it is good.
                 self.take_plaintext(output)?;
                 return Err(ErrorKind::InvalidData.into());

@@ -59,6 +59,11 @@ impl Socket {
         }
     }
 
+    /// How the peer broke TLS after the handshake.
+    pub(super) fn tls_failure(&self) -> Option<rustls::Error> {
+        self.secured()?.failure()
+    }
+
     fn secured(&self) -> Option<&Secured> {
         self.secured.get().map(Box::as_ref)
     }

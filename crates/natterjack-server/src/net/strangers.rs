@@ -105,14 +105,20 @@ impl Stranger {
             notice: Arc::clone(&self.notice),
         };
         kept.insert(self.number, own);
-        while let Some(greediest) = greediest(&kept) {
+        let mut others = Vec::new();
+        let mut is_kept = true;
+        while let Some(greediest) = greediest(&kept).filter(|_| is_kept) {
             let removed = kept.remove(&greediest);
             if greediest == self.number {
-                return false;
+                is_kept = false;
+            } else {
+                others.extend(removed);
             }
-            removed.into_iter().for_each(|other| other.notice.give());
         }
-        true
+        // Whom it wakes must not wait for the lock.
+        drop(kept);
+        others.iter().for_each(|other| other.notice.give());
+        is_kept
     }
 }
 

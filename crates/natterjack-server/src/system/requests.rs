@@ -316,8 +316,19 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
             data.of(subsz(&facts(), engine, &options).map_err(failed)?)
         }
         Kind::Routez => data.of(routez(&facts(), engine, subscriptions(&question)?)),
-        Kind::Gatewayz => data.of(gatewayz(&facts())),
-        Kind::Leafz | Kind::AccountLeafz => data.of(leafz(&facts())),
+        Kind::Gatewayz => {
+            check_flags(
+                &question,
+                &["accounts", "subscriptions", "subscriptions_detail"],
+            )?;
+            check_texts(&question, &["name", "account_name"])?;
+            data.of(gatewayz(&facts()))
+        }
+        Kind::Leafz | Kind::AccountLeafz => {
+            check_flags(&question, &["subscriptions"])?;
+            check_texts(&question, &["account"])?;
+            data.of(leafz(&facts()))
+        }
         Kind::Accountz => {
             let account = question.text("account")?;
             data.of(accountz(&facts(), engine, account.as_deref()).map_err(failed)?)
@@ -326,25 +337,46 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
             let page = accountz(&facts(), engine, Some(&request.account)).map_err(failed)?;
             data.of(page.account_detail)
         }
-        Kind::Jsz => data.of(jsz(&facts())),
-        Kind::AccountJsz => Err(failed("jetstream not enabled")),
+        Kind::Jsz => {
+            check_jsz(&question)?;
+            // Only whoever leads the others would answer.
+            if question.flag("leader_only")? {
+                return Err(Refusal::Silent);
+            }
+            data.of(jsz(&facts()))
+        }
+        Kind::AccountJsz => {
+            check_jsz(&question)?;
+            Err(failed("jetstream not enabled"))
+        }
         Kind::Healthz => {
+            let js_enabled = question.flag("js-enabled")?;
             let options = HealthzOptions {
+                js_enabled_only: question.flag("js-enabled-only")? || js_enabled,
+                js_server_only: question.flag("js-server-only")?,
+                js_meta_only: question.flag("js-meta-only")?,
                 account: question.text("account")?,
                 stream: question.text("stream")?,
                 consumer: question.text("consumer")?,
                 details: question.flag("details")?,
-                ..HealthzOptions::default()
             };
             data.of(healthz(shared.is_accepting(), &options).with_status_code())
         }
-        Kind::Raftz => data.of(raftz()),
+        Kind::Raftz => {
+            check_texts(&question, &["account", "group"])?;
+            data.of(raftz())
+        }
         Kind::Ipqueuesz => {
-            question.flag("all")?;
+            check_flags(&question, &["all"])?;
+            check_texts(&question, &["filter"])?;
             data.of(ipqueuesz())
         }
         Kind::Expvarz => data.of(expvarz()),
-        Kind::Profilez => data.of(profilez(question.text("name")?.as_deref())),
+        Kind::Profilez => {
+            question.integer("debug")?;
+            question.integer("duration")?;
+            data.of(profilez(question.text("name")?.as_deref()))
+        }
         Kind::AccountStatz => {
             // Obeyed only where all accounts are asked about, but what is wrong with it is told in any case.
             let _ = question.texts("accounts")?;
@@ -536,6 +568,37 @@ fn connz_options(question: &Question, account: Option<String>) -> Result<ConnzOp
             None => Default::default(),
         },
     })
+}
+
+/// What makes no difference on this server must be readable all the same.
+fn check_flags(question: &Question, names: &[&'static str]) -> Result<(), BadQuestion> {
+    names
+        .iter()
+        .try_for_each(|name| question.flag(name).map(drop))
+}
+
+fn check_texts(question: &Question, names: &[&'static str]) -> Result<(), BadQuestion> {
+    names
+        .iter()
+        .try_for_each(|name| question.text(name).map(drop))
+}
+
+fn check_jsz(question: &Question) -> Result<(), BadQuestion> {
+    check_flags(
+        question,
+        &[
+            "accounts",
+            "streams",
+            "consumer",
+            "direct_consumer",
+            "config",
+            "raft",
+            "stream_leader_only",
+        ],
+    )?;
+    check_texts(question, &["account"])?;
+    question.integer("offset")?;
+    question.integer("limit").map(drop)
 }
 
 fn subscriptions(question: &Question) -> Result<Subscriptions, BadQuestion> {

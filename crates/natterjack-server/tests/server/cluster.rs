@@ -8,6 +8,8 @@ use bytes::Bytes;
 use natterjack_server::{
     Cluster, Compression, Endpoint, KeyPairFiles, Options, RouteUrl, Server, Subscription, Tls,
 };
+use tokio::io::{AsyncReadExt, BufReader};
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use crate::support::{PATIENCE, beside, options, until};
@@ -169,6 +171,44 @@ async fn three_servers_come_together_by_one_route_each() {
     again.server_name = Some("again".to_owned());
     let third = start(again).await;
     connected(&[&first, &second, &third]).await;
+}
+
+/// Whoever opens connections without end gives up its own, and others come in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_does_not_take_all_places_for_newcomers() {
+    let server = start(member(&[], |_| {})).await;
+    let to = address(&server);
+    let connect = async |from: [u8; 4]| {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("an address");
+        socket.connect(to).await.expect("connected")
+    };
+    let mut early = connect([127, 0, 0, 1]).await;
+    let mut greedy = Vec::new();
+    for _ in 0..1100 {
+        greedy.push(connect([127, 0, 0, 2]).await);
+    }
+    let mut late = connect([127, 0, 0, 1]).await;
+    for stream in [&mut early, &mut late] {
+        let mut first = [0; 5];
+        let read = timeout(PATIENCE, stream.read_exact(&mut first)).await;
+        read.expect("in time").expect("a greeting");
+        assert_eq!(&first, b"INFO ");
+    }
+    // Those that came first are gone, and not because they took too long.
+    for stream in greedy.drain(..50) {
+        let mut text = String::new();
+        let mut stream = BufReader::new(stream);
+        let read = timeout(PATIENCE, stream.read_to_string(&mut text)).await;
+        read.expect("in time").expect("the end");
+        assert!(!text.contains("-ERR"), "{text}");
+    }
+    let peer = start(member(&[to], |_| {})).await;
+    connected(&[&server, &peer]).await;
+    drop(greedy);
+    for server in [server, peer] {
+        server.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -75,6 +75,25 @@ async fn pages_are_json_for_any_origin() {
         "/": 1, "/varz": 2, "/connz": 1, "/routez": 1, "/subsz": 2, "/accountz": 1, "/healthz": 2,
     });
     assert_eq!(*counts, expected);
+    // Which of them count that are wrong is nats-server's choice.
+    for (path, is_counted) in [
+        ("/connz?subs=x", false),
+        ("/connz?limit=x", false),
+        ("/connz?state=x", false),
+        ("/connz?sort=x", true),
+        ("/routez?subs=x", false),
+        ("/subsz?limit=x", true),
+        ("/leafz?subs=x", true),
+        ("/gatewayz?subs=x", true),
+        ("/jsz?limit=x", true),
+    ] {
+        let name = path.split('?').next().expect("a path");
+        let count = async || json(address, "/varz").await["http_req_stats"][name].as_u64();
+        let before = count().await.unwrap_or_default();
+        assert_eq!(get(address, path).await.status, 400, "{path}");
+        let after = count().await.unwrap_or_default();
+        assert_eq!(after - before, u64::from(is_counted), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ impl ClientSession {
     pub fn handle_read(&mut self, count: usize, worker: &mut Worker, now: Instant) {
         self.adapt(now);
         // A new configuration may have ended the connection, or put into question who the client is.
-        if self.outbox.is_closed() {
+        if self.outbox.is_closed() || self.is_turned_away {
             return;
         }
         if self.is_checking() {
@@ -102,7 +102,7 @@ impl ClientSession {
         now: Instant,
     ) {
         if let Some(halt) = halt {
-            self.halt(halt, worker);
+            self.halt(halt, worker, now);
         }
         let counters = &self.account.counters;
         counters::add(&counters.messages_in, self.messages_in - messages_before);
@@ -218,12 +218,18 @@ impl ClientSession {
                 self.reply_error(&ErrorReply::InvalidPublishSubject, worker);
             }
         }
+        if error == ProtocolError::UnknownOperation
+            && let Some(halt) = self.route_by_words(&source.input[at..], now)
+        {
+            return halt;
+        }
         tracing::error!("{} - {error}", self.label());
         error.into()
     }
 
-    fn halt(&self, halt: Halt, worker: &mut Worker) {
+    fn halt(&mut self, halt: Halt, worker: &mut Worker, now: Instant) {
         let reason = match halt {
+            Halt::Tell(_, CloseReason::WrongPort) => return self.turn_away(now),
             Halt::Tell(reply, reason) => {
                 self.reply_error(&reply, worker);
                 reason

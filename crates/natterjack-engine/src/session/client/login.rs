@@ -138,6 +138,9 @@ impl ClientSession {
             tracing::error!("{} - CONNECT refused: {error}", self.label());
             return Err(Halt::Silent(CloseReason::ProtocolViolation));
         }
+        if is_first && let Some(halt) = self.route_by_connect(&options, json, now) {
+            return Err(halt);
+        }
         if !is_first {
             self.drop_subscriptions();
         }
@@ -325,6 +328,10 @@ impl ClientSession {
                 Some(UserName::Token) => {
                     tracing::error!("{label} - authentication error - Token \"[REDACTED]\"");
                 }
+                // Whoever shows a certificate may have meant to come in by that.
+                None if refusal != Refusal::NamesAccount && self.certificate_names.is_none() => {
+                    tracing::error!("{label} - authentication error: no user was given");
+                }
                 None => tracing::error!("{label} - authentication error"),
             }
         }
@@ -349,7 +356,7 @@ impl ClientSession {
     /// What a new configuration means for who this client is and what it may do (options reference, section 9).
     pub(super) fn change_access(&mut self, former: &Config, now: Instant) {
         let is_same = self.config.access_generation == former.access_generation;
-        if is_same || self.outbox.is_closed() {
+        if is_same || self.outbox.is_closed() || self.is_turned_away {
             return;
         }
         if let Some(checking) = &mut self.identity.checking {

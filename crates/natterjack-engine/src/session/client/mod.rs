@@ -25,6 +25,7 @@ mod publish;
 mod secure;
 mod traced;
 mod violations;
+mod wrong_port;
 
 use core::net::SocketAddr;
 use std::sync::Arc;
@@ -90,6 +91,8 @@ pub struct ClientSession {
     identity: Identity,
     heartbeat: Heartbeat,
     auth_deadline: Option<Instant>,
+    /// It is no client, and waits for its end, which comes with that deadline.
+    is_turned_away: bool,
     /// What the certificate says that the client has shown.
     certificate_names: Option<Box<CertificateNames>>,
     /// Consumers this client must wait for before more is read from it.
@@ -118,17 +121,10 @@ struct Ending {
 
 impl Ending {
     fn note(&mut self, subscription: &Subscription) {
-        let one = EndedSubscription {
-            subject: subscription.subject().into(),
-            queue: subscription.queue().map(Into::into),
-            sid: subscription.sid().into(),
-            delivered: subscription.delivered(),
-            max: Some(subscription.max()).filter(|&max| max > 0),
-        };
-        let bytes = self.subscription_bytes + one.bytes();
+        let bytes = self.subscription_bytes + EndedSubscription::bytes_of(subscription);
         // One that got all it wanted had ended before.
         if bytes <= SUBSCRIPTION_BYTES_OF_ONE_MAX && !subscription.is_closed() {
-            self.subscriptions.push(one);
+            self.subscriptions.push(EndedSubscription::of(subscription));
             self.subscription_bytes = bytes;
         }
     }
@@ -184,6 +180,7 @@ impl ClientSession {
             rules: Rules::of(&defaults),
             identity: Identity::new(peer.nonce, peer.trust),
             auth_deadline,
+            is_turned_away: false,
             certificate_names: None,
             stall: Stall::default(),
             violations: Violations::default(),
@@ -246,9 +243,12 @@ impl ClientSession {
         (self.messages_in, self.bytes_in)
     }
 
-    /// Whether reading must wait because this client's consumers are behind. If so, `waker` is called when
+    /// Whether reading must wait because this client's consumers are behind, or for the end of what is none. If so, `waker` is called when
     /// that changes, and [`next_timeout`](Self::next_timeout) tells when the wait ends in any case.
     pub fn is_stalled(&mut self, waker: &Waker, now: Instant) -> bool {
+        if self.is_turned_away {
+            return true;
+        }
         let slowed = self.config.limits.slowed_read_bytes();
         self.stall.is_stalled(slowed, waker, now)
     }
@@ -284,11 +284,16 @@ impl ClientSession {
         }
         if self.auth_deadline.is_some_and(|deadline| now >= deadline) {
             self.auth_deadline = None;
-            self.send_last(
-                ErrorReply::AuthenticationTimeout,
-                CloseReason::AuthenticationTimeout,
-                now,
-            );
+            let (reply, reason) = if self.is_turned_away {
+                // What nats-server says to a route there, too.
+                (ErrorReply::UnknownOperation, CloseReason::WrongPort)
+            } else {
+                (
+                    ErrorReply::AuthenticationTimeout,
+                    CloseReason::AuthenticationTimeout,
+                )
+            };
+            self.send_last(reply, reason, now);
             return;
         }
         if now >= self.heartbeat.due() {

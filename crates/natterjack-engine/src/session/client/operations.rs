@@ -39,8 +39,10 @@ impl ClientSession {
             ClientOp::Pong => self.heartbeat.answered(now),
             ClientOp::Ok => {}
             ClientOp::Info(json) => {
-                if client::ServerInfo::parse(json).is_err() {
-                    return Err(Halt::Silent(CloseReason::ProtocolViolation));
+                let info = client::ServerInfo::parse(json)
+                    .map_err(|_| Halt::Silent(CloseReason::ProtocolViolation))?;
+                if let Some(halt) = self.route_by_info(&info, now) {
+                    return Err(halt);
                 }
             }
             ClientOp::Err(_) => return Err(Halt::Silent(CloseReason::ParseError)),

@@ -38,7 +38,6 @@ use std::time::{Duration, Instant};
 use natterjack_wire::route::{self, AccountMove, RouteInfo};
 
 use super::RouteSession;
-use super::complaints::Shown;
 use super::interest::Terms;
 use crate::account::Account;
 use crate::close_reason::CloseReason;
@@ -46,6 +45,7 @@ use crate::config::Adaptation;
 use crate::delivery::outbox::Outbox;
 use crate::mesh::link::{Fence, RouteLink};
 use crate::mesh::remote::TakenOver;
+use crate::session::complaints::Shown;
 use crate::session::{Session, Step};
 
 /// What a peer says that wants no connection for one account (route protocol, section 6).
@@ -54,8 +54,10 @@ const REFUSALS: [&[u8]; 2] = [b"No route for account", b"Unable to lookup accoun
 /// How long messages are held back at most. Then what is on its way on two connections may change its order.
 const HELD_MAX: Duration = Duration::from_secs(2);
 
-/// How long a connection stays after its account was to leave it.
-const LEAVING_MAX: Duration = Duration::from_secs(5);
+/// How long a connection stays after its account was to leave it. It is closed before, as soon as both sides have done all
+/// that was on its way on it. This is for lines on which that takes long, and for peers that never say so: one that is dead
+/// or too slow in all has been given up by then.
+const LEAVING_MAX: Duration = Duration::from_secs(120);
 
 /// Entries of the peer's interest that are looked at at a time.
 const ENTRIES_PER_STEP: usize = 1024;
@@ -241,8 +243,12 @@ impl RouteSession {
     fn arrive(&mut self, name: &str, number: u64, now: Instant) {
         let known = self.config.account(name);
         let known: Option<Arc<str>> = known.map(|(account, _)| Arc::clone(account.shared_name()));
-        if known.is_none() && name.len() > ABSENT_NAME_BYTES_MAX {
-            return;
+        if known.is_none() {
+            // Nothing is sent in it on any connection, so the peer need not go on telling of it where it was.
+            self.say_taken(name, number, now);
+            if name.len() > ABSENT_NAME_BYTES_MAX {
+                return;
+            }
         }
         let arrivals = &mut self.handover.arrivals;
         if arrivals.len() >= ARRIVALS_MAX && !arrivals.contains_key(name) {
@@ -419,6 +425,13 @@ impl RouteSession {
     pub(super) fn handle_handover_timeout(&mut self, now: Instant) {
         self.let_go(now);
         if self.handover.ends_at.is_some_and(|at| now >= at) {
+            self.warn(
+                "leaving",
+                &format_args!(
+                    "The account has no connection of its own any more, and {LEAVING_MAX:?} later the other side still uses \
+                     this one, which is closed: messages may be lost; change `accounts` of the cluster while less goes over a slow line"
+                ),
+            );
             self.outbox.close(CloseReason::RouteRemoved);
         }
     }

@@ -9,7 +9,6 @@ use natterjack_wire::error::ErrorReply;
 use natterjack_wire::route::{self, Compression, RouteConnect, RouteInfo, SubjectPermission};
 
 use super::RouteSession;
-use super::complaints::{Shown, Start};
 use super::input::Halt;
 use crate::access::{Compared, PasswordCheck, compare};
 use crate::close_reason::CloseReason;
@@ -17,6 +16,7 @@ use crate::delivery::worker::Worker;
 use crate::mesh::link::RouteLink;
 use crate::mesh::{Claim, Fate, NameVerdict, PEERS_MAX, Place, Refusal};
 use crate::session::Session;
+use crate::session::complaints::{Shown, Start};
 use crate::session::intake::carry_out_kept;
 
 /// Bytes read at once from somebody who is not known yet.
@@ -108,13 +108,13 @@ impl RouteSession {
         let user = Shown(&connect.user);
         if !connect.lang.is_empty() {
             let what = format_args!("authentication error - User \"{user}\": {CLIENT_HERE}");
-            self.complain("client", &what);
+            self.complain(&format!("client {user}"), &what);
         } else if connect.user.is_empty() {
             let what = format_args!("authentication error: no user was given; {LOGIN_OF_ROUTES}");
-            self.complain("login", &what);
+            self.complain("no user", &what);
         } else {
             let what = format_args!("authentication error - User \"{user}\": {LOGIN_OF_ROUTES}");
-            self.complain("login", &what);
+            self.complain(&format!("login {user}"), &what);
         }
         not_authorized()
     }
@@ -128,7 +128,7 @@ impl RouteSession {
         };
         let start = Start(input);
         self.complain(
-            "no CONNECT",
+            &format!("no CONNECT {start}"),
             &format_args!(
                 "authentication error: in place of CONNECT it said {start}: {what}this is the port for routes"
             ),
@@ -386,7 +386,7 @@ impl RouteSession {
 
     /// It is not two that dial each other, and will be over by itself.
     fn not_now(&self, thing: &str, what: &dyn Display) -> Halt {
-        self.warn(&format!("{thing} {}", self.remote), what);
+        self.warn(thing, what);
         Halt::Silent(CloseReason::DuplicateRoute)
     }
 

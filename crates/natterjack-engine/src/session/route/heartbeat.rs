@@ -96,10 +96,9 @@ impl RouteHeartbeat {
         self.active = now;
     }
 
-    /// A PING is sent beside those that are due.
+    /// A PING is sent. Only those that are due count, so that who is asked for other reasons, too, has as much time to answer.
     pub(super) fn pinged(&mut self, now: Instant) {
-        self.pinged = Some(now);
-        self.pings_outstanding = self.pings_outstanding.saturating_add(1);
+        self.pinged.get_or_insert(now);
     }
 
     pub(super) fn answered(&mut self, now: Instant) {
@@ -121,6 +120,7 @@ impl RouteHeartbeat {
             return Beat::Stale;
         }
         self.due = now + limits.ping_interval();
+        self.pings_outstanding += 1;
         Beat::Ping
     }
 }

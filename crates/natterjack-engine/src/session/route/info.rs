@@ -9,7 +9,6 @@ use natterjack_wire::route::{
 };
 
 use super::RouteSession;
-use super::complaints::{Cut, Shown};
 use super::handshake::{SAME_NAME, Stage};
 use super::input::Halt;
 use crate::access::{CompiledPermissions, Permissions, SubjectRules};
@@ -20,6 +19,7 @@ use crate::mesh::dial::Purpose;
 use crate::mesh::link::InterestFilter;
 use crate::mesh::settings::ClusterSettings;
 use crate::session::Session;
+use crate::session::complaints::{Cut, Shown};
 
 /// The protocol level: INFO at any time, accounts, and messages that are traced (nats-server `MsgTraceProto`).
 const PROTOCOL: i64 = 3;

@@ -10,13 +10,13 @@ use natterjack_wire::route::{
 };
 
 use super::RouteSession;
-use super::complaints::{Shown, Start};
 use super::handshake::Stage;
 use super::interest::Taken;
 use crate::close_reason::CloseReason;
 use crate::delivery::rendering::Source;
 use crate::delivery::worker::Worker;
 use crate::session::Session;
+use crate::session::complaints::{Shown, Start};
 use crate::session::intake::{Carried, Partial, Reader};
 
 /// Control lines of peers may be so many times longer than clients' (route protocol, section 4).
@@ -363,7 +363,10 @@ impl RouteSession {
                 Stage::Info if self.dialled.is_some() => ": this is no port for routes",
                 _ => "",
             };
-            self.complain("fault", &format_args!("{error}: {start}{remedy}"));
+            self.complain(
+                &format!("fault {start}"),
+                &format_args!("{error}: {start}{remedy}"),
+            );
         }
         match error.reply() {
             Some(reply) => Halt::tell(&reply, error.into()),

@@ -3,10 +3,9 @@
 //! Its life: whoever dialled says CONNECT, both say INFO ([`handshake`]), it is let in by the
 //! [mesh](crate::mesh::Mesh) or not; from then on it tells the peer what this server's subscribers want ([`announce`]),
 //! keeps what the peer wants ([`interest`]), and hands its messages on ([`publish`]). Either side may say INFO again
-//! ([`info`]). What comes in is taken apart in [`input`]; what is wrong with a peer is said through [`complaints`].
+//! ([`info`]). What comes in is taken apart in [`input`]; what is wrong with a peer is said through [`complaints`](super::complaints).
 
 mod announce;
-pub(crate) mod complaints;
 mod handover;
 mod handshake;
 mod heartbeat;
@@ -28,13 +27,13 @@ use natterjack_wire::error::ErrorReply;
 use natterjack_wire::route::{self, Compression};
 
 use self::announce::Announcer;
-use self::complaints::{Place, Shown, Unsaid};
 use self::handover::Handover;
 use self::handshake::{Peer, Stage};
 use self::heartbeat::{Beat, RouteHeartbeat};
 pub(crate) use self::info::public_info;
 use self::interest::PeerInterest;
 use self::publish::Passing;
+use super::complaints::{Place, Shown, Unsaid};
 use super::intake::{Partial, read_operations};
 use super::stall::Stall;
 use super::{Session, Step};
@@ -211,6 +210,12 @@ impl RouteSession {
         }
     }
 
+    /// Says in the log that the peer has refused this server before it said a word, and why; to be told before
+    /// [`close_step`](Session::close_step).
+    pub fn tell_of_refusal(&self, why: &dyn Display) {
+        self.complain("refusal", why);
+    }
+
     /// Where the peer is.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
@@ -372,7 +377,9 @@ impl RouteSession {
     /// Whether something is to be said of the other side, and then what was not.
     fn may_say(&self, thing: &str) -> Option<Unsaid> {
         let place = self.place();
-        self.mesh.complaints.lock().note(place, thing, self.now)
+        // One address may be that of several servers, each of which is to be corrected.
+        let thing = format!("{thing} - {}", Shown(&self.remote));
+        self.mesh.complaints.lock().note(place, &thing, self.now)
     }
 
     fn place(&self) -> Place {
@@ -415,7 +422,7 @@ impl RouteSession {
     /// The peer did not take what it was sent.
     fn tell_of_slowness(&self, what: &dyn Display) {
         let label = Session::label(self);
-        match self.may_say(&format!("slow {}", self.remote)) {
+        match self.may_say("slow") {
             Some(unsaid) => tracing::warn!("{label} - Slow Consumer Detected: {what}{unsaid}"),
             None => tracing::debug!("{label} - Slow Consumer Detected: {what}"),
         }
@@ -428,8 +435,14 @@ impl RouteSession {
         if *self.remote == *self.mesh.own_id() {
             return false;
         }
-        let is_superfluous = reason == CloseReason::DuplicateRoute
-            || self.mesh.has_others(&self.met, self.outbox.id());
+        // Before INFO the id is known of CONNECT.
+        let id = if self.met.is_empty() {
+            &self.remote
+        } else {
+            &self.met
+        };
+        let is_superfluous =
+            reason == CloseReason::DuplicateRoute || self.mesh.has_others(id, self.outbox.id());
         if is_superfluous && self.complained.get().is_none() {
             return false;
         }
@@ -441,7 +454,7 @@ impl RouteSession {
             self.complain(
                 "closed",
                 &"The other side closed the connection without a word: its log says why. Another `server_name`, another \
-                  `name` of the cluster, or TLS on both sides or none may help",
+                  `name` of the cluster, or TLS on both sides or none, or a certificate that it accepts may help",
             );
         }
         match self.complained.get() {

@@ -468,7 +468,9 @@ fn accounts_that_are_not_here_have_come_when_they_are() {
         let mut server = Server::new(cluster(&[]));
         let mut script = server.registered("\"account_moves\":1");
         let name = "n".repeat(bytes);
-        assert_eq!(server.send(&mut script, &told(&name, 7)), "");
+        // Nothing is sent in it, so the peer need not wait for that.
+        let said = server.send(&mut script, &told(&name, 7));
+        assert!(is_answer_to(&said, &name, 7), "{said}");
         let mut configuration = server.engine.configuration();
         configuration.access.accounts[0].name.clone_from(&name);
         drop(server.engine.reconfigure(configuration, server.now));
@@ -478,6 +480,64 @@ fn accounts_that_are_not_here_have_come_when_they_are() {
         // It may be said again.
         let said = server.send(&mut script, &told(&name, 8));
         assert!(is_answer_to(&said, &name, 8), "{said}");
+    }
+}
+
+/// What is on its way on a connection that an account leaves may take long, but not for ever.
+#[test]
+fn a_connection_that_is_left_stays_until_the_peer_has_left_it_too() {
+    for is_left_by_peer in [true, false] {
+        let mut server = Server::new(ClusterSettings {
+            accounts: vec!["A".to_owned()],
+            ..cluster(&[])
+        });
+        let mut shared = server.registered("\"account_moves\":1,\"route_pool_size\":3");
+        let mut own =
+            server.registered("\"account_moves\":1,\"route_pool_size\":3,\"route_account\":\"A\"");
+        server.send(&mut own, "PONG\r\nRS+ a\r\n");
+        let mut configuration = server.engine.configuration();
+        let settings = configuration.cluster.as_mut().expect("a cluster");
+        settings.accounts.clear();
+        drop(server.engine.reconfigure(configuration, server.now));
+        server.adapt(&mut shared);
+        server.adapt(&mut own);
+        // All that is told of the account is told on the other connection now.
+        let said = server.send(&mut shared, "");
+        let (_, number) = said
+            .rsplit_once("\"account_move_number\":")
+            .expect("a word of it");
+        let number: u64 = number
+            .split('}')
+            .next()
+            .and_then(|number| number.parse().ok())
+            .expect("its number");
+        let taken = format!(
+            "INFO {{\"route_account\":\"A\",\"account_move\":3,\"account_move_number\":{number}}} \r\n"
+        );
+        server.send(&mut shared, &taken);
+        let said = server.send(&mut own, "");
+        assert!(said.contains("\"account_move\":4"), "{said}");
+        let begin = server.now;
+        let ends = begin + Duration::from_secs(120);
+        while own.session.next_timeout() < ends {
+            assert_eq!(own.closed(), None, "{:?}", server.now - begin);
+            server.now = own.session.next_timeout();
+            own.session.handle_timeout(server.now);
+            server.send(&mut own, "PONG\r\nRS+ a\r\n");
+            assert_eq!(own.session.peer_interest(), 1);
+            if is_left_by_peer && server.now - begin > Duration::from_secs(50) {
+                break;
+            }
+        }
+        if is_left_by_peer {
+            server.send(
+                &mut own,
+                "INFO {\"route_account\":\"A\",\"account_move\":2} \r\n",
+            );
+        } else {
+            own.session.handle_timeout(ends);
+        }
+        assert_eq!(own.closed(), Some(CloseReason::RouteRemoved));
     }
 }
 

@@ -330,21 +330,23 @@
 
   const drawCluster = (rows, varz) => {
     const graph = find("graph");
-    // One or two others are beside this one, and need no height.
-    const half = rows.length > 2 ? 150 : 50;
+    // From the left on, so that of a few no line is upright and hides its words.
+    const angles = rows.map((_, index) =>
+      Math.PI + (2 * Math.PI * index) / rows.length + (rows.length % 4 === 0 ? Math.PI / 4 : 0));
+    // No higher than they need: one or two others are beside this one.
+    const half = 46 + Math.max(4, ...angles.map((angle) => Math.abs(105 * Math.sin(angle))));
     const centre = { x: 210, y: half };
-    graph.setAttribute("viewBox", `0 0 420 ${2 * half}`);
+    graph.setAttribute("viewBox", `0 0 420 ${Math.round(2 * half)}`);
     const parts = [];
     rows.forEach((peer, index) => {
-      // From the left on, so that of a few no line is upright and hides its words.
-      const angle = Math.PI + (2 * Math.PI * index) / rows.length + (rows.length % 4 === 0 ? Math.PI / 4 : 0);
+      const angle = angles[index];
       const place = { x: centre.x + 140 * Math.cos(angle), y: centre.y + 105 * Math.sin(angle) };
       const bad = peer.isLost ? "bad" : "good";
       parts.push(drawn("line", { x1: centre.x, y1: centre.y, x2: place.x, y2: place.y, class: bad }));
       parts.push(drawn("circle", { cx: place.x, cy: place.y, r: 16, class: bad }));
       parts.push(drawn("text", { x: place.x, y: place.y + 30 }, short(peer.name)));
       const words = peer.isLost ? peer.state : roundTrip(peer);
-      const middle = { x: (centre.x + place.x) / 2, y: (centre.y + place.y) / 2 - 4 };
+      const middle = { x: (centre.x + place.x) / 2, y: (centre.y + place.y) / 2 - 7 };
       parts.push(drawn("text", { x: middle.x, y: middle.y, class: peer.isLost ? "bad" : "soft" }, words));
     });
     parts.push(drawn("circle", { cx: centre.x, cy: centre.y, r: 20 }));
@@ -528,13 +530,14 @@
 
   const refresh = async () => {
     const work = [
+      refreshBehind(),
       Promise.all([ask("varz"), ask("routez")]).then(([varz, routez]) => {
         latest = varz;
         showServer(varz);
         showRoutes(routez, varz);
       }),
     ];
-    if (turn % 2 === 0) work.push(refreshConnections(), refreshAccounts(), refreshBehind());
+    if (turn % 2 === 0) work.push(refreshConnections(), refreshAccounts());
     if (turn % 2 === 0 && bus) work.push(refreshBus());
     turn += 1;
     await Promise.all(work);
