@@ -28,6 +28,8 @@ use crate::fault::{Fault, Faults};
 use crate::feed::panic_message;
 use crate::headers;
 use crate::queue::{Overflow, Queue};
+#[cfg(feature = "opentelemetry")]
+use crate::spans::{Asking, Spans};
 use crate::stats::{Counters, count};
 use crate::transport::{Channel, Inbound, Link, Notice, Transport};
 
@@ -102,6 +104,8 @@ pub(crate) struct Asks {
     places: Semaphore,
     counters: Arc<Counters>,
     faults: Arc<Faults>,
+    #[cfg(feature = "opentelemetry")]
+    spans: Arc<Spans>,
 }
 
 /// Makes an answer, or the reason why there is none.
@@ -109,7 +113,12 @@ type Handler =
     Arc<dyn Fn(Envelope) -> BoxFuture<'static, Result<Box<RawValue>, String>> + Send + Sync>;
 
 impl Asks {
-    pub(crate) fn new(node: String, main_kind: String, inbound: &Inbound) -> Self {
+    pub(crate) fn new(
+        node: String,
+        main_kind: String,
+        inbound: &Inbound,
+        #[cfg(feature = "opentelemetry")] spans: &Arc<Spans>,
+    ) -> Self {
         Self {
             node,
             main_kind,
@@ -118,6 +127,8 @@ impl Asks {
             places: Semaphore::new(QUESTIONS_MAX as usize),
             counters: Arc::clone(&inbound.counters),
             faults: Arc::clone(&inbound.faults),
+            #[cfg(feature = "opentelemetry")]
+            spans: Arc::clone(spans),
         }
     }
 
@@ -133,18 +144,42 @@ impl Asks {
         to: Option<&str>,
         question: Box<RawValue>,
     ) -> Result<Replies, AskError> {
+        #[cfg(not(feature = "opentelemetry"))]
+        return (self.send(transport, kind, to, Draft::default(), &question)).await;
+        #[cfg(feature = "opentelemetry")]
+        {
+            let (draft, span) = self.spans.asking(question.get().len());
+            let mut asked = self.send(transport, kind, to, draft, &question).await;
+            match &mut asked {
+                Ok(replies) => {
+                    span.asked(&replies.token);
+                    replies.span = Some(span);
+                }
+                Err(error) => span.failed(error),
+            }
+            asked
+        }
+    }
+
+    async fn send(
+        self: &Arc<Self>,
+        transport: &dyn Transport,
+        kind: &str,
+        to: Option<&str>,
+        mut draft: Draft,
+        question: &RawValue,
+    ) -> Result<Replies, AskError> {
         match transport.link() {
             Link::Connected => {}
             Link::Closed => return Err(PublishError::Closed.into()),
             Link::Connecting | Link::Disconnected => return Err(AskError::Disconnected),
         }
-        let mut draft = Draft::default();
         if let Some(node) = to {
             draft.others.insert(ASK_TO.into(), node.into());
         }
         let (_, attributes, _) = draft.stamp(&self.node, kind);
         let payload =
-            headers::encode_structured(&attributes, &question).map_err(PublishError::Encode)?;
+            headers::encode_structured(&attributes, question).map_err(PublishError::Encode)?;
         check_size(&payload, transport)?;
         let queue = Arc::new(Queue::new(ANSWERS_MAX, ANSWERS_BYTES_MAX));
         // A UUID has no blanks and dots, so it is one word of a subject.
@@ -154,6 +189,8 @@ impl Asks {
             asks: Arc::downgrade(self),
             token,
             queue,
+            #[cfg(feature = "opentelemetry")]
+            span: None,
         };
         transport
             .tell(Channel::Ask, &replies.token, payload.into())
@@ -262,7 +299,7 @@ impl Asks {
         let place = self.places.try_acquire();
         let answer = match (handler, &place) {
             (None, _) => Ok(None),
-            (Some(handler), Ok(_)) => self.handle(&handler, question).await.map(Some),
+            (Some(handler), Ok(_)) => self.answered(&handler, question).await.map(Some),
             (Some(_), Err(_)) => {
                 Err("too many questions are being worked on, or it is ending".into())
             }
@@ -282,6 +319,32 @@ impl Asks {
         };
         // Whoever asked sees that nothing came.
         let _ = transport.answer(reply, payload.into()).await;
+    }
+
+    #[cfg(not(feature = "opentelemetry"))]
+    async fn answered(
+        &self,
+        handler: &Handler,
+        question: Envelope,
+    ) -> Result<Box<RawValue>, String> {
+        self.handle(handler, question).await
+    }
+
+    /// In a span below that of who asks.
+    #[cfg(feature = "opentelemetry")]
+    async fn answered(
+        &self,
+        handler: &Handler,
+        question: Envelope,
+    ) -> Result<Box<RawValue>, String> {
+        use opentelemetry::trace::{FutureExt as _, Status, TraceContextExt as _};
+        let context = self.spans.answering(&question);
+        let handled = self.handle(handler, question);
+        let answer = handled.with_context(context.clone()).await;
+        if let Err(reason) = &answer {
+            context.span().set_status(Status::error(reason.clone()));
+        }
+        answer
     }
 
     async fn handle(&self, handler: &Handler, question: Envelope) -> Result<Box<RawValue>, String> {
@@ -349,6 +412,19 @@ pub(crate) struct Replies {
     asks: Weak<Asks>,
     token: String,
     queue: Arc<Queue<Envelope>>,
+    #[cfg(feature = "opentelemetry")]
+    span: Option<Asking>,
+}
+
+impl Replies {
+    /// Says in the question's span why there is no answer.
+    fn tell<A>(&self, answer: Result<A, AskError>) -> Result<A, AskError> {
+        #[cfg(feature = "opentelemetry")]
+        if let (Some(span), Err(error)) = (&self.span, &answer) {
+            span.failed(error);
+        }
+        answer
+    }
 }
 
 impl Drop for Replies {
@@ -415,6 +491,15 @@ fn read<A: DeserializeOwned>(envelope: Envelope) -> Option<Result<Answer<A>, Ask
 /// Waits for the one answer of a node.
 pub(crate) async fn one<A: DeserializeOwned>(
     replies: Replies,
+    node: &str,
+    timeout: Duration,
+) -> Result<A, AskError> {
+    let answer = first(&replies, node, timeout).await;
+    replies.tell(answer)
+}
+
+async fn first<A: DeserializeOwned>(
+    replies: &Replies,
     node: &str,
     timeout: Duration,
 ) -> Result<A, AskError> {

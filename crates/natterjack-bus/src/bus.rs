@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::Stream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use crate::ask::{self, AlreadyAnswering, Answering, Answers};
 use crate::core::Core;
@@ -23,6 +24,7 @@ use crate::merge::{Merging, MergingPublisher};
 use crate::metrics::Metrics;
 use crate::publish::Publish;
 use crate::queue::{Overflow, Queue};
+use crate::reload::{ReloadError, Reloaded};
 use crate::settings::Settings;
 use crate::stats::Stats;
 use crate::subscription::{EventStream, Subscription};
@@ -113,6 +115,37 @@ where
     /// # Errors
     /// See [`PublishError`]; the event is then not published.
     pub async fn publish_with(&self, event: &T, publish: Publish) -> Result<(), PublishError> {
+        self.publish_draft(event, publish).await.map(drop)
+    }
+
+    /// The same, for whoever keeps account of events: answers the identifier under which this one arrives ([`Event::id`]), and
+    /// by which a drain names it if it could not be delivered ([`DrainError::ids`]).
+    ///
+    /// # Errors
+    /// See [`PublishError`]; the event is then not published.
+    pub async fn publish_identified(
+        &self,
+        event: &T,
+        publish: Publish,
+    ) -> Result<String, PublishError> {
+        let id = self.publish_draft(event, publish).await?;
+        Ok(id.to_string())
+    }
+
+    /// Publishes what was merged of what was published with these spans around it.
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) async fn publish_merged(
+        &self,
+        event: &T,
+        publish: Publish,
+        origins: Vec<opentelemetry::trace::SpanContext>,
+    ) -> Result<(), PublishError> {
+        let draft = self.draft(event, publish);
+        let draft = draft.map(|draft| Draft { origins, ..draft });
+        self.core.publish(draft).await.map(drop)
+    }
+
+    async fn publish_draft(&self, event: &T, publish: Publish) -> Result<Uuid, PublishError> {
         self.core.publish(self.draft(event, publish)).await
     }
 
@@ -359,15 +392,26 @@ where
         self.core.watch.metrics()
     }
 
+    /// Takes over what can be of new settings while the bus runs: the embedded server's routes, and the address that it
+    /// advertises. What else differs from the settings in force is named, and stays as it is until a bus is started with
+    /// the new ones; what only embedders can set, as [`crate::Limits`], is not looked at. The server reads its files of TLS again at once, which it does without this within seconds.
+    ///
+    /// # Errors
+    /// If the new settings cannot work; then nothing changes.
+    pub async fn reload(&self, settings: &Settings) -> Result<Reloaded, ReloadError> {
+        Box::pin(self.core.reload(settings)).await
+    }
+
     /// Ends the bus without losing what was accepted: publishes what is held back to be merged, waits for questions that
-    /// are being answered, for half of the time at most, refuses new events, waits until every accepted one is back from the server and the other nodes
-    /// have confirmed that it is there, hands everything over to the subscribers' streams, which end after it, says good-bye
+    /// are being answered, for half of the time at most, refuses new events, waits until every accepted one is back from the
+    /// server and the other nodes have confirmed that it is there, hands everything over to the subscribers' streams, which end after it, says good-bye
     /// and stops the embedded server. It does not wait for subscribers to read: their queues take what is left whatever its
     /// size. A second call answers as the first. Once begun it goes on, even if nobody waits for its end any more. Must be
     /// called inside a tokio runtime.
     ///
     /// # Errors
-    /// If events were lost, or not confirmed within [`crate::Limits::drain_timeout`]. The bus is closed all the same.
+    /// If events were lost, or not confirmed within [`crate::Limits::drain_timeout`]: it says how many, and which
+    /// ([`DrainError::ids`]). The bus is closed all the same.
     pub async fn drain(&self) -> Result<(), DrainError> {
         Box::pin(self.core.drain()).await
     }

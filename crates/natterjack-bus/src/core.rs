@@ -10,16 +10,18 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use uuid::Uuid;
 
 use crate::ask::Asks;
 use crate::client::Way;
 use crate::embedded::Embedded;
-use crate::envelope::Draft;
+use crate::envelope::{Draft, id_text};
 use crate::error::{DrainError, PublishError, StartError};
 use crate::fault::Fault;
 use crate::feed::Feed;
 use crate::feeds::Feeds;
 use crate::health::Watch;
+use crate::ledger::Undelivered;
 use crate::merge::Flush;
 use crate::queue::Queue;
 use crate::settings::{Endpoint, Limits, Problem, Problems, Settings, TransportKind};
@@ -29,12 +31,12 @@ use crate::stats::count;
 use crate::tls::ClientTls;
 use crate::transport::local::Local;
 use crate::transport::nats::{Nats, Target};
-use crate::transport::{Inbound, Link, Presence, Transport};
+use crate::transport::{Inbound, Link, Presence, Transport, now};
 
 /// How long the embedded server may take to accept our own connection.
 const EMBEDDED_READY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a bus that is dropped, and not drained, may take to tell the others.
+/// How long a bus that has no time left, or is dropped and not drained, may take to tell the others.
 const GOOD_BYE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A running bus. Dropping it ends it at once, but for a good-bye to the others.
@@ -45,12 +47,14 @@ pub(crate) struct Core {
     pub(crate) asks: Arc<Asks>,
     pub(crate) limits: Limits,
     pub(crate) embedded: Option<Arc<Embedded>>,
+    /// Locked while others are to take their place.
+    pub(crate) in_force: tokio::sync::Mutex<Settings>,
     /// Knows who else is there.
     pub(crate) watch: Arc<Watch>,
     /// CloudEvents `type` of what is published where nothing else is said.
     pub(crate) main_kind: Arc<str>,
     #[cfg(feature = "opentelemetry")]
-    pub(crate) spans: Spans,
+    pub(crate) spans: Arc<Spans>,
     mergings: Mutex<Vec<Weak<dyn Flush>>>,
     tasks: Vec<AbortHandle>,
     delivered: Arc<Queue<()>>,
@@ -65,14 +69,15 @@ impl Core {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         let limits = settings.limits.clone();
-        let inbound = Inbound::new(&limits);
+        let in_force = tokio::sync::Mutex::new(settings.clone());
+        let inbound = Inbound::new(&settings);
         let main_kind = settings.nats.client.event_type.clone();
         let node = settings.nats.client.name.clone();
         let is_alone = settings.transport == TransportKind::Local;
         let routes_patience = (!is_alone).then_some(limits.routes_patience);
         let health = settings.health.clone();
         #[cfg(feature = "opentelemetry")]
-        let spans = Spans::new(&settings);
+        let spans = Arc::new(Spans::new(&settings));
         let (transport, embedded) = match settings.transport {
             TransportKind::Local => (local(settings, inbound.clone()), None),
             TransportKind::Nats => nats(settings, inbound.clone()).await?,
@@ -95,7 +100,14 @@ impl Core {
         let (counters, faults) = (Arc::clone(&inbound.counters), Arc::clone(&inbound.faults));
         let (feeds, feed) = Feeds::new(main_kind.clone(), counters, faults);
         let feeds = Arc::new(feeds);
-        let asks = Arc::new(Asks::new(node, main_kind.clone(), &inbound));
+        let asks = Asks::new(
+            node,
+            main_kind.clone(),
+            &inbound,
+            #[cfg(feature = "opentelemetry")]
+            &spans,
+        );
+        let asks = Arc::new(asks);
         let delivered = Arc::new(Queue::new(1, usize::MAX));
         let delivery = deliver(inbound.clone(), Arc::clone(&feeds), Arc::clone(&delivered));
         let answering = Arc::clone(&asks).run(inbound.clone(), Arc::downgrade(&transport));
@@ -111,6 +123,7 @@ impl Core {
             asks,
             limits,
             embedded,
+            in_force,
             watch,
             main_kind: main_kind.into(),
             #[cfg(feature = "opentelemetry")]
@@ -123,11 +136,11 @@ impl Core {
         Ok((core, feed))
     }
 
-    /// Publishes what could be drafted.
+    /// Publishes what could be drafted. Answers the event's identifier.
     pub(crate) async fn publish(
         &self,
         draft: Result<Draft, PublishError>,
-    ) -> Result<(), PublishError> {
+    ) -> Result<Uuid, PublishError> {
         let result = match draft {
             Ok(draft) => self.send(draft).await,
             Err(error) => Err(error),
@@ -142,17 +155,17 @@ impl Core {
     }
 
     #[cfg(not(feature = "opentelemetry"))]
-    async fn send(&self, draft: Draft) -> Result<(), PublishError> {
-        self.transport.publish(draft).await.map(drop)
+    async fn send(&self, draft: Draft) -> Result<Uuid, PublishError> {
+        self.transport.publish(draft).await
     }
 
     /// In a span, which goes with the event.
     #[cfg(feature = "opentelemetry")]
-    async fn send(&self, mut draft: Draft) -> Result<(), PublishError> {
+    async fn send(&self, mut draft: Draft) -> Result<Uuid, PublishError> {
         let span = self.spans.publishing(&mut draft);
         let result = self.transport.publish(draft).await;
         span.end(&result);
-        result.map(drop)
+        result
     }
 
     pub(crate) fn report(&self, fault: &Fault) {
@@ -172,16 +185,18 @@ impl Core {
         let result = drained.wait_for(Option::is_some).await;
         let result = result.ok().and_then(|result| result.clone());
         // Nothing but the end of the runtime, or a panic, can take the result away.
-        result.unwrap_or_else(|| {
-            Err(DrainError::Unconfirmed {
-                events: self.transport.outstanding_events(),
-                timeout: self.limits.drain_timeout,
-            })
-        })
+        result.unwrap_or_else(|| Err(self.unconfirmed(self.transport.undelivered())))
+    }
+
+    /// Whether it is, or has been.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drained.get().is_some()
     }
 
     /// In a task of its own: it cannot be begun again where somebody stopped waiting for it.
     fn begin_drain(self: &Arc<Self>) -> watch::Receiver<Option<Result<(), DrainError>>> {
+        // Merged events and handlers may take their time, in which events may be lost.
+        self.transport.begin_drain();
         let (sender, drained) = watch::channel(None);
         let core = Arc::clone(self);
         tokio::spawn(async move {
@@ -196,33 +211,46 @@ impl Core {
     async fn drain_once(&self) -> Result<(), DrainError> {
         self.feeds.lift();
         let timeout = self.limits.drain_timeout;
+        let began = now();
         let patience = tokio::time::timeout(timeout, std::future::pending::<()>());
+        let mergings = std::mem::take(&mut *self.mergings.lock());
+        let mergings: Vec<_> = mergings.iter().filter_map(Weak::upgrade).collect();
         let settled = async {
-            let unpublished = self.finish_mergings().await;
+            for merging in &mergings {
+                merging.finish().await;
+            }
             // A handler without an end must not cost the events their confirmation.
             self.asks.finish(timeout / 2).await;
-            unpublished + self.transport.drain().await
+            self.transport.drain().await
         };
         let settled = tokio::time::timeout(timeout, settled).await;
         let left = match settled {
-            Ok(_) => self.leave(timeout).await,
+            Ok(_) => {
+                let left = timeout.saturating_sub(began.elapsed());
+                self.leave(left.max(GOOD_BYE_TIMEOUT)).await
+            }
             Err(_) => {
                 // There is no time for confirmations, but nobody must wait for this node.
                 if self.transport.link() == Link::Connected {
-                    self.watch.say_good_bye(&*self.transport).await;
+                    let good_bye = self.watch.say_good_bye(&*self.transport);
+                    let _ = tokio::time::timeout(GOOD_BYE_TIMEOUT, good_bye).await;
                 }
                 Ok(())
             }
         };
-        let result = match settled {
-            Ok(0) => left,
-            Ok(events) => Err(DrainError::Lost { events }),
-            Err(_) => {
-                let events = self.transport.outstanding_events();
-                Err(DrainError::Unconfirmed { events, timeout })
-            }
-        };
+        let is_in_time = settled.is_ok();
+        let mut undelivered = settled.unwrap_or_else(|_| self.transport.undelivered());
         self.transport.close();
+        // No more of them is published now.
+        undelivered.events += mergings.iter().map(|merging| merging.left()).sum::<u64>();
+        let result = match (is_in_time, undelivered) {
+            (true, Undelivered { events: 0, .. }) => left,
+            (true, Undelivered { events, ids }) => Err(DrainError::Lost {
+                events,
+                ids: texts(ids),
+            }),
+            (false, undelivered) => Err(self.unconfirmed(undelivered)),
+        };
         // Nothing can hold it up: all subscribers' queues are without bounds now.
         self.delivered.pop().await;
         if let Some(embedded) = &self.embedded {
@@ -246,14 +274,12 @@ impl Core {
         }
     }
 
-    /// Answers how many events the merging publishers could not publish.
-    async fn finish_mergings(&self) -> u64 {
-        let mergings = std::mem::take(&mut *self.mergings.lock());
-        let mut unpublished = 0;
-        for merging in mergings.iter().filter_map(Weak::upgrade) {
-            unpublished += merging.finish().await;
+    fn unconfirmed(&self, undelivered: Undelivered) -> DrainError {
+        DrainError::Unconfirmed {
+            events: undelivered.events,
+            ids: texts(undelivered.ids),
+            timeout: self.limits.drain_timeout,
         }
-        unpublished
     }
 }
 
@@ -279,6 +305,13 @@ impl Drop for Core {
             _ => transport.close(),
         }
     }
+}
+
+fn texts(ids: Vec<Uuid>) -> Vec<String> {
+    let buffer = &mut Uuid::encode_buffer();
+    ids.into_iter()
+        .map(|id| id_text(id, buffer).into())
+        .collect()
 }
 
 fn local(settings: Settings, inbound: Inbound) -> Arc<dyn Transport> {
@@ -309,7 +342,11 @@ async fn nats(
     let is_in_process = (client.endpoint.as_ref()).is_some_and(Endpoint::is_in_process);
     let address = match (client.endpoint, &embedded) {
         (Some(endpoint), _) => endpoint.to_string(),
-        (None, Some(embedded)) => embedded.client_url(),
+        (None, Some(embedded)) => {
+            let port = embedded.client_port();
+            let own = settings.nats.own_server();
+            Endpoint { port, ..own }.to_string()
+        }
         (None, None) => Endpoint::standard().to_string(),
     };
     let way = if is_in_process {

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use natterjack_server::monitoring::{Exposition, MonitoringSource};
 use natterjack_server::{
-    Cluster, Endpoint, InProcessClient, InProcessConnection, Monitoring, Options, RouteUrl,
-    SeedState, Server, Tls,
+    Cluster, Endpoint, InProcessClient, InProcessConnection, Monitoring, Options, ReloadError,
+    RouteUrl, SeedState, Server, Tls,
 };
 
 use crate::client::lapse;
 use crate::error::StartError;
 use crate::health::{ServerHealth, Watch};
-use crate::settings::{self, Listen, is_loopback};
+use crate::settings::{self, Listen, is_loopback, unbracketed};
 use crate::survey::{Surveyed, survey, survey_by, tag};
 use crate::transport::{Channel, channel_subject};
 
@@ -31,8 +31,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) struct Embedded {
     server: Arc<Server>,
     is_stopped: AtomicBool,
-    /// Servers it was told to connect to.
-    routes: usize,
     /// What every node of the bus subscribes to.
     nodes_subject: String,
 }
@@ -43,7 +41,6 @@ impl Embedded {
             Ok(server) => Ok(Self {
                 server: Arc::new(server),
                 is_stopped: AtomicBool::new(false),
-                routes: settings.server.cluster.routes.len(),
                 nodes_subject: nodes_subject(settings),
             }),
             Err(error) => Err(start_error(error)),
@@ -52,6 +49,10 @@ impl Embedded {
 
     pub(crate) fn client_url(&self) -> String {
         self.server.client_url()
+    }
+
+    pub(crate) fn client_port(&self) -> u16 {
+        self.server.client_addr().port()
     }
 
     pub(crate) fn cluster_url(&self) -> Option<String> {
@@ -83,10 +84,24 @@ impl Embedded {
             url: self.client_url(),
             is_running: !self.is_stopped.load(Relaxed),
             peers: self.peers().into_iter().map(|peer| peer.name).collect(),
-            routes: self.routes,
+            routes: self.routes(),
             dropped_clients,
             dropped_servers,
         }
+    }
+
+    /// How many servers it is told to connect to.
+    fn routes(&self) -> usize {
+        let options = self.server.options();
+        options
+            .cluster
+            .as_ref()
+            .map_or(0, |cluster| cluster.routes.len())
+    }
+
+    /// Has it go by other settings. Clients stay connected.
+    pub(crate) async fn reload(&self, settings: &settings::Nats) -> Result<(), ReloadError> {
+        self.server.reload(options(settings)).await.map(drop)
     }
 
     /// Whether it is known of every route whether somebody is there: connected, this very server, or dialled in vain.
@@ -208,6 +223,8 @@ fn options(settings: &settings::Nats) -> Options {
         cluster: Some(cluster(server, tls.clone())),
         tls,
         monitoring,
+        // One that is gone is tried every second, for ever; it is told of when that begins, and then each minute.
+        reconnect_error_reports: 60,
         ..Options::default()
     }
 }
@@ -265,12 +282,6 @@ fn dialled(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
-}
-
-fn unbracketed(host: &str) -> &str {
-    host.strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(host)
 }
 
 fn start_error(error: natterjack_server::StartError) -> StartError {

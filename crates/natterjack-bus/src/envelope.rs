@@ -32,6 +32,8 @@ pub(crate) struct Envelope {
     /// What it took on its way, headers included: what it counts for in queues.
     pub(crate) bytes: usize,
     pub(crate) own: bool,
+    /// Whether its publisher has said which one it is. Otherwise the identifier is made up here.
+    pub(crate) is_identified: bool,
 }
 
 /// What is to be published: the transport adds who, when and the identifier, with [`Draft::stamp`].
@@ -44,6 +46,9 @@ pub(crate) struct Draft {
     /// Attributes beyond those that the transport stamps, by lower-case name.
     pub(crate) others: BTreeMap<String, String>,
     pub(crate) trace: Option<Trace>,
+    /// The spans around what was merged into it.
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) origins: Vec<opentelemetry::trace::SpanContext>,
     /// JSON.
     pub(crate) payload: Vec<u8>,
 }

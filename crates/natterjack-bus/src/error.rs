@@ -113,7 +113,7 @@ pub enum PublishError {
     Closed,
 }
 
-/// What a drain could not do.
+/// What a drain could not do: [`DrainError::events`] and [`DrainError::ids`] say which events may not be where they belong.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DrainError {
@@ -121,14 +121,18 @@ pub enum DrainError {
     /// full queue, the server's or ours, dropped them.
     #[error("{events} events were lost on their way to the server or back")]
     Lost {
-        /// How many.
+        /// How many, those among them that were held back to be merged and could not be published.
         events: u64,
+        /// Their identifiers, of the first 4,096 of them. What was held back to be merged has none yet.
+        ids: Vec<String>,
     },
     /// Time is up; whether the server has these events is not known.
     #[error("{events} events were not confirmed within {timeout:?}; is the server reachable?")]
     Unconfirmed {
-        /// How many.
+        /// How many, those among them that were lost meanwhile, or held back to be merged and not published.
         events: u64,
+        /// Their identifiers, of the first 4,096 of them. What was held back to be merged has none yet.
+        ids: Vec<String>,
         /// [`crate::Limits::drain_timeout`].
         timeout: Duration,
     },
@@ -139,6 +143,27 @@ pub enum DrainError {
         /// Their client names.
         nodes: Vec<String>,
     },
+}
+
+impl DrainError {
+    /// How many events were not delivered, or are not known to be.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        match self {
+            Self::Lost { events, .. } | Self::Unconfirmed { events, .. } => *events,
+            Self::Unanswered { .. } => 0,
+        }
+    }
+
+    /// Identifiers of these events, in the order in which they were published: [`crate::Event::id`], and what
+    /// [`crate::EventBus::publish_identified`] answers. At most 4,096.
+    #[must_use]
+    pub fn ids(&self) -> &[String] {
+        match self {
+            Self::Lost { ids, .. } | Self::Unconfirmed { ids, .. } => ids,
+            Self::Unanswered { .. } => &[],
+        }
+    }
 }
 
 /// Why there is no answer.

@@ -42,6 +42,16 @@ pub enum Fault {
         /// How many.
         events: u64,
     },
+    /// Around a planned change of servers, events without an identifier were left out: each says the same as one that came
+    /// over the other server, which is most probably the very same. Told a moment after the change.
+    #[error(
+        "{events} events without an identifier were left out around the change of servers: they say the same as others \
+         that came over the other server"
+    )]
+    Repeated {
+        /// How many.
+        events: u64,
+    },
     /// The embedded server has closed connections that did not keep up with it, and dropped what was on its way to them.
     /// What is behind them connects again.
     #[error(
@@ -55,24 +65,47 @@ pub enum Fault {
         servers: u64,
     },
     /// The subscribers are too slow: events that arrive are being dropped.
-    #[error("subscribers are too slow: arriving events are being dropped")]
-    OverflowBegan,
+    #[error(
+        "the subscribers of `{node}` are too slow: events that arrive on `{subject}` are being dropped"
+    )]
+    OverflowBegan {
+        /// At which node.
+        node: Arc<str>,
+        /// The subject of the events.
+        subject: Arc<str>,
+    },
     /// There is room again; noticed when the next event arrives.
-    #[error("subscribers have caught up; {events} events were dropped")]
+    #[error(
+        "the subscribers of `{node}` have caught up; {events} events on `{subject}` were dropped"
+    )]
     OverflowEnded {
+        /// At which node.
+        node: Arc<str>,
+        /// The subject of the events.
+        subject: Arc<str>,
         /// How many were dropped in this episode.
         events: u64,
     },
     /// A subscriber is too slow for its queue: events are being dropped for it, and for it alone. Reported when it begins
     /// and not again before it has ended.
-    #[error("{subscriber} is too slow: events for it are being dropped")]
+    #[error("{subscriber} of `{node}` is too slow: events on `{subject}` for it are being dropped")]
     SubscriberOverflowBegan {
+        /// At which node.
+        node: Arc<str>,
+        /// The subject of the events.
+        subject: Arc<str>,
         /// Its name.
         subscriber: Arc<str>,
     },
     /// At least half of the subscriber's queue is free again.
-    #[error("{subscriber} has caught up; {events} events for it were dropped")]
+    #[error(
+        "{subscriber} of `{node}` has caught up; {events} events on `{subject}` for it were dropped"
+    )]
     SubscriberOverflowEnded {
+        /// At which node.
+        node: Arc<str>,
+        /// The subject of the events.
+        subject: Arc<str>,
         /// Its name.
         subscriber: Arc<str>,
         /// How many were dropped in this episode.
@@ -159,10 +192,60 @@ pub enum DecodeError {
 /// Hands each fault to every reader. A reader that does not keep up loses the oldest.
 #[derive(Default)]
 pub(crate) struct Faults {
+    node: Arc<str>,
+    subject: Arc<str>,
     readers: Mutex<Vec<Weak<Queue<Fault>>>>,
 }
 
 impl Faults {
+    /// Of this node, which has events on this subject.
+    pub(crate) fn new(node: &str, subject: &str) -> Self {
+        Self {
+            node: node.into(),
+            subject: subject.into(),
+            readers: Mutex::default(),
+        }
+    }
+
+    /// Tells that events that arrive are being dropped.
+    pub(crate) fn overflow_began(&self) {
+        let (node, subject) = self.place();
+        self.report(&Fault::OverflowBegan { node, subject });
+    }
+
+    pub(crate) fn overflow_ended(&self, events: u64) {
+        let (node, subject) = self.place();
+        self.report(&Fault::OverflowEnded {
+            node,
+            subject,
+            events,
+        });
+    }
+
+    /// Tells that events for this subscriber are being dropped.
+    pub(crate) fn subscriber_overflow_began(&self, subscriber: &Arc<str>) {
+        let (node, subject) = self.place();
+        self.report(&Fault::SubscriberOverflowBegan {
+            node,
+            subject,
+            subscriber: Arc::clone(subscriber),
+        });
+    }
+
+    pub(crate) fn subscriber_overflow_ended(&self, subscriber: &Arc<str>, events: u64) {
+        let (node, subject) = self.place();
+        self.report(&Fault::SubscriberOverflowEnded {
+            node,
+            subject,
+            subscriber: Arc::clone(subscriber),
+            events,
+        });
+    }
+
+    fn place(&self) -> (Arc<str>, Arc<str>) {
+        (Arc::clone(&self.node), Arc::clone(&self.subject))
+    }
+
     pub(crate) fn reader(&self, faults_max: usize) -> Arc<Queue<Fault>> {
         let queue = Arc::new(Queue::new(faults_max, usize::MAX));
         self.readers.lock().push(Arc::downgrade(&queue));

@@ -393,9 +393,7 @@ impl<U> Inbox<U> {
         let counter = &self.counters.subscriber_dropped_events;
         counter.fetch_add(dropped, Relaxed);
         if self.episode_events.fetch_add(dropped, Relaxed) == 0 {
-            let subscriber = Arc::clone(&self.name);
-            self.faults
-                .report(&Fault::SubscriberOverflowBegan { subscriber });
+            self.faults.subscriber_overflow_began(&self.name);
         }
         None
     }
@@ -407,9 +405,7 @@ impl<U> Inbox<U> {
         }
         let events = self.episode_events.swap(0, Relaxed);
         if events > 0 {
-            let subscriber = Arc::clone(&self.name);
-            self.faults
-                .report(&Fault::SubscriberOverflowEnded { subscriber, events });
+            self.faults.subscriber_overflow_ended(&self.name, events);
         }
     }
 }
@@ -519,6 +515,7 @@ mod tests {
             payload: number.to_string().into(),
             bytes: 1,
             own,
+            is_identified: true,
         }
     }
 

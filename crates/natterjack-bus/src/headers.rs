@@ -188,6 +188,7 @@ pub(crate) fn decode<'a>(
     };
     match result {
         Ok((attributes, payload)) => {
+            let is_identified = !attributes.id.is_empty() || message_id.is_some();
             let mut attributes = filled(attributes, message_id, subject);
             attributes.trace = trace;
             Ok(Envelope {
@@ -195,6 +196,7 @@ pub(crate) fn decode<'a>(
                 payload,
                 bytes,
                 own: false,
+                is_identified,
             })
         }
         Err(reason) => {
@@ -521,6 +523,8 @@ mod tests {
             time,
             others,
             trace: trace.clone(),
+            #[cfg(feature = "opentelemetry")]
+            origins: Vec::new(),
             payload: Vec::new(),
         };
         let source = percent_encode(&source);

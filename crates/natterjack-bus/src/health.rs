@@ -23,7 +23,7 @@ use crate::roster::{Roster, Seen};
 use crate::settings;
 use crate::survey::Surveyed;
 use crate::tally::{Account, Echoed};
-use crate::transport::{Channel, Inbound, Link, Notice, Presence, Transport};
+use crate::transport::{Channel, Inbound, Link, Notice, Presence, Transport, now};
 
 /// How long nobody new must have turned up for a node to be ready. Answers within a cluster take less than a tenth of it.
 const SETTLING: Duration = Duration::from_millis(50);
@@ -36,6 +36,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a node that leaves waits for another to confirm that everything has arrived there.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long it waits for those whose servers its own is not connected with any more: nothing goes there.
+const CUT_OFF_PATIENCE: Duration = Duration::from_millis(250);
 
 /// How often it asks meanwhile.
 const FAREWELL_INTERVAL: Duration = Duration::from_millis(250);
@@ -66,6 +69,9 @@ pub struct Health {
     pub interval: Duration,
     /// Why the server, or the way to it, refused this node last; see [`crate::EventBus::refusal`].
     pub refusal: Option<String>,
+    /// Events without an identifier left out around planned changes of servers; see [`crate::Stats::repeated_events`].
+    #[serde(default)]
+    pub repeated_events: u64,
 }
 
 /// One node of the bus.
@@ -495,27 +501,55 @@ impl Watch {
     }
 
     async fn confirmed(&self, transport: &dyn Transport, timeout: Duration) -> Vec<String> {
+        // Who seems to be gone only because it does not answer this is waited for, and named.
+        let began = now();
         let number = self.probe(transport).await;
-        let confirmed = async {
-            loop {
-                let changed = self.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                if self.roster.lock().silent_since(number).is_empty() {
-                    return;
-                }
-                if tokio::time::timeout(FAREWELL_INTERVAL, changed)
-                    .await
-                    .is_err()
-                {
-                    self.probe(transport).await;
-                }
+        let confirmed = async |is_enough: fn(&Silent) -> bool| loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if is_enough(&self.silent_since(number, began)) {
+                return;
+            }
+            if tokio::time::timeout(FAREWELL_INTERVAL, changed)
+                .await
+                .is_err()
+            {
+                self.probe(transport).await;
             }
         };
         // Who is silent is named.
-        let _ = tokio::time::timeout(timeout.min(FAREWELL_PATIENCE), confirmed).await;
-        let silent = self.roster.lock().silent_since(number);
-        silent.into_iter().collect()
+        let _ = tokio::time::timeout(timeout.min(FAREWELL_PATIENCE), async {
+            let all = confirmed(|silent| silent.names.is_empty() && silent.cut_off == 0);
+            if tokio::time::timeout(CUT_OFF_PATIENCE, all).await.is_err() {
+                confirmed(|silent| silent.names.is_empty()).await;
+            }
+        })
+        .await;
+        self.silent_since(number, began).names
+    }
+
+    /// Who has not answered this question, and was not known to be gone when it was asked.
+    fn silent_since(&self, number: u64, asked: Instant) -> Silent {
+        let (embedded, transport) = (self.embedded.upgrade(), self.transport.upgrade());
+        // By way of another server events may go where the own one does not reach.
+        let own = embedded
+            .zip(transport)
+            .filter(|(embedded, transport)| transport.is_at(embedded.server().server_id()));
+        let reached: Option<BTreeSet<_>> = own.map(|(embedded, _)| {
+            let peers = embedded.peers().into_iter().map(|peer| peer.id);
+            let own = embedded.server().server_id().to_owned();
+            peers.chain([own]).collect()
+        });
+        let mut silent = Silent::default();
+        for (name, server) in self.roster.lock().silent_since(number, asked) {
+            match (&reached, server) {
+                (Some(reached), Some(server)) if !reached.contains(server) => silent.cut_off += 1,
+                _ => silent.names.push(name.into()),
+            }
+        }
+        silent.names.dedup();
+        silent
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -536,6 +570,7 @@ impl Watch {
             required_hosts: self.settings.required_hosts,
             interval: self.settings.interval,
             refusal: transport.and_then(|transport| transport.refusal()),
+            repeated_events: self.inbound.counters.repeated_events.load(Relaxed),
         }
     }
 
@@ -571,6 +606,14 @@ impl Presence for Watch {
     }
 }
 
+/// Who has not confirmed something.
+#[derive(Default)]
+struct Silent {
+    names: Vec<String>,
+    /// Nodes with servers that this node's own is not connected with. They have crashed, or the way to them is cut.
+    cut_off: usize,
+}
+
 enum Event {
     Linked,
     Noticed(Notice),
@@ -599,12 +642,4 @@ impl From<Seen> for Host {
 fn encoded(value: &impl Serialize) -> Bytes {
     // None of these has a key that is no text, or fails by itself.
     serde_json::to_vec(value).unwrap_or_default().into()
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the roster takes the time as an argument; this is who gives it"
-)]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -16,6 +16,9 @@ use uuid::Uuid;
 /// Identifiers that are remembered of events which were given up: 1 MiB of them.
 const GIVEN_UP_MAX: usize = 1 << 16;
 
+/// Identifiers that are told of events that do not come back.
+const UNDELIVERED_IDS_MAX: usize = 4096;
+
 pub(crate) struct Ledger {
     state: Mutex<State>,
     /// Wakes whoever waits for room, for a fence or for the end, if the state says that there is somebody.
@@ -38,6 +41,25 @@ struct State {
     fence_returned: u64,
     /// Somebody waits for a change.
     is_watched: bool,
+    /// What was given up since somebody began to ask for that.
+    listed: Option<Undelivered>,
+}
+
+/// Events that do not come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Undelivered {
+    pub(crate) events: u64,
+    /// The first of them.
+    pub(crate) ids: Vec<Uuid>,
+}
+
+impl Undelivered {
+    pub(crate) fn add(&mut self, id: Uuid) {
+        self.events += 1;
+        if self.ids.len() < UNDELIVERED_IDS_MAX {
+            self.ids.push(id);
+        }
+    }
 }
 
 /// What a fence carries.
@@ -149,6 +171,31 @@ impl Ledger {
         self.give_up_before(state, sent)
     }
 
+    /// Lists from now on what is given up.
+    pub(crate) fn list(&self) {
+        self.state.lock().listed.get_or_insert_default();
+    }
+
+    /// Lists one more: an event that has come back, and not to where it belongs.
+    pub(crate) fn list_one(&self, id: Uuid) {
+        if let Some(listed) = &mut self.state.lock().listed {
+            listed.add(id);
+        }
+    }
+
+    /// What was listed.
+    pub(crate) fn listed(&self) -> Undelivered {
+        self.state.lock().listed.clone().unwrap_or_default()
+    }
+
+    /// What was listed, and what is still open.
+    pub(crate) fn undelivered(&self) -> Undelivered {
+        let state = self.state.lock();
+        let mut all = state.listed.clone().unwrap_or_default();
+        state.open.iter().for_each(|entry| all.add(entry.id));
+        all
+    }
+
     fn give_up_before(&self, mut state: MutexGuard<'_, State>, sent: u64) -> u64 {
         let mut lost = 0;
         while (state.open.front()).is_some_and(|entry| entry.number < sent) {
@@ -190,6 +237,9 @@ impl State {
             self.given_up.pop_front();
         }
         self.given_up.push_back(id);
+        if let Some(listed) = &mut self.listed {
+            listed.add(id);
+        }
     }
 }
 

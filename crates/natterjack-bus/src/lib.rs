@@ -205,6 +205,7 @@ mod feeds;
 mod merge;
 mod metrics;
 mod queue;
+mod reload;
 
 mod client;
 mod embedded;
@@ -237,6 +238,7 @@ pub use merge::{Merging, MergingPublisher};
 pub use metrics::{Latency, Metrics};
 pub use publish::Publish;
 pub use queue::Overflow;
+pub use reload::{ReloadError, Reloaded};
 pub use settings::{Limits, Settings};
 pub use stats::Stats;
 pub use status::{StatusError, statuses};

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -54,6 +55,8 @@ type Fold<T> = Box<dyn Fn(&mut T, &T) -> bool + Send + Sync>;
 struct Shared<T> {
     bus: EventBus<T>,
     batch: Mutex<Batch<T>>,
+    /// Events in the batch, for those who cannot wait until nobody else needs it.
+    left: AtomicU64,
     fold: Fold<T>,
     events_max: usize,
     window: Duration,
@@ -62,8 +65,11 @@ struct Shared<T> {
 
 /// Merging publishers of any type, for a drain.
 pub(crate) trait Flush: Send + Sync {
-    /// Publishes what is left and takes no more. Answers how many events could not be published.
-    fn finish(&self) -> BoxFuture<'_, u64>;
+    /// Publishes what is left and takes no more.
+    fn finish(&self) -> BoxFuture<'_, ()>;
+
+    /// Events that are left.
+    fn left(&self) -> u64;
 }
 
 impl<T> fmt::Debug for MergingPublisher<T> {
@@ -96,6 +102,7 @@ where
         let shared = Arc::new(Shared {
             bus,
             batch: Mutex::default(),
+            left: AtomicU64::new(0),
             fold: Box::new(fold),
             events_max: merging.events_max.max(1),
             window: merging.window,
@@ -123,6 +130,7 @@ where
         }
         let is_first = batch.taken == 0;
         batch.take_in(event, &shared.fold);
+        shared.left.store(batch.events.len() as u64, Relaxed);
         if batch.taken >= shared.events_max {
             // If this fails the event is taken in all the same; the next one is not.
             let _ = shared.publish_all(&mut batch).await;
@@ -165,7 +173,15 @@ where
     /// the batch when it was published.
     async fn publish_all(&self, batch: &mut Batch<T>) -> Result<(), PublishError> {
         while let Some(event) = batch.events.front() {
-            match self.bus.publish_with(event, self.publish.clone()).await {
+            #[cfg(not(feature = "opentelemetry"))]
+            let published = self.bus.publish_with(event, self.publish.clone());
+            #[cfg(feature = "opentelemetry")]
+            let published = {
+                let origins = batch.origins.front().cloned().unwrap_or_default();
+                let publish = self.publish.clone();
+                self.bus.publish_merged(event, publish, origins)
+            };
+            match published.await {
                 Ok(()) => {}
                 Err(error @ (PublishError::Disconnected { .. } | PublishError::Closed)) => {
                     batch.taken = batch.taken.max(1);
@@ -176,6 +192,9 @@ where
                 }),
             }
             batch.events.pop_front();
+            #[cfg(feature = "opentelemetry")]
+            batch.origins.pop_front();
+            self.left.store(batch.events.len() as u64, Relaxed);
         }
         batch.taken = 0;
         Ok(())
@@ -186,19 +205,26 @@ impl<T> Flush for Shared<T>
 where
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
 {
-    fn finish(&self) -> BoxFuture<'_, u64> {
+    fn finish(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             let mut batch = self.batch.lock().await;
             batch.is_closed = true;
+            // What is left is asked for.
             let _ = self.publish_all(&mut batch).await;
-            batch.events.len() as u64
         })
+    }
+
+    fn left(&self) -> u64 {
+        self.left.load(Relaxed)
     }
 }
 
 /// Events taken in and not yet published, folded as far as they can be: pairwise, in order, neighbours only.
 struct Batch<T> {
     events: VecDeque<T>,
+    /// The spans around what was folded into each.
+    #[cfg(feature = "opentelemetry")]
+    origins: VecDeque<Vec<opentelemetry::trace::SpanContext>>,
     /// Events taken in since the batch was empty, folded ones included.
     taken: usize,
     is_closed: bool,
@@ -208,6 +234,8 @@ impl<T> Default for Batch<T> {
     fn default() -> Self {
         Self {
             events: VecDeque::new(),
+            #[cfg(feature = "opentelemetry")]
+            origins: VecDeque::new(),
             taken: 0,
             is_closed: false,
         }
@@ -223,6 +251,24 @@ impl<T> Batch<T> {
             .is_some_and(|last| fold(last, &event));
         if !is_folded {
             self.events.push_back(event);
+        }
+        #[cfg(feature = "opentelemetry")]
+        self.follow(is_folded);
+    }
+
+    /// Keeps the span around what was taken in.
+    #[cfg(feature = "opentelemetry")]
+    fn follow(&mut self, is_folded: bool) {
+        /// As many as a span has by default (OpenTelemetry, `OTEL_SPAN_LINK_COUNT_LIMIT`).
+        const ORIGINS_MAX: usize = 128;
+        if !is_folded {
+            self.origins.push_back(Vec::new());
+        }
+        if let (Some(origins), Some(around)) = (self.origins.back_mut(), crate::spans::around())
+            && origins.len() < ORIGINS_MAX
+            && !origins.contains(&around)
+        {
+            origins.push(around);
         }
     }
 }

@@ -155,10 +155,12 @@ impl Metrics {
             lost_events,
             missed_events,
             overflowed_events,
+            repeated_events,
             undecodable_messages,
             ignored_events,
             panics,
             subscriber_dropped_events,
+            disconnects,
             reconnects,
             moves,
         } = self.stats;
@@ -180,9 +182,19 @@ impl Metrics {
                 ignored_events,
             ),
             (
+                "repeated_events",
+                "Events without an identifier left out around a planned change of servers: others said the same.",
+                repeated_events,
+            ),
+            (
                 "panics",
                 "Times the program's own code panicked over an event.",
                 panics,
+            ),
+            (
+                "disconnects",
+                "Times the connection to the server broke.",
+                disconnects,
             ),
             (
                 "reconnects",

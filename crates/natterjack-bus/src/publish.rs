@@ -83,6 +83,8 @@ impl Publish {
             others,
             trace: self.trace,
             payload,
+            #[cfg(feature = "opentelemetry")]
+            origins: Vec::new(),
         })
     }
 }

@@ -277,27 +277,26 @@ impl Roster {
         self.interval + ANSWER_TIME_MAX
     }
 
-    /// Names of other nodes that have not answered this question or a later one.
-    pub(crate) fn silent_since(&self, number: u64) -> BTreeSet<String> {
-        let has_answered = |node: &&Node| {
+    /// Names of other nodes that have not answered this question or a later one, with the ids of the servers that they embed,
+    /// as far as they have told. Of those that are known to be gone nothing is expected.
+    pub(crate) fn silent_since(&self, number: u64, now: Instant) -> BTreeSet<(&str, Option<&str>)> {
+        let has_answered = |node: &Node| {
             node.answered
                 .is_some_and(|answered| answered.number >= number)
         };
-        let others = || {
-            self.nodes
-                .iter()
-                .filter(|(instance, _)| **instance != self.own)
-                .map(|(_, node)| node)
-        };
         // A node that was started anew has answered for its predecessor.
-        let answered: BTreeSet<_> = others()
-            .filter(has_answered)
-            .map(|node| &node.name)
+        let answered: BTreeSet<_> = (self.nodes.iter())
+            .filter(|(instance, node)| **instance != self.own && has_answered(node))
+            .map(|(_, node)| &node.name)
             .collect();
-        others()
-            .map(|node| &node.name)
-            .filter(|name| !answered.contains(name))
-            .cloned()
+        self.nodes
+            .iter()
+            .filter(|(instance, node)| {
+                **instance != self.own
+                    && !answered.contains(&node.name)
+                    && !self.is_gone(instance, node, now)
+            })
+            .map(|(_, node)| (&*node.name, node.server.as_deref()))
             .collect()
     }
 
@@ -400,6 +399,11 @@ mod tests {
             panic!("never complete");
         }
 
+        fn silent_since(&self, number: u64) -> Vec<&str> {
+            let silent = self.roster.silent_since(number, self.now);
+            silent.into_iter().map(|(name, _)| name).collect()
+        }
+
         fn answering(&self) -> Vec<String> {
             let seen = self.roster.seen(self.now);
             let answering = seen.into_iter().filter(|node| node.is_answering);
@@ -418,7 +422,7 @@ mod tests {
         );
         let number = game.settle(&["own", "b"]);
         assert!(number > first);
-        assert!(game.roster.silent_since(number).is_empty());
+        assert!(game.silent_since(number).is_empty());
         assert_eq!(game.roster.due(), game.now + INTERVAL, "no hurry now");
     }
 
@@ -433,7 +437,7 @@ mod tests {
         let number = game.ask();
         game.answer(number, &["own"]);
         assert!(!game.roster.is_complete(game.now));
-        assert_eq!(game.roster.silent_since(number), ["c".to_owned()].into());
+        assert_eq!(game.silent_since(number), ["c"]);
         game.settle(&["own", "c"]);
     }
 
@@ -465,13 +469,16 @@ mod tests {
         let number = game.ask();
         game.answer(number, &["own"]);
         assert_eq!(game.answering(), ["b", "own"], "it has some time to answer");
-        game.pass(1_500);
+        assert_eq!(game.silent_since(number), ["b"]);
+        game.pass(999);
+        assert_eq!(game.silent_since(number), ["b"]);
+        game.pass(501);
         assert_eq!(game.answering(), ["own"]);
-        assert_eq!(game.roster.silent_since(number), ["b".to_owned()].into());
+        assert!(game.silent_since(number).is_empty(), "it is gone");
         game.pass(30_000);
         let number = game.ask();
         game.answer(number, &["own"]);
-        assert!(game.roster.silent_since(number).is_empty());
+        assert!(game.silent_since(number).is_empty());
         assert_eq!(game.roster.seen(game.now).len(), 1);
     }
 
@@ -485,7 +492,7 @@ mod tests {
         game.answer(number, &["own"]);
         game.roster.answered(number, "b2", "b", game.now);
         assert_eq!(game.answering(), ["b", "own"]);
-        assert!(game.roster.silent_since(number).is_empty());
+        assert!(game.silent_since(number).is_empty());
         game.roster.left("b2");
         assert_eq!(game.answering(), ["own"], "and leaves once");
     }

@@ -1,22 +1,24 @@
 //! OpenTelemetry (feature `opentelemetry`): a span for each event that is published, one for each that a program says it
-//! processes, and the W3C text that ties them together. Spans go to the provider that the bus was given, or else to the
-//! process's; this sets none. Attributes are those of the semantic conventions for messaging.
+//! processes, one for each question and for each time that it is answered, and the W3C text that ties them together. Spans go
+//! to the provider that the bus was given, or else to the process's; this sets none. Attributes are those of the semantic
+//! conventions for messaging.
 
 use std::sync::{Arc, OnceLock};
 
 use opentelemetry::global::{self, BoxedSpan, BoxedTracer};
 use opentelemetry::trace::{
-    Span, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
-    TraceState, Tracer, TracerProvider,
+    Link, Span, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags,
+    TraceId, TraceState, Tracer, TracerProvider,
 };
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use uuid::Uuid;
 
-use crate::envelope::Draft;
-use crate::error::PublishError;
+use crate::envelope::{Draft, Envelope};
+use crate::error::{AskError, PublishError};
 use crate::event::Event;
 use crate::settings::{Settings, TransportKind};
 use crate::trace::{PARENT, STATE, Trace};
+use crate::transport::{Channel, channel_subject};
 
 /// Makes the spans of one bus.
 pub(crate) struct Spans {
@@ -25,6 +27,8 @@ pub(crate) struct Spans {
     system: &'static str,
     /// `messaging.destination.name`: the subject.
     destination: Arc<str>,
+    /// The same for questions.
+    questions: Arc<str>,
     /// `messaging.client.id`: the node.
     client: Arc<str>,
 }
@@ -40,6 +44,7 @@ impl Spans {
                 TransportKind::Nats => "nats",
             },
             destination: client.subject.as_str().into(),
+            questions: channel_subject(&client.subject, Channel::Ask).into(),
             client: client.name.as_str().into(),
         }
     }
@@ -56,29 +61,84 @@ impl Spans {
     }
 
     /// Begins the span of an event that is about to be published, and writes it into the event. Its parent is the span
-    /// around, or else what the draft names. Where nobody collects spans the parent is what is written.
+    /// around, or else what the draft names; what was merged of several begins a trace of its own, with links to the spans
+    /// around those. Where nobody collects spans the parent is what is written.
     pub(crate) fn publishing(&self, draft: &mut Draft) -> Publishing {
-        let mut parent = Context::current();
-        if !parent.span().span_context().is_valid()
-            && let Some(named) = draft_context(draft)
-        {
-            parent = parent.with_remote_span_context(named);
-        }
-        let builder = self.builder(
+        let mut builder = self.builder(
+            &self.destination,
             "publish",
             "send",
             SpanKind::Producer,
             Some(draft.payload.len()),
         );
+        let mut parent = match &draft.origins[..] {
+            [] => Context::current(),
+            [only] => Context::new().with_remote_span_context(only.clone()),
+            several => {
+                let links = several.iter().cloned().map(Link::with_context);
+                builder = builder.with_links(links.collect());
+                Context::new()
+            }
+        };
+        if !parent.span().span_context().is_valid()
+            && draft.origins.is_empty()
+            && let Some(named) = draft_context(draft)
+        {
+            parent = parent.with_remote_span_context(named);
+        }
         let span = self.build(builder, &parent);
         inject(span.span_context(), draft);
         Publishing(span)
     }
 
+    /// Begins the span of a question that is about to be sent, below the span around, and a draft that it is written into.
+    pub(crate) fn asking(&self, body_bytes: usize) -> (Draft, Asking) {
+        let builder = self.builder(
+            &self.questions,
+            "ask",
+            "send",
+            SpanKind::Client,
+            Some(body_bytes),
+        );
+        let span = self.build(builder, &Context::current());
+        let mut draft = Draft::default();
+        inject(span.span_context(), &mut draft);
+        (draft, Asking(Context::new().with_span(span)))
+    }
+
+    /// Begins the span of a question that is answered, below that of who asks.
+    pub(crate) fn answering(&self, question: &Envelope) -> Context {
+        let named = context_of(question.attributes.trace.as_ref(), |name| {
+            question.attributes.others.get(name).map(String::as_str)
+        });
+        let parent = match named {
+            Some(context) => Context::new().with_remote_span_context(context),
+            None => Context::new(),
+        };
+        let builder = self.builder(
+            &self.questions,
+            "answer",
+            "process",
+            SpanKind::Server,
+            Some(question.payload.len()),
+        );
+        let mut span = self.build(builder, &parent);
+        if span.is_recording() {
+            span.set_attribute(message_id(question.attributes.id.clone()));
+        }
+        Context::current().with_span(span)
+    }
+
     /// Begins the span of an event that is processed, below that of its publisher.
     pub(crate) fn processing<T>(&self, event: &Event<T>) -> Context {
         let parent = event.trace_context();
-        let builder = self.builder("process", "process", SpanKind::Consumer, event.body_bytes);
+        let builder = self.builder(
+            &self.destination,
+            "process",
+            "process",
+            SpanKind::Consumer,
+            event.body_bytes,
+        );
         let mut span = self.build(builder, &parent);
         if span.is_recording() {
             span.set_attribute(message_id(event.id.clone()));
@@ -88,6 +148,7 @@ impl Spans {
 
     fn builder(
         &self,
+        destination: &Arc<str>,
         operation: &'static str,
         operation_type: &'static str,
         kind: SpanKind,
@@ -96,13 +157,13 @@ impl Spans {
         let body_size = body_bytes.and_then(|bytes| i64::try_from(bytes).ok());
         let mut attributes = vec![
             KeyValue::new("messaging.system", self.system),
-            KeyValue::new("messaging.destination.name", Arc::clone(&self.destination)),
+            KeyValue::new("messaging.destination.name", Arc::clone(destination)),
             KeyValue::new("messaging.operation.name", operation),
             KeyValue::new("messaging.operation.type", operation_type),
             KeyValue::new("messaging.client.id", Arc::clone(&self.client)),
         ];
         attributes.extend(body_size.map(|size| KeyValue::new("messaging.message.body.size", size)));
-        SpanBuilder::from_name(format!("{operation} {}", self.destination))
+        SpanBuilder::from_name(format!("{operation} {destination}"))
             .with_kind(kind)
             .with_attributes(attributes)
     }
@@ -140,6 +201,30 @@ impl Publishing {
         }
         self.0.end();
     }
+}
+
+/// The span of a question, until it is answered, or nobody waits for answers any more.
+pub(crate) struct Asking(Context);
+
+impl Asking {
+    /// Which question it is.
+    pub(crate) fn asked(&self, id: &str) {
+        let span = self.0.span();
+        if span.is_recording() {
+            span.set_attribute(message_id(id.into()));
+        }
+    }
+
+    pub(crate) fn failed(&self, error: &AskError) {
+        self.0.span().set_status(Status::error(error.to_string()));
+    }
+}
+
+/// The span around, if there is one.
+pub(crate) fn around() -> Option<SpanContext> {
+    let context = Context::current();
+    let context = context.span().span_context().clone();
+    context.is_valid().then_some(context)
 }
 
 /// The last step is beside the event, the first one stays what it is (CloudEvents, extension "Distributed Tracing").

@@ -23,6 +23,9 @@ pub struct Stats {
     pub missed_events: u64,
     /// Events that arrived and found no room.
     pub overflowed_events: u64,
+    /// Events without an identifier that were left out around a planned change of servers, since they say the same as ones
+    /// that came over the other server. Programs with this library send none.
+    pub repeated_events: u64,
     /// Messages that were not events.
     pub undecodable_messages: u64,
     /// Events that arrived and that no subscriber wanted: of another type, with another key, or there was none. They count
@@ -32,6 +35,8 @@ pub struct Stats {
     pub panics: u64,
     /// Events dropped by subscribers' queues under a dropping policy.
     pub subscriber_dropped_events: u64,
+    /// Times the connection to the server broke.
+    pub disconnects: u64,
     /// Times the connection to the server came back.
     pub reconnects: u64,
     /// Times a server that was soon to be gone was left for another one, without being disconnected.
@@ -59,10 +64,12 @@ counters!(
     lost_events,
     missed_events,
     overflowed_events,
+    repeated_events,
     undecodable_messages,
     ignored_events,
     panics,
     subscriber_dropped_events,
+    disconnects,
     reconnects,
     moves,
 );

@@ -112,18 +112,9 @@ pub async fn statuses(settings: &Settings, timeout: Duration) -> Result<Vec<Metr
 
 /// Where the node's bus is reached from outside its process, and whether its own server is there.
 fn address(settings: &Settings) -> (String, bool) {
-    let server = &settings.nats.server;
     match &settings.nats.client.endpoint {
         Some(endpoint) if !endpoint.is_in_process() => (endpoint.to_string(), false),
-        _ if server.enable => {
-            let any = ["0.0.0.0", "::", "[::]"].contains(&server.client.host.as_str());
-            let host = if any {
-                "localhost"
-            } else {
-                &server.client.host
-            };
-            (format!("nats://{host}:{}", server.client.port), true)
-        }
+        _ if settings.nats.server.enable => (settings.nats.own_server().to_string(), true),
         _ => (Endpoint::standard().to_string(), false),
     }
 }

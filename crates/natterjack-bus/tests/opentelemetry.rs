@@ -6,7 +6,7 @@ mod world;
 
 use futures_util::StreamExt;
 use natterjack_bus::settings::TransportKind;
-use natterjack_bus::{Event, EventBus, Publish, PublishError, Trace};
+use natterjack_bus::{Event, EventBus, Merging, Publish, PublishError, Trace};
 use opentelemetry::trace::{
     FutureExt, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
     TraceState, Tracer, TracerProvider,
@@ -16,7 +16,7 @@ use opentelemetry_sdk::trace::{
     InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData, TracerProviderBuilder,
 };
 
-use crate::world::{Note, World, note, take, within};
+use crate::world::{Note, World, eventually, note, take, within};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -161,6 +161,105 @@ async fn one_trace_leads_from_node_to_node_and_back() {
         assert_eq!(span.instrumentation_scope.name(), "natterjack-bus");
     }
     assert!(!a.trace_with(&at_b.provider), "the first one stays");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_leads_to_who_is_asked_and_to_what_comes_of_that() {
+    let world = World::new(TransportKind::Nats).await;
+    let (at_a, a) = Collector::of(&world, "a").await;
+    let (at_b, b) = Collector::of(&world, "b").await;
+    let mut events = a.subscribe();
+    let root = at_a.root();
+    let request = root.span().span_context().clone();
+    let told = b.clone();
+    let answering = b.answer(move |question: Event<Note>| {
+        let told = told.clone();
+        async move {
+            let number = question.data.number;
+            told.publish(&note("b", number)).await.unwrap();
+            if number == 0 {
+                return Err("no idea");
+            }
+            Ok(number)
+        }
+    });
+    let _answering = answering.unwrap();
+    for number in [1, 0] {
+        let question = note("a", number);
+        let patience = std::time::Duration::from_secs(20);
+        let answered = a.ask::<u64>("b", &question, patience);
+        let answered = within("answer", answered.with_context(root.clone())).await;
+        assert_eq!(answered.ok(), (number > 0).then_some(number));
+        let told = take(&mut events, 1).await.remove(0);
+
+        let asked = at_a.ended().pop().unwrap();
+        assert_eq!(asked.name, format!("ask {}.ask", world.subject()));
+        assert_eq!(asked.span_kind, SpanKind::Client);
+        assert_eq!(asked.parent_span_id, request.span_id());
+        // What is sent and what is done about it end at different times.
+        eventually("it ends", || at_b.ended().len() % 2 == 0).await;
+        let mut spans = at_b.ended();
+        let (answer, published) = (spans.pop().unwrap(), spans.pop().unwrap());
+        assert_eq!(answer.name, format!("answer {}.ask", world.subject()));
+        assert_eq!(answer.span_kind, SpanKind::Server);
+        assert_eq!(answer.parent_span_id, asked.span_context.span_id());
+        assert!(answer.parent_span_is_remote);
+        assert_eq!(published.parent_span_id, answer.span_context.span_id());
+        assert_eq!(
+            told.trace.unwrap().parent(),
+            traceparent(&published.span_context)
+        );
+        for span in [&asked, &answer, &published] {
+            assert_eq!(span.span_context.trace_id(), request.trace_id());
+        }
+        let id = text(&answer, "messaging.message.id");
+        assert_eq!(text(&asked, "messaging.message.id"), id);
+        let (failed, reason) = if number == 0 {
+            let failed = Status::error("`b` cannot answer: no idea");
+            (failed, Status::error("no idea"))
+        } else {
+            (Status::Unset, Status::Unset)
+        };
+        assert_eq!((asked.status, answer.status), (failed, reason));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_merged_leads_to_all_that_it_was_merged_of() {
+    let world = World::new(TransportKind::Nats).await;
+    let (collector, bus) = Collector::of(&world, "node").await;
+    let mut events = bus.subscribe();
+    let merging = Merging {
+        events_max: 3,
+        ..Merging::default()
+    };
+    let merging = bus.merging(merging, |into, next| {
+        let is_foldable = next.number < 3;
+        into.number += next.number;
+        is_foldable
+    });
+    let roots = [(); 2].map(|()| collector.root());
+    let context = |root: &Context| root.span().span_context().clone();
+    for (number, root) in [(1, 0), (2, 1), (7, 1)] {
+        let published = merging.publish(note("node", number));
+        let published = published.with_context(roots[root].clone());
+        within("publish", published).await.unwrap();
+    }
+    let events = take(&mut events, 2).await;
+    let [of_two, of_one] = &collector.ended()[..] else {
+        panic!("{:?}", collector.ended())
+    };
+    let links: Vec<_> = (of_two.links.iter())
+        .map(|link| link.span_context.clone())
+        .collect();
+    assert_eq!(links, [context(&roots[0]), context(&roots[1])]);
+    assert_eq!(of_two.parent_span_id, SpanId::INVALID);
+    assert_eq!(of_one.parent_span_id, context(&roots[1]).span_id());
+    assert!(of_one.links.is_empty());
+    for (event, span) in events.iter().zip([of_two, of_one]) {
+        let parent = event.trace.as_ref().unwrap().parent();
+        assert_eq!(parent, traceparent(&span.span_context));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -127,7 +127,8 @@ impl<'a, E: Events> Connection<'a, E> {
             backlog: (outgoing.is_held(Hold::Backlog))
                 .then(|| -> BoxFuture<'static, ()> { Box::pin(lapse(BACKLOG_TIMEOUT)) }),
             broken: None,
-            is_flushed: true,
+            // Something may have been written already.
+            is_flushed: false,
         };
         let bytes_max = allowed_bytes(&dialled.info);
         connection.incoming.admit(bytes_max);
@@ -141,6 +142,8 @@ impl<'a, E: Events> Connection<'a, E> {
 
     /// Begins to change to another server. It must be run on.
     pub(super) fn leave_for(&mut self, dialled: Dialled, subscriptions: Vec<u8>) {
+        // Before anything comes over it.
+        self.events.overlap_began();
         self.overlap = Some(Overlap::new(dialled, subscriptions));
     }
 

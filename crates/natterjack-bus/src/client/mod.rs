@@ -19,6 +19,7 @@ use natterjack_link::{Dialled, ReadError};
 use natterjack_server::InProcessConnection;
 use natterjack_wire::client::{ConnectOptions, InfoError, Message, ServerInfo, decimal, subscribe};
 use natterjack_wire::error::ProtocolError;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::connection::{Connection, Ended, FAREWELL_TIMEOUT, News};
@@ -75,9 +76,8 @@ pub(crate) trait Events: Send + 'static {
     /// The server that is connected to will soon be gone, and another one is looked for.
     fn leaving(&mut self) {}
 
-    /// There is one, over which everything that is
-    /// subscribed to comes as well, or soon will. What is sent goes to the old server. This may happen again before there is
-    /// a change: the next server may be gone as well.
+    /// There is one, over which everything that is subscribed to soon comes as well. What is sent goes to the old server. This
+    /// may happen again before there is a change: the next server may be gone as well.
     fn overlap_began(&mut self) {}
 
     /// The change is at this stage. Told when it begins, and again and again as long as it lasts.
@@ -188,6 +188,8 @@ pub(crate) struct Client {
 struct Shared {
     outgoing: Outgoing,
     payload_bytes_max: AtomicUsize,
+    /// Of the server that is connected to, or was last. Empty: there was none, or it does not say.
+    server_id: Mutex<String>,
     is_closed: watch::Sender<bool>,
 }
 
@@ -220,6 +222,7 @@ impl Client {
         let shared = Arc::new(Shared {
             outgoing: Outgoing::default(),
             payload_bytes_max: AtomicUsize::new(payload_bytes_max),
+            server_id: Mutex::default(),
             is_closed: watch::Sender::new(false),
         });
         let starting = Starting {
@@ -259,6 +262,11 @@ impl Client {
     /// Largest message that the server takes, header included.
     pub(crate) fn payload_bytes_max(&self) -> usize {
         self.shared.payload_bytes_max.load(Relaxed)
+    }
+
+    /// Whether this is the server that is connected to, or was last.
+    pub(crate) fn is_at(&self, server_id: &str) -> bool {
+        *self.shared.server_id.lock() == server_id
     }
 
     /// Ends the client. What was sent is still written, if there is a connection and it does not take long.
@@ -433,9 +441,9 @@ impl<E: Events> Session<E> {
                 *dialled
             }
             Start::Instead { next, is_certain } => {
-                let unsent = writing.start_over(Vec::new());
+                let (dialled, rest, kept) = next.into_parts();
+                let unsent = writing.start_over(rest);
                 outgoing.hold_all(Hold::Change, unsent);
-                let (dialled, kept) = next.into_parts();
                 learn(shared, dialler, &dialled.info);
                 events.changed_over(&dialled.info, is_certain);
                 for message in kept {
@@ -465,6 +473,7 @@ fn learn(shared: &Shared, dialler: &mut Dialler, info: &ServerInfo) {
     if payload_bytes_max > 0 {
         shared.payload_bytes_max.store(payload_bytes_max, Relaxed);
     }
+    shared.server_id.lock().clone_from(&info.server_id);
     dialler.learn(&info.connect_urls);
 }
 

@@ -5,7 +5,7 @@
 //! the receiver to drop. It also says when the old one may go: when all who send are heard over the next one, and when all
 //! who listen have what was sent over the old one. For the latter nothing more is sent there that must keep its order.
 //!
-//! Each of these steps has its time. What is not certain by then is no reason to stay: the old server would end it.
+//! All of it has its time. What is not certain by then is no reason to stay: the old server would end it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -19,15 +19,15 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::outgoing::{Hold, Outgoing};
 use super::{ClientError, Events, allowed_bytes, lapse};
 
+/// How long all of it may take: less than the 5 s that the server of a node which stops waits for its clients, and than the
+/// grace that servers give by default, 10 s. What must keep its order is held back for as much of it as is left.
+const OVERLAP_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// How long the next server may take to accept our subscriptions.
-const SUBSCRIBING_TIMEOUT: Duration = Duration::from_secs(2);
+const SUBSCRIBING_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// How long it may take until everybody is heard over the next server. Together with the other ones this is less than the
-/// grace that servers give by default, 10 s.
-const HEARING_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long what must keep its order is held back.
-const HOLDING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take then until everybody is heard over the next server.
+const HEARING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often is asked again for what is still open.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -54,8 +54,10 @@ pub(super) struct Overlap {
     next: Next,
     /// `None`: the next server has not confirmed our subscriptions.
     stage: Option<Stage>,
-    /// Until when it is at this stage.
+    /// Until when it may be at this stage.
     patience: BoxFuture<'static, ()>,
+    /// Until when there may be two connections.
+    deadline: BoxFuture<'static, ()>,
     ticks: Interval,
 }
 
@@ -107,14 +109,14 @@ impl Overlap {
             next,
             stage: None,
             patience: Box::pin(lapse(SUBSCRIBING_TIMEOUT)),
+            deadline: Box::pin(lapse(OVERLAP_TIMEOUT)),
             ticks,
         }
     }
 
     /// The next connection, if it can be gone on with.
     pub(super) fn into_next(self) -> Option<Next> {
-        let is_written = self.next.written == self.next.output.len();
-        (self.next.is_subscribed && is_written).then_some(self.next)
+        self.next.is_subscribed.then_some(self.next)
     }
 
     /// Does what can be done. Ready when the old connection may go, with whether everything is certain that should be.
@@ -128,6 +130,8 @@ impl Overlap {
         context: &mut Context<'_>,
     ) -> Poll<Result<bool, ClientError>> {
         let is_full = self.next.poll(events, context)?;
+        // Either way it ends now, and neither is asked again.
+        let is_full = is_full || self.deadline.as_mut().poll(context).is_ready();
         let is_due = self.ticks.poll_tick(context).is_ready();
         if is_due {
             // The timer is set for the next one by that.
@@ -136,8 +140,7 @@ impl Overlap {
         let mut is_over = is_full || self.patience.as_mut().poll(context).is_ready();
         let stage = match self.stage {
             None if self.next.is_subscribed => {
-                events.overlap_began();
-                self.enter(Stage::Hearing, HEARING_TIMEOUT, events, context);
+                self.enter(Stage::Hearing, lapse(HEARING_TIMEOUT), events, context);
                 is_over = is_full;
                 Stage::Hearing
             }
@@ -154,7 +157,7 @@ impl Overlap {
         match stage {
             Stage::Hearing if is_done || is_over => {
                 outgoing.hold(Hold::Change);
-                self.enter(Stage::Holding, HOLDING_TIMEOUT, events, context);
+                self.enter(Stage::Holding, std::future::pending(), events, context);
                 if is_full || events.may_go_on(Stage::Holding) {
                     return Poll::Ready(Ok(!is_full));
                 }
@@ -168,12 +171,12 @@ impl Overlap {
     fn enter(
         &mut self,
         stage: Stage,
-        timeout: Duration,
+        patience: impl Future<Output = ()> + Send + 'static,
         events: &mut impl Events,
         context: &mut Context<'_>,
     ) {
         self.stage = Some(stage);
-        self.patience = Box::pin(lapse(timeout));
+        self.patience = Box::pin(patience);
         // So that it wakes this task. It cannot be over yet.
         let _ = self.patience.as_mut().poll(context);
         self.ticks.reset();
@@ -269,15 +272,17 @@ impl Next {
         Ok(())
     }
 
-    /// As a connection like any other, and what was kept of what came over it.
-    pub(super) fn into_parts(self) -> (Dialled, impl Iterator<Item = Kept>) {
+    /// As a connection like any other, what is to be written to it before anything else, perhaps the rest of an operation, and
+    /// what was kept of what came over it.
+    pub(super) fn into_parts(mut self) -> (Dialled, Vec<u8>, impl Iterator<Item = Kept>) {
+        self.output.drain(..self.written);
         let dialled = Dialled {
             stream: self.stream,
             is_encrypted: self.is_encrypted,
             incoming: self.incoming,
             info: self.info,
         };
-        (dialled, self.kept.into_iter())
+        (dialled, self.output, self.kept.into_iter())
     }
 }
 
@@ -317,7 +322,72 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+
+    /// Wants to hear more, always.
+    struct Curious;
+
+    impl Events for Curious {
+        fn message(&mut self, _message: &Message<'_>) {}
+
+        fn batch_ended(&mut self) {}
+
+        fn connected(&mut self) -> bool {
+            false
+        }
+
+        fn disconnected(&mut self) {}
+
+        fn failed(&mut self, _error: &ClientError) {}
+
+        fn may_go_on(&mut self, _stage: Stage) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_half_written_costs_nothing_of_what_has_come() {
+        let subscriptions = b"SUB a 1\r\n";
+        let greeting = [&subscriptions[..], b"PING\r\n"].concat();
+        let (near, mut far) = tokio::io::duplex(4);
+        let server = tokio::spawn(async move {
+            let mut heard = vec![0; greeting.len()];
+            far.read_exact(&mut heard).await.expect("it is said");
+            assert_eq!(heard, greeting);
+            let words = b"PONG\r\nMSG a 1 1\r\nx\r\nPING\r\nMSG a 1 1\r\ny\r\n";
+            far.write_all(words).await.expect("it is read");
+            far
+        });
+        let dialled = Dialled {
+            stream: Box::new(near),
+            is_encrypted: false,
+            incoming: Incoming::default(),
+            info: ServerInfo::default(),
+        };
+        let mut overlap = Overlap::new(dialled, subscriptions.into());
+        let outgoing = Outgoing::default();
+        let reading = std::future::poll_fn(|context| {
+            let polled = overlap.poll(&mut Curious, &outgoing, context);
+            assert!(polled.is_pending(), "{polled:?}");
+            if overlap.next.kept.len() == 2 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        let read = tokio::time::timeout(Duration::from_secs(20), reading).await;
+        read.expect("there are two messages");
+        // The old connection breaks now.
+        let next = overlap.into_next().expect("it can be gone on with");
+        let (_, rest, kept) = next.into_parts();
+        assert_eq!(rest, b"\r\n", "it reads no more than that");
+        let kept: Vec<_> = kept.collect();
+        let kept: Vec<_> = kept.iter().map(|kept| kept.message().body).collect();
+        assert_eq!(kept, [b"x", b"y"]);
+        drop(server.await.expect("no panic"));
+    }
 
     #[test]
     fn a_message_that_is_kept_stays_as_it_is() {

@@ -7,8 +7,8 @@ use super::origin::{Origin, Origins};
 use super::problem::{About, Findings, Wrong};
 use super::table::{self, ROWS};
 use super::tls_files;
-use super::value::{Shown, show, unbracketed};
-use super::{Listen, Nats, Settings, TransportKind, is_loopback};
+use super::value::{Shown, show};
+use super::{Listen, Nats, Settings, TransportKind, is_loopback, unbracketed};
 
 pub(super) const TYPE: &str = "eventBus.type";
 pub(super) const ENDPOINT: &str = "eventBus.nats.client.endpoint";

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use super::origin::Origins;
 use super::table::ROWS;
 use super::value::{Shown, show};
-use super::{Endpoint, Listen, Loaded, Nats, Origin, Settings, TransportKind, is_loopback};
+use super::{
+    Endpoint, Listen, Loaded, Nats, Origin, Settings, TransportKind, is_loopback, unbracketed,
+};
 
 /// Where origins begin, if values leave the room.
 const ORIGIN_COLUMN: usize = 52;
@@ -71,11 +73,7 @@ fn summary(settings: &Settings) -> Vec<String> {
         server,
         tls,
     } = &settings.nats;
-    let own = Endpoint {
-        scheme: "nats".into(),
-        host: server.client.host.clone(),
-        port: server.client.port,
-    };
+    let own = settings.nats.own_server();
     let endpoint = match &client.endpoint {
         Some(endpoint) if endpoint.is_in_process() => "the server in this process".into(),
         Some(endpoint) => endpoint.to_string(),
@@ -106,22 +104,32 @@ fn summary(settings: &Settings) -> Vec<String> {
         count => format!("dials {count} routes"),
     };
     sentences.extend([
-        format!("Clients connect at {own} {}.", reach(&server.client)),
         format!(
-            "Other servers of cluster `{}` connect at {}:{} {}; this one {routes}.",
+            "Clients connect at nats://{} {}.",
+            address(&server.client),
+            reach(&server.client)
+        ),
+        format!(
+            "Other servers of cluster `{}` connect at {} {}; this one {routes}.",
             cluster.name,
-            cluster.listen.host,
-            cluster.listen.port,
+            address(&cluster.listen),
             reach(&cluster.listen)
         ),
         format!(
-            "Monitoring pages are at {scheme}://{}:{}/ {}: /healthz, /metrics, /busz and others.",
-            server.http.host,
-            server.http.port,
+            "Monitoring pages are at {scheme}://{}/ {}: /healthz, /metrics, /busz and others.",
+            address(&server.http),
             reach(&server.http)
         ),
     ]);
     sentences
+}
+
+/// As in URLs.
+fn address(Listen { host, port }: &Listen) -> String {
+    match unbracketed(host) {
+        address if address.contains(':') => format!("[{address}]:{port}"),
+        host => format!("{host}:{port}"),
+    }
 }
 
 fn line(text: &mut String, written: String, origin: &Origin) {
@@ -189,6 +197,27 @@ mod tests {
                 "Other servers of cluster `bindplane` connect at 0.0.0.0:6222 from other hosts, too; this one dials 2 routes.",
                 "Monitoring pages are at http://localhost:8300/ from this host alone: /healthz, /metrics, /busz and others.",
             ]
+        );
+        let yaml = "eventBus: {type: nats, nats: {server: {enable: true, client: {host: '::1'}, http: {host: '[::1]'}}}}";
+        let told = comes_to(yaml);
+        assert!(
+            told[0].starts_with(
+                "This node connects to nats://[::1]:4222, the server in this process;"
+            )
+        );
+        assert_eq!(
+            told[1],
+            "Clients connect at nats://[::1]:4222 from this host alone."
+        );
+        assert!(told[3].starts_with("Monitoring pages are at http://[::1]:8222/ from"));
+        // Everywhere is here as well, and has a name here.
+        let yaml =
+            "eventBus: {type: nats, nats: {server: {enable: true, client: {host: '0.0.0.0'}}}}";
+        let told = comes_to(yaml);
+        assert!(told[0].starts_with("This node connects to nats://localhost:4222, the server"));
+        assert_eq!(
+            told[1],
+            "Clients connect at nats://0.0.0.0:4222 from other hosts, too."
         );
         let yaml =
             "eventBus: {type: nats, nats: {client: {endpoint: 'inproc:'}, server: {enable: true}}}";

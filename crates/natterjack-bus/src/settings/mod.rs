@@ -209,6 +209,18 @@ impl Settings {
         check::check(self, &Origins::defaults(), &gaps, &mut findings);
         findings.sorted()
     }
+
+    /// The options that have another value in `other`, by their full paths. What only embedders can set is not among them.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let differ =
+            |row: &&table::Row| value::show(row.slot, self) != value::show(row.slot, other);
+        table::ROWS
+            .iter()
+            .filter(differ)
+            .map(|row| row.path)
+            .collect()
+    }
 }
 
 /// Settings that may be used, and what the operator should still hear about them.
@@ -221,6 +233,24 @@ pub struct Loaded {
     pub origins: Origins,
     /// Problems that do not prevent a start.
     pub warnings: Vec<Problem>,
+}
+
+impl Nats {
+    /// Where programs on this host reach the embedded server: by the name that certificates have, where that is any name.
+    pub(crate) fn own_server(&self) -> Endpoint {
+        let Listen { host, port } = &self.server.client;
+        let address = unbracketed(host).parse::<std::net::IpAddr>();
+        let host = match address {
+            Ok(address) if address.is_unspecified() => "localhost".into(),
+            Ok(std::net::IpAddr::V6(address)) => format!("[{address}]"),
+            _ => host.clone(),
+        };
+        Endpoint {
+            scheme: "nats".into(),
+            host,
+            port: *port,
+        }
+    }
 }
 
 impl Default for Client {
@@ -366,6 +396,13 @@ impl std::fmt::Display for Endpoint {
         }
         write!(formatter, "{}://{}:{}", self.scheme, self.host, self.port)
     }
+}
+
+/// An IPv6 address without the brackets that it has in URLs.
+pub(crate) fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host)
 }
 
 /// Whether a host, an IPv6 address with or without brackets, can only be reached from this machine.

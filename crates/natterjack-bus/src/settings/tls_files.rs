@@ -7,9 +7,8 @@ use std::time::SystemTime;
 use natterjack_server::tls::{TlsProblem, problems};
 
 use super::check::{ADVERTISE, CA, CERT, Check, ENDPOINT, KEY};
-use super::is_loopback;
 use super::problem::Wrong;
-use super::value::unbracketed;
+use super::{is_loopback, unbracketed};
 use crate::certificates::{Certificate, Flaw, ReadError, Role, authority_flaw, flaws};
 use crate::embedded;
 
@@ -135,14 +134,13 @@ fn certificate(
         // Others of the list may still do.
         check.warn(CA, Wrong::new(flaw.to_string(), flaw.remedy()));
     }
-    let endpoint = settings.nats.client.endpoint.as_ref();
-    let dialled = match endpoint {
-        Some(endpoint) if endpoint.is_in_process() => None,
-        Some(endpoint) => Some(unbracketed(&endpoint.host)),
-        None => Some("127.0.0.1"),
-    };
     // If this node's client dials another node's server, that one's certificate counts.
-    let own = dialled.filter(|host| server.enable && is_loopback(host));
+    let dialled = match settings.nats.client.endpoint.clone() {
+        Some(endpoint) if endpoint.is_in_process() || !is_loopback(&endpoint.host) => None,
+        Some(endpoint) => Some(endpoint.host),
+        None => Some(settings.nats.own_server().host),
+    };
+    let own = dialled.as_deref().map(unbracketed);
     let mut found = flaws(chain, authorities, Role::Client, now);
     if server.enable {
         let as_server = flaws(chain, authorities, Role::Server { host: own }, now);

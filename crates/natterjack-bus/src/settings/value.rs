@@ -11,7 +11,7 @@ use super::origin::Origin;
 use super::problem::{About, Findings, Wrong};
 use super::table::Slot;
 use super::yaml::{Node, Value};
-use super::{Endpoint, InvalidEndpoint, Settings, TransportKind};
+use super::{Endpoint, InvalidEndpoint, Settings, TransportKind, unbracketed};
 
 /// The other transports the original knows. Their sections may stand in a file we share; their types we cannot serve.
 pub(super) const FOREIGN_TYPES: [&str; 5] = ["kafka", "googlePubSub", "azure", "pubsub", "nop"];
@@ -539,12 +539,6 @@ fn host_and_port(text: &str) -> Result<(&str, u16), &'static str> {
         Ok(port) if port >= 1 => Ok((host, port)),
         _ => Err("has a port that is not between 1 and 65535"),
     }
-}
-
-pub(super) fn unbracketed(host: &str) -> &str {
-    host.strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(host)
 }
 
 #[cfg(test)]

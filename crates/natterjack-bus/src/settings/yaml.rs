@@ -68,19 +68,27 @@ pub(super) fn parse(text: &str) -> Result<Document, (Option<Place>, String)> {
     let parsed = serde_saphyr::from_str_with_options::<Document>(text, options);
     let mut document = parsed.map_err(|error| {
         let message = error.without_snippet().to_string();
-        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-        // The place stands in front of every problem, and the library's own options are of no use to an operator.
-        let message = message.split(" at line ").next().unwrap_or_default();
-        let message = message
-            .split(", set DuplicateKeyPolicy")
-            .next()
-            .unwrap_or_default();
-        (error.location().map(place), message.into())
+        (error.location().map(place), in_our_words(&message))
     })?;
     if let Some(section) = &mut document.section {
         section.node.restore(text);
     }
     Ok(document)
+}
+
+/// The place stands in front of every problem, and the library's own options are of no use to an operator.
+fn in_our_words(message: &str) -> String {
+    const ENDS: [&str; 3] = [
+        " at line ",
+        ", set DuplicateKeyPolicy",
+        "; use from_str_multiple",
+    ];
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if message.starts_with("budget breached") {
+        return "it is larger, or repeats itself more often, than any settings do".into();
+    }
+    let ends = ENDS.iter().filter_map(|end| message.find(end));
+    message[..ends.min().unwrap_or(message.len())].into()
 }
 
 impl Node {
@@ -295,6 +303,23 @@ mod tests {
         assert!(!message.contains("line"), "{message}");
         let (_, message) = parse("eventBus: {type: a, type: b}\n").unwrap_err();
         assert_eq!(message, "duplicate mapping key: type");
+        let (place, message) = parse("eventBus: {}\n---\neventBus: {}\n").unwrap_err();
+        assert_eq!(message, "multiple YAML documents detected");
+        assert_eq!(place, Some(Place { line: 3, column: 1 }));
+    }
+
+    #[test]
+    fn a_document_that_repeats_itself_without_end_is_refused() {
+        let mut text = String::from("a0: &a0 [x, x]\n");
+        for level in 1..30 {
+            let before = level - 1;
+            text += &format!("a{level}: &a{level} [*a{before}, *a{before}]\n");
+        }
+        let (_, message) = parse(&format!("{text}eventBus: {{}}\n")).unwrap_err();
+        assert_eq!(
+            message,
+            "it is larger, or repeats itself more often, than any settings do"
+        );
     }
 
     #[test]

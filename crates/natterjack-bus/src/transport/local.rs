@@ -12,6 +12,7 @@ use super::{Arrival, Channel, Inbound, Link, Notice, Transport};
 use crate::envelope::{Draft, Envelope};
 use crate::error::PublishError;
 use crate::headers;
+use crate::ledger::Undelivered;
 
 pub(crate) struct Local {
     inbound: Inbound,
@@ -59,6 +60,7 @@ impl Transport for Local {
                 payload,
                 bytes: event_bytes,
                 own: true,
+                is_identified: true,
             });
             if self.inbound.queue.push(arrival, event_bytes).await {
                 Ok(id)
@@ -117,10 +119,14 @@ impl Transport for Local {
         Box::pin(std::future::ready(()))
     }
 
-    fn drain(&self) -> BoxFuture<'_, u64> {
+    fn drain(&self) -> BoxFuture<'_, Undelivered> {
         // Refuses what still waits for room; what is queued is delivered.
         self.inbound.queue.close();
-        Box::pin(std::future::ready(0))
+        Box::pin(std::future::ready(Undelivered::default()))
+    }
+
+    fn undelivered(&self) -> Undelivered {
+        Undelivered::default()
     }
 
     fn outstanding_events(&self) -> u64 {

@@ -12,9 +12,12 @@ mod repeats;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use natterjack_wire::client::Message;
+use natterjack_wire::headers::Headers;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -25,10 +28,10 @@ use crate::error::PublishError;
 use crate::fault::{DecodeError, Fault, Faults};
 use crate::headers;
 use crate::health::{Said, Told};
-use crate::ledger::{Ledger, Opened};
+use crate::ledger::{Ledger, Opened, Undelivered};
 use crate::metrics::Histogram;
 use crate::queue::{Overflow, Pushed, Queue};
-use crate::settings::Limits;
+use crate::settings::Settings;
 use crate::stats::{Counters, count};
 use crate::tally::{Question, Tally};
 
@@ -77,15 +80,26 @@ pub(crate) trait Transport: Send + Sync {
         None
     }
 
+    /// Whether events go by way of the server with this id.
+    fn is_at(&self, _server_id: &str) -> bool {
+        false
+    }
+
     /// Waits until this node is connected and subscribed.
     fn ready(&self) -> BoxFuture<'_, ()>;
 
     /// Waits until the server has what was told and answered so far. Not for a connection.
     fn flush(&self) -> BoxFuture<'_, ()>;
 
-    /// Stops accepting, and waits until every accepted event has come back or is known to be lost. Answers how many
-    /// were lost meanwhile. May be abandoned at any time.
-    fn drain(&self) -> BoxFuture<'_, u64>;
+    /// Names from now on which events are lost, for [`Transport::drain`].
+    fn begin_drain(&self) {}
+
+    /// Stops accepting, and waits until every accepted event has come back or is known to be lost. Answers which were lost
+    /// since [`Transport::begin_drain`]. May be abandoned at any time.
+    fn drain(&self) -> BoxFuture<'_, Undelivered>;
+
+    /// Accepted events of this node that have not come back, and those that were lost since a drain began.
+    fn undelivered(&self) -> Undelivered;
 
     /// Accepted events of this node that have not come back.
     fn outstanding_events(&self) -> u64;
@@ -207,13 +221,13 @@ impl Overflowing {
             count(&inbound.counters.overflowed_events);
             self.events += 1;
             if self.events == 1 {
-                inbound.report(&Fault::OverflowBegan);
+                inbound.faults.overflow_began();
             }
             return false;
         }
         if self.events > 0 && inbound.queue.is_relaxed() {
             let events = std::mem::take(&mut self.events);
-            inbound.report(&Fault::OverflowEnded { events });
+            inbound.faults.overflow_ended(events);
         }
         true
     }
@@ -240,17 +254,17 @@ impl Intake {
         }
     }
 
-    fn take<'a>(
-        &mut self,
-        headers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
-        payload: &[u8],
-        inbound: &Inbound,
-        ledger: &Ledger,
-    ) {
+    fn take(&mut self, message: &Message<'_>, inbound: &Inbound, ledger: &Ledger) {
+        let headers = Headers::parse(message.header()).ok();
+        let headers = headers.iter().flat_map(Headers::entries);
+        let payload = message.payload();
         let copy = Bytes::copy_from_slice(payload);
         let mut envelope = match headers::decode(headers, copy, &self.subject) {
             Ok(envelope) => envelope,
             Err(unreadable) => {
+                if self.has_seen_alike(message, inbound) {
+                    return;
+                }
                 let headers::Unreadable {
                     id,
                     origin,
@@ -269,11 +283,15 @@ impl Intake {
         };
         let own = own_id(&self.source, ledger, &envelope.attributes);
         envelope.own = own.is_some();
-        if let Some(repeats) = &mut self.repeats {
-            let Attributes { id, source, .. } = &envelope.attributes;
-            if repeats.has_seen_id(source, id) && !envelope.own {
-                return;
+        if envelope.is_identified {
+            if let Some(repeats) = &mut self.repeats {
+                let Attributes { id, source, .. } = &envelope.attributes;
+                if repeats.has_seen_id(source, id, now) && !envelope.own {
+                    return;
+                }
             }
+        } else if self.has_seen_alike(message, inbound) {
+            return;
         }
         let mut tally = inbound.tally.lock();
         if envelope.own {
@@ -295,7 +313,18 @@ impl Intake {
         if !delivered {
             // The overflow is reported as such; a report for each event would push that one out.
             count(&inbound.counters.lost_events);
+            ledger.list_one(id);
         }
+    }
+
+    /// For what does not say which one it is.
+    fn has_seen_alike(&mut self, message: &Message<'_>, inbound: &Inbound) -> bool {
+        let has_seen =
+            (self.repeats.as_mut()).is_some_and(|repeats| repeats.has_seen_alike(message, now));
+        if has_seen {
+            count(&inbound.counters.repeated_events);
+        }
+        has_seen
     }
 }
 
@@ -347,7 +376,8 @@ fn own_id(source: &str, ledger: &Ledger, attributes: &Attributes) -> Option<Uuid
 }
 
 impl Inbound {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let Settings { limits, nats, .. } = settings;
         let notices = || Arc::new(Queue::new(NOTICES_MAX, NOTICES_BYTES_MAX));
         Self {
             queue: Arc::new(Queue::new(
@@ -359,7 +389,7 @@ impl Inbound {
             tally: Arc::default(),
             counters: Arc::default(),
             latency: Arc::default(),
-            faults: Arc::default(),
+            faults: Arc::new(Faults::new(&nats.client.name, &nats.client.subject)),
             presence: Arc::default(),
         }
     }
@@ -434,4 +464,12 @@ impl Inbound {
     pub(crate) fn report(&self, fault: &Fault) {
         self.faults.report(fault);
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is remembered for a while, and the roster, take the time as an argument; this is who gives it"
+)]
+pub(crate) fn now() -> Instant {
+    Instant::now()
 }

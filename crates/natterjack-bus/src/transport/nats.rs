@@ -7,27 +7,27 @@
 //! keeps the order of one connection.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use natterjack_wire::client::{Message, ServerInfo, header_publish, publish};
-use natterjack_wire::headers::Headers;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::change::{Change, Over};
 use super::repeats::Repeats;
-use super::{Channel, Inbound, Intake, Link, Notice, Presence, Transport, channel_subject, enter};
+use super::{
+    Channel, Inbound, Intake, Link, Notice, Presence, Transport, channel_subject, enter, now,
+};
 use crate::client::{self, Client, ClientError, Events, Stage, Way};
 use crate::envelope::Draft;
 use crate::error::{PublishError, StartError};
 use crate::fault::Fault;
 use crate::headers::{self, Said};
-use crate::ledger::{Fence, Ledger};
+use crate::ledger::{Fence, Ledger, Undelivered};
 use crate::settings::{Endpoint, Limits};
 use crate::stats::count;
 use crate::tls::ClientTls;
@@ -305,7 +305,15 @@ impl Transport for Nats {
         })
     }
 
-    fn drain(&self) -> BoxFuture<'_, u64> {
+    fn begin_drain(&self) {
+        self.shared.ledger.list();
+    }
+
+    fn is_at(&self, server_id: &str) -> bool {
+        self.shared.client.is_at(server_id)
+    }
+
+    fn drain(&self) -> BoxFuture<'_, Undelivered> {
         Box::pin(async {
             self.publishing.lock().await.is_accepting = false;
             let Shared {
@@ -314,7 +322,6 @@ impl Transport for Nats {
                 link,
                 ..
             } = &*self.shared;
-            let lost_before = inbound.counters.lost_events.load(Relaxed);
             let mut links = link.link.subscribe();
             let settled = self.shared.fence_until(
                 || self.shared.send_fence(),
@@ -327,8 +334,12 @@ impl Transport for Nats {
                     inbound.lost(ledger.give_up_all());
                 }
             }
-            inbound.counters.lost_events.load(Relaxed) - lost_before
+            ledger.listed()
         })
+    }
+
+    fn undelivered(&self) -> Undelivered {
+        self.shared.ledger.undelivered()
     }
 
     fn outstanding_events(&self) -> u64 {
@@ -523,21 +534,15 @@ impl Events for Receiver {
         let Shared {
             inbound, ledger, ..
         } = &*self.shared;
+        if matches!(subscription, Some(Subscription::Events)) {
+            return self.intake.take(message, inbound, ledger);
+        }
         if let Some(repeats) = &mut self.intake.repeats
-            && match subscription {
-                Some(Subscription::Events) => repeats.has_seen_event(message),
-                _ => repeats.has_seen_other(message),
-            }
+            && repeats.has_seen_other(message, now)
         {
             return;
         }
         match subscription {
-            Some(Subscription::Events) => {
-                let headers = Headers::parse(message.header()).ok();
-                let entries = headers.iter().flat_map(Headers::entries);
-                self.intake
-                    .take(entries, message.payload(), inbound, ledger);
-            }
             Some(Subscription::Channel(channel)) => {
                 let notice = Notice {
                     reply: message.reply.map(text),
@@ -547,13 +552,15 @@ impl Events for Receiver {
                 inbound.notice(channel, notice);
             }
             Some(Subscription::Inbox) => self.shared.receive_own(message),
-            None => {}
+            Some(Subscription::Events) | None => {}
         }
     }
 
     fn batch_ended(&mut self) {
-        if let Some(repeats) = &mut self.intake.repeats {
-            repeats.pass(now);
+        if let Some(repeats) = &mut self.intake.repeats
+            && let Some(events) = repeats.pass(now)
+        {
+            self.shared.inbound.report(&Fault::Repeated { events });
         }
     }
 
@@ -569,12 +576,15 @@ impl Events for Receiver {
 
     fn leaving(&mut self) {
         if let Some(repeats) = &mut self.intake.repeats {
-            repeats.announce();
+            repeats.announce(now());
         }
     }
 
     fn overlap_began(&mut self) {
         self.change.begin();
+        if let Some(repeats) = &mut self.intake.repeats {
+            repeats.overlap_began(now());
+        }
     }
 
     fn overlapping(&mut self, stage: Stage) {
@@ -588,7 +598,14 @@ impl Events for Receiver {
     }
 
     fn ahead(&mut self, message: &Message<'_>) {
-        if let Some(subscription) = subscription(message) {
+        let Some(subscription) = subscription(message) else {
+            return;
+        };
+        if matches!(subscription, Subscription::Events) {
+            if let Some(repeats) = &mut self.intake.repeats {
+                repeats.ahead(message, now());
+            }
+        } else {
             self.take_change(subscription, message, Over::Next);
         }
     }
@@ -633,14 +650,6 @@ impl Drop for Receiver {
         self.shared.link.end();
         self.shared.inbound.close();
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what is remembered for a while takes the time as an argument; this is who gives it"
-)]
-fn now() -> Instant {
-    Instant::now()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -695,6 +704,7 @@ impl LinkState {
 
     fn disconnected(&self) {
         if self.change(Link::Disconnected) == Link::Connected {
+            count(&self.inbound.counters.disconnects);
             self.refusals.lock().clear();
             let server = self.server.clone();
             self.inbound.report(&Fault::Disconnected { server });

@@ -575,13 +575,13 @@ fn files_of_tls() {
         params.subject_alt_names.clear()
     });
     let text = serving(three(&nameless, &nameless_key, &ca));
-    let says: &[&str] = &[&nameless, "it does not name `127.0.0.1`", ENDPOINT];
+    let says: &[&str] = &[&nameless, "it does not name `localhost`", ENDPOINT];
     check(&error(
         Document(&text),
         "c:8:16",
         CERT,
         says,
-        "natterjack certs node --host 127.0.0.1",
+        "natterjack certs node --host localhost",
     ));
     let text = serving(three(&cert, &key, &other_ca));
     let says: &[&str] = &[

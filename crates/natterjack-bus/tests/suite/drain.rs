@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use natterjack_bus::{EventBus, EventStream, PublishError};
+use natterjack_bus::settings::{Server, TransportKind};
+use natterjack_bus::{DrainError, EventBus, EventStream, PublishError};
+use tokio::runtime::Builder;
 use tokio::task::JoinHandle;
 
 use crate::topology::{Fleet, start_again};
-use crate::world::{Note, eventually, note, within};
+use crate::world::{Note, World, eventually, note, start, within};
 
 /// What all three nodes publish together, in events a second. Where the machine cannot, less.
 const EVENTS_PER_SECOND: u64 = 50_000;
@@ -193,6 +195,36 @@ async fn a_drain_waits_for_the_slowest_node() {
     within("drain", slow.drain())
         .await
         .expect("nobody else is there");
+}
+
+/// Which nodes the own server reaches says nothing of those to which events go by way of another one.
+#[test]
+fn who_is_frozen_is_named_also_where_events_go_by_way_of_another_server() {
+    let [running, frozen] = [Builder::new_multi_thread(), Builder::new_current_thread()]
+        .map(|mut builder| builder.worker_threads(2).enable_all().build().unwrap());
+    let world = running.block_on(World::new(TransportKind::Nats));
+    let embedding = |name: &str| {
+        let mut settings = world.settings(name);
+        settings.nats.server = Server::on_free_ports();
+        settings.nats.server.name = name.into();
+        settings.health.interval = Duration::from_secs(60 * 60);
+        start(settings)
+    };
+    let bus = running.block_on(embedding("drains"));
+    let silent = frozen.block_on(async {
+        let silent = embedding("silent").await;
+        eventually("they know each other", || bus.health().hosts.len() == 2).await;
+        silent
+    });
+    let drained = running.block_on(async {
+        bus.publish(&note("d", 0)).await.expect("accepted");
+        within("drain", bus.drain()).await
+    });
+    let unanswered = DrainError::Unanswered {
+        nodes: vec!["silent".into()],
+    };
+    assert_eq!(drained, Err(unanswered));
+    frozen.block_on(async { drop(silent) });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

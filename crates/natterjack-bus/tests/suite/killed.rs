@@ -289,17 +289,26 @@ fn tell_rate(when: &str, nodes: usize, rate: u64) {
     );
 }
 
-fn nodes_are_killed_and_drained(is_in_process: bool) {
-    let listeners: Vec<_> = (0..3)
+/// Ports that are free now.
+fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<_> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
         .collect();
     let port = |listener: &TcpListener| listener.local_addr().expect("bound").port();
-    let route_ports: Vec<u16> = listeners.iter().map(port).collect();
-    drop(listeners);
+    listeners.iter().map(port).collect()
+}
+
+/// For all tests of one run: what connects them is what they have for routes.
+fn subject() -> String {
+    format!("killed.{}", std::process::id())
+}
+
+fn nodes_are_killed_and_drained(is_in_process: bool) {
+    let route_ports = free_ports(3);
     let task = |number, run, nodes| Task {
         number,
         run,
-        subject: format!("killed.{}", std::process::id()),
+        subject: subject(),
         route_ports: route_ports.clone(),
         is_in_process,
         nodes,
@@ -353,4 +362,24 @@ fn nodes_are_killed_and_drained_in_process() {
 #[test]
 fn nodes_are_killed_and_drained_over_loopback() {
     nodes_are_killed_and_drained(false);
+}
+
+#[test]
+fn who_has_crashed_with_its_server_is_not_waited_for() {
+    let route_ports = free_ports(2);
+    let task = |number, nodes| Task {
+        number,
+        run: 0,
+        subject: subject(),
+        route_ports: route_ports.clone(),
+        is_in_process: true,
+        nodes,
+    };
+    let mut stays = Process::start(&task(0, 1));
+    let crashes = Process::start(&task(1, 2));
+    stays.tell("publish");
+    stays.publishes(1000);
+    drop(crashes);
+    // By its silence alone it is not known to be gone before a health interval is over. This drain succeeds.
+    stays.drain();
 }

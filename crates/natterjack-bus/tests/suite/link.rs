@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use natterjack_bus::settings::TransportKind;
-use natterjack_bus::{DrainError, EventBus, Fault, Link, Merging, PublishError, Settings};
+use natterjack_bus::{DrainError, EventBus, Fault, Link, Merging, Publish, PublishError, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -140,7 +140,11 @@ async fn without_a_connection_publishing_buffers_up_to_a_bound() {
     // All the attempts in between are nobody's refusal, so nothing was said about them.
     let fault = within("reconnection", faults.next()).await.unwrap();
     assert!(matches!(fault, Fault::Reconnected { .. }), "{fault}");
-    assert_eq!(bus.stats().reconnects, 1);
+    let stats = bus.stats();
+    assert_eq!((stats.disconnects, stats.reconnects), (1, 1));
+    let page = bus.metrics().prometheus();
+    let counted = "natterjack_bus_disconnects_total{node=\"a\"} 1\n";
+    assert!(page.contains(counted), "{page}");
     within("drain", bus.drain()).await.unwrap();
 }
 
@@ -255,12 +259,57 @@ async fn a_drain_without_a_server_ends_and_says_what_is_open() {
     let mut settings = relay.settings(&world, "a");
     settings.limits.drain_timeout = Duration::from_millis(200);
     let bus: EventBus<Note> = EventBus::start(settings).await.unwrap();
-    bus.publish(&note("a", 0)).await.unwrap();
+    let note = note("a", 0);
+    let id = bus.publish_identified(&note, Publish::default());
+    let id = id.await.unwrap();
     let error = within("drain", bus.drain()).await.unwrap_err();
-    assert!(
-        matches!(error, DrainError::Unconfirmed { events: 1, .. }),
-        "{error}"
-    );
+    let expected = DrainError::Unconfirmed {
+        events: 1,
+        ids: vec![id],
+        timeout: Duration::from_millis(200),
+    };
+    assert_eq!(error, expected);
+    assert_eq!(within("drain", bus.drain()).await, Err(expected));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_names_no_more_than_a_few_thousand_events_and_counts_all() {
+    let world = World::new(TransportKind::Nats).await;
+    let relay = Relay::start(world.address(), false).await;
+    let mut settings = relay.settings(&world, "a");
+    settings.limits.drain_timeout = Duration::from_millis(200);
+    settings.limits.outbound_events_max = 5000;
+    let bus: EventBus<Note> = EventBus::start(settings).await.unwrap();
+    let mut ids = Vec::new();
+    for number in 0..5000 {
+        let note = note("a", number);
+        let id = bus.publish_identified(&note, Publish::default());
+        ids.push(id.await.unwrap());
+    }
+    let error = within("drain", bus.drain()).await.unwrap_err();
+    assert_eq!(error.events(), 5000);
+    assert_eq!(error.ids(), &ids[..4096]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_counts_what_was_not_merged_in_time() {
+    let world = World::new(TransportKind::Nats).await;
+    let relay = Relay::start(world.address(), false).await;
+    let mut settings = relay.settings(&world, "a");
+    settings.limits.drain_timeout = Duration::from_millis(200);
+    settings.limits.outbound_events_max = 1;
+    let bus: EventBus<Note> = EventBus::start(settings).await.unwrap();
+    let first = note("a", 0);
+    let id = bus.publish_identified(&first, Publish::default());
+    let id = id.await.unwrap();
+    let merging = bus.merging(Merging::default(), |_, _| false);
+    for number in 1..4 {
+        merging.publish(note("a", number)).await.unwrap();
+    }
+    let error = within("drain", bus.drain()).await.unwrap_err();
+    assert!(matches!(error, DrainError::Unconfirmed { .. }), "{error}");
+    assert_eq!(error.events(), 4);
+    assert_eq!(error.ids(), [id]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -323,7 +372,11 @@ async fn a_drain_that_lost_something_says_good_bye_all_the_same() {
     .await;
     relay.set(true);
     let drained = within("drain", draining).await.expect("no panic");
-    assert_eq!(drained, Err(DrainError::Lost { events: 1 }));
+    let lost = DrainError::Lost {
+        events: 1,
+        ids: Vec::new(),
+    };
+    assert_eq!(drained, Err(lost));
     eventually("it has left", || stays.health().hosts.len() == 1).await;
 }
 

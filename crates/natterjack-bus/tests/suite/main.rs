@@ -13,6 +13,7 @@ mod health;
 mod killed;
 mod link;
 mod merging;
+mod reload;
 mod scripted;
 mod subscriptions;
 mod tls;

@@ -1,14 +1,21 @@
 //! Servers that do what ours never would, or not when a test needs it: a script speaks for them.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use natterjack_bus::settings::TransportKind;
-use natterjack_bus::{EventBus, Fault, Link, Settings};
+use natterjack_bus::{
+    DrainError, Event, EventBus, Fault, FaultStream, Link, Publish, PublishError, ReloadError,
+    Settings,
+};
 use natterjack_wire::client::{ClientOp, Decoded, Limits, decode_client};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
-use crate::world::{Note, World, endpoint, eventually, note, numbers, take, within};
+use crate::world::{DEADLINE, Note, World, endpoint, eventually, note, numbers, take, within};
 
 struct Scripted {
     listener: TcpListener,
@@ -67,6 +74,25 @@ async fn bus(settings: Settings) -> EventBus<Note> {
     EventBus::start(settings).await.unwrap()
 }
 
+/// It has changed servers once, and says so.
+async fn has_moved(
+    bus: &EventBus<Note>,
+    faults: &mut FaultStream,
+    lost_events: u64,
+    certain: bool,
+) {
+    let stats = bus.stats();
+    assert_eq!(
+        (stats.lost_events, stats.reconnects, stats.moves),
+        (lost_events, 0, 1)
+    );
+    let fault = within("a word", faults.next()).await.unwrap();
+    assert!(
+        matches!(fault, Fault::Moved { is_certain, .. } if is_certain == certain),
+        "{fault}"
+    );
+}
+
 fn info(more: &str) -> String {
     format!("INFO {{\"server_id\":\"x\",\"headers\":true,\"max_payload\":100000{more}}} \r\n")
 }
@@ -84,6 +110,12 @@ impl Published {
 }
 
 impl Node {
+    /// A server that will soon be gone, and knows of another.
+    async fn leaves_for(&mut self, other: &Scripted) {
+        let more = format!(",\"ldm\":true,\"connect_urls\":[\"{}\"]", other.address());
+        self.say(&info(&more)).await;
+    }
+
     async fn say(&mut self, text: &str) {
         self.tcp.write_all(text.as_bytes()).await.unwrap();
     }
@@ -222,6 +254,115 @@ async fn own_events_that_come_after_a_change_of_servers_are_own_and_come_once() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_names_what_did_not_come_back() {
+    let world = World::new(TransportKind::Local).await;
+    let server = Scripted::new().await;
+    let (bus, mut node) = tokio::join!(bus(server.settings(&world)), server.node());
+    let mut events = bus.subscribe();
+    let mut ids = Vec::new();
+    for number in 0..3 {
+        let note = note("a", number);
+        let id = bus.publish_identified(&note, Publish::default());
+        ids.push(id.await.unwrap());
+    }
+    let mut published = Vec::new();
+    for _ in 0..3 {
+        published.push(node.published(world.subject()).await);
+    }
+    let draining = tokio::spawn({
+        let bus = bus.clone();
+        async move { bus.drain().await }
+    });
+    within("refusal", async {
+        let note = note("a", 3);
+        loop {
+            match bus.publish_identified(&note, Publish::default()).await {
+                Ok(id) => ids.push(id),
+                Err(PublishError::Closed) => return,
+                Err(error) => panic!("{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // The second one overtook the first. The others go with the connection.
+    node.deliver(1, &published[1]).await;
+    assert_eq!(numbers(&take(&mut events, 1).await), [1]);
+    drop(node);
+    let mut node = server.node().await;
+    node.echo_fence().await;
+    let drained = within("drain", draining).await.unwrap();
+    ids.remove(1);
+    let drained = drained.unwrap_err();
+    assert!(matches!(drained, DrainError::Lost { .. }), "{drained}");
+    assert_eq!(
+        (drained.events(), drained.ids()),
+        (ids.len() as u64, &ids[..])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_names_what_is_lost_while_a_question_is_answered() {
+    let world = World::new(TransportKind::Local).await;
+    let server = Scripted::new().await;
+    let mut settings = server.settings(&world);
+    // Half of it for the handler, which is more than what has waited for a connection is held back.
+    settings.limits.drain_timeout = Duration::from_secs(12);
+    let (bus, mut node) = tokio::join!(bus(settings.clone()), server.node());
+    eventually("a connection", || bus.link() == Link::Connected).await;
+    let begun = Arc::new(Notify::new());
+    let _answering = bus
+        .answer({
+            let begun = Arc::clone(&begun);
+            move |_: Event<Note>| {
+                let begun = Arc::clone(&begun);
+                async move {
+                    begun.notify_one();
+                    std::future::pending::<Result<u64, Infallible>>().await
+                }
+            }
+        })
+        .unwrap();
+    let _asking = tokio::spawn({
+        let bus = bus.clone();
+        async move { bus.ask::<u64>("a", &note("a", 0), DEADLINE).await }
+    });
+    let question = node.published(".ask").await;
+    node.deliver(3, &question).await;
+    within("a question", begun.notified()).await;
+    let event = note("a", 1);
+    let id = bus.publish_identified(&event, Publish::default());
+    let id = id.await.unwrap();
+    node.published(world.subject()).await;
+    let mut draining = tokio::spawn({
+        let bus = bus.clone();
+        async move { bus.drain().await }
+    });
+    within("the drain has begun", async {
+        while !matches!(bus.reload(&settings).await, Err(ReloadError::Closed)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(node);
+    let mut node = server.node().await;
+    let drained = within("drain", async {
+        loop {
+            tokio::select! {
+                drained = &mut draining => return drained.unwrap(),
+                () = node.echo_fence() => {}
+            }
+        }
+    })
+    .await;
+    let lost = DrainError::Lost {
+        events: 1,
+        ids: vec![id],
+    };
+    assert_eq!(drained, Err(lost));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_asks_without_listening_is_left() {
     let world = World::new(TransportKind::Local).await;
     let server = Scripted::new().await;
@@ -258,8 +399,7 @@ async fn a_server_that_will_soon_be_gone_is_left_before_it_is() {
     let (bus, mut node) = tokio::join!(bus(server.settings(&world)), server.node());
     let (mut events, mut faults) = (bus.subscribe(), bus.faults());
     eventually("a connection", || bus.link() == Link::Connected).await;
-    let urls = format!(",\"ldm\":true,\"connect_urls\":[\"{}\"]", other.address());
-    node.say(&info(&urls)).await;
+    node.leaves_for(&other).await;
     // It first subscribes at another one.
     let mut again = other.node().await;
     assert!(again.published_before_ping().await.is_empty());
@@ -296,22 +436,26 @@ async fn a_server_that_will_soon_be_gone_is_left_before_it_is() {
     let rest = take(&mut events, 4).await;
     let publishers: Vec<_> = rest.iter().map(|event| &*event.data.publisher).collect();
     assert_eq!(publishers, ["late", "early", "a", "last"]);
-    let stats = bus.stats();
-    assert_eq!(
-        (stats.lost_events, stats.reconnects, stats.moves),
-        (0, 0, 1)
-    );
-    let fault = within("a word", faults.next()).await.unwrap();
-    assert!(
-        matches!(
-            fault,
-            Fault::Moved {
-                is_certain: true,
-                ..
+    has_moved(&bus, &mut faults, 0, true).await;
+    // Of both somebody could have sent two.
+    assert_eq!(bus.stats().repeated_events, 2);
+    assert_eq!(bus.health().repeated_events, 2);
+    // Nobody waits for the rest of what came over the old one, and that is told.
+    within("a word", async {
+        let mut looks = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            tokio::select! {
+                _ = looks.tick() => again.deliver(1, &stranger("next")).await,
+                fault = faults.next() => {
+                    let fault = fault.unwrap();
+                    assert!(matches!(fault, Fault::Repeated { events: 2 }), "{fault}");
+                    return;
+                }
             }
-        ),
-        "{fault}"
-    );
+        }
+    })
+    .await;
+    assert_eq!(bus.stats().repeated_events, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -321,8 +465,7 @@ async fn a_server_that_is_gone_before_it_can_be_left_costs_what_was_on_its_way()
     let (bus, mut node) = tokio::join!(bus(server.settings(&world)), server.node());
     let (mut events, mut faults) = (bus.subscribe(), bus.faults());
     eventually("a connection", || bus.link() == Link::Connected).await;
-    let urls = format!(",\"ldm\":true,\"connect_urls\":[\"{}\"]", other.address());
-    node.say(&info(&urls)).await;
+    node.leaves_for(&other).await;
     let mut again = other.node().await;
     again.published_before_ping().await;
     again.say("PONG\r\n").await;
@@ -346,22 +489,7 @@ async fn a_server_that_is_gone_before_it_can_be_left_costs_what_was_on_its_way()
     let last = again.published(world.subject()).await;
     again.deliver(1, &last).await;
     assert_eq!(numbers(&take(&mut events, 1).await), [3]);
-    let stats = bus.stats();
-    assert_eq!(
-        (stats.lost_events, stats.reconnects, stats.moves),
-        (1, 0, 1)
-    );
-    let fault = within("a word", faults.next()).await.unwrap();
-    assert!(
-        matches!(
-            fault,
-            Fault::Moved {
-                is_certain: false,
-                ..
-            }
-        ),
-        "{fault}"
-    );
+    has_moved(&bus, &mut faults, 1, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -371,8 +499,7 @@ async fn a_next_server_that_is_gone_as_well_changes_nothing() {
     let (bus, mut node) = tokio::join!(bus(server.settings(&world)), server.node());
     let mut events = bus.subscribe();
     eventually("a connection", || bus.link() == Link::Connected).await;
-    let urls = format!(",\"ldm\":true,\"connect_urls\":[\"{}\"]", other.address());
-    node.say(&info(&urls)).await;
+    node.leaves_for(&other).await;
     let mut next = other.node().await;
     next.published_before_ping().await;
     next.say("PONG\r\n").await;

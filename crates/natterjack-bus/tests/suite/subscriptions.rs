@@ -117,10 +117,16 @@ async fn an_overflow_is_one_episode_and_so_is_the_next(world: World) {
         eventually("four are left", || small.queued_events() == 4).await;
         assert_eq!(numbers(&take(&mut small, 4).await), [16, 17, 18, 19]);
         let fault = within("begin", faults.next()).await.unwrap();
-        let Fault::SubscriberOverflowBegan { subscriber } = fault else {
+        let Fault::SubscriberOverflowBegan {
+            subscriber,
+            node,
+            subject,
+        } = fault
+        else {
             panic!("{fault}")
         };
         assert_eq!(&*subscriber, "the small one");
+        assert_eq!((&*node, &*subject), (bus.name(), world.subject()));
         let fault = within("end", faults.next()).await.unwrap();
         let Fault::SubscriberOverflowEnded { events, .. } = fault else {
             panic!("{fault}")

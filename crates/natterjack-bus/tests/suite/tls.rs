@@ -439,6 +439,44 @@ async fn a_node_does_not_start_with_a_certificate_that_its_own_client_refuses() 
     );
 }
 
+/// Whoever leaves out the endpoint means `nats://localhost`, and gives a certificate for that.
+#[tokio::test]
+async fn without_an_endpoint_a_node_dials_its_own_server_as_it_is_named() {
+    let pond = Authority::new("pond");
+    let only = |name: SanType| {
+        let file = format!("{name:?}").replace(|letter: char| !letter.is_alphanumeric(), "-");
+        pond.tls(&file, |params| params.subject_alt_names = vec![name])
+    };
+    let named = only(SanType::DnsName("localhost".try_into().expect("ascii")));
+    let numbered = only(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    for (host, good, bad) in [
+        ("localhost", &named, &numbered),
+        ("0.0.0.0", &named, &numbered),
+        ("127.0.0.1", &numbered, &named),
+    ] {
+        let start = async |tls: &Tls| {
+            let mut settings = settings("a", tls.clone());
+            settings.nats.server = Server::on_free_ports();
+            settings.nats.server.client.host = host.into();
+            EventBus::<Note>::start(settings).await
+        };
+        let bus = start(good).await.expect("its name is that of the server");
+        within("ready", bus.ready()).await;
+        within("drain", bus.drain()).await.expect("nothing is open");
+        let Err(StartError::Settings(problems)) = start(bad).await else {
+            panic!("{host}: it started");
+        };
+        let dialled = host.replace("0.0.0.0", "localhost");
+        assert_tells(
+            &problems.to_string(),
+            &[
+                &format!("does not name `{dialled}`"),
+                &format!("dials `{dialled}`"),
+            ],
+        );
+    }
+}
+
 #[test]
 fn a_key_that_others_can_read_is_told() {
     use std::os::unix::fs::PermissionsExt as _;

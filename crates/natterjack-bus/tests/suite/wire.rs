@@ -216,7 +216,7 @@ async fn an_overflow_is_reported_once_and_again_when_it_ends() {
             .unwrap();
     }
     let fault = within("overflow", faults.next()).await.unwrap();
-    assert!(matches!(fault, Fault::OverflowBegan), "{fault}");
+    assert!(matches!(fault, Fault::OverflowBegan { .. }), "{fault}");
     // What is on its way has arrived, or was dropped, when everything published is accounted for.
     eventually("the rest", || bus.stats().lost_events + 10 >= 1000).await;
     // Now it reads. The end is noticed when an event arrives that finds room enough, so there must be events.
@@ -232,7 +232,7 @@ async fn an_overflow_is_reported_once_and_again_when_it_ends() {
             bus.publish(&note("node", published)).await.unwrap();
             published += 1;
             while let Some(Some(fault)) = faults.next().now_or_never() {
-                if let Fault::OverflowEnded { events } = fault {
+                if let Fault::OverflowEnded { events, .. } = fault {
                     return events;
                 }
             }
