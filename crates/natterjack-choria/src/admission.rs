@@ -74,7 +74,9 @@ pub enum Refusal {
     Pinned(#[from] PinError),
     /// It is too old, or from the future.
     #[error(
-        "request {id} of {caller} is out of date: made at {time:?} for {lifetime:?}; are the clocks right?"
+        "request {id} of {caller} is out of date: made {}, and good for {} s; are the clocks right?",
+        beside(*time, *now),
+        lifetime.as_secs()
     )]
     OutOfDate {
         /// The request.
@@ -84,6 +86,22 @@ pub enum Refusal {
         /// When it was made.
         time: SystemTime,
         /// For how long it is good.
+        lifetime: Duration,
+        /// When it came.
+        now: SystemTime,
+    },
+    /// It wants to be good for longer than any may be.
+    #[error(
+        "request {id} of {caller} has a ttl of {} s, and {} s are the most that is taken",
+        lifetime.as_secs(),
+        LIFETIME_MAX.as_secs()
+    )]
+    LivesTooLong {
+        /// The request.
+        id: String,
+        /// Who asks.
+        caller: CallerId,
+        /// For how long it says it is good.
         lifetime: Duration,
     },
     /// It was there before.
@@ -246,12 +264,20 @@ impl Admission {
             });
         }
         let signed_by = self.signed_by(&names, caller)?;
-        if request.is_out_of_date(now) || request.lifetime > LIFETIME_MAX {
+        if request.lifetime > LIFETIME_MAX {
+            return Err(Refusal::LivesTooLong {
+                id: id.clone(),
+                caller: caller.clone(),
+                lifetime: request.lifetime,
+            });
+        }
+        if request.is_out_of_date(now) {
             return Err(Refusal::OutOfDate {
                 id: id.clone(),
                 caller: caller.clone(),
                 time: request.time,
                 lifetime: request.lifetime,
+                now,
             });
         }
         if self
@@ -363,6 +389,14 @@ impl Admission {
 }
 
 /// Whether a request was made before the second in which this began: requests say no more than seconds.
+/// How far from now, for people.
+fn beside(time: SystemTime, now: SystemTime) -> String {
+    match now.duration_since(time) {
+        Ok(since) => format!("{} s ago", since.as_secs()),
+        Err(ahead) => format!("{} s from now", ahead.duration().as_secs()),
+    }
+}
+
 fn is_before(time: SystemTime, begin: SystemTime) -> bool {
     let seconds = |time: SystemTime| {
         let since = time.duration_since(SystemTime::UNIX_EPOCH);

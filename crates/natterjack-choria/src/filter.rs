@@ -15,9 +15,25 @@ use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::identity::{self, NameError};
+
 /// Memory that a pattern may take, in bytes. Patterns come from others; they cannot take long, by the way they are matched,
 /// but they could be large.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// Conditions that one filter may have, beside names of nodes, which cost nothing to compare: a node looks at all of them
+/// before it takes the next message.
+const CONDITIONS_MAX: usize = 64;
+
+/// Their text, in bytes. Some of a pattern's letters, such as `\PL`, stand for tables of all of Unicode: a KiB of them takes
+/// a tenth of a second to read.
+const CONDITION_TEXT_BYTES_MAX: usize = 4 << 10;
+
+/// Memory that all patterns of a filter may take, in bytes; each gets the same part. One that has `\w` twice takes 128 KiB.
+const ALL_PATTERNS_BYTES_MAX: usize = 512 << 10;
+
+/// Letters of a pattern that people see where it is wrong.
+const SHOWN_LETTERS_MAX: usize = 100;
 
 /// Conditions on nodes. Without any, every node is meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +102,7 @@ pub enum FilterError {
     )]
     Fact(String),
     /// A pattern that cannot be read, or takes too much memory.
-    #[error("the pattern {pattern:?} cannot be used: {reason}")]
+    #[error("the pattern {:?} cannot be used: {reason}", shown(pattern))]
     Pattern {
         /// As it was written.
         pattern: String,
@@ -96,6 +112,26 @@ pub enum FilterError {
     /// Conditions with `and`, `or` and `not`.
     #[error("compound filters are not supported; use conditions on facts, classes and identities")]
     Compound,
+    /// No node can be called so.
+    #[error("no node can be called so: {0}")]
+    Identity(NameError),
+    /// More than a node looks at.
+    #[error(
+        "{0} conditions are too many: {CONDITIONS_MAX} are allowed, beside names of nodes without patterns"
+    )]
+    TooMany(usize),
+    /// The same, of their text.
+    #[error("conditions of {0} bytes are too long: {CONDITION_TEXT_BYTES_MAX} are allowed in all")]
+    TooLong(usize),
+}
+
+fn shown(pattern: &str) -> String {
+    let mut letters = pattern.chars();
+    let mut shown: String = letters.by_ref().take(SHOWN_LETTERS_MAX).collect();
+    if letters.next().is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// What is known of a node.
@@ -118,24 +154,10 @@ impl Filter {
         *self == Self::default()
     }
 
-    /// The one node that can be meant, if there is nothing but one identity without a pattern: it need not be looked for.
-    #[must_use]
-    pub fn sole_identity(&self) -> Option<&str> {
-        let [identity] = self.identity.as_slice() else {
-            return None;
-        };
-        let alone = Self {
-            identity: vec![identity.clone()],
-            agent: self.agent.clone(),
-            ..Self::default()
-        };
-        (*self == alone && pattern(identity).is_none()).then_some(identity)
-    }
-
     /// Whether nodes can tell if they are meant. Those that cannot stay silent, so it is better to know before.
     ///
     /// # Errors
-    /// As [`Self::is_match`].
+    /// As [`Self::is_match`], or if no node can be called as one that is named.
     pub fn check(&self) -> Result<(), FilterError> {
         let nobody = Inventory {
             identity: "",
@@ -143,7 +165,12 @@ impl Filter {
             agents: &[],
             facts: &Value::Null,
         };
-        self.is_match(&nobody).map(drop)
+        let names = self.identity.iter();
+        for name in names.filter(|wanted| pattern(wanted).is_none()) {
+            identity::check(name).map_err(FilterError::Identity)?;
+        }
+        let bytes_max = self.pattern_bytes_max()?;
+        self.is_match_within(&nobody, bytes_max).map(drop)
     }
 
     /// The nodes that can be meant, if there is nothing but identities without patterns: they need not be looked for.
@@ -162,34 +189,103 @@ impl Filter {
     /// Whether this node is meant.
     ///
     /// # Errors
-    /// If a pattern cannot be used, or there are compound conditions: then nobody knows, and the node must stay out of it.
+    /// If a pattern cannot be used, there are compound conditions, or too many: then nobody knows, and the node must stay out
+    /// of it. A pattern is not looked at where the rest says already that the node is not meant.
     pub fn is_match(&self, node: &Inventory<'_>) -> Result<bool, FilterError> {
+        let bytes_max = self.pattern_bytes_max()?;
+        if !self.may_match(node) {
+            return Ok(false);
+        }
+        self.is_match_within(node, bytes_max)
+    }
+
+    /// What each pattern may take, if there are no more conditions than a node looks at.
+    fn pattern_bytes_max(&self) -> Result<usize, FilterError> {
         if !self.compound.is_empty() {
             return Err(FilterError::Compound);
         }
+        let facts = self.fact.iter();
+        let facts = facts.map(|fact| {
+            let is_pattern = fact.operator == Operator::Found;
+            (fact.fact.len() + fact.value.len(), is_pattern)
+        });
+        let others = self.cf_class.iter().chain(&self.agent);
+        let identities = self
+            .identity
+            .iter()
+            .filter(|wanted| pattern(wanted).is_some());
+        let names = others.chain(identities);
+        let names = names.map(|wanted| (wanted.len(), pattern(wanted).is_some()));
+        let (mut conditions, mut bytes, mut patterns) = (0, 0, 0);
+        for (length, is_pattern) in facts.chain(names) {
+            conditions += 1;
+            bytes += length;
+            patterns += usize::from(is_pattern);
+        }
+        if conditions > CONDITIONS_MAX {
+            return Err(FilterError::TooMany(conditions));
+        }
+        if bytes > CONDITION_TEXT_BYTES_MAX {
+            return Err(FilterError::TooLong(bytes));
+        }
+        Ok(ALL_PATTERNS_BYTES_MAX / patterns.max(1))
+    }
+
+    /// Whether all conditions hold that are no patterns.
+    fn may_match(&self, node: &Inventory<'_>) -> bool {
+        let is_pattern = |wanted: &String| pattern(wanted).is_some();
+        let identities = &self.identity;
+        let is_named = identities.is_empty()
+            || (identities.iter()).any(|wanted| is_pattern(wanted) || wanted == node.identity);
+        let has_class = |wanted: &String| {
+            is_pattern(wanted)
+                || (node.classes.iter()).any(|name| name.eq_ignore_ascii_case(wanted))
+        };
+        let has_agent = |wanted: &String| is_pattern(wanted) || node.agents.contains(wanted);
+        let has_fact = |condition: &FactFilter| {
+            condition.operator == Operator::Found
+                || condition.is_match(node.facts, 0).unwrap_or_default()
+        };
+        is_named
+            && self.cf_class.iter().all(has_class)
+            && self.agent.iter().all(has_agent)
+            && self.fact.iter().all(has_fact)
+    }
+
+    fn is_match_within(&self, node: &Inventory<'_>, bytes_max: usize) -> Result<bool, FilterError> {
         // All are looked at, so that what is wrong is found whatever the order.
         let mut is_match = true;
         if !self.identity.is_empty() {
             is_match &= any(&self.identity, |wanted| {
-                is_named(wanted, false, std::iter::once(node.identity))
+                is_named(wanted, false, bytes_max, std::iter::once(node.identity))
             })?;
         }
         for wanted in &self.cf_class {
-            is_match &= is_named(wanted, true, node.classes.iter().map(String::as_str))?;
+            is_match &= is_named(
+                wanted,
+                true,
+                bytes_max,
+                node.classes.iter().map(String::as_str),
+            )?;
         }
         for wanted in &self.agent {
-            is_match &= is_named(wanted, false, node.agents.iter().map(String::as_str))?;
+            is_match &= is_named(
+                wanted,
+                false,
+                bytes_max,
+                node.agents.iter().map(String::as_str),
+            )?;
         }
         for condition in &self.fact {
-            is_match &= condition.is_match(node.facts)?;
+            is_match &= condition.is_match(node.facts, bytes_max)?;
         }
         Ok(is_match)
     }
 }
 
 impl FactFilter {
-    fn is_match(&self, facts: &Value) -> Result<bool, FilterError> {
-        let test = Test::new(self.operator, &self.value)?;
+    fn is_match(&self, facts: &Value, pattern_bytes_max: usize) -> Result<bool, FilterError> {
+        let test = Test::new(self.operator, &self.value, pattern_bytes_max)?;
         Ok(find(facts, &self.fact).is_some_and(|fact| match fact {
             // As MCollective: one of several values suffices, and of a structure its keys count.
             Value::Array(values) => values.iter().any(|value| test.holds(value)),
@@ -232,7 +328,7 @@ impl FromStr for FactFilter {
             operator = Operator::Found;
         }
         // A mistake in a pattern is told to who wrote it, and not by silence of all nodes.
-        Test::new(operator, value)?;
+        Test::new(operator, value, PATTERN_BYTES_MAX)?;
         Ok(Self {
             fact: fact.to_owned(),
             operator,
@@ -268,9 +364,10 @@ enum Test<'a> {
 }
 
 impl<'a> Test<'a> {
-    fn new(operator: Operator, value: &'a str) -> Result<Self, FilterError> {
+    fn new(operator: Operator, value: &'a str, bytes_max: usize) -> Result<Self, FilterError> {
         Ok(if operator == Operator::Found {
-            Self::Pattern(compile(pattern(value).unwrap_or(value), false)?)
+            let pattern = pattern(value).unwrap_or(value);
+            Self::Pattern(compile_within(pattern, false, bytes_max)?)
         } else {
             Self::Comparison(operator, value)
         })
@@ -354,11 +451,12 @@ pub(crate) fn find<'a>(facts: &'a Value, name: &str) -> Option<&'a Value> {
 fn is_named<'a>(
     wanted: &str,
     ignores_case: bool,
+    pattern_bytes_max: usize,
     mut names: impl Iterator<Item = &'a str>,
 ) -> Result<bool, FilterError> {
     Ok(match pattern(wanted) {
         Some(wanted) => {
-            let wanted = compile(wanted, ignores_case)?;
+            let wanted = compile_within(wanted, ignores_case, pattern_bytes_max)?;
             names.any(|name| wanted.is_match(name))
         }
         None if ignores_case => names.any(|name| name.eq_ignore_ascii_case(wanted)),
@@ -380,10 +478,18 @@ pub(crate) fn pattern(text: &str) -> Option<&str> {
     text.strip_prefix('/')?.strip_suffix('/')
 }
 
-pub(crate) fn compile(pattern: &str, ignores_case: bool) -> Result<Regex, FilterError> {
+pub(crate) fn compile(pattern: &str) -> Result<Regex, FilterError> {
+    compile_within(pattern, false, PATTERN_BYTES_MAX)
+}
+
+fn compile_within(
+    pattern: &str,
+    ignores_case: bool,
+    bytes_max: usize,
+) -> Result<Regex, FilterError> {
     RegexBuilder::new(pattern)
         .case_insensitive(ignores_case)
-        .size_limit(PATTERN_BYTES_MAX)
+        .size_limit(bytes_max)
         .build()
         .map_err(|error| FilterError::Pattern {
             pattern: pattern.to_owned(),
@@ -534,6 +640,73 @@ mod tests {
         assert!(matches!(matches(&huge), Err(FilterError::Pattern { .. })));
     }
 
+    /// A node takes no other message meanwhile.
+    #[test]
+    fn conditions_are_bounded() {
+        let facts = |count: usize, value: &str| {
+            let fact: FactFilter = format!("os.family=~{value}").parse().unwrap();
+            Filter {
+                fact: vec![fact; count],
+                ..Filter::default()
+            }
+        };
+        assert_eq!(matches(&facts(CONDITIONS_MAX, "^Deb")), Ok(true));
+        let error = matches(&facts(CONDITIONS_MAX + 1, "^Deb")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "65 conditions are too many: 64 are allowed, beside names of nodes without patterns"
+        );
+        assert_eq!(facts(2000, "^Deb").check(), Err(FilterError::TooMany(2000)));
+        let classes = Filter {
+            cf_class: vec!["a".into(); CONDITIONS_MAX + 1],
+            ..Filter::default()
+        };
+        assert_eq!(matches(&classes), Err(FilterError::TooMany(65)));
+        let long = facts(2, &"x".repeat(CONDITION_TEXT_BYTES_MAX / 2));
+        assert!(matches!(matches(&long), Err(FilterError::TooLong(_))));
+        // One of them may be large, and not all.
+        let large = r"\w{5}";
+        assert_eq!(matches(&facts(1, large)), Ok(true));
+        let error = matches(&facts(CONDITIONS_MAX, large)).unwrap_err();
+        assert!(matches!(error, FilterError::Pattern { .. }), "{error}");
+        // A fleet may be named.
+        let mut identity: Vec<_> = (0..5000).map(|number| format!("n{number}")).collect();
+        identity.push("web1.example.net".into());
+        let named = Filter {
+            identity,
+            ..Filter::default()
+        };
+        assert_eq!((matches(&named), named.check()), (Ok(true), Ok(())));
+    }
+
+    #[test]
+    fn patterns_wait_for_what_costs_nothing() {
+        let bad = FactFilter {
+            fact: "os.family".into(),
+            value: "(".repeat(500),
+            operator: Operator::Found,
+        };
+        let mut filter = Filter {
+            fact: vec![bad],
+            ..Filter::default()
+        };
+        let error = matches(&filter).unwrap_err().to_string();
+        assert!(error.len() < 200 && error.contains("((…"), "{error}");
+        for change in [
+            |filter: &mut Filter| filter.identity = vec!["other".into()],
+            |filter: &mut Filter| filter.cf_class = vec!["mail".into()],
+            |filter: &mut Filter| filter.agent = vec!["puppet".into()],
+            |filter: &mut Filter| filter.fact.push("uptime_days<9".parse().unwrap()),
+        ] {
+            let mut changed = filter.clone();
+            change(&mut changed);
+            assert_eq!(matches(&changed), Ok(false));
+            assert!(matches!(changed.check(), Err(FilterError::Pattern { .. })));
+        }
+        filter.cf_class = vec!["apache".into()];
+        assert!(matches(&filter).is_err());
+    }
+
     #[test]
     fn named_nodes_need_not_be_looked_for() {
         let names = ["n2".to_owned(), "n1".to_owned()];
@@ -556,23 +729,6 @@ mod tests {
             ..Filter::default()
         };
         assert!(matches!(class.check(), Err(FilterError::Pattern { .. })));
-    }
-
-    #[test]
-    fn one_node_need_not_be_looked_for() {
-        let mut filter = Filter {
-            identity: vec!["n1".into()],
-            agent: vec!["rpcutil".into()],
-            ..Filter::default()
-        };
-        assert_eq!(filter.sole_identity(), Some("n1"));
-        filter.identity = vec!["/n1/".into()];
-        assert_eq!(filter.sole_identity(), None);
-        filter.identity = vec!["n1".into(), "n2".into()];
-        assert_eq!(filter.sole_identity(), None);
-        filter.identity = vec!["n1".into()];
-        filter.cf_class = vec!["apache".into()];
-        assert_eq!(filter.sole_identity(), None);
     }
 
     /// All five keys are sent; senders that leave some out are understood.
@@ -614,7 +770,7 @@ mod tests {
             let facts = json!({ "n": left });
             let holds = |operator: &str| {
                 let filter: FactFilter = format!("n{operator}{right}").parse().unwrap();
-                filter.is_match(&facts).unwrap()
+                filter.is_match(&facts, PATTERN_BYTES_MAX).unwrap()
             };
             prop_assert_eq!(holds("<"), left < right);
             prop_assert_eq!(holds(">"), left > right);

@@ -9,20 +9,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use natterjack_dns::{Resolver, ServiceRecord, in_order};
+use natterjack_dns::{LookupProblem, Resolver, ServiceRecord, in_order};
 use parking_lot::Mutex;
+use tokio::sync::Mutex as TurnsMutex;
 use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
 use crate::configuration::{Configuration, Origin, Service, Surroundings};
 use crate::facter::Facter;
+use crate::identity;
 use crate::server::ServerAddress;
 
-/// How long an answer is used again. One start asks for some services several times.
+/// How long an answer is used again, also that there was none. One start asks for some services several times.
 const ANSWER_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// How long Facter is not asked again after it knew no domain: it takes half a second each time, and up to 20 if it hangs.
 const UNKNOWN_DOMAIN_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// So much of what Facter says is shown if it makes no sense.
+const SHOWN_CHARACTERS_MAX: usize = 80;
 
 /// Services of brokers, the present name and the former one; records of both count.
 const MIDDLEWARE: [&str; 2] = ["_mcollective-server._tcp", "_x-puppet-mcollective._tcp"];
@@ -105,10 +110,12 @@ pub struct Finder {
     configuration: Configuration,
     facter: Facter,
     resolver: Resolver,
-    /// As Facter says.
-    domain: Mutex<Option<Remembered<Option<String>>>>,
+    /// As Facter says. Who waits for it keeps the others from running it as well.
+    domain: TurnsMutex<Option<Remembered<Option<String>>>>,
     /// By the full name of the service; there are only the few services above.
     answers: Mutex<BTreeMap<String, Remembered<Vec<ServiceRecord>>>>,
+    /// When no DNS server answered, unless one has since.
+    unanswered: Mutex<Option<Remembered<LookupProblem>>>,
     random: Mutex<fastrand::Rng>,
     /// Whether somebody has heard that nobody knows the domain. Servers are looked for again and again.
     has_warned: AtomicBool,
@@ -143,8 +150,9 @@ impl Finder {
             configuration: configuration.clone(),
             facter: surroundings.facter.clone(),
             resolver,
-            domain: Mutex::new(None),
+            domain: TurnsMutex::new(None),
             answers: Mutex::new(BTreeMap::new()),
+            unanswered: Mutex::new(None),
             random: Mutex::new(fastrand::Rng::new()),
             has_warned: AtomicBool::new(false),
         }
@@ -297,8 +305,8 @@ impl Finder {
 
     /// What Facter says this machine's domain is, whether it is used or not.
     pub async fn facter_domain(&self) -> Option<String> {
-        let remembered = self.domain.lock().clone();
-        let again = remembered.and_then(|it| match it.said {
+        let mut remembered = self.domain.lock().await;
+        let again = remembered.clone().and_then(|it| match it.said {
             Some(name) => Some(Some(name)),
             None => it.if_younger(UNKNOWN_DOMAIN_AGE_MAX, now()),
         });
@@ -309,7 +317,7 @@ impl Finder {
         let asked = spawn_blocking(move || facter.fact("networking.domain"));
         let said = asked.await.ok().flatten();
         let said = said.map(|name| name.trim_matches('.').to_owned());
-        let said = said.filter(|name| !name.is_empty());
+        let said = said.filter(|name| !name.is_empty() && self.is_domain(name));
         match (&said, self.facter.program()) {
             (Some(domain), _) => debug!(domain, "Facter knows this machine's domain"),
             (None, Some(program)) => {
@@ -317,8 +325,29 @@ impl Finder {
             }
             (None, None) => debug!("there is no Facter on this machine"),
         }
-        *self.domain.lock() = Some(Remembered::now(said.clone()));
+        *remembered = Some(Remembered::now(said.clone()));
         said
+    }
+
+    /// Whether that can be the domain that Facter knows; if not, it is told what is wrong.
+    fn is_domain(&self, name: &str) -> bool {
+        let is_domain = identity::check(name).is_ok() && !name.contains("..");
+        if !is_domain && let Some(program) = self.facter.program() {
+            let shown: String = name.chars().take(SHOWN_CHARACTERS_MAX).collect();
+            warn!(
+                "{} says that this machine's domain is {shown:?}, which is no domain; see what is wrong with it, or set \
+                 plugin.choria.srv_domain",
+                program.display()
+            );
+        }
+        is_domain
+    }
+
+    /// What is wrong with DNS and what to do, if no server has answered when it was last asked.
+    #[must_use]
+    pub fn unanswered(&self) -> Option<String> {
+        let problem = self.unanswered.lock().as_ref().map(|it| it.said)?;
+        Some(format!("{problem}; {}", self.resolver.remedy(problem)))
     }
 
     fn ngs(&self) -> Option<Found> {
@@ -449,12 +478,23 @@ impl Finder {
             );
             return records;
         }
+        let unanswered = self.unanswered.lock().clone();
+        if unanswered.is_some_and(|it| it.if_younger(ANSWER_AGE_MAX, now()).is_some()) {
+            debug!(
+                name,
+                "SRV records are not asked for: no DNS server answered just now"
+            );
+            return Vec::new();
+        }
         debug!(name, "asking for SRV records");
         // With the dot it is looked for nowhere else.
-        let records = match self.resolver.service(&format!("{name}.")).await {
+        let answer = self.resolver.service(&format!("{name}.")).await;
+        self.note_answer(answer.as_ref().err().copied());
+        let records = match answer {
             Ok(answer) => answer.records,
             Err(problem) => {
-                debug!(name, %problem, remedy = problem.remedy(), "no SRV records");
+                let remedy = self.resolver.remedy(problem);
+                debug!(name, %problem, remedy, "no SRV records");
                 Vec::new()
             }
         };
@@ -471,6 +511,24 @@ impl Finder {
         let answer = Remembered::now(records.clone());
         self.answers.lock().insert(name.to_owned(), answer);
         records
+    }
+
+    /// Remembers whether anybody answered at all, and tells it once until somebody has.
+    fn note_answer(&self, problem: Option<LookupProblem>) {
+        let mut unanswered = self.unanswered.lock();
+        let (LookupProblem::NoAnswer | LookupProblem::NoServers) =
+            problem.unwrap_or(LookupProblem::NoRecords)
+        else {
+            *unanswered = None;
+            return;
+        };
+        let before = std::mem::replace(&mut *unanswered, problem.map(Remembered::now));
+        drop(unanswered);
+        if before.is_none()
+            && let Some(told) = self.unanswered()
+        {
+            warn!("{told}; or set plugin.choria.use_srv = false to have nobody asked");
+        }
     }
 
     /// Ascending priorities; within one the lot decides, where chances are as weights.

@@ -5,6 +5,10 @@ use std::str::FromStr;
 
 use md5::{Digest as _, Md5};
 
+/// Longest name, in bytes: that of a machine has no more in DNS, nor that of a file on disk. Names become parts of
+/// subjects, and servers end a connection over a line of 4 KiB.
+pub const NAME_BYTES_MAX: usize = 255;
+
 /// Why a text is no name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -15,6 +19,9 @@ pub enum NameError {
     /// Names have letters, digits, `_`, `-` and `.` only: they become parts of subjects and of file names.
     #[error("{0:?} is no name: only letters, digits, `_`, `-` and `.` may be in it")]
     Character(String),
+    /// It is longer than [`NAME_BYTES_MAX`].
+    #[error("a name of {0} bytes is too long: {NAME_BYTES_MAX} are allowed")]
+    TooLong(usize),
     /// A caller is `kind=name`.
     #[error(
         "{0:?} is no caller id, which is a word, `=` and a name, such as choria=rip.mcollective"
@@ -30,7 +37,7 @@ impl Identity {
     /// Takes a name.
     ///
     /// # Errors
-    /// If it is empty or has other characters than letters, digits, `_`, `-` and `.`.
+    /// If it is empty, too long or has other characters than letters, digits, `_`, `-` and `.`.
     pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
         let name = name.into();
         check(&name)?;
@@ -120,6 +127,9 @@ impl FromStr for CallerId {
 
     /// Reads `kind=name`: `^\w+=[\w.\-]+$`.
     fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.len() > 2 * NAME_BYTES_MAX {
+            return Err(NameError::TooLong(text.len()));
+        }
         let wrong = || NameError::CallerId(text.to_owned());
         let equals = text.find('=').ok_or_else(wrong)?;
         let (kind, name) = (&text[..equals], &text[equals + 1..]);
@@ -136,10 +146,13 @@ impl FromStr for CallerId {
 /// Whether this may name a node, a certificate, a collective or an agent.
 ///
 /// # Errors
-/// If it is empty or has other characters than letters, digits, `_`, `-` and `.`.
+/// If it is empty, longer than [`NAME_BYTES_MAX`] or has other characters than letters, digits, `_`, `-` and `.`.
 pub fn check(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(NameError::TooLong(name.len()));
     }
     let fits = |byte: u8| is_word(byte) || byte == b'.' || byte == b'-';
     if name.bytes().all(fits) {
@@ -168,6 +181,18 @@ mod tests {
                 Identity::new(name),
                 Err(NameError::Character(name.to_owned()))
             );
+        }
+    }
+
+    #[test]
+    fn names_have_an_end() {
+        let longest = "n".repeat(NAME_BYTES_MAX);
+        assert!(Identity::new(&*longest).is_ok() && CallerId::of_certificate(&longest).is_ok());
+        for bytes in [NAME_BYTES_MAX + 1, 5000] {
+            let name = "n".repeat(bytes);
+            assert_eq!(check(&name), Err(NameError::TooLong(bytes)));
+            let error = CallerId::of_certificate(&name).unwrap_err();
+            assert!(error.to_string().len() <= 1000, "{error}");
         }
     }
 

@@ -117,10 +117,25 @@ impl Folder {
         Ok(Some(bytes))
     }
 
+    /// Puts a file there as a whole, if there is none. Of several that do so at once, one does. Whether it did.
+    pub(crate) fn put_first(&self, name: &str, bytes: &[u8], mode: Mode) -> io::Result<bool> {
+        let draft = draft_of(name);
+        let written = self.create(&draft, bytes, mode).and_then(|_| {
+            let linked = rustix::fs::linkat(&self.0, &*draft, &self.0, name, AtFlags::empty());
+            match linked {
+                Ok(()) => Ok(true),
+                Err(rustix::io::Errno::EXIST) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        });
+        // Perhaps it is not even there.
+        let _ = self.remove(&draft);
+        written
+    }
+
     /// Puts a file there, in the place of one that may be, as a whole or not at all. It can be written to further.
     pub(crate) fn put(&self, name: &str, bytes: &[u8], mode: Mode) -> io::Result<File> {
-        // No name that is looked up here has such a letter, and nobody who does the same at the same time has this number.
-        let draft = format!("{name}~{:016x}", fastrand::u64(..));
+        let draft = draft_of(name);
         let written = self.create(&draft, bytes, mode).and_then(|file| {
             rustix::fs::renameat(&self.0, draft.as_str(), &self.0, name)?;
             Ok(file)
@@ -157,6 +172,11 @@ impl Folder {
     }
 }
 
+/// No name that is looked up here has such a letter, and nobody who does the same at the same time has this number.
+fn draft_of(name: &str) -> String {
+    format!("{name}~{:016x}", fastrand::u64(..))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -186,8 +206,13 @@ mod tests {
         assert!(folder.read("a", 5).is_err(), "too long");
         folder.put("a", b"three", MODE).unwrap();
         assert_eq!(fs::read(keeping.path("a")).unwrap(), b"three");
+        assert!(!folder.put_first("a", b"four", MODE).unwrap());
+        assert_eq!(fs::read(keeping.path("a")).unwrap(), b"three");
         folder.remove("a").unwrap();
         assert_eq!(folder.read("a", 10).unwrap(), None);
+        assert!(folder.put_first("a", b"four", MODE).unwrap());
+        assert_eq!(fs::read(keeping.path("a")).unwrap(), b"four");
+        folder.remove("a").unwrap();
         let left = fs::read_dir(keeping.path("")).unwrap().count();
         assert_eq!(left, 0, "no draft is left");
     }

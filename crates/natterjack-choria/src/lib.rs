@@ -20,6 +20,7 @@ pub mod filter;
 pub mod finding;
 #[doc(hidden)]
 pub mod fuzzing;
+mod handshake;
 pub mod identity;
 mod keeping;
 pub mod node;
@@ -31,5 +32,7 @@ pub mod rpc;
 pub mod server;
 pub mod ssl;
 pub mod subject;
+#[cfg(test)]
+mod test_log;
 pub mod trust;
 pub mod wire;

@@ -22,7 +22,7 @@ impl NamePatterns {
         for item in items {
             match crate::filter::pattern(item) {
                 Some(pattern) => {
-                    crate::filter::compile(pattern, false)?;
+                    crate::filter::compile(pattern)?;
                     patterns.push(pattern);
                 }
                 None => names.push(item.clone()),

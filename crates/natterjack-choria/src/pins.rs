@@ -4,17 +4,17 @@
 //! one is good. A certificate that was renewed for the same key is no second one. What came along between a certificate and
 //! its authority is kept with it: whether it is good must not depend on what the next one brings.
 //!
-//! Several processes may share the folder. Where it cannot be written, certificates are kept in memory, until the end.
+//! Several processes may share the folder: of several first certificates at once, one is the first. Where it cannot be
+//! written, certificates are kept in memory, until the end.
 //!
 //! Beside each, a file tells people when it was seen and what is in it, as those plugins write it. Nothing reads that.
 
 mod metadata;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use rustix::fs::Mode;
@@ -26,13 +26,6 @@ use x509_cert::der::{Decode as _, Encode as _};
 use crate::keeping::{Folder, Keeping};
 use crate::pem;
 use crate::ssl::is_absent;
-
-/// Whoever writes holds this; no caller can be called so.
-const LOCK: &str = "~lock";
-
-/// How often that is tried, and the time between: two seconds in all.
-const LOCK_TRIES_MAX: usize = 400;
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Everybody may know certificates.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
@@ -133,33 +126,34 @@ impl Pins {
             return match judge(&pinned) {
                 Verdict::Same => Ok(()),
                 Verdict::Other => Err(other()),
-                Verdict::Successor => self.remember(certname, chain, None),
+                Verdict::Successor => self.remember(certname, chain, None, judge),
             };
         }
         match self.judge_file(&name, judge) {
-            Ok(Verdict::Same) => return Ok(()),
-            Ok(Verdict::Other) => return Err(other()),
-            Ok(Verdict::Successor) => {}
+            Ok(Some(Verdict::Same)) => return Ok(()),
+            Ok(Some(Verdict::Other)) => return Err(other()),
+            Ok(Some(Verdict::Successor) | None) => {}
             Err(error) => {
                 self.notice_unread(certname, &error);
-                return self.remember(certname, chain, Some(&error));
+                return self.remember(certname, chain, Some(&error), judge);
             }
         }
         match self.keep(certname, chain, sight, judge) {
             Ok(Verdict::Other) => Err(other()),
             Ok(Verdict::Same | Verdict::Successor) => Ok(()),
-            Err(error) => self.remember(certname, chain, Some(&error)),
+            Err(error) => self.remember(certname, chain, Some(&error), judge),
         }
     }
 
+    /// `None`: there is none yet.
     fn judge_file(
         &self,
         name: &str,
         judge: impl Fn(&[CertificateDer<'static>]) -> Verdict,
-    ) -> io::Result<Verdict> {
+    ) -> io::Result<Option<Verdict>> {
         match self.keeping.open()? {
             Some(folder) => judge_in(&folder, name, judge),
-            None => Ok(Verdict::Successor),
+            None => Ok(None),
         }
     }
 
@@ -173,15 +167,17 @@ impl Pins {
     ) -> io::Result<Verdict> {
         let folder = self.keeping.make()?;
         let name = format!("{certname}.pem");
-        let lock = folder.lock_file(LOCK)?;
-        // Its end is that of the file.
-        lock_soon(&lock)?;
-        let verdict = judge_in(&folder, &name, judge)?;
-        if verdict != Verdict::Successor {
-            return Ok(verdict);
-        }
         let each = chain.iter().map(|one| pem::encode("CERTIFICATE", one));
-        folder.put(&name, each.collect::<String>().as_bytes(), FILE_MODE)?;
+        let text = each.collect::<String>();
+        if !folder.put_first(&name, text.as_bytes(), FILE_MODE)? {
+            match judge_in(&folder, &name, judge)? {
+                Some(Verdict::Successor) | None => {
+                    // Of two successors at once, the later one counts: the authority vouches for both.
+                    folder.put(&name, text.as_bytes(), FILE_MODE)?;
+                }
+                Some(verdict) => return Ok(verdict),
+            }
+        }
         if let Some(metadata) = metadata::of(&chain[0], sight) {
             let written = folder.put(&format!("{certname}.json"), metadata.as_bytes(), FILE_MODE);
             if let Err(error) = written {
@@ -189,7 +185,7 @@ impl Pins {
                 tracing::debug!(certname, %error, "cannot write when a certificate was seen");
             }
         }
-        Ok(verdict)
+        Ok(Verdict::Successor)
     }
 
     /// Tells the log, once of each, if a certificate was seen before and is not compared with. Answers whether it was told.
@@ -215,12 +211,22 @@ impl Pins {
         certname: &str,
         chain: &[CertificateDer<'static>],
         reason: Option<&io::Error>,
+        judge: impl Fn(&[CertificateDer<'static>]) -> Verdict,
     ) -> Result<(), PinError> {
         let path = self.keeping.path(&format!("{certname}.pem"));
         let mut memory = self.memory.lock();
-        if memory.chains.len() >= MEMORY_MAX && !memory.chains.contains_key(certname) {
-            let certname = certname.to_owned();
-            return Err(PinError::Full { certname, path });
+        // Another first one may have come since it was looked for.
+        match memory.chains.get(certname).map(|pinned| judge(pinned)) {
+            Some(Verdict::Same) => return Ok(()),
+            Some(Verdict::Other) => {
+                let certname = certname.to_owned();
+                return Err(PinError::Other { certname, path });
+            }
+            None if memory.chains.len() >= MEMORY_MAX => {
+                let certname = certname.to_owned();
+                return Err(PinError::Full { certname, path });
+            }
+            Some(Verdict::Successor) | None => {}
         }
         memory.chains.insert(certname.to_owned(), chain.to_vec());
         if let Some(error) = reason
@@ -264,35 +270,17 @@ fn judge(
     Verdict::Other
 }
 
-/// Others need it for the same, which is no time. One that has stopped meanwhile must not stop us: whoever asks waits for this.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "nothing tells when another process lets go of a lock but waiting for it without bound"
-)]
-fn lock_soon(lock: &File) -> io::Result<()> {
-    for _ in 0..LOCK_TRIES_MAX {
-        match lock.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
-    Err(io::Error::new(
-        io::ErrorKind::WouldBlock,
-        format!("another process holds {LOCK}"),
-    ))
-}
-
+/// `None`: it is not there.
 fn judge_in(
     folder: &Folder,
     name: &str,
     judge: impl Fn(&[CertificateDer<'static>]) -> Verdict,
-) -> io::Result<Verdict> {
+) -> io::Result<Option<Verdict>> {
     let Some(text) = folder.read(name, FILE_BYTES_MAX)? else {
-        return Ok(Verdict::Successor);
+        return Ok(None);
     };
     let pinned: Result<Chain, _> = CertificateDer::pem_slice_iter(&text).collect();
-    Ok(judge(&pinned.unwrap_or_default()))
+    Ok(Some(judge(&pinned.unwrap_or_default())))
 }
 
 fn is_same_key(left: &CertificateDer<'_>, right: &CertificateDer<'_>) -> bool {
@@ -308,6 +296,7 @@ fn is_same_key(left: &CertificateDer<'_>, right: &CertificateDer<'_>) -> bool {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::sync::Barrier;
 
     use rcgen::KeyPair;
     use testkit::Authority;
@@ -349,22 +338,6 @@ mod tests {
         hold(&pins, "ann", &first).unwrap();
         let kept = pins.keeping.path("ann.pem");
         assert!(fs::read_to_string(kept).unwrap().starts_with("-----BEGIN"));
-    }
-
-    #[test]
-    fn a_lock_that_another_holds_for_ever_is_not_waited_for() {
-        let ssldir = tempfile::tempdir().unwrap();
-        let authority = Authority::new();
-        let (first, second) = (chain(&authority), chain(&authority));
-        let pins = Pins::below(ssldir.path());
-        let lock = pins.keeping.make().unwrap().lock_file(LOCK).unwrap();
-        lock.lock().unwrap();
-        hold(&pins, "rip", &first).unwrap();
-        assert!(!pins.keeping.path("rip.pem").exists());
-        assert!(hold(&pins, "rip", &second).is_err(), "it is in memory");
-        drop(lock);
-        hold(&pins, "bob", &second).unwrap();
-        assert!(pins.keeping.path("bob.pem").exists());
     }
 
     #[test]
@@ -416,6 +389,33 @@ mod tests {
                         let (folder, name) = (ssldir.path(), &name);
                         // As several processes, which share nothing but the folder.
                         scope.spawn(move || hold(&Pins::below(folder), name, chain).is_ok())
+                    })
+                    .collect();
+                let each = each.into_iter().map(|one| one.join().unwrap());
+                each.filter(|is_taken| *is_taken).count()
+            });
+            assert_eq!(taken, 1);
+        }
+    }
+    #[test]
+    fn of_several_first_ones_at_once_one_is_kept_in_memory() {
+        let ssldir = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        fs::write(ssldir.path().join("choria_security"), "no folder").unwrap();
+        let pins = Pins::below(ssldir.path());
+        let chains: Vec<_> = (0..4).map(|_| chain(&authority)).collect();
+        for round in 0..200 {
+            let name = format!("rip{round}");
+            let begin = Barrier::new(chains.len());
+            let taken: usize = std::thread::scope(|scope| {
+                let (pins, name, begin) = (&pins, &name, &begin);
+                let each: Vec<_> = chains
+                    .iter()
+                    .map(|chain| {
+                        scope.spawn(move || {
+                            begin.wait();
+                            hold(pins, name, chain).is_ok()
+                        })
                     })
                     .collect();
                 let each = each.into_iter().map(|one| one.join().unwrap());

@@ -66,24 +66,34 @@ pub(crate) struct Expiry {
 
 /// A certificate that is not trusted because of lists, with what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}{}", remedy(reason, path.as_deref()))]
+#[error("{reason}{}", remedy(reason, path.as_deref(), lacking))]
 pub struct RevocationProblem {
     /// What is wrong.
     pub reason: TrustError,
     /// Where the lists are, if they are in a file.
     pub path: Option<Arc<Path>>,
+    /// Authorities of whom there is no list, if that may be the reason.
+    pub lacking: Vec<String>,
 }
 
 /// How lists are fetched, or done without.
 pub(crate) const FETCH: &str = "fetch it anew with natterjack choria request-cert --crl-only, or set \
                                 plugin.choria.security.certificate_revocation = false to do without";
 
-fn remedy(reason: &TrustError, path: Option<&Path>) -> String {
+/// Says so, if lists of somebody are missing.
+pub(crate) fn without_list(lacking: &[String]) -> String {
+    match lacking {
+        [] => String::new(),
+        lacking => format!(" (there is none of {})", lacking.join(", ")),
+    }
+}
+
+fn remedy(reason: &TrustError, path: Option<&Path>, lacking: &[String]) -> String {
     let file = path.map_or_else(|| "the list".into(), |path| path.display().to_string());
     match reason {
         TrustError::Revoked => format!(" ({file} says so); its owner must request another"),
         TrustError::RevocationUnknown | TrustError::RevocationsExpired => {
-            format!(" (in {file}); {FETCH}")
+            format!("{} (in {file}); {FETCH}", without_list(lacking))
         }
         _ => String::new(),
     }
@@ -198,6 +208,11 @@ impl Revocations {
             merged.add(list.clone());
         }
         merged
+    }
+
+    /// Whether one of them is of this authority.
+    pub(crate) fn have(&self, issuer: &Name) -> bool {
+        self.lists.iter().any(|list| list.issuer == *issuer)
     }
 
     /// How far they reach.

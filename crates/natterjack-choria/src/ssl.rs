@@ -7,6 +7,7 @@ mod renewal;
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::configuration::{Configuration, Role, SecurityProvider, Surroundings};
 use crate::identity::{CallerId, NameError};
-use crate::revocation::{Depth, FETCH, Revocations};
+use crate::revocation::{Depth, FETCH, Revocations, without_list};
 use crate::trust::{Authorities, CertificateNames, TrustError};
 use crate::wire::{KeyError, SigningKey};
 use renewal::Watched;
@@ -37,6 +38,9 @@ const FOLDERS_OF_PUPPET: [&str; 2] = ["etc/puppetlabs/puppet/ssl", "var/lib/pupp
 
 /// The same for users, below the home.
 const FOLDER_OF_USER: &str = ".puppetlabs/etc/puppet/ssl";
+
+/// What a key's mode must not have: anything for all, and writing for the group.
+const KEY_MODE_EXCESS: u32 = 0o027;
 
 /// Where the files are, whether they are there or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +153,8 @@ fn certname(
 /// What Puppet says, or if it is not there or says nothing, where its packages put it.
 fn folder_of_puppet(surroundings: &Surroundings) -> PathBuf {
     let asked = surroundings.program(PUPPET, "puppet").and_then(|puppet| {
-        let said = crate::facter::said(Command::new(puppet).args(["config", "print", "ssldir"]))?;
+        let said =
+            crate::facter::said(Command::new(puppet).args(["config", "print", "ssldir"])).ok()?;
         let folder = PathBuf::from(said.trim());
         folder.is_absolute().then_some(folder)
     });
@@ -174,12 +179,20 @@ pub enum SslError {
     #[error(transparent)]
     Place(#[from] PlaceError),
     /// Some are not there.
-    #[error("{}Not all required SSL files exist; {}", lines(missing), remedy(*can_be_requested))]
+    #[error("{}Not all required SSL files exist; {remedy}", lines(missing))]
     Missing {
         /// Which ones.
         missing: Vec<PathBuf>,
-        /// Whether Puppet's authority can be asked for them.
-        can_be_requested: bool,
+        /// What can be done.
+        remedy: MissingRemedy,
+    },
+    /// Nobody can look into the folder that they are in.
+    #[error("cannot look into the folder {}: {source}; it must be readable for the user who runs this", path.display())]
+    Folder {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// One cannot be read.
     #[error("cannot read {}: {source}; it must be readable for the user who runs this", path.display())]
@@ -218,9 +231,11 @@ pub enum SslError {
     },
     /// They do not vouch for our own certificate.
     #[error(
-        "The public certificate was not signed by the configured CA: {} is not good by {}: {reason}{}",
+        "{}: {} is not good by {}: {reason}{}{}",
+        headline(reason),
         certificate.display(),
         ca.display(),
+        without_list(lacking),
         advice(reason)
     )]
     NotVouchedFor {
@@ -230,11 +245,13 @@ pub enum SslError {
         ca: PathBuf,
         /// Why not.
         reason: TrustError,
+        /// Authorities whose revocation list is missing, if that is the reason.
+        lacking: Vec<String>,
     },
     /// It is somebody else's.
     #[error(
         "The certname {found} found in {} does not match the configured certname of {expected}; set \
-         MCOLLECTIVE_CERTNAME, or request a certificate of that name",
+         MCOLLECTIVE_CERTNAME to the name in it if that is meant, or request a certificate for {expected}",
         path.display()
     )]
     OtherName {
@@ -264,17 +281,39 @@ fn lines(missing: &[PathBuf]) -> String {
         .collect()
 }
 
-const fn remedy(can_be_requested: bool) -> &'static str {
-    if can_be_requested {
-        "request a certificate with: natterjack choria request-cert"
-    } else {
-        "copy them there, or correct plugin.security.file.certificate, .key and .ca"
+/// What can be done about files that are not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MissingRemedy {
+    /// Puppet's authority can be asked for them.
+    #[error("request a certificate with: natterjack choria request-cert")]
+    Request,
+    /// Settings say where they are.
+    #[error("copy them there, or correct plugin.security.file.certificate, .key and .ca")]
+    Correct,
+    /// A node that is not run as root is taken for its user; to request that one's certificate would make no node of it.
+    #[error(
+        "whoever is not root is called after the user, also as a node; run it as root, or set \
+         MCOLLECTIVE_CERTNAME={identity} and have plugin.choria.ssldir name a folder with the certificate of that name"
+    )]
+    NodeOfUser {
+        /// What the node calls itself.
+        identity: String,
+    },
+}
+
+const fn headline(reason: &TrustError) -> &'static str {
+    match reason {
+        TrustError::UnknownAuthority => {
+            "The public certificate was not signed by the configured CA"
+        }
+        _ => "The public certificate cannot be used",
     }
 }
 
 const fn advice(reason: &TrustError) -> &'static str {
     match reason {
-        TrustError::Expired => "; remove it and request a new one",
+        TrustError::Expired | TrustError::Unreadable => "; remove it and request a new one",
         TrustError::Revoked => "; remove it and its key, and request new ones",
         TrustError::RevocationUnknown | TrustError::RevocationsExpired => {
             "; fetch crl.pem anew with natterjack choria request-cert --crl-only, or set \
@@ -344,13 +383,22 @@ impl Ssl {
             return Err(SslError::Root);
         }
         let files = SslFiles::find(configuration, surroundings)?;
+        files.check_folders()?;
         let missing: Vec<_> = files.missing().into_iter().map(Path::to_path_buf).collect();
         if !missing.is_empty() {
-            return Err(SslError::Missing {
-                missing,
-                can_be_requested: files.request.is_some(),
-            });
+            let is_node_of_user = configuration.role == Role::Server
+                && !surroundings.is_root
+                && configuration.certname.is_none();
+            let remedy = match &files.request {
+                Some(_) if is_node_of_user => MissingRemedy::NodeOfUser {
+                    identity: configuration.identity.to_string(),
+                },
+                Some(_) => MissingRemedy::Request,
+                None => MissingRemedy::Correct,
+            };
+            return Err(SslError::Missing { missing, remedy });
         }
+        files.notice_open_key();
         let watched = Watched::new(&files);
         let depth = configuration.certificate_revocation;
         let authorities = files.authorities(depth)?;
@@ -429,6 +477,42 @@ impl Ssl {
 }
 
 impl SslFiles {
+    /// Whether somebody can look into the folders at all. One that is not there is no fault here: its files are missing.
+    fn check_folders(&self) -> Result<(), SslError> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        for path in [
+            folder.clone(),
+            folder.join("certs"),
+            folder.join("private_keys"),
+        ] {
+            match std::fs::metadata(path.join(".")) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(SslError::Folder { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the log, if others may read the key, or change it.
+    fn notice_open_key(&self) {
+        let Ok(metadata) = std::fs::metadata(&self.key) else {
+            return;
+        };
+        let mode = metadata.permissions().mode() & 0o7777;
+        // Puppet's are readable for its group.
+        if mode & KEY_MODE_EXCESS != 0 {
+            let key = self.key.display();
+            tracing::warn!(
+                "others may read or change the private key {key} (mode {mode:04o}), and whoever has it can ask and answer in \
+                 your name; chmod 600 {key}"
+            );
+        }
+    }
+
     /// What the authorities have revoked; `None`: nobody says.
     ///
     /// # Errors
@@ -498,6 +582,7 @@ impl SslFiles {
         vouched.map_err(|reason| SslError::NotVouchedFor {
             certificate: self.certificate.clone(),
             ca: self.ca.clone(),
+            lacking: authorities.lacking_lists(&reason),
             reason,
         })?;
         // They vouch for the first one, so there is one that can be read.
@@ -550,6 +635,12 @@ fn certified(
     key_pem: &[u8],
     authorities: &Authorities,
 ) -> Result<CertifiedKey, String> {
+    if is_encrypted(key_pem) {
+        return Err(
+            "it has a passphrase, for which nobody can be asked; write it without one, such as with openssl pkey"
+                .to_owned(),
+        );
+    }
     let key = PrivateKeyDer::from_pem_slice(key_pem)
         .map_err(|_| "there is no private key in PEM in it".to_owned())?;
     let certified = CertifiedKey::from_der(chain, key, authorities.provider());
@@ -559,6 +650,12 @@ fn certified(
         }
         error => error.to_string(),
     })
+}
+
+/// As PKCS#8 says it, and as OpenSSL did before that.
+fn is_encrypted(key_pem: &[u8]) -> bool {
+    let has = |mark: &[u8]| key_pem.windows(mark.len()).any(|window| window == mark);
+    has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
 }
 
 /// Shows our certificate whatever authorities a server names.

@@ -7,6 +7,10 @@ use std::fmt;
 
 use crate::identity::{CallerId, Identity, NameError, check};
 
+/// Longest subject that anything is sent to, in bytes. Ours have two names and a few words; a server ends the connection of
+/// who writes a line of more than 4,096 bytes (nats-server, `MAX_CONTROL_LINE_SIZE`).
+pub const SUBJECT_BYTES_MAX: usize = 1024;
+
 /// What kind of message goes, or comes, there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TargetKind {
@@ -201,7 +205,8 @@ fn unknown(name: &str, known: &[String]) -> TargetError {
     }
 }
 
-/// Whether a subject can be published to: no wildcards, no empty parts, no blanks or control characters.
+/// Whether a subject can be published to: no wildcards, no empty parts, no blanks or control characters, and not longer than
+/// [`SUBJECT_BYTES_MAX`].
 #[must_use]
 pub fn is_literal(subject: &str) -> bool {
     let is_plain = |token: &str| {
@@ -212,7 +217,7 @@ pub fn is_literal(subject: &str) -> bool {
                 .chars()
                 .any(|letter| letter.is_whitespace() || letter.is_control())
     };
-    subject.split('.').all(is_plain)
+    subject.len() <= SUBJECT_BYTES_MAX && subject.split('.').all(is_plain)
 }
 
 /// Subject of what goes from a federation into a cluster's collective.
@@ -360,5 +365,34 @@ mod tests {
         ] {
             assert!(!collectives.is_reply_to(&subject, &caller()), "{subject:?}");
         }
+    }
+
+    /// A server would end the connection of who sends anything there.
+    #[test]
+    fn subjects_have_an_end() {
+        let (collectives, long) = (collectives(), "x".repeat(5000));
+        let many_parts = vec!["x"; 2500].join(".");
+        let token = caller().subject_token();
+        for end in [&long, &many_parts] {
+            let reply = format!("mcollective.reply.{token}.{end}");
+            assert!(!is_literal(end));
+            assert!(!collectives.is_reply_to(&reply, &caller()));
+            assert!(!is_of_reply(&reply));
+            for subject in [
+                format!("mcollective.node.{end}"),
+                format!("{end}.node.a"),
+                format!("mcollective.broadcast.agent.{end}"),
+                format!("mcollective.broadcast.service.{end}"),
+            ] {
+                assert!(!is_of_request(&subject));
+            }
+            assert!(!is_federation_reply(&format!(
+                "choria.federation.{end}.collective"
+            )));
+        }
+        let name = "n".repeat(crate::identity::NAME_BYTES_MAX);
+        let longest = Collectives::new(vec![name.clone()], None).unwrap();
+        let service = longest.service(&name, &name).unwrap();
+        assert!(is_of_request(&service) && service.len() <= SUBJECT_BYTES_MAX);
     }
 }

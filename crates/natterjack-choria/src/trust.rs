@@ -200,9 +200,21 @@ impl Authorities {
             return Err(reason);
         }
         Ok(RevocationProblem {
+            lacking: self.lacking_lists(&reason),
             reason,
             path: self.known().revocations.path().cloned(),
         })
+    }
+
+    /// Those of whom there is no list of what was revoked, if that is the reason.
+    pub(crate) fn lacking_lists(&self, reason: &TrustError) -> Vec<String> {
+        if *reason != TrustError::RevocationUnknown {
+            return Vec::new();
+        }
+        let known = self.known();
+        let names = known.subjects.iter().flat_map(|name| Name::from_der(name));
+        let lacking = names.filter(|name| !known.revocations.have(name));
+        lacking.map(|name| name.to_string()).collect()
     }
 
     fn known(&self) -> Arc<Known> {

@@ -14,15 +14,12 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::ConnectOptions;
 use libtest_mimic::Trial;
-use natterjack_choria::admission::{Admission, Admitted, Refusal};
+use natterjack_choria::client::{Asker, Client, ClientOptions, Event, Ping};
 use natterjack_choria::configuration::{Configuration, Role, Surroundings};
 use natterjack_choria::connector::{Connector, ConnectorOptions, OutgoingRequest, Recipients};
-use natterjack_choria::filter::Filter;
-use natterjack_choria::identity::{CallerId, Identity};
 use natterjack_choria::server::ServerAddress;
 use natterjack_choria::ssl::Ssl;
 use natterjack_choria::subject::TargetKind;
-use natterjack_choria::wire::{Headers, Request, SecureRequest, SigningKey, Wrapping};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -67,10 +64,7 @@ fn certificates_and_brokers() {
     who_was_revoked_is_not_heard(&puppet, &node, &bob, &rip);
     // The second broker is on this machine like the first one, and its certificate must be for the name that it is known by.
     let second = a_request_that_waits(&puppet, "localhost");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = runtime();
     for kinds in [
         [Kind::NatsServer, Kind::NatsServer],
         [Kind::Natterjack, Kind::Natterjack],
@@ -80,6 +74,13 @@ fn certificates_and_brokers() {
         runtime.block_on(who_has_a_certificate_is_let_in(&brokers, &rip, &node));
         runtime.block_on(nobody_else_is(&brokers, &puppet));
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 // ---- The authority ----
@@ -288,6 +289,28 @@ impl Person {
         command
     }
 
+    /// `natterjack choria server`, which answers.
+    fn serve(&self, broker: &ServerAddress) -> Program {
+        let settings = format!(
+            "identity = {}\nplugin.choria.ssldir = {}\nplugin.choria.middleware_hosts = {broker}\nplugin.choria.use_srv = \
+             false\n",
+            self.certname,
+            self.path("ssl").display()
+        );
+        fs::write(self.path("node.conf"), settings).expect("the folder can be written");
+        let mut command = Command::new(programs::natterjack().expect("checked before"));
+        command
+            .args(["choria", "server", "--config"])
+            .arg(self.path("node.conf"))
+            .env("HOME", self.folder.path())
+            .env("MCOLLECTIVE_CERTNAME", &self.certname)
+            .current_dir(self.folder.path());
+        let node = Program::spawn(&mut command).expect("it can be started");
+        let answers = node.wait_for("answers in mcollective", STEP_PATIENCE);
+        answers.unwrap_or_else(|ending| panic!("it {ending}:\n{}", node.output()));
+        node
+    }
+
     fn requests(&self, puppet: &Puppet, arguments: &[&str]) -> (bool, String) {
         let output = run(&mut self.request(puppet, arguments));
         (output.status.success(), said(&output))
@@ -414,54 +437,64 @@ fn another_request_waits(puppet: &Puppet, certname: &str) -> Person {
     second
 }
 
-/// By the list as Puppet's authority writes it, which came with the certificate and is fetched anew.
+/// By the list as Puppet's authority writes it, which came with the certificate and is fetched anew while the node runs.
 fn who_was_revoked_is_not_heard(puppet: &Puppet, node: &Person, bob: &Person, rip: &Person) {
     assert!(node.path("ssl/crl.pem").exists(), "it came along");
-    asks(node, bob, 1).expect("he may ask");
+    let broker = nats_conf(
+        Kind::Natterjack,
+        &puppet.path("ssl/certs/puppet.pem"),
+        &puppet.path("ssl/private_keys/puppet.pem"),
+        &puppet.path("ssl/certs/ca.pem"),
+        "",
+    );
+    let broker = ServerUnderTest::start(Kind::Natterjack, &Config::file(broker));
+    let address = ServerAddress::new("localhost", broker.address().port());
+    let serving = node.serve(&address);
+    let runtime = runtime();
+    let pings = |person: &Person, patience| runtime.block_on(pings(person, &address, patience));
+    assert_eq!(pings(bob, BROKER_PATIENCE), [node.certname.as_str()]);
     let revoked = puppet.administer("revoke", &["--certname", &bob.certname]);
     assert_success(&revoked, "revoking");
-    asks(node, bob, 2).expect("nobody has fetched the list yet");
+    let names = pings(bob, BROKER_PATIENCE);
+    assert_eq!(names, [node.certname.as_str()], "nobody has fetched it yet");
     let (is_done, text) = node.requests(puppet, &["--crl-only"]);
     assert!(is_done && text.contains("1 revoked"), "{text}");
-    let refusal = asks(node, bob, 3).expect_err("he was revoked");
-    assert!(matches!(refusal, Refusal::Revocation { .. }), "{refusal}");
-    assert!(refusal.to_string().contains("crl.pem says so"), "{refusal}");
-    asks(node, rip, 4).expect("others may still ask");
+    // The node looks at its files from time to time.
+    let refused = ask_until(STEP_PATIENCE, || {
+        let names = pings(bob, Duration::from_millis(500));
+        let said = serving.output();
+        said.contains("crl.pem says so").then_some((names, said))
+    });
+    let (names, said) = refused.unwrap_or_else(|| panic!("{}", serving.output()));
+    assert!(names.is_empty(), "{names:?}");
+    assert!(said.contains("bob.mcollective"), "{said}");
+    let names = pings(rip, BROKER_PATIENCE);
+    assert_eq!(names, [node.certname.as_str()], "others may still ask");
+    assert!(pings(bob, Duration::from_millis(500)).is_empty());
 }
 
-/// What a node makes of a request.
-fn asks(node: &Person, person: &Person, number: u8) -> Result<Admitted, Refusal> {
-    let (configuration, ssl) = node.ssl();
-    let admission = Admission::new(
-        ssl.authorities,
-        configuration.certname_allowed,
-        configuration.privileged,
-        configuration.collectives.clone(),
-        None,
-    );
-    let read = |folder| fs::read_to_string(person.ssl_file(folder)).expect("it is there");
-    let caller = CallerId::of_certificate(&person.certname).expect("a name");
-    let reply_to = configuration
-        .collectives
-        .reply("mcollective", &caller, 1, 1);
-    let request = Request {
-        body: "ping".into(),
-        id: format!("{number:032x}"),
-        sender: Identity::new("client.example.net").expect("a name"),
-        caller,
-        collective: "mcollective".into(),
-        agent: "discovery".into(),
-        lifetime: Duration::from_secs(60),
-        time: now(),
-        filter: Filter::default(),
-    };
-    let key = SigningKey::from_pem(read("private_keys").as_bytes()).expect("a key");
-    let secure = SecureRequest::sign(request.to_text(), &key, &read("certs"));
-    let headers = Headers {
-        reply_to: Some(reply_to.expect("a subject")),
-        ..Headers::default()
-    };
-    admission.admit(&secure.to_bytes(Wrapping::None), &headers, now())
+/// Who answers to somebody's ping: the first one, or nobody in this time.
+async fn pings(person: &Person, address: &ServerAddress, patience: Duration) -> Vec<String> {
+    let (configuration, ssl) = person.ssl();
+    let options = ConnectorOptions::of(&configuration, &ssl);
+    let connector = Connector::start(options, &ssl, vec![address.clone()]);
+    let connected = timeout(BROKER_PATIENCE, connector.connect()).await;
+    connected.expect("in time").expect("a connection");
+    let asker = Asker::of(&configuration, &ssl).expect("a key of RSA");
+    let mut client = Client::new(asker, connector, ClientOptions::default());
+    let mut course = client.ping(Ping {
+        timeout: Some(patience),
+        answers_max: Some(1),
+        ..Ping::default()
+    });
+    let mut names = Vec::new();
+    while let Some(event) = course.next().await {
+        if let Event::Discovered { node, .. } = event.expect("it can be asked") {
+            names.push(node.to_string());
+        }
+    }
+    client.connector().disconnect().await;
+    names
 }
 
 // ---- Brokers ----

@@ -264,19 +264,20 @@ fn what_is_out_of_date_is_dropped() {
         time,
         ..request(RIP)
     };
-    for time in [
-        now() - Duration::from_secs(61),
-        now() + Duration::from_secs(61),
+    for (time, made) in [
+        (now() - Duration::from_secs(61), "made 61 s ago"),
+        (now() + Duration::from_secs(61), "made 61 s from now"),
     ] {
         let refusal = world.admit(&certificate, &at(time)).unwrap_err();
         assert!(matches!(refusal, Refusal::OutOfDate { .. }), "{refusal}");
+        assert!(refusal.to_string().contains(made), "{refusal}");
     }
     let forever = Request {
         lifetime: Duration::from_secs(u64::MAX),
         ..request(RIP)
     };
     let refusal = world.admit(&certificate, &forever).unwrap_err();
-    assert!(matches!(refusal, Refusal::OutOfDate { .. }), "{refusal}");
+    assert!(matches!(refusal, Refusal::LivesTooLong { .. }), "{refusal}");
 }
 
 #[test]

@@ -11,9 +11,6 @@ const NODES_MAX: usize = 200_000;
 /// Names of nodes that answered without being asked that are kept. Whoever makes up names makes up many.
 const UNEXPECTED_MAX: usize = 100;
 
-/// Longest name of a node that is remembered, in bytes; DNS has 253.
-const NODE_NAME_BYTES_MAX: usize = 255;
-
 /// Why a message is no answer that counts. Nobody need be told; the numbers tell.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -45,8 +42,8 @@ pub enum Ignored {
         /// Which node.
         node: Identity,
     },
-    /// More names than there can be nodes, or one that no node has.
-    #[error("too many nodes answer, or one with too long a name")]
+    /// More names than there can be nodes.
+    #[error("too many nodes answer")]
     TooMuch,
 }
 
@@ -138,7 +135,7 @@ impl Exchange {
         if self.answered.contains(node) {
             return Err(Ignored::Again { node: node.clone() });
         }
-        if node.as_str().len() > NODE_NAME_BYTES_MAX || self.answered.len() >= NODES_MAX {
+        if self.answered.len() >= NODES_MAX {
             return Err(Ignored::TooMuch);
         }
         if let Some(waiting) = &mut self.waiting
@@ -234,8 +231,11 @@ mod tests {
         let forged = String::from_utf8(answer(ID, "rpcutil", "n1")).unwrap();
         let forged = exchange.take(forged.replace("pong", "gong").as_bytes());
         assert!(matches!(forged, Err(Ignored::Damaged(_))), "{forged:?}");
-        let long = exchange.take(&answer(ID, "rpcutil", &"n".repeat(256)));
-        assert!(matches!(long, Err(Ignored::TooMuch)), "{long:?}");
+        let reply = SecureReply::open(&answer(ID, "rpcutil", "n1")).unwrap();
+        let long = reply.replace("n1", &"n".repeat(256));
+        assert!(long.len() > reply.len() + 200);
+        let long = exchange.take(&SecureReply::new(long).to_bytes());
+        assert!(matches!(long, Err(Ignored::Damaged(_))), "{long:?}");
         assert_eq!(
             exchange.finish(),
             Outcome {

@@ -326,6 +326,20 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ),
 ];
 
+/// Settings that say whom to trust, and with which keys. Those that end in a dot stand for all below them.
+const OF_TRUST: [&str; 5] = [
+    "plugin.choria.puppetca_host",
+    "plugin.choria.puppetca_port",
+    "plugin.choria.security.",
+    "plugin.choria.ssldir",
+    "plugin.security.",
+];
+
+/// Whether the setting is one that only a main file may make, and none that lies in some working directory.
+pub(super) fn is_of_trust(name: &str) -> bool {
+    OF_TRUST.iter().any(|other| is_below(name, other))
+}
+
 /// The end of `plugin.AGENT.activate_agent`, which switches an agent off.
 const ACTIVATION: &str = ".activate_agent";
 

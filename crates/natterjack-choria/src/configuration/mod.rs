@@ -6,6 +6,7 @@
 mod grammar;
 mod keys;
 mod problem;
+mod project;
 mod search;
 mod surroundings;
 mod value;
@@ -322,9 +323,20 @@ const VARIABLES: [(&str, &str); 5] = [
     ),
 ];
 
+/// Whose settings are in a file.
+#[derive(Clone, Copy)]
+enum FileKind<'a> {
+    Main,
+    /// Those of this plugin.
+    Plugin(&'a str),
+    Project,
+}
+
 struct Reader<'a> {
     surroundings: &'a Surroundings,
     settings: BTreeMap<String, Setting>,
+    /// What was written of settings that were made again after it.
+    overridden: Vec<(String, Setting)>,
     files: Vec<PathBuf>,
     main: Option<PathBuf>,
     plugin_folder: Option<PathBuf>,
@@ -336,6 +348,7 @@ impl<'a> Reader<'a> {
         Self {
             surroundings,
             settings: BTreeMap::new(),
+            overridden: Vec::new(),
             files: Vec::new(),
             main: None,
             plugin_folder: None,
@@ -370,25 +383,37 @@ impl<'a> Reader<'a> {
                 .find(|path| search::is_readable(path)),
         };
         if let Some(main) = main {
-            if self.read_file(&main, "") {
+            if self.read_file(&main, FileKind::Main) {
                 self.plugin_folder = search::plugin_folder(&main, self.surroundings);
                 let plugins = self.plugin_folder.as_deref().map(search::plugin_files);
                 for (plugin, path) in plugins.unwrap_or_default() {
-                    self.read_file(&path, &format!("plugin.{plugin}."));
+                    self.read_file(&path, FileKind::Plugin(&plugin));
                 }
             }
             self.main = Some(main);
         }
         for path in search::project_files(role, self.surroundings) {
             if self.main.as_ref() != Some(&path) {
-                self.read_file(&path, "");
+                self.read_file(&path, FileKind::Project);
             }
         }
     }
 
     /// `false`: it could not be read, which is said.
-    fn read_file(&mut self, path: &Path, prefix: &str) -> bool {
-        let text = match std::fs::read(path) {
+    fn read_file(&mut self, path: &Path, kind: FileKind<'_>) -> bool {
+        let bytes = match kind {
+            FileKind::Main | FileKind::Plugin(_) => std::fs::read(path),
+            FileKind::Project => match project::read(path, self.surroundings.is_root) {
+                Ok(bytes) => Ok(bytes),
+                Err(reason) => {
+                    let path = path.display();
+                    let message = format!("settings of a project in {path} are ignored: {reason}");
+                    self.say(Severity::Warning, Origin::Default, message);
+                    return false;
+                }
+            },
+        };
+        let text = match bytes {
             Ok(bytes) => String::from_utf8(bytes).map_err(|_| "it is not text in UTF-8".to_owned()),
             Err(error) => Err(error.to_string()),
         };
@@ -403,10 +428,12 @@ impl<'a> Reader<'a> {
                 return false;
             }
         };
+        // Editors of another system begin a file with it.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let ignores_unknown = path
             .file_name()
             .is_some_and(|name| name.to_string_lossy().contains("server"));
-        for line in grammar::lines(&text) {
+        for line in grammar::lines(text) {
             let origin = Origin::File {
                 path: path.to_path_buf(),
                 line: line.number,
@@ -420,8 +447,20 @@ impl<'a> Reader<'a> {
                     );
                     self.say(Severity::Warning, origin, message);
                 }
+                Content::Setting { key, .. }
+                    if matches!(kind, FileKind::Project) && keys::is_of_trust(key) =>
+                {
+                    let message = format!(
+                        "{key} is ignored in a project's file: whom to trust is said in the main file, such as ~/.choriarc"
+                    );
+                    self.say(Severity::Warning, origin, message);
+                }
                 Content::Setting { key, value } => {
-                    self.set(&format!("{prefix}{key}"), value, origin, ignores_unknown);
+                    let name = match kind {
+                        FileKind::Plugin(plugin) => format!("plugin.{plugin}.{key}"),
+                        FileKind::Main | FileKind::Project => key.to_owned(),
+                    };
+                    self.set(&name, value, origin, ignores_unknown);
                 }
             }
         }
@@ -455,11 +494,17 @@ impl<'a> Reader<'a> {
                 self.say(unknown(ignores_unknown), origin.clone(), message);
             }
         }
+        self.keep(name, value, origin);
+    }
+
+    fn keep(&mut self, name: &str, value: &str, origin: Origin) {
         let setting = Setting {
             text: value.to_owned(),
             origin,
         };
-        self.settings.insert(name.to_owned(), setting);
+        if let Some(before) = self.settings.insert(name.to_owned(), setting) {
+            self.overridden.push((name.to_owned(), before));
+        }
     }
 
     fn read_environment(&mut self) {
@@ -474,46 +519,56 @@ impl<'a> Reader<'a> {
                     }
                     None => tracing::debug!("{name} is taken from {variable}"),
                 }
-                let setting = Setting {
-                    text: value.to_owned(),
-                    origin: Origin::Environment(variable),
-                };
-                self.settings.insert(name.to_owned(), setting);
+                let value = value.to_owned();
+                self.keep(name, &value, Origin::Environment(variable));
             }
         }
     }
 
-    /// The value of a setting, or its default, also if it is wrong, which is said.
+    /// The value of a setting, or its default, also if it is wrong, which is said. So is what is wrong where it was made
+    /// before: whoever corrects the last one would not see it.
     fn value<T>(
         &mut self,
         name: &'static str,
         default: T,
-        parse: impl FnOnce(&str) -> Result<T, Wrong>,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
     ) -> T {
         let Some(setting) = self.settings.get(name) else {
             return default;
         };
-        match parse(&setting.text) {
-            Ok(value) => value,
-            Err(reason) => {
-                // Also where there should be none, in the address of a server.
-                let shown = if setting.text.contains('@') {
-                    MASK
-                } else {
-                    masked(name, &setting.text)
-                };
-                let message = format!("{name} is {shown:?}: {reason}");
-                let origin = setting.origin.clone();
-                self.say(Severity::Error, origin, message);
-                default
-            }
+        let wrong = |setting: &Setting, reason: Wrong| {
+            // Also where there should be none, in the address of a server.
+            let shown = if setting.text.contains('@') {
+                MASK
+            } else {
+                masked(name, &setting.text)
+            };
+            (
+                setting.origin.clone(),
+                format!("{name} is {shown:?}: {reason}"),
+            )
+        };
+        let before = self.overridden.iter().filter(|(other, _)| other == name);
+        let before = before.filter_map(|(_, setting)| {
+            let reason = parse(&setting.text).err()?;
+            Some(wrong(setting, reason))
+        });
+        let before: Vec<_> = before.collect();
+        let value = parse(&setting.text).map_err(|reason| wrong(setting, reason));
+        for (origin, message) in before {
+            let message = format!("{message}; it is made again later, which counts");
+            self.say(Severity::Warning, origin, message);
         }
+        value.unwrap_or_else(|(origin, message)| {
+            self.say(Severity::Error, origin, message);
+            default
+        })
     }
 
     fn optional<T>(
         &mut self,
         name: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, Wrong>,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Option<T> {
         self.value(name, None, |text| parse(text).map(Some))
     }
@@ -591,7 +646,7 @@ impl<'a> Reader<'a> {
             facts_files: self.value("plugin.yaml", Vec::new(), |text| {
                 text.split(':')
                     .filter(|path| !path.is_empty())
-                    .map(fact_file)
+                    .map(&fact_file)
                     .collect()
             }),
             middleware_hosts: self.value(
@@ -678,7 +733,7 @@ impl<'a> Reader<'a> {
         });
         let names = collectives.names().to_vec();
         self.value("main_collective", collectives, |main| {
-            Collectives::new(names, Some(main)).map_err(|error| error.to_string())
+            Collectives::new(names.clone(), Some(main)).map_err(|error| error.to_string())
         })
     }
 
@@ -752,11 +807,10 @@ impl<'a> Reader<'a> {
 
     fn federation(&mut self) -> Federation {
         let names = |text: &str| {
-            let names = value::list(text);
-            for name in &names {
+            value::each(text, |name| {
                 crate::identity::check(name).map_err(|error| error.to_string())?;
-            }
-            Ok(names)
+                Ok(name.to_owned())
+            })
         };
         let name = |text: &str| {
             crate::identity::check(text).map_err(|error| error.to_string())?;

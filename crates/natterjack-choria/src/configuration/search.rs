@@ -91,7 +91,8 @@ pub(super) fn plugin_files(folder: &Path) -> Vec<(String, PathBuf)> {
 }
 
 /// `choria.conf` of the working directory and all above it, the outermost first. For clients alone: who starts a node
-/// stands somewhere, where others may be allowed to write, and they must not decide who may ask it.
+/// stands somewhere, where others may be allowed to write, and they must not decide who may ask it. Whether a client takes
+/// them is for [`super::project`] to say.
 pub(super) fn project_files(role: Role, surroundings: &Surroundings) -> Vec<PathBuf> {
     let (Role::Client, Some(directory)) = (role, &surroundings.directory) else {
         return Vec::new();

@@ -34,6 +34,16 @@ impl Machine {
         path
     }
 
+    /// In a project's folder, to which only its owner may write.
+    fn write_project(&self, path: &str, text: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.write(path, text);
+        for (path, mode) in [(path.as_path(), 0o644), (path.parent().unwrap(), 0o755)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        path
+    }
+
     fn variable(&mut self, name: &str, value: &str) {
         let environment = &mut self.surroundings.environment;
         environment.insert(name.into(), value.into());
@@ -129,8 +139,8 @@ fn plugins_and_projects_go_before_the_main_file() {
     assert_eq!(configuration.login.user.as_deref(), Some("rip"));
     assert_eq!(configuration.files.len(), 3);
 
-    machine.write("home/choria.conf", "collectives = b, c\nttl = 5\n");
-    machine.write(
+    machine.write_project("home/choria.conf", "collectives = b, c\nttl = 5\n");
+    machine.write_project(
         "home/rip/project/choria.conf",
         "collectives = d\nplugin.choria.srv_domain = project.example\n",
     );
@@ -254,6 +264,33 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
+fn mistakes_that_something_else_hides_are_told_too() {
+    let machine = Machine::new();
+    let said = machine.said("ttl = soon\nttl = 60\nplugin.choria.middleware_hosts = a, b:1, c:x\n");
+    assert_eq!(
+        said[0],
+        "client.conf:1: warning: ttl is \"soon\": it must be a whole number of seconds; it is made again later, which counts"
+    );
+    let hosts = "client.conf:3: error: plugin.choria.middleware_hosts is \"a, b:1, c:x\": ";
+    assert!(said[1].starts_with(hosts), "{said:?}");
+    let reasons = said[1].trim_start_matches(hosts);
+    assert!(
+        reasons.contains("\"a\"") && reasons.contains("\"c:x\""),
+        "{said:?}"
+    );
+    assert!(!reasons.contains("\"b:1\""), "{said:?}");
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert_eq!(machine.said("ttl = 30\nttl = 60\n"), [""; 0]);
+}
+
+#[test]
+fn a_mark_of_the_order_of_bytes_is_no_part_of_a_setting() {
+    let machine = Machine::new();
+    machine.write("etc/choria/client.conf", "\u{feff}ttl = 30\n");
+    assert_eq!(machine.client().request_lifetime, Duration::from_secs(30));
+}
+
+#[test]
 fn passwords_are_never_shown() {
     let text = "plugin.nats.user = rip\nplugin.nats.pass = s3cret\nplugin.choria.network.peer_password = s3cret\n\
         plugin.activemq.pool.1.password = s3cret\nplugin.nats.pass: s3cret\n\
@@ -333,14 +370,66 @@ fn what_somebody_may_rely_on_is_told_to_have_no_effect() {
 #[test]
 fn project_files_are_for_clients() {
     let machine = Machine::new();
-    machine.write(
-        "home/rip/project/choria.conf",
-        "plugin.choria.security.certname_whitelist = /./\n",
+    let file = machine.write_project("home/rip/project/choria.conf", "ttl = 5\n");
+    assert_eq!(machine.client().files, [file]);
+    let node = machine.load(Role::Server, None).unwrap();
+    assert_eq!(node.configuration.files, [] as [PathBuf; 0]);
+    assert_eq!(node.configuration.request_lifetime, Duration::from_secs(60));
+    assert_eq!(node.warnings, []);
+}
+
+/// Whoever can write to a folder where somebody stands must not decide whom he trusts.
+#[test]
+fn a_file_that_others_can_write_is_no_project() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut machine = Machine::new();
+    let file = machine.write_project("home/rip/project/choria.conf", "ttl = 5\n");
+    let lifetime_and_warnings = |machine: &Machine| {
+        let loaded = machine.load(Role::Client, None).unwrap();
+        let warnings = loaded.warnings.iter().map(ToString::to_string);
+        let lifetime = loaded.configuration.request_lifetime.as_secs();
+        (lifetime, warnings.collect::<Vec<_>>())
+    };
+    assert_eq!(lifetime_and_warnings(&machine), (5, Vec::new()));
+    machine.surroundings.is_root = true;
+    let (lifetime, warnings) = lifetime_and_warnings(&machine);
+    assert_eq!((lifetime, warnings.len()), (60, 1));
+    assert!(
+        warnings[0].contains("do not count for root"),
+        "{warnings:?}"
     );
-    assert!(machine.client().certname_allowed.fits("anybody"));
-    let node = machine.load(Role::Server, None).unwrap().configuration;
-    assert!(!node.certname_allowed.fits("anybody"));
-    assert_eq!(node.files, [] as [PathBuf; 0]);
+    machine.surroundings.is_root = false;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    let (lifetime, warnings) = lifetime_and_warnings(&machine);
+    assert_eq!((lifetime, warnings.len()), (60, 1));
+    let file = file.display().to_string();
+    let tells = |what: &str| warnings[0].contains(what);
+    assert!(tells(&file) && tells("chmod go-w"), "{warnings:?}");
+}
+
+#[test]
+fn a_project_does_not_decide_whom_to_trust() {
+    let machine = Machine::new();
+    machine.write("etc/choria/client.conf", "plugin.choria.ssldir = /main\n");
+    machine.write_project(
+        "home/rip/project/choria.conf",
+        "plugin.choria.ssldir = /evil\nplugin.security.provider = file\n\
+        plugin.security.file.certificate = /evil\nplugin.security.file.key = /evil\nplugin.security.file.ca = /evil\n\
+        plugin.choria.security.certificate_revocation = false\nplugin.choria.security.certname_whitelist = /./\n\
+        plugin.choria.puppetca_host = evil\nplugin.choria.puppetca_port = 1\nttl = 5\n",
+    );
+    let loaded = machine.load(Role::Client, None).unwrap();
+    assert_eq!(loaded.warnings.len(), 9, "{:?}", loaded.warnings);
+    let warning = loaded.warnings[0].to_string();
+    let expected = "choria.conf:1: warning: plugin.choria.ssldir is ignored in a project's file";
+    assert!(warning.contains(expected), "{warning}");
+    let configuration = loaded.configuration;
+    let ssldir = Some(PathBuf::from("/main"));
+    assert_eq!(configuration.security, SecurityProvider::Puppet { ssldir });
+    assert_eq!(configuration.certificate_revocation, Depth::Chain);
+    assert!(!configuration.certname_allowed.fits("anybody"));
+    assert_eq!(configuration.puppet_ca, Service::default());
+    assert_eq!(configuration.request_lifetime, Duration::from_secs(5));
 }
 
 #[test]

@@ -84,15 +84,30 @@ pub(super) fn list(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// The same, each part of this kind; what is wrong is said of all.
+pub(super) fn each<T>(
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, Wrong>,
+) -> Result<Vec<T>, Wrong> {
+    let (mut values, mut wrong) = (Vec::new(), Vec::new());
+    for part in list(text) {
+        match parse(&part) {
+            Ok(value) => values.push(value),
+            Err(reason) => wrong.push(reason),
+        }
+    }
+    if wrong.is_empty() {
+        Ok(values)
+    } else {
+        Err(wrong.join("; "))
+    }
+}
+
 pub(super) fn servers(text: &str) -> Result<Vec<ServerAddress>, Wrong> {
-    list(text)
-        .iter()
-        .map(|server| {
-            server
-                .parse()
-                .map_err(|error: crate::server::AddressError| error.to_string())
-        })
-        .collect()
+    each(text, |server| {
+        let address = server.parse();
+        address.map_err(|error: crate::server::AddressError| error.to_string())
+    })
 }
 
 /// A path, in which `~` stands for the home.

@@ -24,6 +24,27 @@ pub enum Credentials {
     File(PathBuf),
 }
 
+impl Credentials {
+    /// What to do where a server does not take them, of somebody with this certificate; to be put behind what it said.
+    pub(super) fn advice(&self, certname: &str) -> String {
+        match self {
+            Self::None => format!(
+                "; it may want a user: set plugin.nats.user and plugin.nats.pass, or plugin.nats.credentials; or it goes by \
+                 certificates (verify_and_map), and {certname} is none of its users"
+            ),
+            Self::Login(_) => {
+                "; correct plugin.nats.user and plugin.nats.pass (MCOLLECTIVE_NATS_USERNAME and \
+                MCOLLECTIVE_NATS_PASSWORD go before them), or its users"
+                    .to_owned()
+            }
+            Self::File(path) => format!(
+                "; it does not take the credentials in {}: they may be of another server, or taken back",
+                path.display()
+            ),
+        }
+    }
+}
+
 /// Tells no password.
 impl fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,6 +163,29 @@ mod tests {
         let path = folder.path().join("user.creds");
         std::fs::write(&path, text).unwrap();
         Credentials::File(path)
+    }
+
+    #[test]
+    fn what_to_do_depends_on_what_was_shown() {
+        let advice = |credentials: &Credentials| credentials.advice("rip.mcollective");
+        let none = advice(&Credentials::None);
+        assert!(
+            none.starts_with("; it may want a user: set plugin.nats.user"),
+            "{none}"
+        );
+        assert!(
+            none.contains("(verify_and_map), and rip.mcollective is none"),
+            "{none}"
+        );
+        let login = Credentials::Login(Login {
+            user: Some("rip".into()),
+            password: Some("s3cret".into()),
+        });
+        let login = advice(&login);
+        assert!(login.starts_with("; correct plugin.nats.user"), "{login}");
+        assert!(!login.contains("s3cret"), "{login}");
+        let file = advice(&Credentials::File("/a.creds".into()));
+        assert!(file.contains("credentials in /a.creds"), "{file}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The task of a connector: it connects, and when the connection is lost connects again, for as long as somebody wants it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -8,13 +9,17 @@ use tokio::time::Instant;
 use super::backoff::{Attempts, Cause};
 use super::dial::Connection;
 use super::event::{Event, count};
-use super::link::{LossReason, drive, learn};
+use super::link::{LossReason, Source, drive, learn};
 use super::renewal::{self, rest};
 use super::shared::{Core, Status, Wish};
 use crate::server::ServerAddress;
 
 /// What a server takes if it does not say.
 const PAYLOAD_BYTES_MAX_DEFAULT: usize = 1 << 20;
+
+/// How long after one connection has taken the place of another it is known what came over that: the server may take a
+/// while to bring the same over the next one.
+const OVERLAP_KEPT: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(core: Arc<Core>) {
     let mut wish = core.wish.subscribe();
@@ -83,7 +88,8 @@ async fn try_each(core: &Core, random: &mut fastrand::Rng) -> Option<Connection>
         match core.caller.dial(&candidate).await {
             Ok(connection) => return Some(connection),
             Err(reason) => {
-                tracing::error!(%server, error = %reason, "cannot connect; trying the next server");
+                let error = format!("{reason}{}", core.caller.advice(&reason));
+                tracing::error!(%server, error, "cannot connect; trying the next server");
                 core.tell(Event::Failed {
                     server: server.clone(),
                     reason: Arc::new(reason),
@@ -99,14 +105,18 @@ async fn stay(core: &Core, connection: Connection, cause: Cause) -> Option<Conne
         server,
         dialled,
         shown,
-        is_successor,
+        number,
+        subscribed,
     } = connection;
+    let is_successor = subscribed.is_some();
+    let subscribed = subscribed.unwrap_or_default();
     let bytes_max = usize::try_from(dialled.info.max_payload);
-    core.linked(match bytes_max {
+    let bytes_max = match bytes_max {
         Ok(0) => PAYLOAD_BYTES_MAX_DEFAULT,
         Ok(bytes_max) => bytes_max,
         Err(_) => usize::MAX,
-    });
+    };
+    core.linked(bytes_max, &subscribed);
     learn(core, &dialled.info);
     let is_again = cause == Cause::Loss;
     if is_again {
@@ -131,22 +141,42 @@ async fn stay(core: &Core, connection: Connection, cause: Cause) -> Option<Conne
     let reason = {
         let renew = async {
             successor = Some(renewal::successor(core, &server, &shown).await);
+            core.resign();
             leave.notify_one();
         };
-        let drive = drive(core, &server, dialled, core.wish.subscribe(), &leave);
+        let forget = async {
+            if is_successor {
+                rest(OVERLAP_KEPT).await;
+                core.forget_overlap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let from = Source {
+            server: &server,
+            connection: number,
+        };
+        let drive = drive(core, from, dialled, core.wish.subscribe(), &leave);
         tokio::pin!(drive);
         tokio::select! {
             biased;
             reason = &mut drive => reason,
             () = renew => drive.await,
+            () = forget => drive.await,
         }
     };
     let reason = match reason {
         LossReason::Leaving if successor.is_some() => LossReason::Renewed,
         reason => reason,
     };
-    core.status.send_replace(Status::Away);
-    core.unlinked();
+    let successor = successor.filter(|_| *core.wish.borrow() == Wish::Connected);
+    if successor.is_some() {
+        core.passed_on();
+    } else {
+        core.status.send_replace(Status::Away);
+        core.unlinked();
+        core.close_overlap();
+        core.forget_overlap();
+    }
     match reason {
         LossReason::Closed => tracing::info!(%server, "disconnected"),
         LossReason::Renewed => {
@@ -156,7 +186,7 @@ async fn stay(core: &Core, connection: Connection, cause: Cause) -> Option<Conne
     }
     let reason = Arc::new(reason);
     core.tell(Event::Disconnected { server, reason });
-    successor.filter(|_| *core.wish.borrow() == Wish::Connected)
+    successor
 }
 
 #[expect(

@@ -1,16 +1,18 @@
 //! A connection while it lasts: what comes is handed on, what is to be sent is sent, and silence is noticed.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use natterjack_link::{Dialled, Incoming, ReadError};
-use natterjack_wire::client::{Message, ServerInfo, ServerOp, error_text, pong};
+use natterjack_wire::client::{Message, ServerInfo, ServerOp, error_text, ping, pong};
 use natterjack_wire::error::ProtocolError;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::dial::{self, DialError};
 use super::event::Event;
 use super::shared::{Core, Delivery, Wish};
 use crate::server::ServerAddress;
@@ -27,6 +29,9 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// PINGs whose answers may wait to be written. Servers ask once in minutes; one that goes on asking and does not read must
 /// not fill the memory with answers.
 const PONGS_WAITING_MAX: usize = 1_024;
+
+/// Bytes of such answers to a server that is being subscribed to.
+const ANSWERS_BYTES_MAX: usize = 4 << 10;
 
 /// A buffer that has become larger is not kept.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
@@ -47,6 +52,9 @@ pub enum LossReason {
     /// It broke.
     #[error("it broke: {0}")]
     Broken(io::Error),
+    /// The server is gone, without a word: it was killed, or its machine is off.
+    #[error("the server went away without a word")]
+    Gone,
     /// The server says nothing any more.
     #[error("the server does not answer any more")]
     Silent,
@@ -64,10 +72,98 @@ pub enum LossReason {
     Renewed,
 }
 
+/// Where messages come from.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) server: &'a ServerAddress,
+    /// Its number.
+    pub(super) connection: u64,
+}
+
+impl Source<'_> {
+    fn receive(self, core: &Core, message: &Message<'_>) {
+        let sid = std::str::from_utf8(message.sid).ok();
+        let sid = sid.and_then(|sid| sid.parse().ok());
+        // What was on its way when a subscription ended.
+        if !sid.is_some_and(|sid| core.is_subscribed(sid)) {
+            return;
+        }
+        let delivery = Delivery {
+            subject: String::from_utf8_lossy(message.subject).into_owned(),
+            content: message.payload().to_vec(),
+            server: self.server.clone(),
+        };
+        core.deliver(self.connection, delivery);
+    }
+
+    /// The server says that something is wrong.
+    fn complain(self, core: &Core, text: &[u8]) -> String {
+        let text = String::from_utf8_lossy(error_text(text)).into_owned();
+        let server = self.server;
+        tracing::error!(%server, error = %text, "the server says that something is wrong");
+        core.tell(Event::ServerError {
+            server: server.clone(),
+            text: text.clone(),
+        });
+        text
+    }
+}
+
+/// Has a connection subscribed while another one still is, in whose place it will be. Answers to what.
+pub(super) async fn subscribe_ahead(
+    core: &Core,
+    from: Source<'_>,
+    dialled: &mut Dialled,
+) -> Result<BTreeSet<u64>, DialError> {
+    let Dialled {
+        stream, incoming, ..
+    } = dialled;
+    let (mut output, subscribed) = core.begin_overlap();
+    ping(&mut output);
+    incoming.admit(usize::MAX);
+    let (mut is_done, mut is_leaving, mut said) = (false, false, None);
+    loop {
+        if !output.is_empty() {
+            let written = write_all(stream, &output).await;
+            written.map_err(DialError::Broken)?;
+            output.clear();
+        }
+        let read = incoming.decode(|op| match op {
+            ServerOp::Message(message) => from.receive(core, &message),
+            ServerOp::Ping => pong(&mut output),
+            ServerOp::Pong => is_done = true,
+            ServerOp::Info(json) => {
+                if let Ok(info) = ServerInfo::parse(json) {
+                    learn(core, &info);
+                    is_leaving |= info.ldm;
+                }
+            }
+            ServerOp::Err(text) => said = Some(from.complain(core, text)),
+            ServerOp::Ok => {}
+        });
+        let read = match read {
+            Ok(()) if is_leaving => {
+                return Err(DialError::Refused(LossReason::Leaving.to_string()));
+            }
+            Ok(()) if output.len() > ANSWERS_BYTES_MAX => return Err(DialError::Unexpected),
+            Ok(()) if !output.is_empty() => continue,
+            Ok(()) if is_done => return Ok(subscribed),
+            Ok(()) => incoming.read(stream).await,
+            error => error,
+        };
+        read.map_err(|error| match (error, said.take()) {
+            (ReadError::Protocol(error), _) => DialError::NotNats(error),
+            (_, Some(said)) => DialError::Refused(said),
+            (ReadError::Broken(error), None) => dial::broken(error),
+            (_, None) => DialError::Closed,
+        })?;
+    }
+}
+
 /// Drives a connection to its end. It is left, after all that was said, when `leave` is told so.
 pub(super) async fn drive(
     core: &Core,
-    server: &ServerAddress,
+    from: Source<'_>,
     dialled: Dialled,
     mut wish: watch::Receiver<Wish>,
     leave: &Notify,
@@ -77,7 +173,7 @@ pub(super) async fn drive(
     let pongs_waiting = AtomicUsize::new(0);
     let mut reading = Reading {
         core,
-        server,
+        from,
         heard: &heard,
         pongs_waiting: &pongs_waiting,
         leave,
@@ -115,7 +211,7 @@ pub(super) async fn drive(
 /// What is read, and by whom it was said.
 struct Reading<'a> {
     core: &'a Core,
-    server: &'a ServerAddress,
+    from: Source<'a>,
     heard: &'a AtomicBool,
     pongs_waiting: &'a AtomicUsize,
     /// Told when the server should be left.
@@ -148,6 +244,10 @@ impl Reading<'_> {
     fn over(&mut self, error: ReadError) -> LossReason {
         match (error, self.said.take()) {
             (ReadError::Protocol(error), _) => LossReason::Protocol(error),
+            // Of TLS that nobody ended, rustls has a sentence for programmers.
+            (ReadError::Broken(error), None) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                LossReason::Gone
+            }
             (ReadError::Broken(error), None) => LossReason::Broken(error),
             (_, said) => LossReason::Ended { said },
         }
@@ -155,11 +255,11 @@ impl Reading<'_> {
 
     fn handle(&mut self, op: &ServerOp<'_>) {
         match op {
-            ServerOp::Message(message) => self.handle_message(message),
+            ServerOp::Message(message) => self.from.receive(self.core, message),
             ServerOp::Ping => self.handle_ping(),
             ServerOp::Pong => self.core.pong(),
             ServerOp::Info(json) => self.handle_info(json),
-            ServerOp::Err(text) => self.handle_error(text),
+            ServerOp::Err(text) => self.said = Some(self.from.complain(self.core, text)),
             ServerOp::Ok => {}
         }
     }
@@ -172,43 +272,20 @@ impl Reading<'_> {
         }
     }
 
-    fn handle_message(&self, message: &Message<'_>) {
-        let sid = std::str::from_utf8(message.sid).ok();
-        let sid = sid.and_then(|sid| sid.parse().ok());
-        // What was on its way when a subscription ended.
-        if !sid.is_some_and(|sid| self.core.is_subscribed(sid)) {
-            return;
-        }
-        self.core.deliver(Delivery {
-            subject: String::from_utf8_lossy(message.subject).into_owned(),
-            content: message.payload().to_vec(),
-            server: self.server.clone(),
-        });
-    }
-
     fn handle_info(&self, json: &[u8]) {
+        let server = self.from.server;
         let Ok(info) = ServerInfo::parse(json) else {
-            tracing::debug!(server = %self.server, "an INFO that cannot be read");
+            tracing::debug!(%server, "an INFO that cannot be read");
             return;
         };
         learn(self.core, &info);
         if info.ldm {
-            tracing::info!(server = %self.server, "the server is about to end its connections");
+            tracing::info!(%server, "the server is about to end its connections");
             // Where there is no other one it is stayed with as long as it is there.
-            if self.core.pool().leave(self.server) {
+            if self.core.pool().leave(server) {
                 self.leave.notify_one();
             }
         }
-    }
-
-    fn handle_error(&mut self, text: &[u8]) {
-        let text = String::from_utf8_lossy(error_text(text)).into_owned();
-        tracing::error!(server = %self.server, error = %text, "the server says that something is wrong");
-        self.said = Some(text.clone());
-        self.core.tell(Event::ServerError {
-            server: self.server.clone(),
-            text,
-        });
     }
 }
 

@@ -17,6 +17,7 @@ mod incoming;
 mod life;
 mod link;
 mod outgoing;
+mod overlap;
 mod renewal;
 mod servers;
 mod shared;
@@ -38,7 +39,7 @@ use crate::configuration::{Configuration, Role};
 use crate::identity::{CallerId, Identity};
 use crate::server::ServerAddress;
 use crate::ssl::Ssl;
-use crate::subject::{Collectives, TargetError, TargetKind, is_literal};
+use crate::subject::{Collectives, SUBJECT_BYTES_MAX, TargetError, TargetKind, is_literal};
 use crate::wire::{Transport, Wrapping};
 
 pub use self::credentials::{Credentials, CredentialsError};
@@ -157,12 +158,21 @@ impl ConnectorOptions {
 #[non_exhaustive]
 pub enum ConnectError {
     /// It took too long. MCollective calls it `ClientTimeoutError`.
-    #[error("cannot connect to any server within {} s (connection_timeout){}", after.as_secs_f32(), last(reason.as_ref()))]
+    #[error(
+        "cannot connect to any server within {} s (connection_timeout){}{advice}{}",
+        after.as_secs_f32(),
+        last(reason.as_ref()),
+        tried(servers)
+    )]
     Timeout {
         /// How long it was tried.
         after: Duration,
         /// The server that failed last, and why.
         reason: Option<(ServerAddress, Arc<DialError>)>,
+        /// What to do about that, as far as it is known; else empty.
+        advice: String,
+        /// All that there were to try.
+        servers: Vec<ServerAddress>,
     },
     /// The connector has been closed.
     #[error("the connector has been closed")]
@@ -173,6 +183,14 @@ fn last(reason: Option<&(ServerAddress, Arc<DialError>)>) -> String {
     match reason {
         Some((server, reason)) => format!("; the last one was {server}: {reason}"),
         None => String::new(),
+    }
+}
+
+fn tried(servers: &[ServerAddress]) -> String {
+    let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+    match &*servers {
+        [] => "; nobody named a server".to_owned(),
+        servers => format!("; servers to try: {}", servers.join(", ")),
     }
 }
 
@@ -189,6 +207,9 @@ pub enum PublishError {
     /// Nothing can be sent to such a subject.
     #[error("nothing can be sent to {0:?}")]
     Subject(String),
+    /// A server would end the connection over such a subject.
+    #[error("nothing can be sent to a subject of {0} bytes: {SUBJECT_BYTES_MAX} are allowed")]
+    SubjectTooLong(usize),
     /// The server takes no message of this size.
     #[error("a message of {bytes} bytes is too large: the server takes {bytes_max}")]
     TooLarge {
@@ -309,7 +330,13 @@ impl Connector {
                 reason = Some((server, why));
             }
         }
-        Err(ConnectError::Timeout { after, reason })
+        let advice = reason.as_ref().map(|(_, why)| self.core.caller.advice(why));
+        Err(ConnectError::Timeout {
+            after,
+            reason,
+            advice: advice.unwrap_or_default(),
+            servers: self.server_pool(),
+        })
     }
 
     async fn connected(&self) -> Result<ServerAddress, ConnectError> {
@@ -463,8 +490,8 @@ impl Connector {
         let content = Bytes::from(transport.to_bytes(self.core.options.wrapping));
         let mut count = 0;
         for subject in subjects {
-            if !is_literal(&subject) {
-                return (count, Some(PublishError::Subject(subject)));
+            if let Err(error) = check_subject(&subject) {
+                return (count, Some(error));
             }
             let content = content.clone();
             if let Err(error) = self.push(Message { subject, content }).await {
@@ -528,6 +555,17 @@ impl Connector {
     pub fn options(&self) -> &ConnectorOptions {
         &self.core.options
     }
+}
+
+/// Whether a message can be sent there.
+fn check_subject(subject: &str) -> Result<(), PublishError> {
+    if subject.len() > SUBJECT_BYTES_MAX {
+        return Err(PublishError::SubjectTooLong(subject.len()));
+    }
+    if !is_literal(subject) {
+        return Err(PublishError::Subject(subject.to_owned()));
+    }
+    Ok(())
 }
 
 /// The next event that is there, whether others were missed before it or not.

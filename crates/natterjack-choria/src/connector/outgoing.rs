@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::shared::Message;
-use super::{ConnectorOptions, PublishError};
+use super::{ConnectorOptions, PublishError, check_subject};
 use crate::identity::Identity;
 use crate::server::ServerAddress;
-use crate::subject::{self, is_literal};
+use crate::subject;
 use crate::wire::{Federation, Headers, Transport};
 
 /// Nodes that one message through a federation is for, at most.
@@ -95,9 +95,7 @@ impl OutgoingRequest {
         options: &ConnectorOptions,
         server: String,
     ) -> Result<Vec<Message>, PublishError> {
-        if !is_literal(&self.reply_to) {
-            return Err(PublishError::Subject(self.reply_to));
-        }
+        check_subject(&self.reply_to)?;
         let subjects = self.subjects(options)?;
         let mut transport = Transport::new(self.content, &options.identity);
         transport.headers.reply_to = Some(self.reply_to);
@@ -151,9 +149,7 @@ impl OutgoingRequest {
 impl OutgoingReply {
     fn message(self, options: &ConnectorOptions, server: String) -> Result<Message, PublishError> {
         let subject = self.request.reply_to.ok_or(PublishError::NoReplySubject)?;
-        if !is_literal(&subject) {
-            return Err(PublishError::Subject(subject));
-        }
+        check_subject(&subject)?;
         let mut transport = Transport::new(self.content, &options.identity);
         transport.headers.federation = self.request.federation;
         transport.headers.seen_by = self.request.seen_by.map(|mut hops| {
@@ -328,6 +324,11 @@ mod tests {
             };
             assert!(matches!(fails(&request), PublishError::Subject(_)));
         }
+        let request = Headers {
+            reply_to: Some("x".repeat(5000)),
+            ..Headers::default()
+        };
+        assert_eq!(fails(&request), PublishError::SubjectTooLong(5000));
     }
 
     #[test]

@@ -2,18 +2,20 @@
 //! attempts to connect.
 //!
 //! A connection that was made with an older certificate of ours is replaced by one with the new: not at once, for a whole
-//! fleet may have renewed its certificates, and only when the new one is there. As long as it cannot be made the old one
+//! fleet may have renewed its certificates, and only when the new one is there and subscribed to everything; what comes over
+//! both is handed on once (`overlap`). As long as it cannot be made the old one
 //! stays, also beyond its certificate's end: servers look at certificates when a connection is made, and not later.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use natterjack_link::Candidate;
+use natterjack_link::{Candidate, Phase};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
-use super::dial::Connection;
+use super::dial::{Connection, DialError};
 use super::event::Event;
+use super::link::{Source, subscribe_ahead};
 use super::servers::Servers;
 use super::shared::{Core, Wish};
 use crate::server::ServerAddress;
@@ -22,6 +24,9 @@ use crate::ssl::Ssl;
 /// Before a connection with a renewed certificate is tried for once more, if the server did not take it; half to one and a
 /// half of it by chance.
 const RETRY: Duration = Duration::from_secs(60);
+
+/// How long the server may take to accept subscriptions. For so long messages may come over two connections.
+const SUBSCRIBING_MAX: Duration = Duration::from_secs(10);
 
 /// Our certificate, as some server has seen it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,14 +63,10 @@ pub(super) async fn successor(core: &Core, server: &ServerAddress, shown: &Shown
         is_learnt: false,
     };
     loop {
-        match core.caller.dial(&candidate).await {
-            Ok(connection) => {
-                return Connection {
-                    is_successor: true,
-                    ..connection
-                };
-            }
+        match next(core, &candidate).await {
+            Ok(connection) => return connection,
             Err(reason) => {
+                core.close_overlap();
                 tracing::warn!(
                     %server, error = %reason, "no connection with the renewed certificate; the old one stays for now"
                 );
@@ -76,7 +77,25 @@ pub(super) async fn successor(core: &Core, server: &ServerAddress, shown: &Shown
             }
         }
         rest(RETRY.mul_f64(0.5 + fastrand::f64())).await;
+        core.forget_overlap();
     }
+}
+
+/// One that is subscribed to all that the old one is.
+async fn next(core: &Core, candidate: &Candidate<ServerAddress>) -> Result<Connection, DialError> {
+    let mut connection = core.caller.dial(candidate).await?;
+    let from = Source {
+        server: &connection.server,
+        connection: connection.number,
+    };
+    let subscribing = subscribe_ahead(core, from, &mut connection.dialled);
+    let subscribed = timeout(SUBSCRIBING_MAX, subscribing).await;
+    let subscribed = subscribed.unwrap_or(Err(DialError::Timeout {
+        phase: Phase::Greeting,
+        limit: SUBSCRIBING_MAX,
+    }))?;
+    connection.subscribed = Some(subscribed);
+    Ok(connection)
 }
 
 /// By chance less than the spread, and than half of the time until the old certificate ends.

@@ -2,7 +2,7 @@
 //!
 //! No lock is held while anything is waited for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -13,9 +13,11 @@ use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use super::dial::Caller;
 use super::event::{Counters, Direction, Event, count};
+use super::overlap::{Overlap, Verdict};
 use super::servers::Servers;
 use super::{ConnectorOptions, PublishError};
 use crate::server::ServerAddress;
+use crate::subject::SUBJECT_BYTES_MAX;
 
 /// Events that are kept for those who have not looked yet.
 const EVENTS_MAX: usize = 256;
@@ -58,6 +60,8 @@ pub(super) struct Core {
     /// Something has been given to it, or it is gone.
     pub(super) room: Notify,
     events: broadcast::Sender<Event>,
+    /// While one connection takes the place of another, and for a while after that.
+    overlap: Mutex<Option<Overlap>>,
     outbox: Mutex<Outbox>,
     pool: Mutex<Pool<ServerAddress>>,
 }
@@ -122,6 +126,7 @@ impl Core {
             work: Notify::new(),
             room: Notify::new(),
             events: broadcast::Sender::new(EVENTS_MAX),
+            overlap: Mutex::default(),
             outbox: Mutex::default(),
             pool: Mutex::new(Pool::new(Vec::new())),
         }
@@ -129,6 +134,10 @@ impl Core {
 
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn overlap(&self) -> MutexGuard<'_, Option<Overlap>> {
+        self.overlap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn pool(&self) -> MutexGuard<'_, Pool<ServerAddress>> {
@@ -187,6 +196,10 @@ impl Core {
     pub(super) fn push(&self, message: &Message) -> Result<(), Refused> {
         let because = |error| Err(Refused::Because(error));
         let bytes = message.bytes();
+        // Whoever made the message should have looked; the connection would be lost over it, with all that waits.
+        if message.subject.len() > SUBJECT_BYTES_MAX {
+            return because(PublishError::SubjectTooLong(message.subject.len()));
+        }
         let mut outbox = self.outbox();
         if outbox.is_stopped {
             return because(PublishError::Closed);
@@ -234,15 +247,73 @@ impl Core {
         Some(receiver)
     }
 
-    /// There is a connection: it gets all subscriptions before anything else.
-    pub(super) fn linked(&self, payload_bytes_max: usize) {
+    /// There is a connection: it gets all subscriptions before anything else, but for those that it has.
+    pub(super) fn linked(&self, payload_bytes_max: usize, subscribed: &BTreeSet<u64>) {
         let mut outbox = self.outbox();
         outbox.payload_bytes_max = Some(payload_bytes_max);
         let mut control = Vec::new();
         for (sid, subscription) in &outbox.subscriptions {
-            subscription.write(*sid, &mut control);
+            if !subscribed.contains(sid) {
+                subscription.write(*sid, &mut control);
+            }
+        }
+        for sid in subscribed {
+            if !outbox.subscriptions.contains_key(sid) {
+                unsubscribe(&mut control, sid.to_string().as_bytes(), None);
+            }
         }
         outbox.control = control;
+    }
+
+    /// From now on another connection than that which is there may bring the same. Answers what to tell it for that, and
+    /// which subscriptions those are.
+    pub(super) fn begin_overlap(&self) -> (Vec<u8>, BTreeSet<u64>) {
+        self.overlap().get_or_insert_default().open();
+        let outbox = self.outbox();
+        let mut control = Vec::new();
+        for (sid, subscription) in &outbox.subscriptions {
+            subscription.write(*sid, &mut control);
+        }
+        (control, outbox.subscriptions.keys().copied().collect())
+    }
+
+    /// The connection that is there gets no more messages: another one does.
+    pub(super) fn resign(&self) {
+        let mut outbox = self.outbox();
+        let Outbox {
+            control,
+            subscriptions,
+            ..
+        } = &mut *outbox;
+        for sid in subscriptions.keys() {
+            unsubscribe(control, sid.to_string().as_bytes(), None);
+        }
+        drop(outbox);
+        self.work.notify_one();
+    }
+
+    /// There is one connection; what it brings of what came over the other one is still known.
+    pub(super) fn close_overlap(&self) {
+        if let Some(overlap) = &mut *self.overlap() {
+            overlap.close();
+        }
+    }
+
+    /// Nothing of it comes any more, unless there are two connections again.
+    pub(super) fn forget_overlap(&self) {
+        let mut overlap = self.overlap();
+        if overlap.as_ref().is_some_and(|overlap| !overlap.is_open()) {
+            *overlap = None;
+        }
+    }
+
+    /// Another connection takes its place at once, and gets all that was not given to it.
+    pub(super) fn passed_on(&self) {
+        let mut outbox = self.outbox();
+        outbox.control.clear();
+        outbox.pings.clear();
+        drop(outbox);
+        self.close_overlap();
     }
 
     /// It is gone: what was not given to it waits for the next one, as far as there is room.
@@ -348,11 +419,22 @@ impl Core {
         }
     }
 
-    /// Something came.
-    pub(super) fn deliver(&self, delivery: Delivery) {
+    /// Something came over a connection.
+    pub(super) fn deliver(&self, connection: u64, delivery: Delivery) {
+        let verdict = (self.overlap().as_mut()).map_or(Verdict::New, |overlap| {
+            overlap.note(connection, &delivery.subject, &delivery.content)
+        });
+        if verdict == Verdict::Again {
+            return;
+        }
         count(&self.counters.messages_in, 1);
         count(&self.counters.bytes_in, delivery.content.len());
-        match self.inbox.push(delivery) {
+        let pushed = if verdict == Verdict::Unknowable {
+            self.inbox.refuse()
+        } else {
+            self.inbox.push(delivery)
+        };
+        match pushed {
             Pushed::Taken => {}
             Pushed::Full { is_new } => {
                 count(&self.counters.dropped, 1);
@@ -433,14 +515,18 @@ impl Inbox {
         let bytes = delivery.bytes();
         let mut waiting = self.waiting();
         if !waiting.queue.is_empty() && waiting.bytes + bytes > self.bytes_max {
-            let is_new = !std::mem::replace(&mut waiting.is_dropping, true);
-            return Pushed::Full { is_new };
+            return waiting.refuse();
         }
         waiting.is_dropping &= is_still_full(waiting.bytes, self.bytes_max);
         waiting.bytes += bytes;
         waiting.queue.push_back(delivery);
         waiting.wake();
         Pushed::Taken
+    }
+
+    /// For what is not taken whatever room there is.
+    fn refuse(&self) -> Pushed {
+        self.waiting().refuse()
     }
 
     fn close(&self) {
@@ -467,6 +553,11 @@ impl Inbox {
 }
 
 impl Waiting {
+    fn refuse(&mut self) -> Pushed {
+        let is_new = !std::mem::replace(&mut self.is_dropping, true);
+        Pushed::Full { is_new }
+    }
+
     fn wake(&mut self) {
         for waker in self.wakers.drain(..) {
             waker.wake();

@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::bundle::Bundle;
 use super::http::{ANSWER_BYTES_MAX, Answer, AskError, LISTS_BYTES_MAX, Question, ask};
+use crate::handshake::words;
 use crate::server::ServerAddress;
 use crate::trust::{Authorities, TrustError};
 
@@ -46,6 +47,16 @@ pub enum AuthorityError {
         /// What it said to that, shortened.
         said: String,
     },
+    /// It sends us elsewhere, where nobody has said that the authority is.
+    #[error(
+        "it answers {status} and points to {location}, where nobody goes unasked; if the authority is there, name it with --ca"
+    )]
+    Elsewhere {
+        /// HTTP's.
+        status: u16,
+        /// Where to, shortened.
+        location: String,
+    },
     /// It knows nothing of authorities, so it is probably something else.
     #[error("it has no authorities to show; is it Puppet's server, with the authority on it?")]
     NoAuthorities,
@@ -54,8 +65,8 @@ pub enum AuthorityError {
     Authorities(TrustError),
     /// Whoever answered is none of those whom its own authorities vouch for.
     #[error(
-        "it shows authorities that do not vouch for it as {host}: {reason}. Somebody may be in between; if not, use the \
-         name that is in its certificate"
+        "it shows authorities that do not vouch for it as {host}: {}. Otherwise somebody may be in between",
+        words(reason)
     )]
     Stranger {
         /// The name that was asked for.
@@ -241,11 +252,20 @@ fn path(kind: &str, name: &str) -> String {
 }
 
 fn refused(answer: &Answer) -> AuthorityError {
-    let said = String::from_utf8_lossy(&answer.body);
-    let said: String = said.trim().chars().take(SAID_CHARACTERS_MAX).collect();
-    AuthorityError::Refused {
-        status: answer.status,
-        said: super::printable(&said),
+    let shown = |said: &str| {
+        let said: String = said.trim().chars().take(SAID_CHARACTERS_MAX).collect();
+        super::printable(&said)
+    };
+    let status = answer.status;
+    match &answer.location {
+        Some(location) if (300..=399).contains(&status) => AuthorityError::Elsewhere {
+            status,
+            location: shown(location),
+        },
+        _ => AuthorityError::Refused {
+            status,
+            said: shown(&String::from_utf8_lossy(&answer.body)),
+        },
     }
 }
 

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::Full;
 use hyper::Request;
 use hyper::client::conn::http1;
-use natterjack_link::http::{Adapter, BodyError, Whole, collect};
+use natterjack_link::http::{Adapter, BodyError, collect};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::handshake::words_of;
 use crate::server::ServerAddress;
 
 /// How long connecting may take, encryption included.
@@ -41,7 +43,7 @@ pub enum AskError {
     #[error("its name cannot be in a certificate")]
     Name,
     /// The server is not who it should be, or does not speak TLS.
-    #[error("cannot connect securely: {0}")]
+    #[error("cannot connect securely: {}", words_of(.0))]
     Tls(#[source] io::Error),
     /// What came is no HTTP, or not all of it came.
     #[error("the answer cannot be read: {0}")]
@@ -58,6 +60,8 @@ pub enum AskError {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
+    /// Where it says that the answer is instead.
+    pub(super) location: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
@@ -114,18 +118,29 @@ async fn speak(
         request = request.header(hyper::header::CONTENT_TYPE, "text/plain");
     }
     let request = request
-        .body(Whole(question.body.map(Bytes::from)))
+        .body(
+            question
+                .body
+                .map(Bytes::from)
+                .map_or_else(Full::default, Full::new),
+        )
         .expect("names and hosts have characters of paths and headers only");
     let bytes_max = question.answer_bytes_max;
     let mut exchange = pin!(async move {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
+        let location = response.headers().get(hyper::header::LOCATION);
+        let location = location.map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned());
         let body = collect(response.into_body(), bytes_max).await;
         let body = body.map_err(|error| match error {
             BodyError::Http(error) => AskError::Http(error),
             _ => AskError::TooLong(bytes_max),
         })?;
-        Ok(Answer { status, body })
+        Ok(Answer {
+            status,
+            location,
+            body,
+        })
     });
     tokio::select! {
         biased;

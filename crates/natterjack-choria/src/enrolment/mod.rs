@@ -31,7 +31,7 @@ pub use http::AskError;
 pub use revocations::{FetchError, Fetched, fetch_revocations};
 
 use crate::configuration::{Configuration, Surroundings};
-use crate::revocation::Depth;
+use crate::revocation::{Depth, Revocations};
 use crate::server::ServerAddress;
 use crate::ssl::{PlaceError, SslFiles};
 use crate::trust::{CertificateNames, TrustError};
@@ -156,8 +156,8 @@ pub enum EnrolmentError {
     Provider,
     /// Its authority signs names without capitals only.
     #[error(
-        "Puppet's authority signs no name with capitals, such as {0:?}; set MCOLLECTIVE_CERTNAME to \
-         another, here and wherever it is used"
+        "Puppet's authority signs no name with capitals, such as {0:?}; take another one with --certname or \
+         MCOLLECTIVE_CERTNAME, and have MCOLLECTIVE_CERTNAME say the same wherever it is used"
     )]
     Capitals(String),
     /// There is one.
@@ -436,7 +436,7 @@ impl Run<'_> {
         Ok((pem, self.now + waited))
     }
 
-    /// Fetches what was revoked, unless it is there or not wanted. A list with which the new certificate would be of no use is
+    /// Fetches what was revoked, unless it is there, and of these authorities, or not wanted. A list with which the new certificate would be of no use is
     /// not kept.
     async fn revocations(
         &mut self,
@@ -449,13 +449,26 @@ impl Run<'_> {
         let (Some(path), true) = (&files.crl, *depth != Depth::Off) else {
             return Ok(());
         };
+        let mut present = None;
         if !crate::ssl::is_absent(path) {
-            return Ok(());
+            // One that cannot be read, whoever uses it hears of. One of former authorities would be in the way of all.
+            let Ok(pem) = std::fs::read(path) else {
+                return Ok(());
+            };
+            present = Revocations::from_pem(&pem, *depth).ok();
+            let is_good = |list: &_| revocations::can_judge(bundle, list, certificate_pem, now);
+            if present.as_ref().is_some_and(is_good) {
+                return Ok(());
+            }
         }
         let fetched = revocations::fetch(authority, bundle, *depth, certificate_pem, now).await;
+        let fetched = fetched.and_then(|(pem, revocations)| {
+            revocations::check_age(bundle, &revocations, present.as_ref(), path)?;
+            Ok((pem, revocations))
+        });
         match fetched {
             Ok((pem, revocations)) => {
-                folder::place(path, &pem, Readers::Everybody)?;
+                folder::replace(path, &pem, Readers::Everybody)?;
                 (self.report)(Step::Revocations {
                     path: path.clone(),
                     revoked: revocations.revoked(),

@@ -2,12 +2,13 @@
 //! agent fetches it too, but up to Puppet 7 only once, unless it is told to (`crl_refresh_interval`).
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use super::advice;
 use super::authority::{Authority, AuthorityError};
 use super::bundle::Bundle;
 use super::folder::{self, FolderError, Readers};
@@ -51,12 +52,24 @@ pub enum FetchError {
         reason: TrustError,
     },
     /// The authority is of no help.
-    #[error("Puppet's authority at {address}: {reason}")]
+    #[error("Puppet's authority at {address}: {reason}{}", advice(reason))]
     Authority {
         /// Where it should be.
         address: ServerAddress,
         /// What is wrong.
         reason: AuthorityError,
+    },
+    /// The authorities that are known do not vouch for it.
+    #[error(
+        "Puppet's authority at {address}: its certificate is not of the authorities in {}; if Puppet's authority was made \
+         anew, request a certificate of it. Otherwise somebody may be in between",
+        path.display()
+    )]
+    OtherAuthority {
+        /// Where it should be.
+        address: ServerAddress,
+        /// The file with the authorities.
+        path: PathBuf,
     },
     /// It has none.
     #[error("Puppet's authority has no revocation list")]
@@ -141,11 +154,7 @@ pub async fn fetch_revocations(
         }
         match fetched {
             Ok((pem, revocations)) => {
-                let is_authority = |name: &_| bundle.authorities.have(name);
-                let behind = present.and_then(|present| revocations.behind(&present, is_authority));
-                if let Some(issuer) = behind {
-                    return Err(FetchError::Older { issuer, path });
-                }
+                check_age(&bundle, &revocations, present.as_ref(), &path)?;
                 folder::replace(&path, &pem, Readers::Everybody)?;
                 return Ok(Fetched {
                     path,
@@ -155,6 +164,10 @@ pub async fn fetch_revocations(
             }
             Err(FetchError::Authority { address, reason }) if reason.is_unreachable() => {
                 last = FetchError::Authority { address, reason };
+            }
+            Err(FetchError::Authority { address, reason }) if reason.is_of_others() => {
+                let path = files.ca.clone();
+                return Err(FetchError::OtherAuthority { address, path });
             }
             Err(error) => return Err(error),
         }
@@ -181,22 +194,60 @@ pub(super) async fn fetch(
         |issuer: &_, list: &_, signature: &_| bundle.has_signed(issuer, list, signature);
     let checked = revocations.check(now, is_signed);
     checked.map_err(FetchError::Unusable)?;
-    let judge = Authorities::with_revocations(&bundle.pem, &revocations);
-    let judge = judge.map_err(FetchError::Unusable)?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem)
-        .collect::<Result<_, _>>()
-        .unwrap_or_default();
-    match judge.vouch_for(&chain, now) {
+    match judged(bundle, &revocations, certificate_pem, now) {
         // What else is wrong with the certificate is not the list's fault, and others must hear that it was revoked.
         Ok(()) | Err(TrustError::Revoked | TrustError::Expired | TrustError::NotYetValid) => {}
-        // There is none to judge.
-        Err(_) if chain.is_empty() => {}
         Err(reason) => return Err(FetchError::Unusable(reason)),
     }
     Ok((pem, revocations))
 }
 
-fn read(path: &std::path::Path) -> Result<Vec<u8>, FetchError> {
+/// Whether no list of one who is an authority now is older than the one that is there, or missing.
+pub(super) fn check_age(
+    bundle: &Bundle,
+    revocations: &Revocations,
+    present: Option<&Revocations>,
+    path: &Path,
+) -> Result<(), FetchError> {
+    let is_authority = |name: &_| bundle.authorities.have(name);
+    match present.and_then(|present| revocations.behind(present, is_authority)) {
+        Some(issuer) => Err(FetchError::Older {
+            issuer,
+            path: path.to_path_buf(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a list that is there says whether a good certificate was revoked.
+pub(super) fn can_judge(
+    bundle: &Bundle,
+    revocations: &Revocations,
+    certificate_pem: &[u8],
+    now: SystemTime,
+) -> bool {
+    let judged = judged(bundle, revocations, certificate_pem, now);
+    matches!(judged, Ok(()) | Err(TrustError::Revoked))
+}
+
+/// What becomes of a certificate by these lists; if there is none, whether anything can.
+fn judged(
+    bundle: &Bundle,
+    revocations: &Revocations,
+    certificate_pem: &[u8],
+    now: SystemTime,
+) -> Result<(), TrustError> {
+    let judge = Authorities::with_revocations(&bundle.pem, revocations)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem)
+        .collect::<Result<_, _>>()
+        .unwrap_or_default();
+    if chain.is_empty() {
+        return Ok(());
+    }
+    judge.vouch_for(&chain, now)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, FetchError> {
     std::fs::read(path).map_err(|source| FetchError::Read {
         path: path.to_path_buf(),
         source,

@@ -203,6 +203,7 @@ fn what_cannot_be_requested() {
     environment.insert("USER".into(), "Rip".into());
     let error = machine.prepare("").unwrap_err();
     assert!(matches!(error, EnrolmentError::Capitals(_)), "{error}");
+    assert!(error.to_string().contains("with --certname or"), "{error}");
 }
 
 /// Each question is left without an answer once, and the program ended there; each time the next run goes on.
@@ -425,7 +426,7 @@ async fn who_does_not_fit_to_what_it_shows() {
     let (_, result) = machine.run(&renamed).await;
     let said = machine.said(result);
     assert!(
-        said.contains("use the name that is in its certificate"),
+        said.contains("is for puppet, and not for localhost; use a name that it is for"),
         "{said}"
     );
     assert!(!machine.ssl().exists());
@@ -536,6 +537,12 @@ async fn answers_that_are_of_no_use() {
             "authorities that it shows cannot be used",
         ),
         ("GET certificate/ca", 200, &long, "longer than 262144 bytes"),
+        (
+            "GET certificate/ca",
+            301,
+            "https://other.example.net:8140/",
+            "it answers 301 and points to https://other.example.net:8140/, where nobody goes unasked",
+        ),
         (
             "GET certificate/rip",
             403,
@@ -682,6 +689,42 @@ async fn a_list_that_is_of_no_use_is_not_kept() {
     }
 }
 
+/// When an authority was made anew, and its certificates were removed here, but not its list.
+#[tokio::test]
+async fn a_list_of_former_authorities_gives_way() {
+    let root = root("Puppet Root CA");
+    let issuer = authority::under("Puppet CA: puppet", &root);
+    let bundle = format!("{}{}", issuer.pem(), root.pem());
+    let authority = Authority::start_with(issuer, bundle, "localhost").await;
+    let lists = |issuer, years: std::ops::Range<i32>| {
+        let of_root = testkit::revocation_list(&root, &[], years.clone());
+        of_root + &testkit::revocation_list(issuer, &[7], years)
+    };
+    let good = lists(&authority.issuer, 2024..2100);
+    authority.state(|state| state.revocations = Some(good.clone()));
+    let former = authority::under("Former CA", &root);
+    let namesake = authority::under("Puppet CA: puppet", &root);
+    let over = lists(&authority.issuer, 2025..2026);
+    let present = lists(&authority.issuer, 2023..2099);
+    for (there, left) in [
+        (lists(&former, 2023..2100), &good),
+        (lists(&namesake, 2023..2100), &good),
+        (lists(&authority.issuer, 2019..2020), &good),
+        // It is over, but newer than that of who answers.
+        (over.clone(), &over),
+        ("nothing".to_owned(), &good),
+        // This one is good, and to have the next is another matter.
+        (present.clone(), &present),
+    ] {
+        let machine = Machine::with_key(KEY);
+        folder::create(&machine.ssl()).unwrap();
+        fs::write(machine.ssl().join("crl.pem"), &there).unwrap();
+        let (steps, result) = machine.run(&authority).await;
+        result.unwrap();
+        assert_eq!(machine.read("crl.pem"), *left, "{steps:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_list_is_fetched_anew() {
     let root = root("Puppet Root CA");
@@ -723,9 +766,10 @@ async fn a_list_is_fetched_anew() {
         now(),
     )
     .await;
+    let said = error.unwrap_err().to_string();
     assert!(
-        matches!(error, Err(FetchError::Authority { .. })),
-        "{error:?}"
+        said.contains("its certificate is not of the authorities in") && said.contains("ca.pem"),
+        "{said}"
     );
 }
 

@@ -1,18 +1,15 @@
 //! Servers found as configurations, DNS and Facter say.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use testkit::{Answering, DnsServer, ServiceHost};
-use tracing::field::{Field, Visit};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use super::*;
 use crate::configuration::Role;
+use crate::test_log::TestLog;
 
 const SERVER: &str = "_mcollective-server._tcp.example.net";
 const FORMER_SERVER: &str = "_x-puppet-mcollective._tcp.example.net";
@@ -469,29 +466,6 @@ fn what_was_said_gets_old() {
     assert_eq!(said.if_younger(ANSWER_AGE_MAX, later(5)), None);
 }
 
-/// Lines of the log, for a thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-impl<S: tracing::Subscriber> Layer<S> for Log {
-    fn on_event(&self, event: &tracing::Event<'_>, _context: Context<'_, S>) {
-        let mut line = event.metadata().level().to_string();
-        event.record(&mut Line(&mut line));
-        let mut log = self.0.lock();
-        log.push_str(&line);
-        log.push('\n');
-    }
-}
-
-struct Line<'a>(&'a mut String);
-
-impl Visit for Line<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing to a String cannot fail.
-        let _ = write!(self.0, " {}={value:?}", field.name());
-    }
-}
-
 #[tokio::test]
 async fn every_decision_is_in_the_debug_log() {
     let machine = Machine::new().with_facter("echo example.net");
@@ -499,11 +473,7 @@ async fn every_decision_is_in_the_debug_log() {
         SERVER,
         &[(10, 0, 4222, "nats1.example.net."), (0, 0, 0, ".")],
     );
-    let log = Log::default();
-    let text = Arc::clone(&log.0);
-    // With one subscriber alone, what another test's thread comes by first is taken for wanted by nobody.
-    let _other = tracing::Dispatch::new(tracing_subscriber::registry());
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log));
+    let log = TestLog::start();
     machine
         .finder("plugin.choria.federation.collectives = a\n")
         .middleware()
@@ -517,7 +487,7 @@ async fn every_decision_is_in_the_debug_log() {
     let finder = machine.finder("");
     finder.middleware().await;
     finder.middleware().await;
-    let text = text.lock().clone();
+    let text = log.text();
     assert_eq!(text.matches("WARN").count(), 1, "{text}");
     for expected in [
         "DEBUG message=plugin.choria.federation_middleware_hosts names no servers",
@@ -540,5 +510,69 @@ async fn every_decision_is_in_the_debug_log() {
         "DEBUG message=servers found for middleware servers=\"puppet:4222\" source=default",
     ] {
         assert!(text.contains(expected), "{expected}\nin\n{text}");
+    }
+}
+
+/// A machine whose DNS is dead waits once, and not for each name.
+#[tokio::test]
+async fn who_does_not_answer_is_not_asked_for_every_name() {
+    let machine = Machine::new();
+    machine.dns.set_answering(Answering::Silence);
+    let finder = machine.finder_in_domain("");
+    let log = TestLog::start();
+    assert_eq!(finder.unanswered(), None);
+    assert_eq!(shown(&finder.middleware().await), "puppet:4222");
+    assert!(machine.dns.questions(SERVER) > 0);
+    assert_eq!(shown(&finder.puppet_ca().await), "puppet:8140");
+    assert_eq!(shown(&finder.puppet_db().await), "puppet:8081");
+    for service in [PUPPET_CA, PUPPET_SERVER, PUPPET_DB] {
+        let name = format!("{service}.example.net");
+        assert_eq!(machine.dns.questions(&name), 0, "{name}");
+    }
+    let told = finder.unanswered().unwrap();
+    let expected = "no DNS server answers; see that the DNS servers that were given run";
+    assert!(told.starts_with(expected), "{told}");
+    let text = log.text();
+    assert_eq!(
+        text.matches("WARN message=no DNS server").count(),
+        1,
+        "{text}"
+    );
+    assert!(text.contains("plugin.choria.use_srv = false"), "{text}");
+
+    machine.dns.set_answering(Answering::Zone);
+    let finder = machine.finder_in_domain("");
+    finder.middleware().await;
+    assert_eq!(finder.unanswered(), None, "no such name is an answer");
+}
+
+#[tokio::test]
+async fn of_many_who_ask_one_runs_facter() {
+    let machine = Machine::new().with_facter("echo >> $0.log; sleep 0.2; echo example.net");
+    let finder = machine.finder("");
+    tokio::join!(
+        finder.middleware(),
+        finder.puppet_ca(),
+        finder.facter_domain()
+    );
+    let asked = fs::read_to_string(machine.folder.path().join("facter.log")).unwrap();
+    assert_eq!(asked.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn what_facter_says_is_a_domain_or_nothing() {
+    for said in [r"facter: cannot load", r"a b", "a..b", r"a\nb", r"\033[31m"] {
+        let machine = Machine::new().with_facter(&format!("printf '{said}'"));
+        let finder = machine.finder("");
+        let log = TestLog::start();
+        assert_eq!(finder.domain().await, None, "{said}");
+        let text = log.text();
+        let expected = format!(
+            "WARN message={}",
+            machine.folder.path().join("facter").display()
+        );
+        assert!(text.contains(&expected), "{text}");
+        assert!(text.contains("which is no domain"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
     }
 }

@@ -188,29 +188,50 @@ pub(super) async fn perform(
     call: Call,
     timeout: Duration,
     permit: impl Send + 'static,
-) -> ActionReply {
+) -> Result<ActionReply, Failure> {
     let (name, action) = (call.request.agent.clone(), call.request.action.clone());
     let mut task = tokio::spawn(async move {
         let _permit = permit;
         agent.handle(call).await
     });
-    let failed = |message| ActionReply::failed(Status::UnknownError, message);
     match tokio::time::timeout(timeout, &mut task).await {
-        Ok(Ok(reply)) => reply,
-        // What it panicked with may tell more than a caller should hear.
-        Ok(Err(_)) => {
-            tracing::error!(agent = name, action, "the agent panicked");
-            failed(format!(
-                "the agent {name} failed at {action}; its node's log may say why"
-            ))
-        }
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(_)) => Err(Failure::Panicked { name, action }),
         Err(_) => {
             task.abort();
-            tracing::warn!(agent = name, action, ?timeout, "the agent took too long");
-            failed(format!(
-                "the agent {name} did not finish {action} within {timeout:?}"
-            ))
+            Err(Failure::TookTooLong {
+                name,
+                action,
+                timeout,
+            })
         }
+    }
+}
+
+/// Why there is no answer of an agent's own.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("the agent {name} panicked at {action}")]
+    Panicked { name: String, action: String },
+    #[error("the agent {name} did not finish {action} within {timeout:?}")]
+    TookTooLong {
+        name: String,
+        action: String,
+        timeout: Duration,
+    },
+}
+
+impl Failure {
+    /// What the caller hears.
+    pub(super) fn to_reply(&self) -> ActionReply {
+        let message = match self {
+            // What it panicked with may tell more than a caller should hear.
+            Self::Panicked { name, action } => {
+                format!("the agent {name} failed at {action}; its node's log may say why")
+            }
+            Self::TookTooLong { .. } => self.to_string(),
+        };
+        ActionReply::failed(Status::UnknownError, message)
     }
 }
 

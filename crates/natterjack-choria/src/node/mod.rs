@@ -189,6 +189,8 @@ impl NodeBuilder {
             agents,
             descriptions,
             counters: Counters::default(),
+            dropped: Mutex::default(),
+            failed: Mutex::default(),
             started: now,
         });
         let agent = Arc::new(Rpcutil {
@@ -207,7 +209,6 @@ impl NodeBuilder {
             admission,
             agents: self.agents,
             working: Arc::new(Semaphore::new(self.working_max)),
-            complaints: Mutex::default(),
         }
     }
 }
@@ -223,10 +224,34 @@ struct Shared {
     /// Sorted by name.
     descriptions: Vec<Description>,
     counters: Counters,
+    /// What the log hears of messages that are dropped.
+    dropped: Mutex<Complaints>,
+    /// What it hears of what agents and answers came to: no noise of strangers' is to hide it.
+    failed: Mutex<Complaints>,
     started: SystemTime,
 }
 
 impl Shared {
+    /// Others can have us complain as much as they like; the log does not grow with it.
+    fn complain_of_message(&self, message: &str, now: SystemTime) {
+        self.complain(&self.dropped, message, now);
+    }
+
+    fn complain_of_work(&self, message: &str, now: SystemTime) {
+        self.complain(&self.failed, message, now);
+    }
+
+    fn complain(&self, complaints: &Mutex<Complaints>, message: &str, now: SystemTime) {
+        let asked = complaints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .ask(now);
+        if let Some(unsaid) = asked {
+            let message = plain(message);
+            tracing::warn!(node = %self.identity, unsaid, "{message}");
+        }
+    }
+
     fn configuration_file(&self) -> Option<String> {
         let file = self.configuration.as_ref()?.file.as_ref()?;
         Some(file.display().to_string())
@@ -238,9 +263,8 @@ pub struct Node {
     shared: Arc<Shared>,
     admission: Admission,
     agents: BTreeMap<String, Known>,
-    /// A permit for each request that an agent works on.
+    /// A permit for each request that an agent works on, or whose answer waits to be sent.
     working: Arc<Semaphore>,
-    complaints: Mutex<Complaints>,
 }
 
 /// What comes of a message.
@@ -260,7 +284,7 @@ pub struct Work {
     timeout: Duration,
     call: Call,
     asked: Asked,
-    permit: OwnedSemaphorePermit,
+    permit: Arc<OwnedSemaphorePermit>,
 }
 
 /// What an answer refers to.
@@ -308,7 +332,8 @@ impl Node {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 self.count(&refusal);
-                self.complain(&refusal, now);
+                let message = format!("a message was dropped: {refusal}");
+                self.shared.complain_of_message(&message, now);
                 return Taken::Nothing;
             }
         };
@@ -324,23 +349,11 @@ impl Node {
     fn count(&self, refusal: &Refusal) {
         let counters = &self.shared.counters;
         match refusal {
-            Refusal::OutOfDate { .. } => {
+            Refusal::OutOfDate { .. } | Refusal::LivesTooLong { .. } => {
                 counters.validated.count();
                 counters.out_of_date.count();
             }
             _ => counters.unvalidated.count(),
-        }
-    }
-
-    /// Strangers can send as much as they like; the log does not grow with it.
-    fn complain(&self, refusal: &Refusal, now: SystemTime) {
-        let mut complaints = self
-            .complaints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(unsaid) = complaints.ask(now) {
-            let refusal = plain(&refusal.to_string());
-            tracing::warn!(node = %self.shared.identity, unsaid, "a message was dropped: {refusal}");
         }
     }
 
@@ -355,7 +368,8 @@ impl Node {
         };
         filter.is_match(&inventory).unwrap_or_else(|error| {
             let (id, caller) = (&admitted.request.id, &admitted.request.caller);
-            tracing::warn!(node = %self.shared.identity, "request {id} of {caller} was dropped: {error}");
+            let message = format!("a request of {caller} was dropped: {error} (request {id})");
+            self.shared.complain_of_message(&message, now);
             false
         })
     }
@@ -375,7 +389,11 @@ impl Node {
             if is_ping(&request.body) {
                 return answer(PONG);
             }
-            tracing::warn!(node = %self.shared.identity, "{} asked discovery for what it does not know", request.caller);
+            let message = format!(
+                "{} asked discovery for what it does not know",
+                request.caller
+            );
+            self.shared.complain_of_message(&message, now);
             return Taken::Nothing;
         }
         let failed =
@@ -427,7 +445,7 @@ impl Node {
                 time: now,
             },
             asked,
-            permit,
+            permit: Arc::new(permit),
         }))
     }
 }
@@ -437,7 +455,12 @@ impl Work {
     pub async fn perform(self) -> Option<OutgoingReply> {
         let wants_answer = self.call.request.wants_answer();
         let time = self.call.time;
-        let reply = agent::perform(self.agent, self.call, self.timeout, self.permit).await;
+        let performed = agent::perform(self.agent, self.call, self.timeout, self.permit).await;
+        let reply = performed.unwrap_or_else(|failure| {
+            self.shared
+                .complain_of_work(&failure.to_string(), serve::now());
+            failure.to_reply()
+        });
         wants_answer.then(|| self.shared.answer(&self.asked, &reply.to_text(), time))
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::task::JoinSet;
 
-use super::{Node, Taken};
+use super::{Node, Taken, Work};
 use crate::connector::{Connector, OutgoingReply, PublishError};
 use crate::rpc::{ActionReply, Status};
 use crate::subject::{TargetError, TargetKind};
@@ -45,14 +45,7 @@ pub async fn serve(
             Taken::Work(task) => {
                 let (node, connector) = (Arc::clone(&node), connector.clone());
                 work.spawn(async move {
-                    let (asked, time) = (task.asked.clone(), task.call.time);
-                    if let Some(answer) = task.perform().await {
-                        publish_or_explain(&node, &connector, answer, |message| {
-                            let reply = ActionReply::failed(Status::UnknownError, message);
-                            node.shared.render(&asked, &reply.to_text(), time)
-                        })
-                        .await;
-                    }
+                    finish(&node, *task, |answer| connector.publish(answer)).await;
                 });
             }
         }
@@ -84,36 +77,45 @@ fn unsubscribe(node: &Node, connector: &Connector) -> Result<(), TargetError> {
 
 async fn publish(node: &Node, connector: &Connector, answer: OutgoingReply) {
     if let Err(error) = connector.publish(answer).await {
-        tracing::warn!(node = %node.identity(), "an answer was lost: {error}");
+        complain(node, &error);
     }
 }
 
-/// An answer that no server takes would look like none.
-async fn publish_or_explain(
-    node: &Node,
-    connector: &Connector,
-    answer: OutgoingReply,
-    explain: impl FnOnce(String) -> OutgoingReply,
-) {
-    match connector.publish(answer).await {
-        Ok(_) => {}
-        Err(error @ PublishError::TooLarge { .. }) => {
-            tracing::warn!(node = %node.identity(), "an answer was lost: {error}");
-            publish(
-                node,
-                connector,
-                explain(format!("the answer was lost: {error}")),
-            )
-            .await;
+/// Has an agent do its work, and publishes what it answers. The request keeps its place until that is out: where a server
+/// takes answers slowly, no more of them than there are places wait.
+pub(super) async fn finish<P>(node: &Node, work: Work, publish: impl Fn(OutgoingReply) -> P)
+where
+    P: Future<Output = Result<usize, PublishError>>,
+{
+    let (asked, time) = (work.asked.clone(), work.call.time);
+    let _place = Arc::clone(&work.permit);
+    let Some(answer) = work.perform().await else {
+        return;
+    };
+    let Err(error) = publish(answer).await else {
+        return;
+    };
+    complain(node, &error);
+    // An answer that no server takes would look like none.
+    if matches!(error, PublishError::TooLarge { .. }) {
+        let message = format!("the answer was lost: {error}");
+        let reply = ActionReply::failed(Status::UnknownError, message);
+        let explanation = node.shared.render(&asked, &reply.to_text(), time);
+        if let Err(error) = publish(explanation).await {
+            complain(node, &error);
         }
-        Err(error) => tracing::warn!(node = %node.identity(), "an answer was lost: {error}"),
     }
+}
+
+fn complain(node: &Node, error: &PublishError) {
+    let message = format!("an answer was lost: {error}");
+    node.shared.complain_of_work(&message, now());
 }
 
 #[expect(
     clippy::disallowed_methods,
     reason = "whether a request is out of date is a matter of the calendar"
 )]
-fn now() -> SystemTime {
+pub(super) fn now() -> SystemTime {
     SystemTime::now()
 }

@@ -8,6 +8,8 @@ use rcgen::{
     KeyPair,
 };
 use serde_json::json;
+use tokio::sync::Notify;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use super::*;
 use crate::client::{Asker, Exchange, Question};
@@ -379,6 +381,96 @@ async fn agents_of_others_do_no_harm() {
         reply.message,
         "the agent restless did not finish wait within 50ms"
     );
+}
+
+/// Where a server takes answers slowly, those that wait would take all memory.
+#[tokio::test]
+async fn a_place_is_free_again_when_the_answer_is_out() {
+    let World { rip, node } =
+        World::new(|builder| builder.with_agent(Restless).unwrap().with_working_max(1));
+    let taken = || {
+        let request = ActionRequest::new("restless", "echo", rip.caller(), Values::new());
+        let asked = ask(&rip, "restless", &request.to_text(), &Filter::default());
+        node.take(&asked.message, now())
+    };
+    let Taken::Work(work) = taken() else {
+        panic!("work");
+    };
+    let (begun, goes_on) = (Notify::new(), Notify::new());
+    let finished = serve::finish(&node, *work, |_| async {
+        begun.notify_one();
+        goes_on.notified().await;
+        Ok(1)
+    });
+    let looked = async {
+        begun.notified().await;
+        let is_busy = matches!(taken(), Taken::Answer(_));
+        goes_on.notify_one();
+        is_busy
+    };
+    let ((), is_busy) = tokio::join!(finished, looked);
+    assert!(is_busy, "the answer is not out yet");
+    assert!(matches!(taken(), Taken::Work(_)));
+}
+
+/// What the log hears, line by line.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Log {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        struct Line(String);
+        impl tracing::field::Visit for Line {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{value:?} ");
+            }
+        }
+        if *event.metadata().level() <= tracing::Level::WARN {
+            let mut line = Line(String::new());
+            event.record(&mut line);
+            self.0.lock().unwrap().push(line.0);
+        }
+    }
+}
+
+/// Also who may ask does not make the log grow.
+#[tokio::test]
+async fn the_log_has_its_bounds() {
+    const COUNT: usize = 200;
+    let log = Log::default();
+    // A second one, so that what is logged here does not depend on what other tests want to hear.
+    let _other = tracing::Dispatch::new(tracing_subscriber::registry());
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
+    let heard = || std::mem::take(&mut *log.0.lock().unwrap());
+    let world = World::new(|builder| builder.with_agent(Restless).unwrap());
+    let endless = "/(\u{1b}[2J\n".to_owned() + &"x".repeat(5000) + "/";
+    for _ in 0..COUNT {
+        let filter = Filter {
+            cf_class: vec![endless.clone()],
+            ..Filter::default()
+        };
+        let asked = ask(&world.rip, DISCOVERY, "ping", &filter);
+        assert!(matches!(
+            world.node.take(&asked.message, now()),
+            Taken::Nothing
+        ));
+        let asked = ask(&world.rip, DISCOVERY, "who?", &Filter::default());
+        assert!(matches!(
+            world.node.take(&asked.message, now()),
+            Taken::Nothing
+        ));
+    }
+    let lines = heard();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].chars().count() < 700, "{lines:?}");
+    assert!(!lines[0].contains('\u{1b}') && !lines[0].contains('\n'));
+    for _ in 0..COUNT {
+        let reply = world.answer("restless", "panic", Values::new()).await;
+        assert_eq!(reply.status, Status::UnknownError);
+    }
+    let lines = heard();
+    assert!((1..COUNT).contains(&lines.len()), "{}", lines.len());
+    assert!(lines[0].contains("the agent restless panicked at panic"));
 }
 
 #[tokio::test]

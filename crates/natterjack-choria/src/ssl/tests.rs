@@ -8,6 +8,7 @@ use rcgen::{CertificateParams, KeyPair};
 use testkit::{Authority, replace};
 
 use super::*;
+use crate::test_log::TestLog;
 
 struct Machine {
     folder: tempfile::TempDir,
@@ -185,7 +186,7 @@ fn what_is_wrong_is_told_with_a_remedy() {
     assert_eq!(
         machine.said(Role::Client),
         format!(
-            "The public certificate was not signed by the configured CA: {ssl}/certs/rip.mcollective.pem is not good by \
+            "The public certificate cannot be used: {ssl}/certs/rip.mcollective.pem is not good by \
              {ssl}/certs/ca.pem: it has expired; remove it and request a new one"
         )
     );
@@ -196,16 +197,21 @@ fn what_is_wrong_is_told_with_a_remedy() {
         machine.said(Role::Client),
         format!(
             "The certname bob.mcollective found in {ssl}/certs/rip.mcollective.pem does not match the configured certname \
-             of rip.mcollective; set MCOLLECTIVE_CERTNAME, or request a certificate of that name"
+             of rip.mcollective; set MCOLLECTIVE_CERTNAME to the name in it if that is meant, or request a certificate for \
+             rip.mcollective"
         )
     );
 
     let files = machine.give("rip.mcollective", |_| ());
     replace(&files.ca, &Authority::new().pem());
+    let said = machine.said(Role::Client);
     assert!(
-        machine
-            .said(Role::Client)
-            .ends_with("it was not signed by the configured authorities; was the authority made anew? Then remove both and request them again")
+        said.starts_with("The public certificate was not signed by the configured CA: "),
+        "{said}"
+    );
+    assert!(
+        said.ends_with("it was not signed by the configured authorities; was the authority made anew? Then remove both and request them again"),
+        "{said}"
     );
     fs::write(&files.ca, "nothing").unwrap();
     assert!(
@@ -227,6 +233,90 @@ fn what_is_wrong_is_told_with_a_remedy() {
             .said(Role::Client)
             .ends_with("there is no private key in PEM in it")
     );
+    for text in [
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIF\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nMIIF\n\
+         -----END RSA PRIVATE KEY-----\n",
+    ] {
+        fs::write(&files.key, text).unwrap();
+        let said = machine.said(Role::Client);
+        assert!(said.contains("it has a passphrase"), "{said}");
+    }
+}
+
+/// Its certificate is called after the user, and to request that one would make no node of it.
+#[test]
+fn a_node_that_is_not_root_hears_what_it_needs() {
+    let mut machine = Machine::new();
+    let said = machine.said(Role::Server);
+    assert!(said.contains("certs/rip.mcollective.pem\n"), "{said}");
+    let remedy = "run it as root, or set MCOLLECTIVE_CERTNAME=client.example.net and";
+    assert!(
+        said.contains(remedy) && !said.contains("request-cert"),
+        "{said}"
+    );
+    let environment = &mut machine.surroundings.environment;
+    environment.insert("MCOLLECTIVE_CERTNAME".into(), "client.example.net".into());
+    let said = machine.said(Role::Server);
+    assert!(said.contains("certs/client.example.net.pem\n"), "{said}");
+    assert!(said.contains("request-cert"), "{said}");
+}
+
+/// Who can see nothing at all does not hear of the revocation list, nor how to do without.
+#[test]
+fn folders_that_cannot_be_looked_into_are_named() {
+    let machine = Machine::new();
+    let files = machine.give("rip.mcollective", |_| ());
+    let folder = files.folder.unwrap();
+    // Also root cannot look into these.
+    for path in [
+        folder.join("private_keys"),
+        folder.join("certs"),
+        folder.clone(),
+    ] {
+        let away = machine.folder.path().join("away");
+        fs::rename(&path, &away).unwrap();
+        std::os::unix::fs::symlink(path.file_name().unwrap(), &path).unwrap();
+        let said = machine.said(Role::Client);
+        let expected = format!(
+            "cannot look into the folder {}: ",
+            path.strip_prefix(machine.folder.path()).unwrap().display()
+        );
+        assert!(said.starts_with(&expected), "{said}");
+        assert!(!said.contains("crl.pem"), "{said}");
+        fs::remove_file(&path).unwrap();
+        fs::rename(&away, &path).unwrap();
+    }
+    assert!(machine.load(Role::Client).is_ok());
+}
+
+#[test]
+fn keys_that_others_may_read_are_told_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let machine = Machine::new();
+    let files = machine.give("rip.mcollective", |_| ());
+    for (mode, is_told) in [(0o600, false), (0o640, false), (0o666, true), (0o620, true)] {
+        fs::set_permissions(&files.key, fs::Permissions::from_mode(mode)).unwrap();
+        let log = TestLog::start();
+        assert!(machine.load(Role::Client).is_ok());
+        let text = log.text();
+        let told = format!("(mode {mode:04o})");
+        assert_eq!(text.contains(&told), is_told, "{mode:o}: {text}");
+        assert_eq!(text.contains("chmod 600"), is_told, "{mode:o}: {text}");
+    }
+}
+
+#[test]
+fn whose_revocation_list_is_missing_is_told() {
+    let machine = Machine::new();
+    let files = machine.give("rip.mcollective", |_| ());
+    let other = rcgen::Issuer::new(CertificateParams::default(), KeyPair::generate().unwrap());
+    let list = testkit::revocation_list(&other, &[], 2019..2100);
+    replace(&files.crl.unwrap(), &list);
+    let said = machine.said(Role::Client);
+    let expected =
+        "no revocation list is its authority's (there is none of CN=Puppet CA: puppet); fetch";
+    assert!(said.contains(expected), "{said}");
 }
 
 #[test]
@@ -281,12 +371,14 @@ fn what_is_broken_is_told_once_and_changes_nothing() {
     assert_eq!(ssl.refresh(now()), Renewal::Taken);
 }
 
+/// A certificate has it.
+fn serial(number: u64) -> impl Fn(&mut CertificateParams) {
+    move |params| params.serial_number = Some(number.into())
+}
+
 #[test]
 fn what_was_revoked_counts_if_it_is_there() {
     let machine = Machine::new();
-    let serial = |number: u64| {
-        move |params: &mut CertificateParams| params.serial_number = Some(number.into())
-    };
     let files = machine.give("rip.mcollective", serial(20));
     let crl = files.crl.unwrap();
     assert!(crl.ends_with("etc/puppet/ssl/crl.pem"));
@@ -338,9 +430,6 @@ fn what_was_revoked_counts_if_it_is_there() {
 #[test]
 fn an_older_list_brings_nothing_back() {
     let machine = Machine::new();
-    let serial = |number: u64| {
-        move |params: &mut CertificateParams| params.serial_number = Some(number.into())
-    };
     let files = machine.give("rip.mcollective", serial(20));
     let crl = files.crl.unwrap();
     let list = |serials: &[u64], begin| {

@@ -168,6 +168,7 @@ async fn what_is_not_for_a_broker_is_dropped_and_the_next_is_passed_on() {
     let stranger = federation.in_process_client().expect("a client");
     let subject = "choria.federation.london.federation";
     let targets = r#""target":["$SYS.REQ.SERVER.PING"]"#;
+    let long = "x".repeat(5000);
     let messages = [
         "rubbish".to_owned(),
         r#"{"data":"YQ==","headers":{}}"#.to_owned(),
@@ -176,11 +177,25 @@ async fn what_is_not_for_a_broker_is_dropped_and_the_next_is_passed_on() {
         format!(
             r#"{{"data":"YQ==","headers":{{"reply-to":"a.reply.b","federation":{{"req":"1",{targets}}}}}}}"#
         ),
+        // The server would end the broker's connection over a line of that length.
+        format!(
+            r#"{{"data":"YQ==","headers":{{"reply-to":"a.reply.b","federation":{{"req":"1","target":["a.node.{long}"]}}}}}}"#
+        ),
+        format!(
+            r#"{{"data":"YQ==","headers":{{"reply-to":"a.reply.{long}","federation":{{"req":"1","target":["a.node.b"]}}}}}}"#
+        ),
     ];
     for message in messages {
         stranger.publish(subject, message).await.expect("published");
     }
     within("a flush", stranger.flush()).await.expect("flushed");
+    let answering = london.server.in_process_client().expect("a client");
+    let answer = format!(
+        r#"{{"data":"YQ==","headers":{{"federation":{{"req":"1","reply-to":"a.reply.{long}"}}}}}}"#
+    );
+    let replies = "choria.federation.london.collective";
+    answering.publish(replies, answer).await.expect("published");
+    within("a flush", answering.flush()).await.expect("flushed");
     let client = authority.connector_with(RIP, vec![by_name(&federation)], "", |options| {
         options.federations = vec!["london".into()];
     });
@@ -192,5 +207,8 @@ async fn what_is_not_for_a_broker_is_dropped_and_the_next_is_passed_on() {
     let answer = next(&mut client.receive()).await;
     assert_eq!(answer.transport.content, b"still there");
     let counted = london.brokers[0].statistics();
-    assert_eq!((counted.requests, counted.dropped), (1, 4), "{counted:?}");
+    assert_eq!((counted.requests, counted.dropped), (1, 7), "{counted:?}");
+    for side in &london.sides {
+        assert_eq!(side.statistics().reconnects, 0, "none has lost its server");
+    }
 }

@@ -1,15 +1,17 @@
 //! Keys and certificates that change while a connector runs, and servers whose certificates were revoked.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use natterjack_choria::connector::{Connector, Event, LossReason};
+use natterjack_choria::connector::{Connector, Event, LossReason, OutgoingRequest, Recipients};
 use natterjack_choria::subject::TargetKind;
 use natterjack_server::{Options, Server};
 use testkit::replace;
 
 use crate::support::{
-    Authority, broadcast_to_all, by_name, event, failure, next_content, start, start_at, within,
+    Authority, broadcast_to_all, by_name, event, failure, next, next_content, request, start,
+    start_at, within,
 };
 
 const RIP: &str = "rip.mcollective";
@@ -41,13 +43,16 @@ async fn what_is_renewed_is_taken_by_the_next_connection() {
     .await;
 }
 
-/// Somebody connected, who looks at his files all the time, and does not wait with what he finds.
+/// Somebody connected and subscribed, who looks at his files all the time, and does not wait with what he finds.
 async fn restless(authority: &Authority, server: &Server) -> Connector {
     let connector = authority.connector_with(RIP, vec![by_name(server)], "", |options| {
         options.files_interval = Duration::from_millis(20);
         options.renewal_spread = Duration::ZERO;
     });
     within("a connection", connector.connect()).await.unwrap();
+    connector
+        .subscribe("discovery", TargetKind::Broadcast, "mcollective")
+        .unwrap();
     connector
 }
 
@@ -68,11 +73,7 @@ async fn a_connection_with_an_old_certificate_gives_way_to_one_with_the_new() {
     let authority = Authority::new();
     let server = authority.server().await;
     let connector = restless(&authority, &server).await;
-    connector
-        .subscribe("discovery", TargetKind::Broadcast, "mcollective")
-        .unwrap();
-    let mut incoming = connector.receive();
-    let mut events = connector.events();
+    let (mut incoming, mut events) = (connector.receive(), connector.events());
     for round in 1..=2 {
         renew(&authority);
         event(&mut events, "the end of the old one", |event| match event {
@@ -110,11 +111,7 @@ async fn a_connection_stays_if_the_server_takes_none_with_the_new_certificate() 
     })
     .await;
     let connector = restless(&authority, &server).await;
-    connector
-        .subscribe("discovery", TargetKind::Broadcast, "mcollective")
-        .unwrap();
-    let mut incoming = connector.receive();
-    let mut events = connector.events();
+    let (mut incoming, mut events) = (connector.receive(), connector.events());
     renew(&authority);
     event(&mut events, "the refusal", |event| match event {
         Event::Failed { .. } => Some(()),
@@ -178,4 +175,77 @@ async fn what_is_revoked_meanwhile_is_noticed() {
         _ => None,
     })
     .await;
+}
+
+/// What is asked last.
+const END: &str = "the end";
+
+/// Asks everybody, and one of a group.
+async fn ask_both(asking: &Connector, content: &str) {
+    for (agent, recipients) in [
+        ("discovery", Recipients::Everyone),
+        ("work", Recipients::Service),
+    ] {
+        let reply_to = asking.reply_subject("mcollective").unwrap();
+        let outgoing = OutgoingRequest {
+            agent: agent.into(),
+            ..request(content, recipients, reply_to)
+        };
+        asking.publish(outgoing).await.expect("published");
+    }
+}
+
+/// Whoever is asked all the time while certificates are renewed, again and again, hears everything, once, and in its order;
+/// so does who is alone in a group, but for the order.
+#[tokio::test]
+async fn nothing_is_missed_and_nothing_comes_twice_while_connections_change() {
+    const CHANGES: u64 = 5;
+    let authority = Authority::new();
+    let server = authority.server().await;
+    let connector = restless(&authority, &server).await;
+    connector.subscribe_service("work", "mcollective").unwrap();
+    assert!(connector.flush().await);
+    let asking = authority.connector("bob.mcollective", vec![by_name(&server)]);
+    within("a connection", asking.connect()).await.unwrap();
+
+    let asked = async {
+        let mut number = 0_usize;
+        let mut files = 0;
+        while connector.statistics().reconnects < CHANGES {
+            if connector.statistics().reconnects == files {
+                renew(&authority);
+                files += 1;
+            }
+            ask_both(&asking, &number.to_string()).await;
+            number += 1;
+            // As fast as one can be heard, and no faster: nothing is to be lost because there is no room.
+            if number.is_multiple_of(50) {
+                assert!(asking.flush().await);
+            }
+        }
+        number
+    };
+    let asked = within("the changes", asked).await;
+    ask_both(&asking, END).await;
+    let mut incoming = connector.receive();
+    let mut heard = BTreeMap::<String, Vec<usize>>::new();
+    let mut ends = 0;
+    while ends < 2 {
+        let next = next(&mut incoming).await;
+        let content = String::from_utf8(next.transport.content).unwrap();
+        if content == END {
+            ends += 1;
+        } else {
+            let number = content.parse().unwrap();
+            heard.entry(next.subject).or_default().push(number);
+        }
+    }
+    assert_eq!(heard.len(), 2);
+    for (subject, mut heard) in heard {
+        if subject.contains("service") {
+            heard.sort_unstable();
+        }
+        assert_eq!(heard, Vec::from_iter(0..asked), "{subject}");
+    }
+    assert_eq!(connector.statistics().dropped, 0);
 }

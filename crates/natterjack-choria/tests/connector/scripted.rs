@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use natterjack_choria::connector::{Event, LossReason};
+use natterjack_choria::connector::{DialError, Event, LossReason};
 use natterjack_choria::subject::TargetKind;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -293,6 +293,52 @@ async fn servers_that_are_told_of_are_connected_to() {
     });
     assert_eq!(again.await, (by_name(&ours), true));
     assert_eq!(connector.statistics().reconnects, 1);
+}
+
+/// One that takes connections and says nothing has failed by no time that anybody waits, but it is named.
+#[tokio::test]
+async fn a_silent_server_is_named() {
+    let authority = Authority::new();
+    let server = Scripted::new(&authority).await;
+    let address = at("localhost", server.address());
+    let timeout = "connection_timeout = 1\n";
+    let connector = authority.connector_with(RIP, vec![address.clone()], timeout, |_| ());
+    let (error, _tcp) = tokio::join!(connector.connect(), server.tcp());
+    let error = error.unwrap_err().to_string();
+    let expected = format!("within 1 s (connection_timeout); servers to try: {address}");
+    assert!(error.ends_with(&expected), "{error}");
+}
+
+/// As when it is killed: TLS is never ended.
+#[tokio::test]
+async fn a_server_that_is_gone_is_said_to_be() {
+    let authority = Authority::new();
+    let server = Scripted::new(&authority).await;
+    let connector = authority.connector(RIP, vec![at("localhost", server.address())]);
+    let mut events = connector.events();
+    let (connected, client) = tokio::join!(connector.connect(), server.ready(INFO));
+    connected.unwrap();
+    drop(client);
+    event(&mut events, "the loss", |event| match event {
+        Event::Disconnected { reason, .. } => {
+            assert!(matches!(&*reason, LossReason::Gone), "{reason}");
+            Some(())
+        }
+        _ => None,
+    })
+    .await;
+    // And the same before it has let us in.
+    let mut client = server.client(INFO).await;
+    client.line().await;
+    drop(client);
+    event(&mut events, "the failure", |event| match event {
+        Event::Failed { reason, .. } => {
+            assert!(matches!(&*reason, DialError::Closed), "{reason}");
+            Some(())
+        }
+        _ => None,
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ async fn a_server_of_another_authority_is_refused() {
     let connector = ours.connector(RIP, vec![by_name(&server)]);
     let failure = failure(&connector).await;
     assert!(
-        failure.starts_with("Tls: TLS: invalid peer certificate"),
+        failure.starts_with("Tls: TLS: its certificate was signed by none of the authorities"),
         "{failure}"
     );
 }
@@ -132,11 +132,17 @@ async fn the_first_connection_has_its_time() {
         |_| (),
     );
     let error = within("an error", connector.connect()).await.unwrap_err();
-    let ConnectError::Timeout { reason, .. } = &error else {
+    let ConnectError::Timeout {
+        reason, servers, ..
+    } = &error
+    else {
         panic!("{error}");
     };
     assert_eq!(reason.as_ref().unwrap().0, server);
+    assert_eq!(servers, std::slice::from_ref(&server));
     assert!(error.to_string().contains("connection_timeout"), "{error}");
+    let tried = format!("; servers to try: {server}");
+    assert!(error.to_string().ends_with(&tried), "{error}");
     // What is not wanted any more can be ended.
     within("the end", connector.disconnect()).await;
 }

@@ -9,7 +9,7 @@ use natterjack_choria::identity::{CallerId, Identity};
 use natterjack_choria::node::DISCOVERY;
 use natterjack_choria::rpc::{PING, PONG};
 use natterjack_choria::subject::{Collectives, TargetKind};
-use natterjack_choria::wire::{Headers, Reply, SecureReply};
+use natterjack_choria::wire::{Headers, Reply, SecureReply, Transport, Wrapping};
 use serde_json::json;
 
 use crate::support::{PATIENCE, RIP, World, call, listen, now, within};
@@ -144,6 +144,12 @@ async fn nothing_that_comes_ends_a_node() {
     node.counts("all of them", |counts| counts.total == 24)
         .await;
     assert_eq!(node.node.statistics().unvalidated, 12);
+    still_answers(&world).await;
+    node.end().await;
+}
+
+/// Whatever was sent to it, the node hears and is heard.
+async fn still_answers(world: &World) {
     let mut client = world.client(RIP).await;
     let ping = Ping {
         timeout: Some(PATIENCE),
@@ -151,6 +157,29 @@ async fn nothing_that_comes_ends_a_node() {
         ..Ping::default()
     };
     assert_eq!(listen(client.ping(ping)).await.discovered.unwrap().len(), 1);
+}
+
+/// A server ends the connection of who writes a line of more than 4 KiB.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_without_end_does_not_cost_a_node_its_connection() {
+    let world = World::new().await;
+    let node = world.node("n1.example.net", json!({}), &[]).await;
+    let own = reply_subject(RIP, 1);
+    let request = Transport {
+        content: signed(&world.asker(RIP), Duration::ZERO).content,
+        headers: Headers {
+            sender: Some("somewhere.example.net".into()),
+            reply_to: Some(format!("{own}.{}", "x".repeat(5000))),
+            ..Headers::default()
+        },
+    };
+    let subject = "mcollective.broadcast.agent.discovery";
+    let content = request.to_bytes(Wrapping::default());
+    world.publish(subject, content).await;
+    node.counts("an endless subject", |counts| counts.unvalidated == 1)
+        .await;
+    still_answers(&world).await;
+    assert_eq!(node.connector.statistics().reconnects, 0);
     node.end().await;
 }
 

@@ -53,6 +53,7 @@ pub(crate) struct World {
 /// A node that answers, until it is told to end.
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
+    pub(crate) connector: Connector,
     end: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
 }
@@ -113,6 +114,13 @@ impl World {
         connector
     }
 
+    /// Publishes what no connector of ours would.
+    pub(crate) async fn publish(&self, subject: &str, content: Vec<u8>) {
+        let stranger = self.server.in_process_client().expect("a client");
+        stranger.publish(subject, content).await.expect("published");
+        within("a flush", stranger.flush()).await.expect("flushed");
+    }
+
     /// A connection of a machine or person.
     pub(crate) async fn connector(&self, name: &str) -> Connector {
         let (configuration, ssl) = self.configured(Role::Server, name, "");
@@ -153,6 +161,7 @@ impl World {
         assert!(connector.flush().await, "the subscriptions hold");
         Running {
             node,
+            connector,
             end: Some(end),
             served,
         }

@@ -111,7 +111,7 @@ pub(super) struct State {
     pub(super) asked: Vec<String>,
     /// After how many more questions for a certificate that waits it is signed; `None`: nobody signs.
     pub(super) signs_after: Option<usize>,
-    /// Questions that begin with this are answered with that instead.
+    /// Questions that begin with this are answered with that instead; the text of a status from 300 to 399 is where to go.
     pub(super) instead: Option<(String, u16, String)>,
     /// The question, counted from 0, that is never answered.
     pub(super) hangs_at: Option<usize>,
@@ -243,8 +243,13 @@ async fn serve(socket: TcpStream, acceptor: TlsAcceptor, served: Arc<Served>) ->
         served.hangs.notify_one();
         return pending().await;
     };
+    let more = if (300..=399).contains(&status) {
+        format!("Location: {answer}\r\n")
+    } else {
+        String::new()
+    };
     let answer = format!(
-        "HTTP/1.1 {status} Whatever\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{answer}",
+        "HTTP/1.1 {status} Whatever\r\nContent-Type: text/plain\r\n{more}Content-Length: {}\r\n\r\n{answer}",
         answer.len()
     );
     stream.write_all(answer.as_bytes()).await.ok()?;
