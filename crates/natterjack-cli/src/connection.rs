@@ -3,7 +3,7 @@
 mod advice;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -100,6 +100,8 @@ struct Target {
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub(crate) client: Client,
+    /// The same, for the observer: a client of its own would keep the connection for ever.
+    _observed: Arc<Client>,
     /// For messages.
     server: String,
     state: Arc<Mutex<State>>,
@@ -213,29 +215,35 @@ impl Arguments {
         let state = Arc::new(Mutex::new(State::default()));
         let refused = Arc::new(Notify::new());
         let (losing, lost) = watch::channel(false);
-        let observer = Observer {
+        let observer = Arc::new(Observer {
+            client: OnceLock::new(),
             state: Arc::clone(&state),
             refused: Arc::clone(&refused),
             server: server.clone(),
             losing,
             on_loss,
             situation: target.situation(),
-        };
+        });
+        let observing = Arc::clone(&observer);
         let options = target
             .log_in(target.encrypt(ConnectOptions::new())?)?
             .name("natterjack")
             .connection_timeout(ANSWER_TIMEOUT)
             .subscription_capacity(queue_messages_max)
             .event_callback(move |event| {
-                observer.observe(event);
+                observing.observe(event);
                 std::future::ready(())
             });
         let client = options
             .connect(&target.addresses[..])
             .await
             .map_err(|error| target.explain(&error))?;
+        let observed = Arc::new(client.clone());
+        // This is the only place that sets it.
+        let _ = observer.client.set(Arc::downgrade(&observed));
         Ok(Connection {
             client,
+            _observed: observed,
             server,
             state,
             refused,
@@ -460,6 +468,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 
 /// Hears what happens to one connection.
 struct Observer {
+    client: OnceLock<Weak<Client>>,
     state: Arc<Mutex<State>>,
     refused: Arc<Notify>,
     server: String,
@@ -469,14 +478,14 @@ struct Observer {
 }
 
 impl Observer {
-    fn observe(&self, event: Event) {
+    fn observe(self: &Arc<Self>, event: Event) {
         let mut state = self.state.lock();
         match event {
             Event::Connected => {
                 state.told.clear();
                 state.is_connected = true;
                 if std::mem::replace(&mut state.was_connected, true) {
-                    self.tell(&mut state, format!("reconnected to {}", self.server));
+                    tokio::spawn(Arc::clone(self).reconnected());
                 }
             }
             Event::Disconnected => {
@@ -514,6 +523,24 @@ impl Observer {
             Event::ClientError(error) => self.tell(&mut state, error.to_string()),
             Event::Draining | Event::Closed => {}
         }
+    }
+
+    /// Says which server it is now. The client library says that there is a connection a moment before it knows that, and
+    /// sends nothing over it in between.
+    async fn reconnected(self: Arc<Self>) {
+        let client = self.client.get().and_then(Weak::upgrade);
+        let Some(client) = client else { return };
+        let is_sent = client.flush().await.is_ok();
+        let mut state = self.state.lock();
+        // It has broken again, and that was told.
+        if !is_sent || !state.is_connected {
+            return;
+        }
+        let text = match &*client.server_info().server_name {
+            "" => format!("reconnected to {}", self.server),
+            name => format!("reconnected to {}, where `{name}` answers", self.server),
+        };
+        self.tell(&mut state, text);
     }
 
     /// Tells the user, but the same only once for each connection or outage.

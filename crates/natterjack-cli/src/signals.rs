@@ -12,6 +12,7 @@ const ECHO_MAX: Duration = Duration::from_millis(500);
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Stop {
@@ -19,6 +20,15 @@ impl Stop {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: None,
+        })
+    }
+
+    /// SIGHUP, too: whoever closes the terminal wants an end.
+    pub(crate) fn and_hangup(self) -> io::Result<Self> {
+        Ok(Self {
+            hangup: Some(signal(SignalKind::hangup())?),
+            ..self
         })
     }
 
@@ -27,6 +37,7 @@ impl Stop {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            Some(_) = async { self.hangup.as_mut()?.recv().await } => {}
         }
     }
 

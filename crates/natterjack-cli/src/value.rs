@@ -15,6 +15,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     read.map_err(|problem| problem.to_string())
 }
 
+/// A number of things of which there must be one.
+pub(crate) fn some(text: &str) -> Result<usize, &'static str> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("write a number, 1 or more"),
+        Ok(number) => Ok(number),
+    }
+}
+
 /// A subject to publish to: words separated by dots, without wildcards.
 pub(crate) fn subject(text: &str) -> Result<String, String> {
     if text.split('.').any(|word| matches!(word, "*" | ">")) {

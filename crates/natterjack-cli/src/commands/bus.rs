@@ -3,6 +3,7 @@
 mod event_line;
 pub(crate) mod given;
 mod input;
+mod reload;
 mod status;
 
 use std::io::IsTerminal;
@@ -51,6 +52,9 @@ const STOP_EXTRA: Duration = Duration::from_secs(10);
     from here or elsewhere, is written to standard output as one line: a CloudEvent 1.0 in JSON. A line that cannot be \
     published is reported on standard error and skipped. The exit code is 0 if every line was published and no \
     event was lost, and otherwise 1.\n\n\
+    SIGTERM and SIGINT drain: what was accepted is delivered first. So does SIGHUP on a terminal. Elsewhere it has the \
+    settings read again: routes, what is advertised, and files of TLS are taken over, and what needs another start is \
+    named.\n\n\
     Examples:\n  \
     echo '{\"hello\": \"world\"}' | natterjack bus --config examples/single-node.yaml --exit-on-eof\n  \
     natterjack bus --event-bus-type nats --nats-server-enable\n  \
@@ -124,6 +128,12 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let _log = arguments.log.start()?;
     open_files::raise_limit();
     let mut stop = Stop::watch()?;
+    let mut reloads = None;
+    if is_on_terminal() {
+        stop = stop.and_hangup()?;
+    } else {
+        reloads = Some(reload::requests()?);
+    }
 
     let bus = tokio::select! {
         bus = Bus::start(settings.clone()) => bus.context("cannot start the event bus")?,
@@ -133,6 +143,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let bus = Arc::new(bus);
     let manager = Arc::new(Notifier::from_environment());
     let telling = tokio::spawn(tell(Arc::clone(&manager), Arc::clone(&bus)));
+    let reloading = reloads
+        .map(|requests| tokio::spawn(reload::run(requests, arguments.given, Arc::clone(&bus))));
     let flow = Arc::new(Flow::default());
     let Arguments { key, only_key, .. } = arguments;
     let prints_own = only_key.is_empty() || key.as_ref().is_some_and(|key| only_key.contains(key));
@@ -182,6 +194,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
 
     telling.abort();
+    if let Some(reloading) = reloading {
+        reloading.abort();
+    }
     manager.stopping("Draining", settings.limits.drain_timeout + STOP_EXTRA);
     // A second signal ends this at once, in the middle of whatever does not want to end.
     let ending = async {
@@ -529,6 +544,13 @@ fn advice(refusal: Option<&str>) -> &'static str {
         }
         _ => "Start a server there, or set `eventBus.nats.server.enable: true`",
     }
+}
+
+/// Whether somebody's terminal is any of our streams; once it is closed that cannot be told any more.
+fn is_on_terminal() -> bool {
+    std::io::stdin().is_terminal()
+        || std::io::stdout().is_terminal()
+        || std::io::stderr().is_terminal()
 }
 
 /// Two lines for people: where clients and monitoring are, and what to type.

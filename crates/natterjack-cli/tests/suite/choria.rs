@@ -2,7 +2,7 @@
 //! server of its own.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -64,6 +64,12 @@ impl Machine {
 
     /// Runs `natterjack choria` to its end.
     fn run(&self, arguments: &[&str]) -> Ended {
+        let address = self.dns.address().to_string();
+        self.run_alone(&[arguments, &["--dns-server", &address]].concat())
+    }
+
+    /// The same without the DNS server.
+    fn run_alone(&self, arguments: &[&str]) -> Ended {
         let mut command = Command::new(NATTERJACK);
         let is_ours = |name: &std::ffi::OsStr| {
             let name = name.as_encoded_bytes();
@@ -75,7 +81,6 @@ impl Machine {
         command
             .arg("choria")
             .args(arguments)
-            .args(["--dns-server", &self.dns.address().to_string()])
             .current_dir(self.folder.path())
             .env("HOME", self.path("home"))
             .env("USER", "rip")
@@ -99,7 +104,8 @@ impl Machine {
         let file = format!("{folder}/certs/{certname}.pem");
         self.write(&file, &certificate.pem());
         let file = format!("{folder}/private_keys/{certname}.pem");
-        self.write(&file, &key.serialize_pem());
+        let path = self.write(&file, &key.serialize_pem());
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("a file of ours");
         self.path(folder)
     }
 }
@@ -273,6 +279,69 @@ fn mistakes_are_all_told_and_nothing_is_shown() {
         "{lines:?}"
     );
     assert!(lines[1].contains("client.conf:2: error: ttl"), "{lines:?}");
+}
+
+/// Nobody has to wait for a server, or to request a certificate, to hear of that.
+#[test]
+fn what_was_mistyped_is_told_before_anything_else() {
+    let machine = Machine::new();
+    for (arguments, expected) in [
+        (
+            &["ping", "-T", "eu"][..],
+            "unknown collective \"eu\"; known are mcollective",
+        ),
+        (&["rpc", "rpc util", "ping"], "\"rpc util\" is no name"),
+        (
+            &["federation", "--cluster", "a b"],
+            "--cluster: \"a b\" is no name",
+        ),
+        (
+            &["request-cert", "--certname", "a/b"],
+            "--certname: \"a/b\" is no name",
+        ),
+        (
+            &["ping", "-I", "nod e"],
+            "no node can be called so: \"nod e\" is no name",
+        ),
+    ] {
+        let ended = machine.run(arguments);
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        let first = format!("natterjack: {expected}");
+        assert!(ended.stderr.starts_with(&first), "{}", ended.stderr);
+    }
+    for arguments in [
+        &["ping", "--expect", "0"][..],
+        &["rpc", "rpcutil", "ping", "--expect", "0"],
+    ] {
+        let ended = machine.run(arguments);
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        let expected = "write a number, 1 or more";
+        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+    }
+}
+
+/// A DNS server that is dead.
+#[test]
+fn who_does_not_answer_is_named() {
+    let machine = Machine::new();
+    let settings = "identity = node1.example.net\nplugin.choria.srv_domain = example.net\n";
+    let file = shown(&machine.write("client.conf", settings));
+    let nobody = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = nobody.local_addr().expect("it is bound").to_string();
+    // Whoever asks there hears at once that nobody listens.
+    drop(nobody);
+    let config = ["config", "--config", &file, "--dns-server", &address];
+    let ended = machine.run_alone(&config);
+    let problem = "no DNS server answers; see that the DNS servers that were given run";
+    let line = format!("DNS: {problem}");
+    let is_shown = |text: &str| text.lines().any(|it| it.trim().starts_with(&line));
+    assert!(is_shown(&ended.stdout), "{ended:?}");
+    let said = ended.stderr.matches(problem).count();
+    assert_eq!(said, 1, "{}", ended.stderr);
+
+    let answered = machine.run(&["config", "--config", &file]);
+    assert!(!answered.stdout.contains("DNS:"), "{answered:?}");
+    assert_eq!(answered.stderr, "");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! People are not root: where the tests are, those commands run as nobody.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
@@ -146,12 +147,16 @@ fn who_loses_patience_hears_that_nobody_was_asked() {
     let nowhere = "plugin.choria.middleware_hosts = localhost:1\n";
     for command in [&["ping"][..], &["rpc", "rpcutil", "ping"]] {
         let mut asking = fleet.begin("rip.mcollective", command, nowhere);
-        asking.stderr_line("cannot connect; trying the next server");
+        asking.stderr_line("tried are localhost:1; why those, shows: natterjack choria config");
         asking.signal("INT");
         let ended = asking.end();
         assert_eq!(ended.code, Some(130), "{ended:?}");
-        let expected = "interrupted; there was no connection to a server yet";
-        assert!(ended.stderr.contains(expected), "{ended:?}");
+        for expected in [
+            "cannot connect; trying the next server",
+            "interrupted; there was no connection to a server yet",
+        ] {
+            assert!(ended.stderr.contains(expected), "{ended:?}");
+        }
     }
 
     // The broker is there, and a node that was looked for is not.
@@ -173,6 +178,21 @@ fn who_loses_patience_hears_that_nobody_was_asked() {
         ended.stderr.contains("natterjack: interrupted; "),
         "{ended:?}"
     );
+}
+
+/// One that takes connections and says nothing.
+#[test]
+fn who_waits_for_a_silent_server_hears_for_which() {
+    let fleet = Fleet::new();
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = silent.local_addr().expect("it is bound").port();
+    let there = format!("plugin.choria.middleware_hosts = localhost:{port}\n");
+    let mut asking = fleet.begin("rip.mcollective", &["ping"], &there);
+    asking.stderr_line(&format!(
+        "no connection to a server yet; tried are localhost:{port}; why"
+    ));
+    asking.signal("INT");
+    assert_eq!(asking.end().code, Some(130));
 }
 
 #[test]
@@ -368,6 +388,8 @@ fn exit_codes_tell_what_went_wrong() {
         ended.stdout.contains("No response from:\n    none\n"),
         "{ended:?}"
     );
+    let remedy = "or lack the agent rpcutil; nodes with that agent are listed by: natterjack choria ping -A rpcutil";
+    assert!(ended.stderr.contains(remedy), "{ended:?}");
 
     let ended = fleet.asks(&[
         "rpc",

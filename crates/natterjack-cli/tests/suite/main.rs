@@ -3,6 +3,8 @@
 mod bench;
 mod bus;
 mod bus_nodes;
+mod bus_options;
+mod bus_reload;
 mod bus_routes;
 mod bus_settings;
 mod certs;

@@ -261,19 +261,23 @@ fn a_subscriber_ends_in_good_order() {
 #[test]
 fn an_outage_is_told_once() {
     let port = free_port().to_string();
-    let daemon = || {
-        let mut daemon = Running::start(NATTERJACKD, &["-a", "127.0.0.1", "-p", &port]);
+    let daemon = |name| {
+        let mut daemon = Running::start(
+            NATTERJACKD,
+            &["-a", "127.0.0.1", "-p", &port, "--name", name],
+        );
         daemon.stderr_line("Server is ready");
         daemon
     };
-    let first = daemon();
+    let first = daemon("first");
     let url = format!("nats://127.0.0.1:{port}");
     let mut sub = Running::start(NATTERJACK, &["sub", "s", "-s", &url]);
     sub.stderr_line("Subscribed");
     drop(first);
     sub.stderr_line("disconnected from nats://127.0.0.1:");
-    let _second = daemon();
-    sub.stderr_line("reconnected to nats://127.0.0.1:");
+    let _second = daemon("second");
+    // Which it is shows only once it has greeted.
+    sub.stderr_line(&format!("reconnected to {url}, where `second` answers"));
     sub.signal("INT");
     let ended = sub.end();
     assert_eq!(

@@ -1,6 +1,7 @@
 //! Running our binaries: with all input at once, or one line at a time. Every wait has a deadline, and nothing outlives
 //! its test.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -8,6 +9,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// No wait in these tests takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -35,6 +38,18 @@ pub(crate) struct Running {
 struct Stream {
     lines: Receiver<String>,
     seen: Vec<String>,
+}
+
+/// A terminal: the side of who types, and that of the program.
+pub(crate) fn terminal() -> (File, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&master).expect("ours");
+    unlockpt(&master).expect("ours");
+    let name = ptsname(&master, Vec::new()).expect("a name");
+    let mut options = File::options();
+    let name = name.to_str().expect("plain");
+    let terminal = options.read(true).write(true).open(name);
+    (File::from(master), terminal.expect("a terminal"))
 }
 
 /// Runs a program to its end.

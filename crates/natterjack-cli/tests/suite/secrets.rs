@@ -5,10 +5,9 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
-use crate::process::{Daemon, Ended, NATTERJACK, Running, run};
+use crate::process::{Daemon, Ended, NATTERJACK, Running, run, terminal};
 
 fn passwd(arguments: &[&str], input: &str) -> Ended {
     run(NATTERJACK, &[&["passwd"], arguments].concat(), input)
@@ -96,18 +95,6 @@ fn a_generated_password_is_told_beside_its_hash() {
     let daemon = daemon(&folder, &format!("authorization {{ token: \"{hash}\" }}"));
     assert!(publishes(&daemon, &["--token", password]));
     assert_ne!(passwd(&["-g", "--cost", "4"], "").stderr, ended.stderr);
-}
-
-/// A terminal: the side of who types, and that of the program.
-fn terminal() -> (fs::File, fs::File) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&master).expect("ours");
-    unlockpt(&master).expect("ours");
-    let name = ptsname(&master, Vec::new()).expect("a name");
-    let mut options = fs::OpenOptions::new();
-    let name = name.to_str().expect("plain");
-    let terminal = options.read(true).write(true).open(name);
-    (fs::File::from(master), terminal.expect("a terminal"))
 }
 
 fn start_on(terminal: &fs::File) -> Running {

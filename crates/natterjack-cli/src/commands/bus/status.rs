@@ -59,7 +59,7 @@ fn json(all: &[Metrics]) -> serde_json::Result<String> {
 }
 
 fn table(all: &[Metrics], own: &str) -> String {
-    const TITLES: [&str; 11] = [
+    const TITLES: [&str; 12] = [
         "NODE",
         "READY",
         "HEALTHY",
@@ -70,6 +70,7 @@ fn table(all: &[Metrics], own: &str) -> String {
         "DROPPED",
         "BUFFERED",
         "RECONNECTS",
+        "MOVES",
         "P99",
     ];
     let rows: Vec<_> = all.iter().map(|metrics| row(metrics, own)).collect();
@@ -94,7 +95,7 @@ fn table(all: &[Metrics], own: &str) -> String {
     text
 }
 
-fn row(metrics: &Metrics, own: &str) -> [String; 11] {
+fn row(metrics: &Metrics, own: &str) -> [String; 12] {
     let Metrics {
         stats,
         health,
@@ -124,6 +125,7 @@ fn row(metrics: &Metrics, own: &str) -> [String; 11] {
         dropped.to_string(),
         buffered_events.to_string(),
         stats.reconnects.to_string(),
+        stats.moves.to_string(),
         match latency.quantile(0.99) {
             Some(time) => format!("{time:?}"),
             None => "-".into(),
@@ -144,7 +146,7 @@ mod tests {
             "hosts": [], "hosts_answering": 2, "required_hosts": 2,
             "interval": {"secs": 15, "nanos": 0}, "refusal": null,
         });
-        let stats = json!({"published_events": published, "lost_events": 1, "refused_events": 2});
+        let stats = json!({"published_events": published, "lost_events": 1, "refused_events": 2, "moves": 1});
         let metrics = json!({
             "stats": stats, "health": health, "buffered_events": 0, "inbound_events": 0,
             "latency": {"counts": [], "sum_micros": 0},
@@ -156,9 +158,9 @@ mod tests {
     fn the_table_lines_up() {
         let table = table(&[node("a", 7), node("a-longer-name", 123_456_789_012)], "a");
         let expected = "\
-NODE           READY  HEALTHY  HOSTS  PEERS     PUBLISHED  CONSUMED  DROPPED  BUFFERED  RECONNECTS  P99
-a *               no      yes    2/2      1             7         0        3         0           0    -
-a-longer-name     no      yes    2/2      1  123456789012         0        3         0           0    -
+NODE           READY  HEALTHY  HOSTS  PEERS     PUBLISHED  CONSUMED  DROPPED  BUFFERED  RECONNECTS  MOVES  P99
+a *               no      yes    2/2      1             7         0        3         0           0      1    -
+a-longer-name     no      yes    2/2      1  123456789012         0        3         0           0      1    -
 ";
         assert_eq!(table, expected);
     }

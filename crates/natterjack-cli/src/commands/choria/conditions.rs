@@ -89,6 +89,15 @@ mod tests {
             identity.filter(),
             Err(FilterError::Pattern { .. })
         ));
+        let name = Conditions {
+            identity: vec!["nod e".into()],
+            ..Conditions::default()
+        };
+        let error = name.filter().unwrap_err().to_string();
+        assert!(
+            error.contains("no node can be called so: \"nod e\""),
+            "{error}"
+        );
         let compound = Conditions {
             compound: vec!["a and b".into()],
             ..Conditions::default()

@@ -93,6 +93,8 @@ struct Servers {
     use_srv: bool,
     srv_domain: Option<String>,
     srv_domain_origin: Option<String>,
+    /// Why nobody knows what DNS would say, and what to do.
+    dns_problem: Option<String>,
     ngs: bool,
     middleware: Answer,
     federated: bool,
@@ -160,6 +162,12 @@ impl Report {
     async fn of(started: &Started) -> Self {
         let configuration = &started.configuration;
         let finder = started.finder();
+        // All at once: where DNS does not answer, each name takes long.
+        let (mut servers, puppet) = tokio::join!(
+            Servers::of(configuration, &finder),
+            Puppet::of(started, &finder)
+        );
+        servers.dns_problem = finder.unanswered();
         Self {
             version: env!("CARGO_PKG_VERSION"),
             protocol_version: 1,
@@ -171,8 +179,8 @@ impl Report {
             collectives: configuration.collectives.names().to_vec(),
             main_collective: configuration.collectives.main().to_owned(),
             files: Files::of(started),
-            servers: Servers::of(configuration, &finder).await,
-            puppet: Puppet::of(started, &finder).await,
+            servers,
+            puppet,
             security: Security::of(started),
             settings: configuration
                 .show()
@@ -212,26 +220,34 @@ impl Files {
 
 impl Servers {
     async fn of(configuration: &Configuration, finder: &Finder) -> Self {
-        // Facter is not run for a domain that nobody would use.
-        let domain = if configuration.use_srv {
-            finder.domain().await
-        } else {
-            None
+        let domain = async {
+            // Facter is not run for a domain that nobody would use.
+            if configuration.use_srv {
+                finder.domain().await
+            } else {
+                None
+            }
         };
         let is_federated = configuration.is_federated();
+        let federation = async {
+            if is_federated {
+                finder.federation().await
+            } else {
+                None
+            }
+        };
+        let (domain, middleware, federation) =
+            tokio::join!(domain, finder.middleware(), federation);
         Self {
             use_srv: configuration.use_srv,
             srv_domain: domain.as_ref().map(|domain| domain.name.clone()),
             srv_domain_origin: domain.map(|domain| domain.origin.to_string()),
+            dns_problem: None,
             ngs: configuration.is_ngs && configuration.credentials.is_some(),
-            middleware: finder.middleware().await.into(),
+            middleware: middleware.into(),
             federated: is_federated,
             federation_collectives: configuration.federation.collectives.clone(),
-            federation: if is_federated {
-                finder.federation().await.map(Answer::from)
-            } else {
-                None
-            },
+            federation: federation.map(Answer::from),
         }
     }
 }
@@ -239,13 +255,20 @@ impl Servers {
 impl Puppet {
     async fn of(started: &Started, finder: &Finder) -> Self {
         let facter = started.surroundings.facter.program();
+        let (server, ca, db, discovery_proxy, facter_domain) = tokio::join!(
+            finder.puppet_server(),
+            finder.puppet_ca(),
+            finder.puppet_db(),
+            finder.discovery_proxy(),
+            finder.facter_domain()
+        );
         Self {
-            server: finder.puppet_server().await.into(),
-            ca: finder.puppet_ca().await.into(),
-            db: finder.puppet_db().await.into(),
-            discovery_proxy: finder.discovery_proxy().await.map(Answer::from),
+            server: server.into(),
+            ca: ca.into(),
+            db: db.into(),
+            discovery_proxy: discovery_proxy.map(Answer::from),
             facter: facter.map(Path::to_path_buf),
-            facter_domain: finder.facter_domain().await,
+            facter_domain,
         }
     }
 }
@@ -445,6 +468,9 @@ impl Report {
                 _ => "not needed".to_owned(),
             },
         );
+        if let Some(problem) = &servers.dns_problem {
+            page.line("DNS", problem);
+        }
         page.line("NATS NGS", yes(servers.ngs));
         page.answer("Middleware Servers", &servers.middleware);
         page.line("Federated", yes(servers.federated));

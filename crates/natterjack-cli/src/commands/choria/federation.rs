@@ -13,6 +13,7 @@ use natterjack_choria::connector::{
 use natterjack_choria::federation::Broker;
 use natterjack_choria::finding::Finder;
 use natterjack_choria::server::ServerAddress;
+use natterjack_choria::subject;
 use natterjack_cli::service_manager::Notifier;
 
 use super::start::Shared;
@@ -38,6 +39,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    // What was typed is the first thing to be right.
+    if let Some(cluster) = &arguments.cluster {
+        subject::federation(cluster).context("--cluster")?;
+    }
     let Some(started) = shared.start(Role::Server)? else {
         return Ok(ExitCode::FAILURE);
     };
@@ -77,7 +82,7 @@ pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result
         Servers::found(move || of_collective(Arc::clone(&finder))),
     );
     let broker = Broker::new(&cluster, federation.clone(), collective.clone());
-    let broker = broker.context("--cluster")?;
+    let broker = broker.with_context(|| format!("cluster {cluster}"))?;
     let mut stop = Stop::watch()?;
     super::start::outlive_hangups()?;
     let notifier = Notifier::from_environment();

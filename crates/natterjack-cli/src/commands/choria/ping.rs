@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     #[arg(short, long, value_parser = value::duration, value_name = "DURATION")]
     timeout: Option<Duration>,
     /// End when so many nodes have answered
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = value::some)]
     expect: Option<usize>,
     /// Print only names, and nothing at the end
     #[arg(long)]
@@ -43,6 +43,8 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
     let Some(started) = shared.start(Role::Client)? else {
         return Ok(ExitCode::FAILURE);
     };
+    let collective = arguments.conditions.collective.as_deref();
+    fleet::check_target(&started, collective, "discovery")?;
     let mut stop = Stop::watch()?;
     let Some(mut client) = fleet::client(&started, &mut stop).await? else {
         return Ok(ExitCode::from(fleet::INTERRUPTED));

@@ -9,6 +9,7 @@ use natterjack_choria::configuration::Role;
 use natterjack_choria::enrolment::{
     Enrolment, EnrolmentOptions, Fingerprint, KnownBy, Step, fetch_revocations,
 };
+use natterjack_choria::identity::Identity;
 use natterjack_choria::server::{AddressError, ServerAddress};
 use natterjack_choria::ssl::SslFiles;
 
@@ -66,6 +67,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(shared: &Shared, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(certname) = &arguments.certname {
+        Identity::new(certname).context("--certname")?;
+    }
     let Some(mut started) = shared.start(Role::Client)? else {
         return Ok(ExitCode::FAILURE);
     };
@@ -194,6 +198,8 @@ fn tell(step: &Step) {
         }
         Step::Submitted => say(format_args!("The authority has the request now.")),
         Step::AlreadySubmitted => say(format_args!("The authority has the request already.")),
+        // Who does not wait hears at once that it is not signed.
+        Step::Waiting { wait_max, .. } if wait_max.is_zero() => {}
         Step::Waiting { waited, wait_max } => say(format_args!(
             "Waiting for the signature, {} of {} s",
             waited.as_secs(),
@@ -205,7 +211,7 @@ fn tell(step: &Step) {
             path.display()
         )),
         Step::NoRevocations { reason } => say(format_args!(
-            "No revocation list, so nobody can tell who was revoked: {reason}"
+            "No revocation list was fetched, so it is not known who was revoked: {reason}"
         )),
         Step::Stored { path } => say(format_args!("Certificate in {}", path.display())),
         _ => {}

@@ -54,7 +54,7 @@ pub(super) struct Arguments {
     #[arg(long, value_parser = value::duration, value_name = "DURATION")]
     discovery_timeout: Option<Duration>,
     /// Look for no more nodes when so many have been found
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = value::some)]
     expect: Option<usize>,
     /// Ask only so many of the nodes that are meant, or so many of a hundred (10%), chosen by chance
     #[arg(long, visible_alias = "limit-nodes", value_name = "NUMBER[%]", value_parser = limit)]
@@ -92,6 +92,8 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
     let Some(started) = shared.start(Role::Client)? else {
         return Ok(ExitCode::FAILURE);
     };
+    let collective = arguments.conditions.collective.as_deref();
+    fleet::check_target(&started, collective, &arguments.agent)?;
     let mut stop = Stop::watch()?;
     let Some(mut client) = fleet::client(&started, &mut stop).await? else {
         return Ok(ExitCode::from(fleet::INTERRUPTED));
@@ -138,6 +140,13 @@ async fn end(client: Client, collected: &Collected, arguments: &Arguments) -> Ex
         return ExitCode::SUCCESS;
     }
     let was_discovered = collected.discovered.is_some();
+    if !was_discovered && !collected.outcome.missing.is_empty() {
+        let agent = escaped(&arguments.agent);
+        note(format_args!(
+            "who was named and is silent may be away, not be called so, or lack the agent {agent}; nodes with that agent \
+             are listed by: natterjack choria ping -A {agent}"
+        ));
+    }
     let verdict = verdict(&collected.outcome, collected.failed(), was_discovered);
     ExitCode::from(verdict as u8)
 }

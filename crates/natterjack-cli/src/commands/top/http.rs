@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http_body_util::Empty;
+use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, LOCATION};
 use hyper::{Request, Response, Uri};
-use natterjack_link::http::{Adapter, BodyError, Whole, collect};
+use natterjack_link::http::{Adapter, BodyError, collect};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -138,8 +140,8 @@ pub(super) struct Client {
 }
 
 struct Link {
-    sender: http1::SendRequest<Whole>,
-    connection: http1::Connection<Adapter<Box<dyn Stream>>, Whole>,
+    sender: http1::SendRequest<Empty<Bytes>>,
+    connection: http1::Connection<Adapter<Box<dyn Stream>>, Empty<Bytes>>,
     first: FirstBytes,
 }
 
@@ -341,7 +343,7 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let request = request.body(Whole(None)).map_err(|_| AskError::Name)?;
+        let request = request.body(Empty::new()).map_err(|_| AskError::Name)?;
         let Link {
             sender, connection, ..
         } = link;

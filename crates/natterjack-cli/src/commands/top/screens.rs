@@ -132,7 +132,7 @@ const fn sorted_there(column: Column, server_sort: &'static str) -> Column {
     }
 }
 
-use ColumnKind::{Extra, Id, Number, Rate, Text, Total};
+use ColumnKind::{Extra, Id, Number, Rate, Text, Total, Words};
 
 /// "In" is what the server received. nats-top calls that `msgs_from`.
 const CONNECTIONS: &[Column] = &[
@@ -196,7 +196,7 @@ const CONNECTIONS: &[Column] = &[
 
 const SERVERS: &[Column] = &[
     column("name", "SERVER", Text, 10, 0),
-    column("state", "STATE", Text, 12, 0),
+    column("state", "STATE", Words, 12, 0),
     column("conns", "CONNS", Number, 5, 3),
     column("subs", "SUBS", Number, 5, 6),
     column("in_msgs", "IN/s", Rate, 6, 1),
@@ -220,7 +220,7 @@ const SERVERS: &[Column] = &[
 const ROUTES: &[Column] = &[
     column("from", "FROM", Text, 8, 0),
     column("to", "TO", Text, 8, 0),
-    column("state", "STATE", Text, 9, 0),
+    column("state", "STATE", Words, 9, 0),
     column("rtt", "RTT", Number, 6, 1),
     column("pending", "PENDING", Number, 8, 3),
     column("in_msgs", "IN/s", Rate, 6, 2),
@@ -254,7 +254,7 @@ const ACCOUNTS: &[Column] = &[
 const SLOW: &[Column] = &[
     also(column("when", "WHEN", Number, 8, 1), &["stop"]),
     column("name", "NAME", Text, 10, 0),
-    column("why", "WHY", Text, 14, 0),
+    column("why", "WHY", Words, 14, 0),
     column("cid", "CID", Id, 6, 4),
     column("server", "SERVER", Extra, 8, 3),
     column("account", "ACCOUNT", Extra, 8, 5),
@@ -264,8 +264,8 @@ const SLOW: &[Column] = &[
 ];
 
 const DETAILS: &[Column] = &[
-    column("what", "WHAT", Text, 18, 0),
-    column("value", "VALUE", Text, 18, 0),
+    column("what", "WHAT", Words, 18, 0),
+    column("value", "VALUE", Words, 18, 0),
 ];
 
 fn connections(state: &State) -> Vec<Row> {

@@ -26,8 +26,10 @@ pub(super) struct Column {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ColumnKind {
-    /// Sorted by letters, from the left.
+    /// Names and the like, sorted by letters, from the left.
     Text,
+    /// As [`ColumnKind::Text`], but something to be read, from its beginning.
+    Words,
     /// Text that need not be shown if there is none.
     Extra,
     /// Sorted by size, the largest first.
@@ -81,7 +83,7 @@ pub(super) struct Order {
 
 impl ColumnKind {
     pub(super) fn is_right_aligned(self) -> bool {
-        !matches!(self, Self::Text | Self::Extra)
+        !matches!(self, Self::Text | Self::Words | Self::Extra)
     }
 
     fn is_descending(self) -> bool {
@@ -186,7 +188,7 @@ pub(super) fn worthwhile(columns: &[Column], rows: &[Row], figures: Figures) -> 
         ColumnKind::Extra => rows.iter().any(|row| !row.cells[*at].text.is_empty()),
         ColumnKind::Rate => figures != Figures::Totals,
         ColumnKind::Total => figures != Figures::Rates,
-        ColumnKind::Text | ColumnKind::Number | ColumnKind::Id => true,
+        ColumnKind::Text | ColumnKind::Words | ColumnKind::Number | ColumnKind::Id => true,
     };
     (0..columns.len()).filter(is_worthwhile).collect()
 }
@@ -267,6 +269,28 @@ pub(super) fn clipped(text: &str, width: usize) -> String {
         cut.push('…');
     }
     cut
+}
+
+/// The text in so many columns with a mark in place of its middle: names of a kind begin alike and end in what tells them
+/// apart.
+pub(super) fn shortened(text: &str, width: usize) -> String {
+    if text.width() <= width || width < 3 {
+        return clipped(text, width);
+    }
+    let room_behind = (width - 1) / 2;
+    let mut behind = text.len();
+    let mut taken = 0;
+    for (at, letter) in text.char_indices().rev() {
+        let own = letter.width().unwrap_or(0);
+        if taken + own > room_behind {
+            break;
+        }
+        taken += own;
+        behind = at;
+    }
+    let (front, end) = text.split_at(behind);
+    // Its mark is where the middle was.
+    clipped(front, width - taken) + end
 }
 
 /// All rows as plain text, each column as wide as what is in it, with the titles on top.
@@ -405,6 +429,21 @@ mod tests {
         assert_eq!(padded("日本語", 4, false), "日… ");
         assert_eq!(padded("abc", 1, false), "…");
         assert_eq!(padded("abc", 0, false), "");
+    }
+
+    #[test]
+    fn names_are_shortened_in_the_middle() {
+        assert_eq!(shortened("natterjack-one", 8), "natt…one");
+        assert_eq!(shortened("natterjack-two", 9), "natt…-two");
+        assert_eq!(shortened("natterjack", 10), "natterjack");
+        assert_eq!(shortened("abcd", 3), "a…d");
+        assert_eq!(shortened("abcd", 2), "a…");
+        assert_eq!(shortened("abcd", 0), "");
+        assert_eq!(shortened("日本語日本語", 7), "日本…語");
+        assert_eq!(shortened("日本語日本語", 6), "日…語");
+        for width in 0..20 {
+            assert!(shortened("a日b本c語d-0123456789", width).width() <= width);
+        }
     }
 
     #[test]

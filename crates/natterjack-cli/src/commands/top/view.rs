@@ -14,7 +14,7 @@ use super::looks::{Extent, Looks, Overlay, Typing};
 use super::rates::Rates;
 use super::screens::{self, Screen};
 use super::state::{Server, Standing, State};
-use super::table::{self, Row};
+use super::table::{self, ColumnKind, Row};
 use super::words;
 use crate::escape::escaped;
 
@@ -595,8 +595,12 @@ fn listing(
             } else {
                 base
             };
-            let is_right = columns[*at].kind.is_right_aligned();
-            let text = table::padded(&cell.text, *width, is_right);
+            let kind = columns[*at].kind;
+            let shortened = match kind {
+                ColumnKind::Text | ColumnKind::Extra => table::shortened(&cell.text, *width),
+                _ => table::clipped(&cell.text, *width),
+            };
+            let text = table::padded(&shortened, *width, kind.is_right_aligned());
             put(buffer, x, y, text, *width, style);
             x += (*width + table::GAP) as u16;
         }
