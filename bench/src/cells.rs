@@ -42,6 +42,7 @@ impl Cell {
             Load::Joining { .. } => Measure::Joining,
             Load::Beside { .. } => Measure::Beside,
             Load::Watched { .. } => Measure::Watched,
+            Load::OneWay { .. } => Measure::OneWay,
             _ if self.nodes > 1 => Measure::ClusterThroughput,
             Load::Flow(_) if self.encryption != Encryption::None => Measure::EncryptedThroughput,
             Load::Flow(_) => Measure::Throughput,
@@ -65,6 +66,8 @@ pub(crate) enum Measure {
     ClusterThroughput,
     /// Microseconds from request to reply.
     Latency,
+    /// Microseconds from publisher to subscriber at a pace, that 99 % of the messages keep.
+    OneWay,
     /// Connections per second of server processor time.
     ConnectRate,
     /// Bytes of server memory.
@@ -88,6 +91,15 @@ pub(crate) enum Load {
     Requests {
         /// Requests sent and not yet answered, at any moment.
         in_flight: u32,
+    },
+    /// A publisher sends messages one by one at a pace, each to every receiver.
+    OneWay {
+        /// Connections that subscribe.
+        receivers: u32,
+        /// Payload of each message, in bytes.
+        payload_bytes: usize,
+        /// The pace: below what either server can carry.
+        messages_per_second: u32,
     },
     /// Connections are opened and then left alone.
     IdleConnections,
@@ -234,6 +246,19 @@ const fn spread_over_three(publishers: u32, receivers: u32, is_queue_group: bool
         payload: Payload::Letters,
     })
 }
+
+/// Messages at a pace that either server keeps.
+const fn paced_to(receivers: u32, payload_bytes: usize) -> Load {
+    Load::OneWay {
+        receivers,
+        payload_bytes,
+        messages_per_second: PACE,
+    }
+}
+
+/// Messages in a second where it is measured how long one takes: half of what three nats-servers and the generator can carry on
+/// two processors, one message at a time.
+const PACE: u32 = 5_000;
 
 /// Every cell, in the order of the report.
 pub(crate) static CELLS: &[Cell] = &[
@@ -548,6 +573,51 @@ pub(crate) static CELLS: &[Cell] = &[
         nodes: 2,
         routes: Routes::Clear,
         work: 10_000,
+    },
+    Cell {
+        name: "cluster-paced-16B",
+        title: "A → B at 5,000 a second, 16 B",
+        load: paced_to(1, 16),
+        encryption: Encryption::None,
+        nodes: 2,
+        routes: Routes::Clear,
+        work: 5_000,
+    },
+    Cell {
+        name: "cluster-paced-128B",
+        title: "A → B at 5,000 a second, 128 B",
+        load: paced_to(1, 128),
+        encryption: Encryption::None,
+        nodes: 2,
+        routes: Routes::Clear,
+        work: 5_000,
+    },
+    Cell {
+        name: "cluster-paced-1KiB",
+        title: "A → B at 5,000 a second, 1 KiB",
+        load: paced_to(1, 1024),
+        encryption: Encryption::None,
+        nodes: 2,
+        routes: Routes::Clear,
+        work: 5_000,
+    },
+    Cell {
+        name: "cluster-paced-16KiB",
+        title: "A → B at 5,000 a second, 16 KiB",
+        load: paced_to(1, 16 * 1024),
+        encryption: Encryption::None,
+        nodes: 2,
+        routes: Routes::Clear,
+        work: 5_000,
+    },
+    Cell {
+        name: "cluster-paced-1-3-128B",
+        title: "A → A, B and C at 5,000 a second, 128 B",
+        load: paced_to(3, 128),
+        encryption: Encryption::None,
+        nodes: 3,
+        routes: Routes::Clear,
+        work: 5_000,
     },
     Cell {
         name: "cluster-tls-128B",

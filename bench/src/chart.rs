@@ -103,6 +103,7 @@ fn groups(record: &Record) -> Vec<Group> {
         others.extend(latency_bar(cell, "p50", |latency| latency.p50_microseconds));
         others.extend(latency_bar(cell, "p99", |latency| latency.p99_microseconds));
     }
+    others.extend(record.cells_by(Measure::OneWay).filter_map(bar));
     others.extend(record.cells_by(Measure::ConnectRate).filter_map(bar));
     others.extend(record.cells_by(Measure::Memory).filter_map(bar));
     others.extend(record.cells_by(Measure::Joining).filter_map(bar));
@@ -125,8 +126,11 @@ fn bar(cell: &CellRecord) -> Option<Bar> {
 }
 
 fn latency_bar(cell: &CellRecord, name: &str, percentile: impl Fn(Latency) -> f64) -> Option<Bar> {
-    let theirs = cell.program(Program::NatsServer)?.latency(&percentile)?;
-    let ours = cell.program(Program::Natterjackd)?.latency(&percentile)?;
+    let of = |program| {
+        cell.program(program)?
+            .over_rounds(|round| round.latency.map(&percentile))
+    };
+    let (theirs, ours) = (of(Program::NatsServer)?, of(Program::Natterjackd)?);
     let median = theirs.median / ours.median;
     // A percentile has no ratio of its own in each round: the bar is drawn without a whisker.
     Some(Bar {
@@ -159,6 +163,9 @@ fn label(cell: &Cell) -> String {
             }
         },
         Load::IdleServer => "memory of an idle server".to_owned(),
+        Load::OneWay { .. } => {
+            format!("p99, {}", cell.title.replace(" at 5,000 a second", ""))
+        }
         Load::Flow(_) | Load::Copy { .. } | Load::Beside { .. } | Load::Watched { .. } => cell
             .title
             .replace(

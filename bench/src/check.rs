@@ -1,6 +1,7 @@
 //! The bounds the project holds itself to.
 
 use crate::cells::{Measure, Routes};
+use crate::generator::{Latency, Sample};
 use crate::record::{CellRecord, Record};
 use crate::servers::Program;
 
@@ -153,6 +154,7 @@ pub(crate) fn bounds(record: &Record) -> Vec<Bound> {
             "cluster-request-64",
             "p99 of request-reply over a cluster, 64 in flight, in no mix above nats-server's",
         ),
+        one_way_latency(record),
         bound(
             "while a server joins another with 100,000 subscriptions, over 80 % of the messages are on time",
             joining_throughput(record),
@@ -167,6 +169,96 @@ pub(crate) fn bounds(record: &Record) -> Vec<Bound> {
             |share| format!("{:.1} %", share * 100.0),
         ),
     ]
+}
+
+/// What clusters are held to: the cell without a pace that says what a message costs, and the one that says how long it takes.
+const DEMANDED: [(&str, &str); 6] = [
+    ("cluster-1-1-16B", "cluster-paced-16B"),
+    ("cluster-1-1-128B", "cluster-paced-128B"),
+    ("cluster-1-1-1KiB", "cluster-paced-1KiB"),
+    ("cluster-1-1-16KiB", "cluster-paced-16KiB"),
+    ("cluster-1-3-128B", "cluster-paced-1-3-128B"),
+    ("cluster-request-64", "cluster-request-64"),
+];
+const PROCESSOR_SHARE_MAX: f64 = 1.0 / CLUSTER_ADVANTAGE_MIN;
+
+/// How the messages of a cell fare in one kind of cluster, against a cluster of nats-servers.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// The messages.
+    pub(crate) title: &'static str,
+    /// The cluster, with a natterjackd in it.
+    pub(crate) cluster: Program,
+    /// What a message costs, of what it costs nats-server; in a mixed cluster at the place where that is most.
+    pub(crate) processor_share: Option<f64>,
+    /// p99, and that of nats-servers; in microseconds.
+    pub(crate) p99_microseconds: Option<(f64, f64)>,
+}
+
+impl Verdict {
+    fn of(cluster: Program, processor: &CellRecord, latency: Option<&CellRecord>) -> Self {
+        let p99s = |cell| Some((p99(cell, cluster)?, p99(cell, Program::NatsServer)?));
+        Self {
+            title: processor.cell.title,
+            cluster,
+            processor_share: processor_share(cluster, processor),
+            p99_microseconds: latency.and_then(p99s),
+        }
+    }
+
+    fn is_measured(&self) -> bool {
+        self.processor_share.is_some() || self.p99_microseconds.is_some()
+    }
+
+    /// Whether a message costs at most a third.
+    pub(crate) fn is_processor_met(&self) -> bool {
+        (self.processor_share).is_some_and(|share| share <= PROCESSOR_SHARE_MAX)
+    }
+
+    /// Whether p99 is not above nats-server's.
+    pub(crate) fn is_latency_met(&self) -> bool {
+        (self.p99_microseconds).is_some_and(|(ours, theirs)| ours <= theirs)
+    }
+}
+
+fn processor_share(cluster: Program, cell: &CellRecord) -> Option<f64> {
+    let cost = |program, node| Some(cell.program(program)?.node_cost(node)?.median);
+    let cost_of_all = |program| Some(1.0 / cell.program(program)?.rate()?.median);
+    if cluster == Program::Natterjackd {
+        return Some(cost_of_all(cluster)? / cost_of_all(Program::NatsServer)?);
+    }
+    let places = (0..cell.cell.nodes).filter(|node| cluster.at(*node) == Program::Natterjackd);
+    let shares: Option<Vec<f64>> = places
+        .map(|node| Some(cost(cluster, node)? / cost(Program::NatsServer, node)?))
+        .collect();
+    shares?.into_iter().max_by(f64::total_cmp)
+}
+
+/// What clusters are held to, cell by cell and cluster by cluster, as far as it was measured.
+pub(crate) fn demanded(record: &Record) -> Vec<Verdict> {
+    let verdicts = |&(processor, latency): &(&str, &str)| {
+        let processor = record.cell(processor)?;
+        let of = |cluster| Verdict::of(cluster, processor, record.cell(latency));
+        Some(WITH_OURS.map(of))
+    };
+    let verdicts = DEMANDED.iter().filter_map(verdicts).flatten();
+    verdicts.filter(Verdict::is_measured).collect()
+}
+
+/// The same of what clusters are measured by besides.
+pub(crate) fn beyond(record: &Record) -> Vec<Verdict> {
+    let is_demanded = |cell: &&CellRecord| {
+        let name = cell.cell.name;
+        DEMANDED.iter().any(|(processor, _)| *processor == name)
+    };
+    let cells = record.cells.iter().filter(|cell| {
+        let measure = cell.cell.measure();
+        matches!(measure, Measure::ClusterThroughput | Measure::OneWay) && !is_demanded(cell)
+    });
+    cells
+        .flat_map(|cell| WITH_OURS.map(|cluster| Verdict::of(cluster, cell, Some(cell))))
+        .filter(Verdict::is_measured)
+        .collect()
 }
 
 /// How far a cluster of natterjackds is ahead of one of nats-servers.
@@ -238,24 +330,54 @@ pub(crate) fn place(node: usize) -> char {
 
 /// The worst of all clusters with a natterjackd in it.
 fn cluster_latency(record: &Record, cell: &str, text: &'static str) -> Bound {
-    let median = |program| {
-        let latency = record.cell(cell)?.program(program)?;
-        Some(latency.latency(|latency| latency.p99_microseconds)?.median)
-    };
-    let ours = [
-        Program::Natterjackd,
-        Program::OursFirst,
-        Program::TheirsFirst,
-    ]
-    .into_iter()
-    .filter_map(median)
-    .max_by(f64::total_cmp);
     bound(
         text,
-        ours.zip(median(Program::NatsServer)),
+        record.cell(cell).and_then(worst_p99),
         |(ours, theirs)| ours <= theirs,
         |(ours, theirs)| format!("{ours:.0} µs against {theirs:.0} µs"),
     )
+}
+
+/// Of the cells with messages at a pace, the one in which the worst cluster with a natterjackd in it compares worst.
+fn one_way_latency(record: &Record) -> Bound {
+    let worst = record
+        .cells_by(Measure::OneWay)
+        .map(|cell| (worst_p99(cell), cell.cell.name))
+        .max_by(|left, right| {
+            // A cell without a result is the worst of all.
+            let ratio =
+                |p99: Option<(f64, f64)>| p99.map_or(f64::MAX, |(ours, theirs)| ours / theirs);
+            ratio(left.0).total_cmp(&ratio(right.0))
+        });
+    bound(
+        "p99 of messages at a pace over a cluster in no mix above nats-server's",
+        worst.and_then(|(p99, name)| Some((p99?, name))),
+        |((ours, theirs), _)| ours <= theirs,
+        |((ours, theirs), name)| format!("{ours:.0} µs against {theirs:.0} µs ({name})"),
+    )
+}
+
+/// Clusters with a natterjackd in them.
+const WITH_OURS: [Program; 3] = [
+    Program::Natterjackd,
+    Program::OursFirst,
+    Program::TheirsFirst,
+];
+
+/// The p99 of the cluster with a natterjackd that has the highest, and that of nats-servers alone; in microseconds.
+fn worst_p99(cell: &CellRecord) -> Option<(f64, f64)> {
+    let ours = WITH_OURS
+        .into_iter()
+        .filter_map(|program| p99(cell, program));
+    Some((
+        ours.max_by(f64::total_cmp)?,
+        p99(cell, Program::NatsServer)?,
+    ))
+}
+
+fn p99(cell: &CellRecord, program: Program) -> Option<f64> {
+    let p99 = |round: &Sample| Some(round.latency?.p99_microseconds);
+    Some(cell.program(program)?.over_rounds(p99)?.median)
 }
 
 /// The slow subscriber beside which natterjackd does worst.
@@ -287,7 +409,8 @@ fn watched_throughput(record: &Record) -> Option<f64> {
 fn joining_throughput(record: &Record) -> Option<f64> {
     let cell = record.cells_by(Measure::Joining).next()?;
     let joining = cell.program(Program::Natterjackd)?;
-    Some(joining.joining(|joining| joining.throughput_share)?.median)
+    let share = |round: &Sample| Some(round.joining?.throughput_share);
+    Some(joining.over_rounds(share)?.median)
 }
 
 fn bound<T: Copy>(
@@ -327,14 +450,11 @@ fn memory(record: &Record, cell: &str) -> Option<f64> {
     Some(figure.median)
 }
 
-fn latency(
-    record: &Record,
-    text: &'static str,
-    percentile: impl Fn(crate::generator::Latency) -> f64,
-) -> Bound {
+fn latency(record: &Record, text: &'static str, percentile: impl Fn(Latency) -> f64) -> Bound {
     let median = |program| {
         let cell = record.cell("request-1")?;
-        Some(cell.program(program)?.latency(&percentile)?.median)
+        let percentile = |round: &Sample| round.latency.map(&percentile);
+        Some(cell.program(program)?.over_rounds(percentile)?.median)
     };
     bound(
         text,
@@ -342,4 +462,129 @@ fn latency(
         |(ours, theirs)| ours <= theirs,
         |(ours, theirs)| format!("{ours:.0} µs against {theirs:.0} µs"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Verdict, beyond, bounds, demanded};
+    use crate::cells::Cell;
+    use crate::generator::{Latency, Sample};
+    use crate::machine::Machine;
+    use crate::record::{CellRecord, Record};
+    use crate::servers::Program;
+
+    /// What each kind of cluster had in a cell.
+    type Clusters = [(Program, [f64; 2], f64); 4];
+
+    /// A record of cells in which each kind of cluster had these seconds of processor time at its servers, and this p99.
+    fn record(cells: &[(&str, Clusters)]) -> Record {
+        let cell = |(name, clusters): &(&str, Clusters)| {
+            let mut record = CellRecord::new(Cell::named(name).unwrap(), 1);
+            for &(program, nodes, p99) in clusters {
+                let sample = Sample {
+                    operations: 1_000_000,
+                    wall_seconds: 1.0,
+                    server_processor_seconds: nodes.iter().sum(),
+                    node_processor_seconds: nodes.to_vec(),
+                    latency: Some(Latency {
+                        p50_microseconds: p99 / 2.0,
+                        p99_microseconds: p99,
+                        p999_microseconds: p99 * 2.0,
+                    }),
+                    ..Sample::default()
+                };
+                record.add(program, sample);
+            }
+            record.conclude();
+            record
+        };
+        Record {
+            date: String::new(),
+            command: String::new(),
+            mode: "smoke",
+            rounds: 1,
+            machine: Machine::this(),
+            nats_server_version: String::new(),
+            natterjackd_version: String::new(),
+            rustc_version: String::new(),
+            commit: String::new(),
+            geometric_mean: None,
+            cells: cells.iter().map(cell).collect(),
+        }
+    }
+
+    /// Processor time of nats-servers 4 and 5 seconds, and their p99 300 microseconds.
+    fn clusters(
+        ours: ([f64; 2], f64),
+        ours_first: ([f64; 2], f64),
+        theirs_first: ([f64; 2], f64),
+    ) -> Clusters {
+        [
+            (Program::NatsServer, [4.0, 5.0], 300.0),
+            (Program::Natterjackd, ours.0, ours.1),
+            (Program::OursFirst, ours_first.0, ours_first.1),
+            (Program::TheirsFirst, theirs_first.0, theirs_first.1),
+        ]
+    }
+
+    fn met(verdicts: &[Verdict]) -> Vec<(bool, bool)> {
+        let met = |verdict: &Verdict| (verdict.is_processor_met(), verdict.is_latency_met());
+        verdicts.iter().map(met).collect()
+    }
+
+    #[test]
+    fn cost_is_that_without_a_pace_and_time_that_at_one() {
+        // Of natterjackds among nats-servers only their own time counts: 1 of 4 seconds at A, 2 of 5 at B.
+        let without_pace = clusters(
+            ([1.0, 1.9], 900.0),
+            ([1.0, 9.0], 900.0),
+            ([9.0, 2.0], 900.0),
+        );
+        let paced = clusters(
+            ([4.0, 5.0], 300.0),
+            ([4.0, 5.0], 301.0),
+            ([4.0, 5.0], 299.0),
+        );
+        let record = record(&[
+            ("cluster-1-1-16B", without_pace),
+            ("cluster-paced-16B", paced),
+        ]);
+        let verdicts = demanded(&record);
+        assert_eq!(
+            met(&verdicts),
+            [(true, true), (true, false), (false, true)],
+            "{verdicts:?}"
+        );
+        assert!(
+            verdicts
+                .iter()
+                .all(|verdict| verdict.title == "A → B, 16 B")
+        );
+        let beyond = beyond(&record);
+        assert_eq!(beyond.len(), 3, "{beyond:?}");
+        assert_eq!(met(&beyond)[0], (false, true), "{beyond:?}");
+        let bounds = bounds(&record);
+        let bound = bounds
+            .iter()
+            .find(|bound| bound.text.starts_with("p99 of messages at a pace"))
+            .unwrap();
+        assert!(!bound.is_met);
+        assert_eq!(bound.measured, "301 µs against 300 µs (cluster-paced-16B)");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_met() {
+        let same = clusters(([1.0, 1.0], 1.0), ([1.0, 1.0], 1.0), ([1.0, 1.0], 1.0));
+        let record = record(&[("cluster-1-1-16B", same)]);
+        let verdicts = demanded(&record);
+        assert_eq!(met(&verdicts), [(true, false); 3], "{verdicts:?}");
+        assert!(
+            verdicts
+                .iter()
+                .all(|verdict| verdict.p99_microseconds.is_none())
+        );
+        assert!(beyond(&record).is_empty());
+        let is_met = |bound: &super::Bound| bound.text.contains("at a pace") && bound.is_met;
+        assert!(!bounds(&record).iter().any(is_met));
+    }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::cells::{Cell, Measure};
-use crate::generator::{Beside, Joining, Latency, Sample, Watched};
+use crate::generator::Sample;
 use crate::machine::Machine;
 use crate::servers::Program;
 use crate::statistics::{Summary, geometric_mean, summarise};
@@ -167,7 +167,7 @@ impl CellRecord {
         let ours = self.program(Program::Natterjackd)?;
         let is_larger_better = !matches!(
             measure,
-            Measure::Latency | Measure::Memory | Measure::Joining
+            Measure::Latency | Measure::OneWay | Measure::Memory | Measure::Joining
         );
         let ratio = |theirs: f64, ours: f64| {
             if is_larger_better {
@@ -213,54 +213,27 @@ impl ProgramRecord {
         )
     }
 
+    /// Operations per second of processor time of all servers.
+    pub(crate) fn rate(&self) -> Option<Summary> {
+        self.over_rounds(operations_per_processor_second)
+    }
+
     /// Nanoseconds of processor time that one server of a cluster spends on an operation.
     pub(crate) fn node_cost(&self, node: usize) -> Option<Summary> {
-        let cost = |round: &Sample| {
+        self.over_rounds(|round| {
             let seconds = round.node_processor_seconds.get(node)?;
             Some(seconds * 1e9 / round.operations as f64)
-        };
-        summarise(self.rounds.iter().filter_map(cost))
+        })
     }
 
-    /// One figure of how a server joined.
-    pub(crate) fn joining(&self, figure: impl Fn(Joining) -> f64) -> Option<Summary> {
-        summarise(
-            self.rounds
-                .iter()
-                .filter_map(|round| round.joining)
-                .map(figure),
-        )
+    /// One figure of the rounds that have it.
+    pub(crate) fn over_rounds(&self, figure: impl Fn(&Sample) -> Option<f64>) -> Option<Summary> {
+        summarise(self.rounds.iter().filter_map(figure))
     }
+}
 
-    /// One figure of how messages fared beside a slow subscriber.
-    pub(crate) fn beside(&self, figure: impl Fn(Beside) -> f64) -> Option<Summary> {
-        summarise(
-            self.rounds
-                .iter()
-                .filter_map(|round| round.beside)
-                .map(figure),
-        )
-    }
-
-    /// One figure of what pages of monitoring left of the throughput.
-    pub(crate) fn watched(&self, figure: impl Fn(Watched) -> f64) -> Option<Summary> {
-        summarise(
-            self.rounds
-                .iter()
-                .filter_map(|round| round.watched)
-                .map(figure),
-        )
-    }
-
-    /// One percentile over the rounds, in microseconds.
-    pub(crate) fn latency(&self, percentile: impl Fn(Latency) -> f64) -> Option<Summary> {
-        summarise(
-            self.rounds
-                .iter()
-                .filter_map(|round| round.latency)
-                .map(percentile),
-        )
-    }
+fn operations_per_processor_second(sample: &Sample) -> Option<f64> {
+    Some(sample.operations as f64 / sample.server_processor_seconds)
 }
 
 /// What a cell is compared by, in one round.
@@ -270,8 +243,9 @@ fn figure(measure: Measure, sample: &Sample) -> Option<f64> {
         | Measure::EncryptedThroughput
         | Measure::ClusterThroughput
         | Measure::ConnectRate
-        | Measure::Floor => Some(sample.operations as f64 / sample.server_processor_seconds),
+        | Measure::Floor => operations_per_processor_second(sample),
         Measure::Latency => sample.latency.map(|latency| latency.p50_microseconds),
+        Measure::OneWay => sample.latency.map(|latency| latency.p99_microseconds),
         Measure::Memory => sample.memory_bytes,
         Measure::Beside => sample.beside.map(|beside| beside.throughput_share),
         Measure::Watched => sample.watched.map(|watched| watched.throughput_share),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::cells::{Encryption, Measure};
 use crate::check;
-use crate::generator::{Beside, Joining, Latency, Watched};
+use crate::generator::Sample;
 use crate::record::{CellRecord, ProgramRecord, Record};
 use crate::servers::Program;
 use crate::statistics::Summary;
@@ -115,97 +115,101 @@ fn head(out: &mut String, record: &Record) {
 }
 
 fn rates(out: &mut String, record: &Record, measure: Measure, title: &str, note: &str) {
-    let cells: Vec<_> = record.cells_by(measure).collect();
-    if cells.is_empty() {
-        return;
-    }
-    line(out, &format!("\n## {title}\n\n{note}\n"));
-    line(
-        out,
-        "| cell | nats-server, processor | natterjackd, processor | × | nats-server, wall | natterjackd, wall | × wall |",
-    );
-    line(out, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
-    for cell in cells {
+    let rows = record.cells_by(measure).map(|cell| {
         let (theirs, ours) = both(cell);
         let (their_wall, our_wall) = (theirs.and_then(wall), ours.and_then(wall));
         let wall_ratio = our_wall
             .zip(their_wall)
             .map(|(ours, theirs)| ours.median / theirs.median);
-        line(
-            out,
-            &format!(
-                "| {} | {} | {} | {} | {} | {} | {} |",
-                cell.cell.title,
-                spread(theirs.and_then(|record| record.figure), rate),
-                spread(ours.and_then(|record| record.figure), rate),
-                advantage(cell.advantage),
-                shown(their_wall.map(|wall| rate(wall.median))),
-                shown(our_wall.map(|wall| rate(wall.median))),
-                shown(wall_ratio.map(|ratio| format!("{ratio:.2}"))),
-            ),
-        );
-    }
+        vec![
+            cell.cell.title.to_owned(),
+            spread(theirs.and_then(|record| record.figure), rate),
+            spread(ours.and_then(|record| record.figure), rate),
+            advantage(cell.advantage),
+            shown(their_wall.map(|wall| rate(wall.median))),
+            shown(our_wall.map(|wall| rate(wall.median))),
+            shown(wall_ratio.map(|ratio| format!("{ratio:.2}"))),
+        ]
+    });
+    let head = "cell | nats-server, processor: | natterjackd, processor: | ×: | nats-server, wall: | natterjackd, wall: | × wall:";
+    section(out, &format!("## {title}\n\n{note}"), head, rows);
 }
 
-type Percentile = fn(Latency) -> f64;
+/// What a table says of a cell in one row: how it is called, where it is found in a round, and how it is shown.
+type Figure = (&'static str, fn(&Sample) -> Option<f64>, fn(f64) -> String);
 
-const PERCENTILES: [(&str, Percentile); 3] = [
-    ("p50", |latency| latency.p50_microseconds),
-    ("p99", |latency| latency.p99_microseconds),
-    ("p99.9", |latency| latency.p999_microseconds),
+const PERCENTILES: [Figure; 3] = [
+    ("p50", |round| Some(round.latency?.p50_microseconds), whole),
+    ("p99", |round| Some(round.latency?.p99_microseconds), whole),
+    (
+        "p99.9",
+        |round| Some(round.latency?.p999_microseconds),
+        whole,
+    ),
 ];
 
-fn has_latency(cell: &CellRecord) -> bool {
-    let mut programs = cell.programs.iter();
-    programs.any(|program| program.latency(|_| 0.0).is_some())
+/// A row for each figure of a cell: the figure's name and what each program had.
+fn figure_rows(cell: &CellRecord, programs: &[Program], figures: &[Figure]) -> Vec<Vec<String>> {
+    let row = |&(name, figure, show): &Figure| {
+        let column = |&program: &Program| spread(over_rounds(cell, program, figure), show);
+        let columns = programs.iter().map(column);
+        [name.to_owned()].into_iter().chain(columns).collect()
+    };
+    figures.iter().map(row).collect()
+}
+
+/// The same of figures of which less is better, with a column for how many times better natterjackd is.
+fn compared_rows(cell: &CellRecord, programs: &[Program], figures: &[Figure]) -> Vec<Vec<String>> {
+    let mut rows = figure_rows(cell, programs, figures);
+    for (row, &(_, figure, _)) in rows.iter_mut().zip(figures) {
+        let theirs = over_rounds(cell, Program::NatsServer, figure);
+        let ours = over_rounds(cell, Program::Natterjackd, figure);
+        // Behind the figure's name and both programs.
+        row.insert(3, times_less(theirs, ours));
+    }
+    rows
+}
+
+/// Rows with the cell's title before them.
+fn titled(cell: &CellRecord, rows: Vec<Vec<String>>) -> impl Iterator<Item = Vec<String>> {
+    let title = cell.cell.title;
+    let with_title = move |row: Vec<String>| {
+        [title.to_owned()]
+            .into_iter()
+            .chain(row)
+            .collect::<Vec<_>>()
+    };
+    rows.into_iter().map(with_title)
+}
+
+fn over_rounds(
+    cell: &CellRecord,
+    program: Program,
+    figure: fn(&Sample) -> Option<f64>,
+) -> Option<Summary> {
+    cell.program(program)?.over_rounds(figure)
+}
+
+fn has_latency(cell: &&CellRecord) -> bool {
+    let mut rounds = cell.programs.iter().flat_map(|program| &program.rounds);
+    rounds.any(|round| round.latency.is_some())
 }
 
 fn latencies(out: &mut String, record: &Record) {
-    let cells: Vec<_> = record
-        .cells
-        .iter()
-        .filter(|cell| cell.cell.nodes == 1 && has_latency(cell))
-        .collect();
-    if cells.is_empty() {
-        return;
-    }
-    line(
+    let cells = (record.cells.iter()).filter(|cell| cell.cell.nodes == 1);
+    let rows = cells
+        .filter(has_latency)
+        .flat_map(|cell| titled(cell, compared_rows(cell, &BOTH, &PERCENTILES)));
+    section(
         out,
-        "\n## Time from request to reply\n\nMicroseconds, seen by the requester.\n",
+        "## Time from request to reply\n\nMicroseconds, seen by the requester.",
+        "cell | percentile | nats-server: | natterjackd: | ×:",
+        rows,
     );
-    line(out, "| cell | percentile | nats-server | natterjackd | × |");
-    line(out, "| --- | --- | ---: | ---: | ---: |");
-    for cell in cells {
-        let (theirs, ours) = both(cell);
-        for (name, percentile) in PERCENTILES {
-            let theirs = theirs.and_then(|record| record.latency(percentile));
-            let ours = ours.and_then(|record| record.latency(percentile));
-            let ratio = theirs
-                .zip(ours)
-                .map(|(theirs, ours)| theirs.median / ours.median);
-            line(
-                out,
-                &format!(
-                    "| {} | {name} | {} | {} | {} |",
-                    cell.cell.title,
-                    spread(theirs, |microseconds| format!("{microseconds:.0}")),
-                    spread(ours, |microseconds| format!("{microseconds:.0}")),
-                    shown(ratio.map(|ratio| format!("**{ratio:.2}**"))),
-                ),
-            );
-        }
-    }
 }
 
 fn memory(out: &mut String, record: &Record) {
-    let cells: Vec<_> = record.cells_by(Measure::Memory).collect();
-    if cells.is_empty() {
-        return;
-    }
-    line(out, "\n## Memory\n\nResident set of the server.\n");
-    line(out, "| cell | nats-server | natterjackd | × |");
-    line(out, "| --- | ---: | ---: | ---: |");
-    for cell in cells {
+    let rows = record.cells_by(Measure::Memory).map(|cell| {
         let (theirs, ours) = both(cell);
         let title = if cell.work > 1 {
             let kind = match cell.cell.encryption {
@@ -217,71 +221,54 @@ fn memory(out: &mut String, record: &Record) {
         } else {
             cell.cell.title.to_owned()
         };
-        line(
-            out,
-            &format!(
-                "| {title} | {} | {} | {} |",
-                spread(theirs.and_then(|record| record.figure), bytes),
-                spread(ours.and_then(|record| record.figure), bytes),
-                advantage(cell.advantage),
-            ),
-        );
-    }
+        vec![
+            title,
+            spread(theirs.and_then(|record| record.figure), bytes),
+            spread(ours.and_then(|record| record.figure), bytes),
+            advantage(cell.advantage),
+        ]
+    });
+    section(
+        out,
+        "## Memory\n\nResident set of the server.",
+        "cell | nats-server: | natterjackd: | ×:",
+        rows,
+    );
 }
 
 fn watched(out: &mut String, record: &Record) {
-    let cells: Vec<_> = record.cells_by(Measure::Watched).collect();
-    if cells.is_empty() {
-        return;
-    }
-    line(
-        out,
-        "\n## While somebody watches\n\nOne after another, without a pause, the pages of monitoring are asked for, those of \
-         all connections with their subscriptions among them. Who asks has the same processors.\n",
-    );
-    line(out, "| cell | | nats-server | natterjackd |");
-    line(out, "| --- | --- | ---: | ---: |");
-    type Figure = fn(Watched) -> f64;
-    type Show = fn(f64) -> String;
-    let figures: [(&str, Figure, Show); 4] = [
+    let figures: [Figure; 4] = [
         (
             "of the messages a second while nobody asks",
-            |watched| watched.throughput_share * 100.0,
-            |percent| format!("{percent:.0} %"),
+            |round| Some(round.watched?.throughput_share * 100.0),
+            percent,
         ),
         (
             "longest time without any, in milliseconds",
-            |watched| watched.gap_milliseconds,
-            |milliseconds| format!("{milliseconds:.0}"),
+            |round| Some(round.watched?.gap_milliseconds),
+            whole,
         ),
         (
             "the same while nobody asks",
-            |watched| watched.gap_alone_milliseconds,
-            |milliseconds| format!("{milliseconds:.0}"),
+            |round| Some(round.watched?.gap_alone_milliseconds),
+            whole,
         ),
         (
             "pages a second",
-            |watched| watched.pages_per_second,
-            |rate| format!("{rate:.1}"),
+            |round| Some(round.watched?.pages_per_second),
+            tenths,
         ),
     ];
-    for cell in cells {
-        for (name, figure, show) in figures {
-            let (theirs, ours) = both(cell);
-            let column = |record: Option<&ProgramRecord>| {
-                spread(record.and_then(|record| record.watched(figure)), show)
-            };
-            line(
-                out,
-                &format!(
-                    "| {} | {name} | {} | {} |",
-                    cell.cell.title,
-                    column(theirs),
-                    column(ours)
-                ),
-            );
-        }
-    }
+    let rows = record
+        .cells_by(Measure::Watched)
+        .flat_map(|cell| titled(cell, figure_rows(cell, &BOTH, &figures)));
+    section(
+        out,
+        "## While somebody watches\n\nOne after another, without a pause, the pages of monitoring are asked for, those of \
+         all connections with their subscriptions among them. Who asks has the same processors.",
+        "cell | figure | nats-server: | natterjackd:",
+        rows,
+    );
 }
 
 fn clusters(out: &mut String, record: &Record) {
@@ -295,55 +282,44 @@ fn clusters(out: &mut String, record: &Record) {
     );
     cluster_places(out, record);
     cluster_latencies(out, record);
+    cluster_verdicts(out, record);
     joining(out, record);
     beside(out, record);
 }
 
 fn cluster_places(out: &mut String, record: &Record) {
-    let cells: Vec<_> = record.cells_by(Measure::ClusterThroughput).collect();
-    if cells.is_empty() {
-        return;
-    }
-    line(
-        out,
-        "\n### Server by server\n\nNanoseconds of processor time for each message in or out. In a mixed cluster \
-         natterjackd and nats-server take turns; the × there compares with a cluster of nats-servers.\n",
-    );
-    line(
-        out,
-        "| cell | server | nats-server | natterjackd | × | natterjackd among nats-servers | × |",
-    );
-    line(out, "| --- | --- | ---: | ---: | ---: | ---: | ---: |");
     let cost = |cell: &CellRecord, program, node| cell.program(program)?.node_cost(node);
-    let show = |cost: f64| format!("{cost:.0}");
-    for cell in cells {
-        for node in 0..cell.cell.nodes {
-            let theirs = cost(cell, Program::NatsServer, node);
-            let ours = cost(cell, Program::Natterjackd, node);
-            let ratio = theirs
-                .zip(ours)
-                .map(|(theirs, ours)| theirs.median / ours.median);
-            let mixed = [Program::OursFirst, Program::TheirsFirst]
-                .into_iter()
-                .filter(|mix| mix.at(node) == Program::Natterjackd)
-                .find_map(|mix| cost(cell, mix, node));
-            let bold = |ratio: f64| format!("**{ratio:.2}**");
-            line(
-                out,
-                &format!(
-                    "| {} | {} | {} | {} | {} | {} | {} |",
-                    cell.cell.title,
-                    check::place(node),
-                    spread(theirs, show),
-                    spread(ours, show),
-                    shown(ratio.map(bold)),
-                    spread(mixed, show),
-                    shown(cell.advantage_among_theirs(node).map(bold)),
-                ),
-            );
-        }
-    }
+    let row = |cell: &CellRecord, node: usize| {
+        let theirs = cost(cell, Program::NatsServer, node);
+        let ours = cost(cell, Program::Natterjackd, node);
+        let mixed = [Program::OursFirst, Program::TheirsFirst]
+            .into_iter()
+            .filter(|mix| mix.at(node) == Program::Natterjackd)
+            .find_map(|mix| cost(cell, mix, node));
+        vec![
+            cell.cell.title.to_owned(),
+            check::place(node).to_string(),
+            spread(theirs, whole),
+            spread(ours, whole),
+            times_less(theirs, ours),
+            spread(mixed, whole),
+            times_less(theirs, mixed),
+        ]
+    };
+    let rows = record
+        .cells_by(Measure::ClusterThroughput)
+        .flat_map(|cell| (0..cell.cell.nodes).map(move |node| row(cell, node)));
+    section(
+        out,
+        "### Server by server\n\nNanoseconds of processor time for each message in or out. In a mixed cluster \
+         natterjackd and nats-server take turns; the × there compares with a cluster of nats-servers.",
+        "cell | server | nats-server: | natterjackd: | ×: | natterjackd among nats-servers: | ×:",
+        rows,
+    );
 }
+
+/// Programs that are not in a cluster, in the order of the columns.
+const BOTH: [Program; 2] = [Program::NatsServer, Program::Natterjackd];
 
 /// Every kind of cluster, in the order of the columns.
 const CLUSTERS: [Program; 4] = [
@@ -354,182 +330,179 @@ const CLUSTERS: [Program; 4] = [
 ];
 
 fn cluster_latencies(out: &mut String, record: &Record) {
-    let cells: Vec<_> = record
+    let head = "cell | percentile | nats-server: | natterjackd: | ×: | natterjackd at A: | nats-server at A:";
+    let rows = record
         .cells_by(Measure::ClusterThroughput)
-        .filter(|cell| has_latency(cell))
-        .collect();
-    if cells.is_empty() {
-        return;
-    }
-    line(
+        .filter(has_latency)
+        .flat_map(|cell| titled(cell, compared_rows(cell, &CLUSTERS, &PERCENTILES)));
+    section(
         out,
-        "\n### Time from request to reply\n\nMicroseconds. Mixed clusters by the program at A.\n",
+        "### Time from request to reply\n\nMicroseconds. Mixed clusters by the program at A.",
+        head,
+        rows,
     );
-    line(
+    let rows = record
+        .cells_by(Measure::OneWay)
+        .flat_map(|cell| titled(cell, compared_rows(cell, &CLUSTERS, &PERCENTILES)));
+    section(
         out,
-        "| cell | percentile | nats-server | natterjackd | × | natterjackd at A | nats-server at A |",
+        "### Time from publisher to subscriber\n\nMicroseconds. Messages are sent one by one at a pace that every server \
+         keeps, and the same for all. Mixed clusters by the program at A.",
+        head,
+        rows,
     );
-    line(out, "| --- | --- | ---: | ---: | ---: | ---: | ---: |");
-    for cell in cells {
-        for (name, percentile) in PERCENTILES {
-            let [theirs, ours, ours_first, theirs_first] =
-                CLUSTERS.map(|program| cell.program(program)?.latency(percentile));
-            let ratio = theirs
-                .zip(ours)
-                .map(|(theirs, ours)| theirs.median / ours.median);
-            let show = |microseconds: f64| format!("{microseconds:.0}");
-            line(
-                out,
-                &format!(
-                    "| {} | {name} | {} | {} | {} | {} | {} |",
-                    cell.cell.title,
-                    spread(theirs, show),
-                    spread(ours, show),
-                    shown(ratio.map(|ratio| format!("**{ratio:.2}**"))),
-                    spread(ours_first, show),
-                    spread(theirs_first, show),
-                ),
-            );
-        }
-    }
+}
+
+/// Which cell keeps its bounds in which cluster.
+fn cluster_verdicts(out: &mut String, record: &Record) {
+    let judged = |value: Option<String>, is_met: bool| {
+        let verdict = if is_met { "met" } else { "**missed**" };
+        shown(value.map(|value| format!("{value}, {verdict}")))
+    };
+    let rows = check::demanded(record).into_iter().map(|verdict| {
+        let [title, cluster, processor, latency] = verdict_columns(&verdict);
+        vec![
+            shown(title),
+            shown(cluster),
+            judged(processor, verdict.is_processor_met()),
+            judged(latency, verdict.is_latency_met()),
+        ]
+    });
+    let head = "messages | cluster | processor time, of nats-server's: | p99, µs:";
+    section(
+        out,
+        "### Bound by bound\n\nWithout a pace a message is to cost at most a third of nats-server's processor time; at a pace, and of \
+         requests, p99 is not to be above nats-server's. Both against a cluster of nats-servers. Where natterjackd and \
+         nats-server take turns, the processor time is that of the natterjackd that compares worst with a nats-server in its place.",
+        head,
+        rows,
+    );
+    let rows = check::beyond(record)
+        .into_iter()
+        .map(|verdict| verdict_columns(&verdict).map(shown).to_vec());
+    section(
+        out,
+        "#### Beyond these bounds\n\nThe same figures of what is not held to a third: TLS and compression between servers, a part of which \
+         costs both programs the same; messages that come one by one, for each of which the system wakes a server and is \
+         called three times, whichever it is; and what is measured besides.",
+        head,
+        rows,
+    );
+}
+
+fn verdict_columns(verdict: &check::Verdict) -> [Option<String>; 4] {
+    let cluster = match verdict.cluster {
+        Program::OursFirst => "natterjackd at A",
+        Program::TheirsFirst => "nats-server at A",
+        other => other.name(),
+    };
+    [
+        Some(verdict.title.to_owned()),
+        Some(cluster.to_owned()),
+        verdict
+            .processor_share
+            .map(|share| format!("{:.1} %", share * 100.0)),
+        verdict
+            .p99_microseconds
+            .map(|(ours, theirs)| format!("{ours:.0} against {theirs:.0}")),
+    ]
 }
 
 fn joining(out: &mut String, record: &Record) {
-    type Figure = fn(Joining) -> f64;
-    type Show = fn(f64) -> String;
-    let figures: [(&str, Figure, Show); 4] = [
+    let figures: [Figure; 4] = [
         (
             "milliseconds until all are routed to",
-            |joining| joining.seconds * 1e3,
-            |milliseconds| format!("{milliseconds:.0}"),
+            |round| Some(round.joining?.seconds * 1e3),
+            whole,
         ),
         (
             "told each other meanwhile",
-            |joining| joining.bytes as f64,
+            |round| Some(round.joining?.bytes as f64),
             bytes,
         ),
         (
             "messages over A on time, meanwhile",
-            |joining| joining.throughput_share * 100.0,
-            |percent| format!("{percent:.0} %"),
+            |round| Some(round.joining?.throughput_share * 100.0),
+            percent,
         ),
         (
             "longest time without any, in milliseconds",
-            |joining| joining.gap_milliseconds,
-            |milliseconds| format!("{milliseconds:.1}"),
+            |round| Some(round.joining?.gap_milliseconds),
+            tenths,
         ),
     ];
     for cell in record.cells_by(Measure::Joining) {
-        line(out, &format!("\n### {}\n", cell.cell.title));
-        line(
+        section(
             out,
-            "| | nats-server | natterjackd | natterjackd is A | nats-server is A |",
+            &format!("### {}", cell.cell.title),
+            "figure | nats-server: | natterjackd: | natterjackd is A: | nats-server is A:",
+            figure_rows(cell, &CLUSTERS, &figures),
         );
-        line(out, "| --- | ---: | ---: | ---: | ---: |");
-        for (name, figure, show) in figures {
-            let columns = CLUSTERS.map(|program| {
-                spread(
-                    cell.program(program).and_then(|it| it.joining(figure)),
-                    show,
-                )
-            });
-            line(out, &format!("| {name} | {} |", columns.join(" | ")));
-        }
     }
 }
 
 fn beside(out: &mut String, record: &Record) {
-    let cells: Vec<_> = record.cells_by(Measure::Beside).collect();
-    if cells.is_empty() {
-        return;
-    }
-    line(
-        out,
-        "\n### Beside a slow subscriber\n\nA publisher at A sends all it can to a subscriber at B that takes less, and \
-         other messages go the same way. Mixed clusters by the program at A.\n",
-    );
-    line(
-        out,
-        "| cell | | nats-server | natterjackd | natterjackd at A | nats-server at A |",
-    );
-    line(out, "| --- | --- | ---: | ---: | ---: | ---: |");
-    type Figure = fn(Beside) -> f64;
-    type Show = fn(f64) -> String;
-    let figures: [(&str, Figure, Show); 4] = [
+    let figures: [Figure; 4] = [
         (
             "on time",
-            |beside| beside.throughput_share * 100.0,
-            |percent| format!("{percent:.0} %"),
+            |round| Some(round.beside?.throughput_share * 100.0),
+            percent,
         ),
         (
             "longest time without any, in milliseconds",
-            |beside| beside.gap_milliseconds,
-            |milliseconds| format!("{milliseconds:.0}"),
+            |round| Some(round.beside?.gap_milliseconds),
+            whole,
         ),
         (
             "the slow one took, in MB/s",
-            |beside| beside.slow_bytes_per_second / 1e6,
-            |rate| format!("{rate:.1}"),
+            |round| Some(round.beside?.slow_bytes_per_second / 1e6),
+            tenths,
         ),
         (
             "rounds in which it was dropped",
-            |beside| f64::from(u8::from(beside.is_slow_dropped)) * 100.0,
-            |percent| format!("{percent:.0} %"),
+            |round| Some(f64::from(u8::from(round.beside?.is_slow_dropped)) * 100.0),
+            percent,
         ),
     ];
-    for cell in cells {
-        for (name, figure, show) in figures {
-            let columns = CLUSTERS.map(|program| {
-                spread(cell.program(program).and_then(|it| it.beside(figure)), show)
-            });
-            line(
-                out,
-                &format!("| {} | {name} | {} |", cell.cell.title, columns.join(" | ")),
-            );
-        }
-    }
+    let rows = record
+        .cells_by(Measure::Beside)
+        .flat_map(|cell| titled(cell, figure_rows(cell, &CLUSTERS, &figures)));
+    section(
+        out,
+        "### Beside a slow subscriber\n\nA publisher at A sends all it can to a subscriber at B that takes less, and \
+         other messages go the same way. Mixed clusters by the program at A.",
+        "cell | figure | nats-server: | natterjackd: | natterjackd at A: | nats-server at A:",
+        rows,
+    );
 }
 
 fn floor(out: &mut String, record: &Record) {
-    let cells: Vec<_> = record.cells_by(Measure::Floor).collect();
-    if cells.is_empty() {
-        return;
-    }
-    line(
-        out,
-        "\n## The floor\n\nA process that only copies one socket to another: what the bytes cost \
-         without a server.\n",
-    );
-    line(out, "| cell | processor | wall |\n| --- | ---: | ---: |");
-    for cell in cells {
+    let rows = record.cells_by(Measure::Floor).map(|cell| {
         let copy = cell.program(Program::Copy);
-        line(
-            out,
-            &format!(
-                "| {} | {} | {} |",
-                cell.cell.title,
-                spread(copy.and_then(|record| record.figure), rate),
-                shown(copy.and_then(wall).map(|wall| rate(wall.median))),
-            ),
-        );
-    }
+        vec![
+            cell.cell.title.to_owned(),
+            spread(copy.and_then(|record| record.figure), rate),
+            shown(copy.and_then(wall).map(|wall| rate(wall.median))),
+        ]
+    });
+    section(
+        out,
+        "## The floor\n\nA process that only copies one socket to another: what the bytes cost \
+         without a server.",
+        "cell | processor: | wall:",
+        rows,
+    );
 }
 
 fn bounds(out: &mut String, record: &Record) {
     if record.cells.iter().all(|cell| cell.advantage.is_none()) {
         return;
     }
-    line(
-        out,
-        "\n## Bounds\n\n| bound | measured | |\n| --- | --- | --- |",
-    );
-    for bound in check::bounds(record) {
+    let rows = check::bounds(record).into_iter().map(|bound| {
         let verdict = if bound.is_met { "met" } else { "**missed**" };
-        line(
-            out,
-            &format!("| {} | {} | {verdict} |", bound.text, bound.measured),
-        );
-    }
+        vec![bound.text.to_owned(), bound.measured, verdict.to_owned()]
+    });
+    section(out, "## Bounds", "bound | measured | verdict", rows);
 }
 
 fn failures(out: &mut String, record: &Record) {
@@ -586,8 +559,26 @@ fn advantage(summary: Option<Summary>) -> String {
     }))
 }
 
+/// How many times less the second one is.
+fn times_less(theirs: Option<Summary>, ours: Option<Summary>) -> String {
+    let ratio = theirs.zip(ours);
+    shown(ratio.map(|(theirs, ours)| format!("**{:.2}**", theirs.median / ours.median)))
+}
+
 fn shown(text: Option<String>) -> String {
     text.unwrap_or_else(|| "–".to_owned())
+}
+
+fn whole(number: f64) -> String {
+    format!("{number:.0}")
+}
+
+fn tenths(number: f64) -> String {
+    format!("{number:.1}")
+}
+
+fn percent(percent: f64) -> String {
+    format!("{percent:.0} %")
 }
 
 fn bytes(bytes: f64) -> String {
@@ -603,6 +594,29 @@ fn thousands(number: u64) -> String {
         number.to_string()
     } else {
         format!("{},{:03}", thousands(number / 1000), number % 1000)
+    }
+}
+
+/// What stands above a table, its head with a bar between columns, and its rows; nothing of that without rows. A column
+/// whose name ends with a colon is one of figures, which are put to the right.
+fn section(out: &mut String, above: &str, head: &str, rows: impl IntoIterator<Item = Vec<String>>) {
+    let mut rows = rows.into_iter().peekable();
+    if rows.peek().is_none() {
+        return;
+    }
+    let (names, rules): (Vec<_>, Vec<_>) = head
+        .split(" | ")
+        .map(|column| match column.strip_suffix(':') {
+            Some(name) => (name, "---:"),
+            None => (column, "---"),
+        })
+        .unzip();
+    line(out, &format!("\n{above}\n"));
+    line(out, &format!("| {} |", names.join(" | ")));
+    line(out, &format!("| {} |", rules.join(" | ")));
+    for row in rows {
+        assert_eq!(row.len(), names.len(), "a row unlike its head: {head}");
+        line(out, &format!("| {} |", row.join(" | ")));
     }
 }
 

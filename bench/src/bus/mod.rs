@@ -339,7 +339,11 @@ impl Table {
             median(plain, |run| run.rate),
             shown(p50, p99),
             shown(plain_p50, plain_p99),
-            if holds { "" } else { " **missed**" },
+            match (bound.is_empty(), holds) {
+                (true, _) => "",
+                (_, true) => ", met",
+                (_, false) => ", **missed**",
+            },
         ));
         holds
     }

@@ -10,6 +10,7 @@ mod flow;
 mod frames;
 mod interest;
 mod joining;
+mod one_way;
 mod paced;
 mod peer;
 mod requests;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arguments::Generate;
 use crate::cells::{Cell, Load};
+use crate::statistics::percentile;
 use crate::{clock, process};
 
 /// The server under load, or the servers of a cluster.
@@ -82,7 +84,8 @@ pub(crate) struct Sample {
     pub(crate) generator_processor_seconds: f64,
     /// Processor time everybody else on the machine spent meanwhile: noise, if it is much.
     pub(crate) other_processor_seconds: f64,
-    /// Time from request to reply, where requests were made.
+    /// Time from request to reply, where requests were made; from publisher to subscriber, where messages were sent at a
+    /// pace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency: Option<Latency>,
     /// Server memory: in all for an idle server, for each connection for idle connections.
@@ -138,15 +141,28 @@ pub(crate) struct Joining {
     pub(crate) gap_milliseconds: f64,
 }
 
-/// Percentiles of the time from request to reply, in microseconds.
+/// Percentiles of the time from request to reply, or from publisher to subscriber, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Latency {
-    /// Half of the requests were faster.
+    /// Half were faster.
     pub(crate) p50_microseconds: f64,
-    /// 99 % of the requests were faster.
+    /// 99 % were faster.
     pub(crate) p99_microseconds: f64,
-    /// 99.9 % of the requests were faster.
+    /// 99.9 % were faster.
     pub(crate) p999_microseconds: f64,
+}
+
+impl Latency {
+    /// Of how long each took, one at least.
+    fn of(mut latencies: Vec<Duration>) -> Self {
+        latencies.sort_unstable();
+        let microseconds = |share| percentile(&latencies, share).as_secs_f64() * 1e6;
+        Self {
+            p50_microseconds: microseconds(0.5),
+            p99_microseconds: microseconds(0.99),
+            p999_microseconds: microseconds(0.999),
+        }
+    }
 }
 
 /// Plays the cell and prints the sample as one line of JSON.
@@ -164,6 +180,17 @@ pub(crate) fn main(generate: &Generate) -> Result<()> {
         Load::Flow(flow) => flow::run(flow, generate.work, &target)?,
         Load::Copy { payload_bytes } => flow::run_copy(payload_bytes, generate.work, &target)?,
         Load::Requests { in_flight } => requests::run(in_flight, generate.work, &target)?,
+        Load::OneWay {
+            receivers,
+            payload_bytes,
+            messages_per_second,
+        } => one_way::run(
+            receivers,
+            payload_bytes,
+            messages_per_second,
+            generate.work,
+            &target,
+        )?,
         Load::ConnectRate => connections::run_rate(generate.work, &target)?,
         Load::IdleConnections => connections::run_idle(generate.work, &target)?,
         Load::IdleServer => connections::run_nobody(&target)?,

@@ -10,7 +10,6 @@ use super::interest;
 use super::peer::{self, FrameReader, Stream};
 use super::{Latency, Sample, Spent, Target};
 use crate::clock;
-use crate::statistics::percentile;
 
 const SUBJECT: &str = "bench.echo";
 /// A client subscribes to one wildcard for all its replies and gives each request a token of its own,
@@ -39,20 +38,14 @@ pub(super) fn run(in_flight: u32, work: u64, target: &Target) -> Result<Sample> 
         requester.make(warm_up)?;
         let spent = Spent::now(target)?;
         let start = clock::now();
-        let mut latencies = requester.make(work)?;
+        let latencies = requester.make(work)?;
         let wall = clock::now() - start;
         let mut sample = spent.sample(target, MESSAGES_PER_REQUEST * work, wall)?;
         responding
             .join()
             .map_err(|_| anyhow!("the responder panicked"))?
             .context("responding")?;
-        latencies.sort_unstable();
-        let microseconds = |share| percentile(&latencies, share).as_secs_f64() * 1e6;
-        sample.latency = Some(Latency {
-            p50_microseconds: microseconds(0.5),
-            p99_microseconds: microseconds(0.99),
-            p999_microseconds: microseconds(0.999),
-        });
+        sample.latency = Some(Latency::of(latencies));
         Ok(sample)
     })
 }
