@@ -12,6 +12,8 @@ use testkit::{Config, Deadline, Kind, PATIENCE, ServerUnderTest, Signal};
 
 use crate::trial;
 
+mod encodings;
+
 const CONFIG: &str = "server_name: one
     server_tags: [\"az:1\"]
     server_metadata { rack: r1 }
@@ -280,13 +282,13 @@ const OWN_REQUESTS: &[(&str, &str, &str)] = &[
 
 pub(crate) fn trials() -> Vec<Trial> {
     let both = || Kind::ALL.map(|kind| kind.program().map(drop));
-    let tests: [(&str, fn()); 2] = [
+    let tests: [(&str, fn()); 3] = [
         ("both_servers_tell_the_same", both_tell_the_same),
+        ("insides_are_told_alike", insides_are_told_alike),
         ("lame_ducks_and_shutdowns_are_announced", ends_are_announced),
     ];
-    tests
-        .map(|(name, run)| trial(format!("system::{name}"), both(), run))
-        .into()
+    let tests = tests.map(|(name, run)| trial(format!("system::{name}"), both(), run));
+    tests.into_iter().chain(encodings::trials()).collect()
 }
 
 fn both_tell_the_same() {
@@ -297,6 +299,23 @@ fn both_tell_the_same() {
         told
     });
     compare(&expected, &found);
+}
+
+/// What is told of a program in Go: under the same names.
+fn insides_are_told_alike() {
+    let [expected, found] = Kind::ALL.map(|kind| {
+        let server = ServerUnderTest::start(kind, &Config::file(CONFIG));
+        let mut operator = Wire::log_in(server.address(), "sys", "p");
+        let answer = operator.ask("$SYS.REQ.SERVER.PING.EXPVARZ", "", true);
+        let paths = fields(&answer.expect("answered").value()).into_keys();
+        // It was started with more words than are shown.
+        let paths = paths.filter(|path| !path.starts_with("/data/cmdline/"));
+        paths
+            .filter(|path| !path.contains("/feature_flags"))
+            .collect::<BTreeSet<_>>()
+    });
+    assert!(expected.contains("/data/memstats/Alloc"), "{expected:?}");
+    assert_eq!(expected, found);
 }
 
 fn ends_are_announced() {

@@ -48,6 +48,8 @@ pub struct SystemMessage<'a> {
     pub subject: &'a [u8],
     /// Where an answer goes, if one is wanted.
     pub reply: Option<&'a [u8]>,
+    /// Its header block; empty if there is none.
+    pub header: &'a [u8],
     /// Its payload.
     pub payload: &'a [u8],
 }
@@ -203,9 +205,14 @@ impl SystemConnection {
         let SystemMessage {
             subject,
             reply,
+            header,
             payload,
         } = message;
-        client::publish(&mut self.text, subject, reply, payload);
+        if header.is_empty() {
+            client::publish(&mut self.text, subject, reply, payload);
+        } else {
+            client::header_publish(&mut self.text, subject, reply, header, payload);
+        }
         let Some(publish) = client::decode_publish(&self.text) else {
             return false;
         };
@@ -268,7 +275,7 @@ impl SystemConnection {
         let answer = Message {
             subject: message.subject,
             reply: None,
-            header: b"",
+            header: message.header,
             payload: message.payload,
         };
         crossing.answer(account, &answer, worker);

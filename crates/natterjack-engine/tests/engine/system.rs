@@ -160,6 +160,7 @@ fn what_every_account_may_ask_comes_to_the_system_account() {
         let message = SystemMessage {
             subject: reply.as_bytes(),
             reply: None,
+            header: b"",
             payload: b"yes",
         };
         own.publish(&system, message, &mut worker, now);
@@ -219,6 +220,45 @@ fn what_every_account_may_ask_comes_to_the_system_account() {
 }
 
 #[test]
+fn what_the_server_says_may_have_headers() {
+    const HEADER: &[u8] = b"NATS/1.0\r\nA: b\r\n\r\n";
+    let mut harness = harness();
+    let ear = Ear::with_room(usize::MAX);
+    let mut own = open(&harness, &ear);
+    own.subscribe(b"$SYS.REQ.USER.*.INFO").expect("a subject");
+    let mut operator = harness.connect(&format!("\"headers\":true,{SYSTEM}"));
+    let mut plain = harness.connect(SYSTEM);
+    let mut client = harness.connect(&format!("\"headers\":true,{A}"));
+    harness.send(&mut operator, b"SUB told 1\r\n");
+    harness.send(&mut plain, b"SUB told 2\r\n");
+    harness.send(&mut client, b"SUB answer 3\r\n");
+    harness.send(&mut client, b"PUB $SYS.REQ.USER.INFO answer 0\r\n\r\n");
+    let (reply, _) = heard(&ear);
+    let system = Arc::clone(own.account());
+    let (now, mut worker) = (harness.now, harness.engine.worker());
+    for subject in ["told", &reply] {
+        let message = SystemMessage {
+            subject: subject.as_bytes(),
+            reply: None,
+            header: HEADER,
+            payload: b"yes",
+        };
+        own.publish(&system, message, &mut worker, now);
+    }
+    let told = operator.take();
+    assert!(
+        told.ends_with("HMSG told 1 18 21\r\nNATS/1.0\r\nA: b\r\n\r\nyes\r\n"),
+        "{told}"
+    );
+    assert!(plain.take().ends_with("MSG told 2 3\r\nyes\r\n"));
+    let answer = client.take();
+    assert!(
+        answer.ends_with("HMSG answer 3 18 21\r\nNATS/1.0\r\nA: b\r\n\r\nyes\r\n"),
+        "{answer}"
+    );
+}
+
+#[test]
 fn the_servers_connection_is_in_no_list_and_hears_only_what_it_asked_for() {
     let mut harness = harness();
     let ear = Ear::with_room(usize::MAX);
@@ -246,6 +286,7 @@ fn the_servers_connection_is_in_no_list_and_hears_only_what_it_asked_for() {
         let message = SystemMessage {
             subject,
             reply: None,
+            header: b"",
             payload: b"yes",
         };
         own.publish(&system, message, &mut worker, now);

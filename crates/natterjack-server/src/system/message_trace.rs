@@ -7,7 +7,16 @@ use natterjack_engine::{TraceEvent, TraceReport, TracedKind};
 use serde::Serialize;
 
 use super::bodies::ServerObject;
+use super::encoding::Encoding;
 use crate::monitoring::Time;
+
+/// In which encoding a report goes out: what the message says beside where to.
+pub(super) fn encoding(report: &TraceReport) -> Encoding {
+    let mut headers = report.headers.iter();
+    let accepted = headers.find(|(name, _)| name == "Accept-Encoding");
+    let value = accepted.and_then(|(_, values)| values.first());
+    Encoding::named(value.map_or(b"", |value| value.as_bytes()))
+}
 
 /// The report of one server.
 #[derive(Serialize)]

@@ -7,6 +7,7 @@
 mod requests;
 
 mod bodies;
+mod encoding;
 mod event_id;
 mod inbox;
 mod message_trace;
@@ -36,6 +37,7 @@ use self::bodies::{
     OwnMeasure, PeerMeasure, PeerNotice, RouteStats, SERVICE_LATENCY, ServerObject, ServerStats,
     SharedIdentity, Statsz, StatszTraffic, Typed,
 };
+use self::encoding::{Body, Encoding};
 use self::event_id::EventIds;
 use self::inbox::Inbox;
 use self::message_trace::TraceBody;
@@ -145,7 +147,7 @@ impl System {
             return false;
         }
         let account = Arc::clone(self.connection.lock().account());
-        self.publish(shared, &account, subject.as_bytes(), &body())
+        self.publish(shared, &account, subject.as_bytes(), &body().into())
     }
 
     fn publish(
@@ -153,7 +155,7 @@ impl System {
         shared: &Shared,
         account: &Arc<Account>,
         subject: &[u8],
-        payload: &[u8],
+        body: &Body,
     ) -> bool {
         if self.is_over.load(Ordering::Relaxed) {
             return false;
@@ -161,7 +163,8 @@ impl System {
         let message = SystemMessage {
             subject,
             reply: None,
-            payload,
+            header: body.header,
+            payload: &body.payload,
         };
         self.send(shared, account, message)
     }
@@ -285,7 +288,8 @@ impl System {
             |instant| shared.time_of(instant),
         );
         let subject = report.subject.as_bytes();
-        self.publish(shared, &report.account, subject, &compact_json(&metric))
+        let body = compact_json(&metric).into();
+        self.publish(shared, &report.account, subject, &body)
     }
 
     /// Tells what became of a message, where it is wanted.
@@ -293,8 +297,8 @@ impl System {
         let body = TraceBody::new(self.server(shared), report, |instant| {
             shared.time_of(instant)
         });
-        let destination = &report.destination;
-        self.publish(shared, &report.account, destination, &compact_json(&body))
+        let body = message_trace::encoding(report).apply(compact_json(&body));
+        self.publish(shared, &report.account, &report.destination, &body)
     }
 
     /// Tells the server of who asked how long a client here took to answer.
@@ -376,6 +380,7 @@ impl System {
             let message = SystemMessage {
                 subject: subject.as_bytes(),
                 reply: Some(inbox.as_bytes()),
+                header: b"",
                 payload: &body,
             };
             is_congested |= self.send(shared, &system_account, message);
@@ -698,15 +703,21 @@ impl Task {
         match self.answer(system, request).await {
             Answer::Body(body) => system.publish(shared, &account, reply, &body),
             Answer::None => false,
-            Answer::Reload => {
-                self.reload(system, account, reply.to_vec());
+            Answer::Reload(encoding) => {
+                self.reload(system, account, reply.to_vec(), encoding);
                 false
             }
         }
     }
 
     /// Has the program reload the configuration, and tells what came of it. Events and other requests go on meanwhile.
-    fn reload(&self, system: &Arc<System>, account: Arc<Account>, reply: Vec<u8>) {
+    fn reload(
+        &self,
+        system: &Arc<System>,
+        account: Arc<Account>,
+        reply: Vec<u8>,
+        encoding: Encoding,
+    ) {
         let (system, shared) = (Arc::clone(system), Arc::clone(&self.shared));
         let Ok(place) = Arc::clone(&system.reloads).try_acquire_owned() else {
             let body = requests::fault(
@@ -715,7 +726,7 @@ impl Task {
                 "too many reloads are under way".to_owned(),
                 false,
             );
-            system.publish(&shared, &account, &reply, &body);
+            system.publish(&shared, &account, &reply, &body.into());
             return;
         };
         tokio::spawn(async move {
@@ -724,8 +735,8 @@ impl Task {
                 None => Err("the program this server is part of cannot reload it".to_owned()),
             };
             let body = match outcome {
-                Ok(()) => requests::done(&system, &shared),
-                Err(error) => requests::fault(&system, &shared, error, false),
+                Ok(()) => encoding.apply(requests::done(&system, &shared)),
+                Err(error) => requests::fault(&system, &shared, error, false).into(),
             };
             system.publish(&shared, &account, &reply, &body);
             drop(place);

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::System;
 use super::bodies::{Envelope, Fault, ServerId, UserInfo};
+use super::encoding::{Body, Encoding};
 use super::question::{BadQuestion, Question};
 use crate::clock::now;
 use crate::monitoring::pages::{
@@ -171,11 +172,17 @@ pub(super) struct Request {
 
 /// What the server does about a request.
 pub(super) enum Answer {
-    Body(Vec<u8>),
+    Body(Body),
     /// Nothing is said: the question was for others, or makes no sense.
     None,
     /// The body comes from elsewhere.
-    Reload,
+    Reload(Encoding),
+}
+
+impl From<Vec<u8>> for Answer {
+    fn from(payload: Vec<u8>) -> Self {
+        Self::Body(payload.into())
+    }
 }
 
 /// Why there is no data.
@@ -218,9 +225,20 @@ pub(super) fn is_listing(kind: Kind) -> bool {
     )
 }
 
+/// Whether it can be asked for in another encoding, as of nats-server.
+fn is_encoded(kind: Kind) -> bool {
+    !matches!(
+        kind,
+        Kind::Statsz | Kind::Idz | Kind::UserInfo | Kind::AccountConns | Kind::SubscriptionCount
+    )
+}
+
 /// Answers a request.
 pub(super) fn answer(system: &System, shared: &Shared, request: &Request) -> Answer {
     match try_answer(system, shared, request) {
+        Ok(Answer::Body(body)) if is_encoded(request.kind) => {
+            Answer::Body(Encoding::accepted(&request.header).apply(body.payload))
+        }
         Ok(answer) => answer,
         Err(Refusal::Silent) => Answer::None,
         // What is no question to these gets no answer, as on nats-server.
@@ -229,7 +247,7 @@ pub(super) fn answer(system: &System, shared: &Shared, request: &Request) -> Ans
         {
             Answer::None
         }
-        Err(Refusal::Question(error)) => Answer::Body(compact_json(&Envelope::<()> {
+        Err(Refusal::Question(error)) => Answer::from(compact_json(&Envelope::<()> {
             server: system.server(shared),
             data: None,
             error: Some(Fault {
@@ -238,7 +256,7 @@ pub(super) fn answer(system: &System, shared: &Shared, request: &Request) -> Ans
             }),
         })),
         Err(Refusal::Outcome { description, null }) => {
-            Answer::Body(fault(system, shared, description, null))
+            Answer::from(fault(system, shared, description, null))
         }
     }
 }
@@ -268,7 +286,7 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
     if request.kind == Kind::Idz {
         // Whatever is asked.
         let server = system.identity(shared);
-        return Ok(Answer::Body(compact_json(&ServerId {
+        return Ok(Answer::from(compact_json(&ServerId {
             name: &server.name,
             host: &server.host,
             id: &server.id,
@@ -296,7 +314,7 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
         | Kind::PeerLeaves
         | Kind::PeerConnections
         | Kind::PeerMeasure => Err(Refusal::Silent),
-        Kind::Statsz => Ok(Answer::Body(system.statsz(shared))),
+        Kind::Statsz => Ok(Answer::from(system.statsz(shared))),
         Kind::Varz => data.of(varz(&facts(), shared.load())),
         Kind::Connz => {
             data.of(connz(&facts(), engine, &connz_options(&question, None)?).map_err(failed)?)
@@ -396,14 +414,14 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
             if !is_it || account.snapshot().connections == 0 {
                 return Err(Refusal::Silent);
             }
-            Ok(Answer::Body(system.account_connections(shared, &account)))
+            Ok(Answer::from(system.account_connections(shared, &account)))
         }
         Kind::SubscriptionCount => subscription_count(shared, &question),
-        Kind::Reload => Ok(Answer::Reload),
+        Kind::Reload => Ok(Answer::Reload(Encoding::accepted(&request.header))),
         Kind::Kick => {
             let id = question.unsigned("cid")?;
             if engine.close_connection(id, CloseReason::Kicked) {
-                Ok(Answer::Body(done(system, shared)))
+                Ok(Answer::from(done(system, shared)))
             } else {
                 Err(Refusal::Outcome {
                     description: "no such client or leafnode id".to_owned(),
@@ -414,7 +432,7 @@ fn try_answer(system: &System, shared: &Shared, request: &Request) -> Result<Ans
         Kind::LameDuck => {
             let id = question.unsigned("cid")?;
             if engine.announce_lame_duck_to(id, now()) {
-                Ok(Answer::Body(done(system, shared)))
+                Ok(Answer::from(done(system, shared)))
             } else {
                 Err(Refusal::Outcome {
                     description: "no such client id".to_owned(),
@@ -433,7 +451,7 @@ struct Data<'a> {
 
 impl Data<'_> {
     fn of(&self, data: impl Serialize) -> Result<Answer, Refusal> {
-        Ok(Answer::Body(compact_json(&Envelope {
+        Ok(Answer::from(compact_json(&Envelope {
             server: self.system.server(self.shared),
             data: Some(data),
             error: None,
@@ -530,7 +548,7 @@ fn subscription_count(shared: &Shared, question: &Question) -> Result<Answer, Re
         // The server's own connection has the number 0.
         count += u64::from(is_meant && is_of_queue && held.connection != 0);
     });
-    Ok(Answer::Body(count.to_string().into_bytes()))
+    Ok(Answer::from(count.to_string().into_bytes()))
 }
 
 /// Decodes standard base64.

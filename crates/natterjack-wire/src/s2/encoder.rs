@@ -34,6 +34,10 @@ const WINDOW_BYTES: usize = CONTENT_BYTES_MAX + BEHIND_BYTES;
 /// A literal of so many bytes is copied as if it had as many as that.
 const SHORT_LITERAL_BYTES: usize = 32;
 
+/// What one instruction copies that repeats nothing, and what it takes, both at most.
+const COPIED_BYTES_MAX: usize = 64;
+const COPY_BYTES_MAX: usize = 3;
+
 /// What one turn writes beyond the content of its literal, rounded up: heads, a copy with a repetition, and what a short
 /// literal is too short.
 const TURN_BYTES_MAX: usize = 1 + SHORT_LITERAL_BYTES + 15;
@@ -63,6 +67,15 @@ impl Encoder {
 
     /// Appends a block if it is shorter than its content by an eighth at least, and says whether it did.
     pub(super) fn encode(&mut self, content: &[u8], out: &mut Vec<u8>) -> bool {
+        self.encode_as::<false>(content, out)
+    }
+
+    /// The same without what Snappy does not know.
+    pub(super) fn encode_snappy(&mut self, content: &[u8], out: &mut Vec<u8>) -> bool {
+        self.encode_as::<true>(content, out)
+    }
+
+    fn encode_as<const IS_SNAPPY: bool>(&mut self, content: &[u8], out: &mut Vec<u8>) -> bool {
         assert!(
             content.len() <= CONTENT_BYTES_MAX,
             "a block of 64 KiB at most"
@@ -79,9 +92,9 @@ impl Encoder {
         let target = &mut out[head..];
         let written = match content.len() {
             MUCH_CONTENT_BYTES.. => {
-                self.instructions::<KEY_BYTES_MOST>(content.len(), target, bytes_max)
+                self.instructions::<KEY_BYTES_MOST, IS_SNAPPY>(content.len(), target, bytes_max)
             }
-            _ => self.instructions::<KEY_BYTES_LEAST>(content.len(), target, bytes_max),
+            _ => self.instructions::<KEY_BYTES_LEAST, IS_SNAPPY>(content.len(), target, bytes_max),
         };
         out.truncate(written.map_or(start, |written| head + written));
         written.is_some()
@@ -89,7 +102,7 @@ impl Encoder {
 
     /// Writes the instructions and says how many bytes they take; `None` if they take more than `bytes_max`. The target has
     /// [`TURN_BYTES_MAX`] more than that.
-    fn instructions<const KEY_BYTES: usize>(
+    fn instructions<const KEY_BYTES: usize, const IS_SNAPPY: bool>(
         &mut self,
         content_bytes: usize,
         target: &mut [u8],
@@ -142,12 +155,20 @@ impl Encoder {
                 length += 1;
             }
             let literal_bytes = at - written;
-            if taken + literal_bytes > bytes_max {
+            // There is room for one copy in any case, and without repetitions there may be many.
+            let copies_bytes = match IS_SNAPPY {
+                true => COPY_BYTES_MAX * (length / COPIED_BYTES_MAX),
+                false => 0,
+            };
+            if taken + literal_bytes + copies_bytes > bytes_max {
                 return None;
             }
             let offset = at - from;
             taken = write_literal(target, taken, window, written, literal_bytes);
-            taken = write_copy(target, taken, offset, length, offset == offset_last);
+            taken = match IS_SNAPPY {
+                true => write_copies(target, taken, offset, length),
+                false => write_copy(target, taken, offset, length, offset == offset_last),
+            };
             if taken > bytes_max {
                 return None;
             }
@@ -253,7 +274,7 @@ fn write_copy(
     is_again: bool,
 ) -> usize {
     let [low, high] = (offset as u16).to_le_bytes();
-    if length <= 64 {
+    if length <= COPIED_BYTES_MAX {
         let number = length as u8;
         let near = [high << 5 | number.wrapping_sub(4) << 2 | 1, low, 0, 0];
         let far = [number.wrapping_sub(1) << 2 | 2, low, high, 0];
@@ -267,6 +288,18 @@ fn write_copy(
     // What does not fit is repeated, and a repetition has four bytes at least.
     put_four(target, taken, [(60 - 1) << 2 | 2, low, high, 0]);
     write_repeat(target, taken + 3, length - 60)
+}
+
+/// Copies at least four bytes, as often as it takes and each time said anew; says where the last instruction ends.
+fn write_copies(target: &mut [u8], mut taken: usize, offset: usize, length: usize) -> usize {
+    let mut left = length;
+    while left > COPIED_BYTES_MAX {
+        // What is left has four bytes at least.
+        let part = COPIED_BYTES_MAX.min(left - 4);
+        taken = write_copy(target, taken, offset, part, false);
+        left -= part;
+    }
+    write_copy(target, taken, offset, left, false)
 }
 
 /// Copies at least four bytes, and less than a block, from as far back as the last time.

@@ -20,6 +20,7 @@
 //! a stream that starts once and then goes on for good, which is what a [`Compressor`] writes.
 //!
 //! Our blocks are at most 64 KiB long, so that the encoder's table is small enough to be cleared for every write.
+//! So a stream without repetitions is Snappy, which is what [`snappy`] writes for those who ask for that.
 //! There is one encoder, with the effort of `s2_fast`; modes that ask for more get the same.
 
 mod block;
@@ -46,6 +47,7 @@ const SKIPPABLE: u8 = 0x80;
 
 /// The chunk that starts a stream.
 const STREAM_START: &[u8; 10] = b"\xFF\x06\x00\x00S2sTwO";
+const SNAPPY_START: &[u8; 10] = b"\xFF\x06\x00\x00sNaPpY";
 const NAMES: [&[u8]; 2] = [b"S2sTwO", b"sNaPpY"];
 
 /// Type and length.
@@ -334,23 +336,44 @@ impl Compressor {
             out.extend_from_slice(STREAM_START);
         }
         for content in input.chunks(encoder::CONTENT_BYTES_MAX) {
-            self.chunk(content, out);
+            write_chunk(content, out, |content, out| {
+                self.effort == Effort::Fast && self.encoder.encode(content, out)
+            });
         }
     }
+}
 
-    fn chunk(&mut self, content: &[u8], out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&[0; HEAD_BYTES]);
-        out.extend_from_slice(&masked_checksum(content).to_le_bytes());
-        let shrunk = self.effort == Effort::Fast && self.encoder.encode(content, out);
-        if !shrunk {
-            out.extend_from_slice(content);
-        }
-        let kind = if shrunk { COMPRESSED } else { UNCOMPRESSED };
-        let length = (out.len() - start - HEAD_BYTES) as u32;
-        let [low, middle, high, _] = length.to_le_bytes();
-        out[start..start + HEAD_BYTES].copy_from_slice(&[kind, low, middle, high]);
+/// A whole stream as readers of Snappy understand it, and those of S2 as well. For what is written once: it allocates
+/// what a [`Compressor`] keeps.
+#[must_use]
+pub fn snappy(content: &[u8]) -> Vec<u8> {
+    let mut encoder = Encoder::new();
+    let mut out = SNAPPY_START.to_vec();
+    for content in content.chunks(encoder::CONTENT_BYTES_MAX) {
+        write_chunk(content, &mut out, |content, out| {
+            encoder.encode_snappy(content, out)
+        });
     }
+    out
+}
+
+/// Appends a chunk. `encode` appends the content if that makes it shorter, and says whether it did.
+fn write_chunk(
+    content: &[u8],
+    out: &mut Vec<u8>,
+    encode: impl FnOnce(&[u8], &mut Vec<u8>) -> bool,
+) {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEAD_BYTES]);
+    out.extend_from_slice(&masked_checksum(content).to_le_bytes());
+    let shrunk = encode(content, out);
+    if !shrunk {
+        out.extend_from_slice(content);
+    }
+    let kind = if shrunk { COMPRESSED } else { UNCOMPRESSED };
+    let length = (out.len() - start - HEAD_BYTES) as u32;
+    let [low, middle, high, _] = length.to_le_bytes();
+    out[start..start + HEAD_BYTES].copy_from_slice(&[kind, low, middle, high]);
 }
 
 #[cfg(test)]

@@ -88,6 +88,104 @@ fn what_occurs_again_at_any_length() {
     }
 }
 
+/// The content of a stream of Snappy, by its description alone: blocks of 64 KiB at most, literals and copies, nothing else.
+fn read_as_snappy(stream: &[u8]) -> Vec<u8> {
+    let mut rest = stream
+        .strip_prefix(b"\xFF\x06\x00\x00sNaPpY")
+        .expect("the start of a stream");
+    let mut text = Vec::new();
+    while let Some((&[kind, low, middle, high], after)) = rest.split_first_chunk() {
+        let length = u32::from_le_bytes([low, middle, high, 0]) as usize;
+        let (chunk, after) = after.split_at(length);
+        rest = after;
+        let (checksum, data) = chunk.split_at(4);
+        let start = text.len();
+        match kind {
+            0 => read_block_as_snappy(data, &mut text),
+            1 => text.extend_from_slice(data),
+            _ => panic!("a chunk of kind {kind}"),
+        }
+        assert!(text.len() - start <= 65_536, "a long block");
+        assert_eq!(masked_checksum(&text[start..]).to_le_bytes(), checksum);
+    }
+    assert_eq!(rest, b"");
+    text
+}
+
+fn read_block_as_snappy(mut data: &[u8], text: &mut Vec<u8>) {
+    let start = text.len();
+    let mut take = |count: usize| {
+        let (taken, rest) = data.split_at(count);
+        data = rest;
+        (!taken.is_empty()).then_some(taken)
+    };
+    let number = |bytes: &[u8]| {
+        let upwards = bytes.iter().rev();
+        upwards.fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+    };
+    let (mut length, mut shift) = (0, 0);
+    loop {
+        let byte = take(1).expect("a length")[0];
+        length |= usize::from(byte & 0x7F) << shift;
+        shift += 7;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    while text.len() - start < length {
+        let tag = take(1).expect("an instruction")[0];
+        let upper = usize::from(tag >> 2);
+        let (count, offset) = match tag & 3 {
+            0 => {
+                let more = upper.saturating_sub(59);
+                let count = take(more).map_or(upper, number) + 1;
+                text.extend_from_slice(take(count).expect("a literal"));
+                continue;
+            }
+            1 => {
+                let low = number(take(1).expect("an offset"));
+                ((upper & 7) + 4, (upper >> 3) << 8 | low)
+            }
+            kind => {
+                let bytes = if kind == 2 { 2 } else { 4 };
+                (upper + 1, number(take(bytes).expect("an offset")))
+            }
+        };
+        assert!(offset > 0, "that is a repetition, of S2 alone");
+        for _ in 0..count {
+            let before = (text.len() - start).checked_sub(offset);
+            text.push(text[start + before.expect("within the block")]);
+        }
+    }
+    assert_eq!((text.len() - start, data), (length, &b""[..]));
+}
+
+#[test]
+fn snappy_is_read_by_readers_of_both() {
+    let noise = lines(400);
+    let start = &noise[..300];
+    let again = |length: usize| {
+        let again: Vec<u8> = start.iter().copied().cycle().take(length).collect();
+        [start, &again, b"the end of it"].concat()
+    };
+    let texts = (0..700).chain(65_000..65_300).map(again);
+    let few = [Vec::new(), b"a".to_vec(), vec![0; 300_000], lines(20_000)];
+    let noise: Vec<u8> = (0..70_000_u64)
+        .map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as u8)
+        .collect();
+    for text in texts.chain(few).chain([noise]) {
+        let stream = snappy(&text);
+        assert!(read_as_snappy(&stream) == text, "{} bytes", text.len());
+        assert!(decompressed(&stream).as_deref() == Ok(&text));
+        let mut found = Vec::new();
+        let read = minlz::s2::Reader::new(&stream[..]).read_to_end(&mut found);
+        assert!(read.is_ok() && found == text, "{} bytes", text.len());
+    }
+    // A copy takes three bytes for each 64.
+    assert!(snappy(&[0; 65_536]).len() < 65_536 / 20);
+    assert!(snappy(&lines(2000)).len() < lines(2000).len() * 60 / 100);
+}
+
 #[test]
 fn how_much_it_shrinks() {
     #[track_caller]
