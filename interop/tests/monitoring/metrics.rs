@@ -86,7 +86,115 @@ fn names_are_the_exporters() {
     for name in SAME {
         assert_eq!(found[name], expected[name], "{name}");
     }
+    // Those that it makes by rules of their own, labels included.
+    let ours = labelled(&text);
+    let different: Vec<_> = by_rule(&real)
+        .into_iter()
+        .filter(|(sample, value)| ours.get(sample) != Some(value))
+        .map(|(sample, value)| format!("{sample}: {value} but {:?}", ours.get(&sample)))
+        .collect();
+    assert!(different.is_empty(), "{different:#?} in {text}");
     drop(clients);
+}
+
+/// What the exporter makes of connections, accounts, health, leaf nodes and JetStream of a server, without who it is.
+fn by_rule(server: &ServerUnderTest) -> BTreeMap<String, f64> {
+    let page = |path: &str| HttpAnswer::get(server.listener(Listener::Monitor), path).json();
+    let mut samples = BTreeMap::new();
+    let mut add = |name: &str, labels: &str, value: &Value| {
+        let value = match value {
+            Value::Bool(is_so) => f64::from(u8::from(*is_so)),
+            value => value.as_f64().unwrap_or(0.0),
+        };
+        samples.insert(format!("{name}{{{labels}}}"), value);
+    };
+    let connz = page("/connz");
+    for name in ["num_connections", "total"] {
+        add(&format!("gnatsd_connz_{name}"), "", &connz[name]);
+    }
+    let connections = connz["connections"].as_array().expect("connections");
+    for name in [
+        "pending_bytes",
+        "subscriptions",
+        "in_bytes",
+        "out_bytes",
+        "in_msgs",
+        "out_msgs",
+    ] {
+        let sum = connections
+            .iter()
+            .filter_map(|one| one[name].as_u64())
+            .sum::<u64>();
+        add(&format!("gnatsd_connz_{name}"), "", &json!(sum));
+    }
+    for account in page("/accstatz?unused=1")["account_statz"]
+        .as_array()
+        .expect("accounts")
+    {
+        let (id, name) = (&account["acc"], &account["name"]);
+        let labels = format!("account={id},account_id={id},account_name={name}");
+        for (name, value) in [
+            ("current_connections", &account["conns"]),
+            ("total_connections", &account["total_conns"]),
+            ("leaf_nodes", &account["leafnodes"]),
+            ("sent_messages", &account["sent"]["msgs"]),
+            ("sent_bytes", &account["sent"]["bytes"]),
+            ("received_messages", &account["received"]["msgs"]),
+            ("received_bytes", &account["received"]["bytes"]),
+            ("slow_consumers", &account["slow_consumers"]),
+        ] {
+            add(&format!("gnatsd_accstatz_{name}"), &labels, value);
+        }
+    }
+    for name in page("/accountz")["accounts"].as_array().expect("accounts") {
+        let path = format!("/accountz?acc={}", name.as_str().expect("a name"));
+        let account = page(&path)["account_detail"].take();
+        let labels = format!("account_id={name},account_name={}", account["name_tag"]);
+        for name in [
+            "client_connections",
+            "leafnode_connections",
+            "is_system",
+            "expired",
+            "complete",
+            "jetstream_enabled",
+        ] {
+            add(&format!("gnatsd_accountz_{name}"), &labels, &account[name]);
+        }
+    }
+    let is_ill = json!(page("/healthz")["status"] != "ok");
+    add("gnatsd_healthz_status", "", &is_ill);
+    add("gnatsd_healthz_status_value", "value=\"ok\"", &json!(1));
+    let leafs = page("/leafz")["leafnodes"].take();
+    add("gnatsd_leafz_conn_nodes_total", "", &leafs);
+    let jsz = page("/jsz");
+    let labels = "cluster=\"\",domain=\"\",is_meta_leader=\"true\",meta_leader=\"\"";
+    for (name, value) in [
+        ("jetstream_disabled", &jsz["disabled"]),
+        ("max_memory", &jsz["config"]["max_memory"]),
+        ("max_storage", &jsz["config"]["max_storage"]),
+        ("total_streams", &jsz["streams"]),
+        ("total_consumers", &jsz["consumers"]),
+        ("total_messages", &jsz["messages"]),
+        ("total_message_bytes", &jsz["bytes"]),
+    ] {
+        add(&format!("jetstream_server_{name}"), labels, value);
+    }
+    samples
+}
+
+/// Every sample by its name and its labels in order, without those that tell which server it is.
+fn labelled(text: &str) -> BTreeMap<String, f64> {
+    let mut samples = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (sample, value) = line.rsplit_once(' ').expect("a value");
+        let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+        let mut labels: Vec<&str> = labels.trim_end_matches('}').split(',').collect();
+        labels.retain(|label| !label.starts_with("server_"));
+        labels.sort_unstable();
+        let sample = format!("{name}{{{}}}", labels.join(","));
+        samples.insert(sample, value.parse().expect("a number"));
+    }
+    samples
 }
 
 /// What is lost for a reason of its own each, counted under that and no other.

@@ -3,7 +3,7 @@
 //!
 //! It makes a metric of every number on a page, named by where it is found, and of times and of some texts; so does this.
 
-use natterjack_engine::Engine;
+use natterjack_engine::{AccountSnapshot, Engine};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -53,6 +53,8 @@ pub(super) fn write(
     connections(text, server, &counted.connections);
     let stats: Vec<AccountStats> = counted.accounts.iter().map(Into::into).collect();
     accounts(text, server, &stats);
+    account_details(text, facts, &counted.accounts);
+    absent(text, facts);
     health(text, server, is_accepting);
     page(text, server, "varz", &varz(facts, load));
     page(
@@ -160,6 +162,64 @@ fn accounts(text: &mut Exposition, server: &str, accounts: &[AccountStats]) {
             ];
             text.sample(&labels, number(account));
         }
+    }
+}
+
+/// `/accountz` of each account, without the limits that only an account's token has.
+fn account_details(text: &mut Exposition, facts: &ServerFacts, accounts: &[AccountSnapshot]) {
+    type Number = fn(&AccountSnapshot, bool) -> u64;
+    let families: [(&str, Number); 7] = [
+        ("client_connections", |account, _| {
+            account.connections as u64
+        }),
+        ("leafnode_connections", |_, _| 0),
+        ("subscriptions", |account, _| {
+            (account.subscriptions + account.peer_interest) as u64
+        }),
+        ("is_system", |_, is_system| u64::from(is_system)),
+        ("expired", |_, _| 0),
+        ("complete", |_, _| 1),
+        ("jetstream_enabled", |_, _| 0),
+    ];
+    let (server, system) = (&facts.info.server_id, &facts.system_account);
+    for (name, number) in families {
+        text.family(&format!("gnatsd_accountz_{name}"), MetricKind::Gauge, name);
+        for account in accounts {
+            let labels = [
+                ("server_id", &**server),
+                ("account_id", &*account.name),
+                ("account_name", &*account.name),
+            ];
+            text.sample(&labels, number(account, *account.name == *system));
+        }
+    }
+}
+
+/// What dashboards ask of features that are not there.
+fn absent(text: &mut Exposition, facts: &ServerFacts) {
+    let (server, name) = (&*facts.info.server_id, &*facts.info.server_name);
+    let labels = [("server_id", server)];
+    let leafs = "gnatsd_leafz_conn_nodes_total";
+    text.single(leafs, MetricKind::Gauge, "nodes_total", &labels, 0);
+    let labels = [
+        ("server_id", server),
+        ("server_name", name),
+        ("cluster", ""),
+        ("domain", ""),
+        ("meta_leader", ""),
+        ("is_meta_leader", "true"),
+    ];
+    for (name, number) in [
+        ("jetstream_disabled", 1),
+        ("max_memory", 0),
+        ("max_storage", 0),
+        ("total_streams", 0),
+        ("total_consumers", 0),
+        ("total_messages", 0),
+        ("total_message_bytes", 0),
+    ] {
+        let metric = format!("jetstream_server_{name}");
+        text.single(&metric, MetricKind::Gauge, name, &labels, number);
     }
 }
 
