@@ -27,7 +27,7 @@ const MARKUP: &str = "<script>alert(1)</script>";
 const MARKUP_IN_NAME: &str = "<img/src=x/onerror=alert`1`>";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 10] = [
+    let tests: [(&str, fn()); 11] = [
         ("values_are_those_of_varz", values_are_those_of_varz),
         ("a_slow_consumer_shows_soon", a_slow_consumer_shows_soon),
         ("who_is_behind_shows_soon", who_is_behind_shows_soon),
@@ -38,6 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("it_fits_and_can_be_read", it_fits_and_can_be_read),
         ("without_scripts_it_is_an_index", without_scripts),
         ("only_its_own_script_runs", only_its_own_script_runs),
+        ("a_login_in_the_address_is_enough", a_login_in_the_address),
     ];
     let needs = || {
         [
@@ -487,6 +488,18 @@ fn without_scripts() {
     let live = browser.evaluate("document.getElementById('live').offsetHeight + document.getElementById('controls').offsetHeight");
     assert_eq!(live, 0, "what does not work without scripts is not there");
     browser.keep_picture("without-scripts");
+}
+
+/// Whoever keeps the token in a bookmark, below a base path as well, need not type it.
+fn a_login_in_the_address() {
+    for (base, path) in [("/", "/"), ("/deep/down", "/deep/down")] {
+        let (server, monitor) = server(&format!("http_token: secret, http_base_path: \"{base}\""));
+        let _client = client(&server, "anna");
+        let mut browser = Browser::start();
+        browser.open_as(monitor, path, "anybody:secret@", View::DESK);
+        browser.wait_for("document.getElementById('connections').textContent.includes('anna')");
+        assert_eq!(browser.faults(), [""; 0]);
+    }
 }
 
 /// What gets into the page in spite of all care does nothing.

@@ -84,8 +84,20 @@ impl Browser {
     /// Opens that of a server whose pages are below this path.
     #[track_caller]
     pub(super) fn open_at(&mut self, server: SocketAddr, path: &str, view: View) -> Value {
+        self.open_as(server, path, "", view)
+    }
+
+    /// The same with a login, as it stands in an address: `name:secret@`.
+    #[track_caller]
+    pub(super) fn open_as(
+        &mut self,
+        server: SocketAddr,
+        path: &str,
+        login: &str,
+        view: View,
+    ) -> Value {
         let answer = self.command(&json!({
-            "command": "open", "url": format!("http://{server}{path}"), "width": view.width, "height": view.height,
+            "command": "open", "url": format!("http://{login}{server}{path}"), "width": view.width, "height": view.height,
             "isPhone": view.is_phone, "isDark": view.is_dark, "hasScripts": view.has_scripts,
             "hasClock": view.has_clock,
         }));
