@@ -520,18 +520,12 @@ pub(super) fn details(server: &Server, now: Instant) -> Vec<(String, String)> {
     }
     say("Cluster", varz.cluster.name.clone());
     say("Up", varz.uptime.clone());
-    say(
-        "Started",
-        varz.start.map(|it| it.to_string()).unwrap_or_default(),
-    );
-    say(
-        "Configured",
-        varz.config_load_time
-            .map(|it| it.to_string())
-            .unwrap_or_default(),
-    );
+    // Nobody needs fractions of a second.
+    let moment = |it: Option<Timestamp>| it.map(|it| format!("{it:.0}")).unwrap_or_default();
+    say("Started", moment(varz.start));
+    say("Configured", moment(varz.config_load_time));
     let ends = |end: Option<Timestamp>| match (end, varz.now) {
-        (Some(end), Some(now)) => format!("until {end}, {}", words::left(end, now)),
+        (Some(end), Some(now)) => format!("until {end:.0}, {}", words::left(end, now)),
         _ => String::new(),
     };
     say("Client certificate", ends(varz.tls_cert_not_after));

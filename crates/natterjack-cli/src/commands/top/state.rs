@@ -144,7 +144,12 @@ impl State {
         }
         let server = self.server(address);
         match said {
-            Ok(sample) => server.take(sample, at),
+            Ok(mut sample) => {
+                // Where those that are equal in what is sorted by are, nats-server leaves to chance, and people look for them
+                // where they were.
+                (sample.connz.connections).sort_unstable_by_key(|connection| connection.cid);
+                server.take(sample, at);
+            }
             Err(problem) => server.fail(problem, at),
         }
     }
@@ -584,6 +589,24 @@ pub(super) mod tests {
         let peers = &state.servers[0].peers;
         assert_eq!(peers.len(), 1, "{peers:?}");
         assert!(peers["B2"].lost.is_none());
+    }
+
+    #[test]
+    fn connections_stay_where_they_are_however_a_server_lists_them() {
+        let mut state = State::new([B.to_owned(), A.to_owned()]);
+        for (second, order) in [[3, 1, 2], [2, 3, 1]].into_iter().enumerate() {
+            let listed = order.map(|cid| json!({ "cid": cid }));
+            let pages = json!({ "connz": { "connections": listed } });
+            for address in [A, B] {
+                let page = sample(second as u64, &pages);
+                state.hear(address, begin(), Ok(page));
+            }
+            let views = state.connections();
+            let shown: Vec<_> = views
+                .map(|view| (view.server.address.as_str(), view.connection.cid))
+                .collect();
+            assert_eq!(shown, [(B, 1), (B, 2), (B, 3), (A, 1), (A, 2), (A, 3)]);
+        }
     }
 
     #[test]

@@ -7,6 +7,10 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 /// Blanks between columns.
 pub(super) const GAP: usize = 2;
 
+/// Columns from this rank on give way to names, as far as those have so many columns of a terminal.
+const SPARE_RANK: u8 = 9;
+const NAME_COLUMNS_MAX: usize = 24;
+
 /// What a column is, whatever is in it.
 #[derive(Debug)]
 pub(super) struct Column {
@@ -194,28 +198,61 @@ pub(super) fn worthwhile(columns: &[Column], rows: &[Row], figures: Figures) -> 
 }
 
 /// Those of the columns that fit into so many columns of a terminal, with the width of each. The one sorted by is among
-/// them if it can be.
+/// them if it can be, with room for its mark.
 pub(super) fn fit(
     columns: &[Column],
+    rows: &[Row],
     wanted: &[usize],
     sorted_by: usize,
     width: usize,
 ) -> Vec<(usize, usize)> {
     let rank = |at: usize| if at == sorted_by { 0 } else { columns[at].rank };
+    let own = |at: usize| {
+        let column = &columns[at];
+        match at == sorted_by {
+            true => column.width.max(column.title.width() + 1),
+            false => column.width,
+        }
+    };
     let mut kept = wanted.to_vec();
     let taken = |kept: &[usize]| -> usize {
-        let widths: usize = kept.iter().map(|at| columns[*at].width).sum();
+        let widths: usize = kept.iter().map(|at| own(*at)).sum();
         widths + GAP * kept.len().saturating_sub(1)
     };
-    while kept.len() > 1 && taken(&kept) > width {
+    let is_text = |at: usize| !columns[at].kind.is_right_aligned();
+    let names = kept.iter().copied().find(|at| is_text(*at));
+    // What the first of them lacks.
+    let lacking = names.map_or(0, |at| {
+        let longest = rows.iter().map(|row| row.cells[at].text.width()).max();
+        let longest = longest.unwrap_or(0).min(NAME_COLUMNS_MAX);
+        longest.saturating_sub(own(at))
+    });
+    while kept.len() > 1 {
         // Of several with the same rank the last one goes.
         let Some(worst) = (0..kept.len()).max_by_key(|at| (rank(kept[*at]), *at)) else {
             break;
         };
-        kept.remove(worst);
+        let is_spare = rank(kept[worst]) >= SPARE_RANK;
+        if taken(&kept) + if is_spare { lacking } else { 0 } <= width {
+            break;
+        }
+        let gone = &columns[kept.remove(worst)];
+        // What goes in says little without what comes out.
+        if matches!(gone.kind, ColumnKind::Rate | ColumnKind::Total) {
+            kept.retain(|at| {
+                let other = &columns[*at];
+                (other.kind, rank(*at)) != (gone.kind, gone.rank)
+            });
+        }
     }
     let mut left = width.saturating_sub(taken(&kept));
-    let mut fitted: Vec<_> = kept.iter().map(|at| (*at, columns[*at].width)).collect();
+    let mut fitted: Vec<_> = kept.iter().map(|at| (*at, own(*at))).collect();
+    let first = fitted.iter_mut().find(|(at, _)| is_text(*at));
+    if let Some((_, width)) = first {
+        let more = lacking.min(left);
+        *width += more;
+        left -= more;
+    }
     // What is left goes to text, since names are long; to each a share, to the first what cannot be shared.
     let mut texts: Vec<_> = fitted
         .iter_mut()
@@ -407,17 +444,49 @@ mod tests {
         let wanted = worthwhile(COLUMNS, &rows, Figures::Rates);
         assert_eq!(wanted, [0, 1, 3]);
         assert_eq!(worthwhile(COLUMNS, &rows, Figures::Totals), [0, 1, 4]);
-        let fitted = |width| fit(COLUMNS, &wanted, 0, width);
+        let fitted = |width| fit(COLUMNS, &rows, &wanted, 0, width);
         assert_eq!(fitted(40), [(0, 5), (1, 24), (3, 7)]);
         assert_eq!(fitted(24), [(0, 5), (1, 8), (3, 7)]);
         assert_eq!(fitted(23), [(0, 5), (1, 16)]);
         assert_eq!(fitted(15), [(0, 5), (1, 8)]);
-        assert_eq!(fit(COLUMNS, &wanted, 3, 18), [(1, 9), (3, 7)]);
+        assert_eq!(fit(COLUMNS, &rows, &wanted, 3, 18), [(1, 8), (3, 8)]);
         for width in 0..60 {
             let fitted = fitted(width);
             let taken: usize = fitted.iter().map(|(_, own)| own + GAP).sum();
             assert!(taken <= width + GAP, "{width}: {fitted:?}");
         }
+    }
+
+    #[test]
+    fn what_belongs_together_goes_together_and_names_come_before_what_can_be_spared() {
+        const COLUMNS: &[Column] = &[
+            column("name", ColumnKind::Text, 8, 0),
+            column("in", ColumnKind::Rate, 6, 1),
+            column("out", ColumnKind::Rate, 6, 1),
+            column("bytes_in", ColumnKind::Rate, 9, 5),
+            column("bytes_out", ColumnKind::Rate, 9, 5),
+            column("client", ColumnKind::Extra, 6, 10),
+        ];
+        let keys = |name: &str, sorted_by: usize, width: usize| {
+            let mut cells = vec![Cell::text("x"); COLUMNS.len()];
+            cells[0] = Cell::text(name);
+            let rows = [Row {
+                id: "1".to_owned(),
+                cells,
+            }];
+            let wanted: Vec<usize> = (0..COLUMNS.len()).collect();
+            let fitted = fit(COLUMNS, &rows, &wanted, sorted_by, width);
+            let keys = fitted.iter().map(|(at, _)| COLUMNS[*at].key);
+            (fitted[0].1, keys.collect::<Vec<_>>().join(" "))
+        };
+        let all = "name in out bytes_in bytes_out client";
+        assert_eq!(keys("short", 1, 60), (11, all.to_owned()));
+        let long = "a-name-of-twenty-one-";
+        let spared = "name in out bytes_in bytes_out";
+        assert_eq!(keys(long, 1, 60), (22, spared.to_owned()));
+        assert_eq!(keys(long, 1, 46), (8, spared.to_owned()));
+        assert_eq!(keys(long, 1, 45), (29, "name in out".to_owned()));
+        assert_eq!(keys(long, 3, 45), (18, "name in out bytes_in".to_owned()));
     }
 
     #[test]

@@ -527,7 +527,8 @@ fn listing(
     let columns = looks.screen.columns();
     let order = looks.order();
     let wanted = table::worthwhile(columns, rows, looks.figures);
-    let fitted = table::fit(columns, &wanted, order.column, usize::from(area.width));
+    let width = usize::from(area.width);
+    let fitted = table::fit(columns, rows, &wanted, order.column, width);
     if area.height == 0 {
         return Vec::new();
     }
