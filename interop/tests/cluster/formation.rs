@@ -150,7 +150,8 @@ fn agree(cluster: &mut Cluster) {
             .collect();
         let problem = disagreement(&pages).or_else(|| {
             pages.iter().enumerate().find_map(|(node, page)| {
-                let (logged, shown) = (logged(&cluster.server(node).log()), shown(page));
+                let server = cluster.server(node);
+                let (logged, shown) = (logged(&server.log(), server.kind()), shown(page));
                 (logged != shown)
                     .then(|| format!("{node} has logged {logged:?} and shows {shown:?}"))
             })
@@ -166,9 +167,10 @@ fn agree(cluster: &mut Cluster) {
     assert!(agreed.is_some(), "{last}");
 }
 
-/// The numbers of connections that came about and did not end.
-fn logged(log: &str) -> BTreeSet<u64> {
-    let mut open = BTreeSet::new();
+/// The numbers of connections that came about and did not end. nats-server on a busy machine may log the end of a duplicate
+/// before that it came about; what ours logs is in order.
+fn logged(log: &str, kind: Kind) -> BTreeSet<u64> {
+    let (mut open, mut ended) = (BTreeSet::new(), BTreeSet::new());
     for line in log.lines() {
         let Some((_, rest)) = line.split_once(" - rid:") else {
             continue;
@@ -179,7 +181,11 @@ fn logged(log: &str) -> BTreeSet<u64> {
             open.insert(number);
         } else if said.starts_with("Router connection closed") {
             open.remove(&number);
+            ended.insert(number);
         }
+    }
+    if kind != Kind::Natterjack {
+        open.retain(|number| !ended.contains(number));
     }
     open
 }

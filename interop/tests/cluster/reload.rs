@@ -89,7 +89,12 @@ fn an_account_moves(kinds: [Kind; 2], seeding: Seeding) {
             if kinds == [REAL, REAL] {
                 continue;
             }
-            assert_eq!((tally.twice, tally.disordered), (0, 0), "{what}");
+            assert_eq!(tally.twice, 0, "{what}");
+            // nats-server sends on the new connection while what it sent on the old one may not be read yet: it does not
+            // say how far it has come, so that the reader could wait.
+            if kinds[from] == OURS || name == "afterwards" {
+                assert_eq!(tally.disordered, 0, "{what}");
+            }
             let keeps_all = kinds == [OURS, OURS]
                 || kinds[from] == OURS && (name.starts_with("apart") || name == "afterwards");
             if keeps_all {
