@@ -30,7 +30,7 @@ impl Machine<'_, '_> {
                 self.skip_word();
                 let error = Diagnostic::error(
                     self.span(start, self.at),
-                    "a value cannot begin with a point",
+                    "a value cannot begin with a dot",
                 );
                 let help = match digits {
                     0 => "put a text between quotes".to_owned(),
@@ -381,7 +381,7 @@ impl Machine<'_, '_> {
             let word = &self.text[start..self.at];
             let error = Diagnostic::error(
                 self.span(start, self.at),
-                format!("a digit must follow the point in {}", quoted(word)),
+                format!("a digit must follow the dot in {}", quoted(word)),
             );
             let help = format!(
                 "write `.0` after a whole number, or put a text between quotes: {}",

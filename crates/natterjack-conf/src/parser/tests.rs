@@ -126,7 +126,7 @@ fn a_long_line_is_cut_around_the_caret() {
     assert_eq!(
         parsed.sources.render(error),
         "\
-error: a value cannot begin with a point
+error: a value cannot begin with a dot
  --> nats.conf:1:40009
   |
 1 | …1, \"k\": 1, \"k\": 1, \"k\": 1, \"k\": 1, \"k\": 1, \"bad\": .5, \"l\": 1, \"l\": 1, \"l\": 1, \"l\": 1, \"l\": 1, \"l\": 1, \"l\": 1, \"l\": 1, \"…
@@ -275,7 +275,7 @@ fn mistakes_in_included_files_tell_the_way_there() {
     assert_eq!(
         folder.shown(&folder.load(&[])),
         "\
-error: a value cannot begin with a point
+error: a value cannot begin with a dot
  --> sub/b.conf:1:5
   |
 1 | x = .5
