@@ -208,6 +208,15 @@ fn one_freezes_until_it_is_given_up(kinds: &[Kind]) {
         cluster.freeze(node);
         for other in cluster.others(node) {
             cluster.wait_for_interest(other, NOBODY, &format!("kept.{node}"), false);
+            if kinds[other] == Kind::Natterjack {
+                let what =
+                    "PING was not answered in time: the other server is paused, overloaded or gone";
+                let line = cluster.server(other).wait_for_log(what);
+                assert!(
+                    line.contains("[WRN]") && line.contains(" - Remote: "),
+                    "{line}"
+                );
+            }
         }
         cluster.thaw(node);
         cluster.wait_until_complete();

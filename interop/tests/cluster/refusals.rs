@@ -69,6 +69,11 @@ pub(super) fn trials() -> Vec<Trial> {
             route_on_the_client_port,
         ),
         trial(
+            "cluster::refusals::strangers_on_the_client_port".to_owned(),
+            both(),
+            strangers_on_the_client_port,
+        ),
+        trial(
             "cluster::refusals::kinds_of_pools".to_owned(),
             needs(),
             kinds_of_pools,
@@ -183,6 +188,24 @@ const ACCEPTED: &[(&str, &str, &str)] = &[
         "Error parsing URL from INFO: \"nowhere\\n\" - Remote: peer",
     ),
     (
+        "larger_pool",
+        "larger pool",
+        "The other server has `pool_size: 5`, and this one `pool_size: 3`: the two have 5 connections, over which each spreads \
+         accounts by its own size - Remote: peer",
+    ),
+    (
+        "no_pool",
+        "no pool",
+        "The other server has no pool (`pool_size: -1`), and this one `pool_size: 3`: all accounts share one connection - \
+         Remote: peer",
+    ),
+    (
+        "paused",
+        "+-ERR 'Stale Connection'\r\n",
+        "Route Error 'Stale Connection': this server did not answer it in time, since it was paused or overloaded, or the \
+         line was cut - Remote: peer",
+    ),
+    (
         "error",
         "+-ERR 'go \x1b away'\r\n",
         "Route Error 'go \\u{1b} away' - Remote: peer",
@@ -209,6 +232,14 @@ fn accepted(says: &str, expected: &str) {
         None if says == "no id" => format!("{CONNECT}{}", info("").replace("PEER", "")),
         None if says == "another place" => {
             format!("{CONNECT}{}", info("\"route_pool_idx\":9"))
+        }
+        None if says == "larger pool" => {
+            let info = info("").replace("pool_size\":3", "pool_size\":5");
+            format!("{CONNECT}{info}")
+        }
+        None if says == "no pool" => {
+            let info = info("").replace("pool_size\":3", "pool_size\":0");
+            format!("{CONNECT}{info}")
         }
         None => says.to_owned(),
     };
@@ -491,6 +522,76 @@ fn route_on_the_client_port() {
     let mut client = connect(address);
     pour(&mut client, b"CONNECT {\"verbose\":false}\r\n");
     until_carried_out(&mut client);
+}
+
+/// What is no client hears from ours what it hears from nats-server. The log has who it was, what it said and what to do, but
+/// no passwords, once a minute for each kind.
+fn strangers_on_the_client_port() {
+    let strangers: [(&[u8], &str); 7] = [
+        (
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "unknown protocol operation: \"GET / HTTP/1.1\\r\\n\"…: it speaks HTTP, and this is the port for clients: give it \
+             that of `http`",
+        ),
+        (
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "unknown protocol operation",
+        ),
+        (
+            b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03",
+            "unknown protocol operation: \"\\x16\\x03\\x01\\x00\\xc8\\x01\\x00\\x00\\xc4\\x03\\x03\": it speaks TLS, and clients come \
+             in clear text here: let its address begin with `nats://`",
+        ),
+        (
+            b"SSH-2.0-\x1b[31mOpenSSH_9\r\n",
+            "unknown protocol operation: \"SSH-2.0-\\x1b[31mOpenSSH_9\\r\\n\": no client begins so; see what runs at that \
+             address",
+        ),
+        (
+            b"CONNECT {\"verbose\":false}\r\nPUB a 1\r\nx\r\nyz\r\n",
+            "unknown protocol operation: \"yz\\r\\n\": the message before may have had another length than was announced",
+        ),
+        (
+            b"CONNECT example.net:443 HTTP/1.1\r\n",
+            "CONNECT refused: CONNECT is not JSON from byte 1 on: it speaks HTTP, and",
+        ),
+        (
+            b"CONECT {\"pass\":\"s3cret\"}\r\n",
+            "unknown protocol operation",
+        ),
+    ];
+    let [real, ours] = [REAL, OURS].map(|kind| ServerUnderTest::start(kind, &Config::default()));
+    let ask = |server: &ServerUnderTest, says: &[u8]| {
+        let mut stream = connect(server.listener(Listener::Client));
+        let address = stream.local_addr().expect("an address");
+        let mut greeting = [0; 4096];
+        let _ = stream.read(&mut greeting).expect("it greets");
+        pour(&mut stream, says);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        (address, String::from_utf8_lossy(&answer).into_owned())
+    };
+    for (says, expected) in &strangers {
+        let (_, real_answer) = ask(&real, says);
+        let (address, answer) = ask(&ours, says);
+        assert_eq!(answer, real_answer, "{}", says.escape_ascii());
+        let line = ours.wait_for_log(expected);
+        if says.starts_with(b"PRI") || says.starts_with(b"CONECT") {
+            continue;
+        }
+        assert!(
+            line.contains("[ERR]") && line.contains(&format!("{address} - cid:")),
+            "{line}"
+        );
+    }
+    for _ in 0..3 {
+        strangers
+            .iter()
+            .for_each(|(says, _)| drop(ask(&ours, says)));
+    }
+    let log = ours.log();
+    assert_eq!(log.matches("[ERR]").count(), strangers.len() - 1, "{log}");
+    assert!(!log.contains("s3cret"), "{log}");
 }
 
 /// A port that is free a moment before it is used.

@@ -1134,7 +1134,7 @@ impl Member {
 }
 
 /// Connections that share the accounts, between two servers of different opinion (route protocol, section 6).
-fn effective_size(own: u32, theirs: i64) -> u32 {
+pub(crate) fn effective_size(own: u32, theirs: i64) -> u32 {
     let theirs = theirs.clamp(0, i64::from(POOL_SIZE_MAX)) as u32;
     own.max(theirs)
 }

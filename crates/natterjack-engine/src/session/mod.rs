@@ -3,6 +3,7 @@
 
 pub(crate) mod client;
 pub(crate) mod complaints;
+mod foreign;
 mod heartbeat;
 mod intake;
 pub(crate) mod route;

@@ -223,7 +223,7 @@ impl ClientSession {
         {
             return halt;
         }
-        tracing::error!("{} - {error}", self.label());
+        self.tell_of_fault(error, &source.input[at..], now);
         error.into()
     }
 

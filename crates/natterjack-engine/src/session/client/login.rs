@@ -135,7 +135,7 @@ impl ClientSession {
         let is_first = self.connect.is_none();
         let mut options = self.connect.take().unwrap_or_default();
         if let Err(error) = options.merge_json(json) {
-            tracing::error!("{} - CONNECT refused: {error}", self.label());
+            self.tell_of_bad_connect(json, &error, now);
             return Err(Halt::Silent(CloseReason::ProtocolViolation));
         }
         if is_first && let Some(halt) = self.route_by_connect(&options, json, now) {

@@ -14,9 +14,10 @@ use crate::access::{Compared, PasswordCheck, compare};
 use crate::close_reason::CloseReason;
 use crate::delivery::worker::Worker;
 use crate::mesh::link::RouteLink;
-use crate::mesh::{Claim, Fate, NameVerdict, PEERS_MAX, Place, Refusal};
+use crate::mesh::{Claim, Fate, NameVerdict, PEERS_MAX, Place, Refusal, effective_size};
 use crate::session::Session;
 use crate::session::complaints::{Shown, Start};
+use crate::session::foreign::speaks_http;
 use crate::session::intake::carry_out_kept;
 
 /// Bytes read at once from somebody who is not known yet.
@@ -359,6 +360,7 @@ impl RouteSession {
             self.came_about();
         }
         self.announcer.place = Some(place);
+        self.tell_of_pools(place, info.route_pool_size);
         let jitter = fastrand::Rng::with_seed(self.engine.seed()).f64();
         self.heartbeat.start(&self.cluster.limits, jitter, now);
         if self.dialled.is_some() {
@@ -382,6 +384,28 @@ impl RouteSession {
         self.adapt_announcing();
         self.outbox.flush(now);
         Ok(())
+    }
+
+    /// Says what is in force where the two sides have been told different sizes of a pool.
+    fn tell_of_pools(&self, place: Place, theirs: i64) {
+        let own_size = self.cluster.pool_size;
+        let own = i64::from(own_size);
+        if theirs.max(0) == own || place.index > 0 || self.account.is_some() {
+            return;
+        }
+        let in_force = if place.has_pool {
+            let larger = effective_size(own_size, theirs);
+            format!(
+                "the two have {larger} connections, over which each spreads accounts by its own size"
+            )
+        } else {
+            "all accounts share one connection".to_owned()
+        };
+        let (theirs, own) = (PoolSize(theirs), PoolSize(own));
+        self.inform(
+            "pool",
+            &format_args!("The other server has {theirs}, and this one {own}: {in_force}"),
+        );
     }
 
     /// It is not two that dial each other, and will be over by itself.
@@ -502,23 +526,6 @@ const LOGIN_OF_ROUTES: &str =
 pub(super) const SAME_NAME: &str =
     "all servers of a cluster have the same `name` in their block `cluster`";
 const SAME_POOL: &str = "let `pool_size` be the same on all servers of the cluster";
-
-/// The methods that requests of HTTP begin with (RFC 9110, section 9).
-const HTTP_METHODS: [&[u8]; 9] = [
-    b"GET ",
-    b"HEAD ",
-    b"POST ",
-    b"PUT ",
-    b"DELETE ",
-    b"OPTIONS ",
-    b"CONNECT ",
-    b"TRACE ",
-    b"PATCH ",
-];
-
-fn speaks_http(input: &[u8]) -> bool {
-    HTTP_METHODS.iter().any(|method| input.starts_with(method))
-}
 
 fn not_authorized() -> Halt {
     Halt::tell(

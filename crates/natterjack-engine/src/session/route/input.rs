@@ -17,14 +17,11 @@ use crate::delivery::rendering::Source;
 use crate::delivery::worker::Worker;
 use crate::session::Session;
 use crate::session::complaints::{Shown, Start};
+use crate::session::foreign::speaks_tls;
 use crate::session::intake::{Carried, Partial, Reader};
 
 /// Control lines of peers may be so many times longer than clients' (route protocol, section 4).
 const CONTROL_LINE_FACTOR: usize = 16;
-
-/// First bytes of records of TLS, none of which begins an operation.
-const TLS_ALERT: u8 = 0x15;
-const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Why a session stops in the middle of its input.
 pub(in crate::session) enum Halt {
@@ -97,12 +94,12 @@ impl RouteSession {
         while end < input.len() {
             if self.stage == Stage::Connect
                 && !input[end].eq_ignore_ascii_case(&b'C')
-                && input[end] != TLS_HANDSHAKE
+                && !speaks_tls(&input[end..])
             {
                 return Err(self.no_connect(&input[end..]));
             }
             if (self.stage == Stage::Info || self.stage == Stage::Connect)
-                && matches!(input[end], TLS_ALERT | TLS_HANDSHAKE)
+                && speaks_tls(&input[end..])
             {
                 return Err(self.wrong_language());
             }
@@ -340,6 +337,10 @@ impl RouteSession {
             (
                 "No route for account",
                 ": let `accounts` of the cluster be the same on all servers",
+            ),
+            (
+                "Stale Connection",
+                ": this server did not answer it in time, since it was paused or overloaded, or the line was cut",
             ),
             (
                 "Unable to lookup account",

@@ -350,6 +350,14 @@ impl RouteSession {
         }
     }
 
+    /// The same of what is as it is.
+    fn inform(&self, thing: &str, what: &dyn Display) {
+        match self.may_say(thing) {
+            Some(unsaid) => tracing::info!("{} - {what}{}{unsaid}", self.label(), self.behind()),
+            None => tracing::debug!("{} - {what}{}", self.label(), self.behind()),
+        }
+    }
+
     /// Who is there, behind what is said of it.
     fn behind(&self) -> impl Display {
         fmt::from_fn(|formatter| match self.remote.as_str() {
@@ -372,6 +380,18 @@ impl RouteSession {
                 age.as_secs()
             ),
         );
+    }
+
+    /// The same of one that took part, and answers no more.
+    fn tell_of_lost_peer(&self) {
+        if let Some(unsaid) = self.may_say("stale") {
+            tracing::warn!(
+                "{} - PING was not answered in time: the other server is paused, overloaded or gone, or the line to it is \
+                 cut; look at it if it does not come back{}{unsaid}",
+                self.label(),
+                self.behind()
+            );
+        }
     }
 
     /// Whether something is to be said of the other side, and then what was not.
@@ -557,6 +577,8 @@ impl Session for RouteSession {
                 Beat::Stale => {
                     if self.link.is_none() {
                         self.complain_of_silence();
+                    } else {
+                        self.tell_of_lost_peer();
                     }
                     tracing::debug!(
                         "{} - Stale Client Connection - Closing",
