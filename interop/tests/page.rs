@@ -2,6 +2,9 @@
 //! left in `target/page/` to be looked at. What it is made of is the server's to test.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -27,8 +30,9 @@ const MARKUP: &str = "<script>alert(1)</script>";
 const MARKUP_IN_NAME: &str = "<img/src=x/onerror=alert`1`>";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 11] = [
+    let tests: [(&str, fn()); 12] = [
         ("values_are_those_of_varz", values_are_those_of_varz),
+        ("charts_begin_where_rates_are", charts_begin_where_rates_are),
         ("a_slow_consumer_shows_soon", a_slow_consumer_shows_soon),
         ("who_is_behind_shows_soon", who_is_behind_shows_soon),
         ("a_lost_server_shows_soon", a_lost_server_shows_soon),
@@ -119,6 +123,30 @@ fn values_are_those_of_varz() {
     browser.keep_picture("load");
 }
 
+/// Whoever opens the page while messages flow sees no beginning that there was not.
+fn charts_begin_where_rates_are() {
+    let (server, monitor) = server("");
+    let mut publisher = client(&server, "publisher");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let is_heard = Arc::clone(&is_over);
+    let publishing = thread::spawn(move || {
+        while !is_heard.load(Ordering::Relaxed) {
+            publisher.send("PUB load 2\r\nhi\r\n");
+            publisher.ping_pong();
+        }
+    });
+    wait_until(|| varz(monitor)["in_msgs"].as_u64() > Some(100));
+    let mut browser = Browser::start();
+    browser.open(monitor, View::DESK);
+    let points = "(document.querySelector('#chart-messages path.in').getAttribute('d') ?? '')
+        .split(/[ML]/).filter(Boolean).map((point) => 147 - Number(point.split(' ')[1]))";
+    browser.wait_for(&format!("{points}.length >= 3"));
+    let none = browser.evaluate(&format!("{points}.filter((height) => height < 1)"));
+    is_over.store(true, Ordering::Relaxed);
+    publishing.join().expect("it publishes to the end");
+    assert_eq!(none, json!([]));
+}
+
 fn a_slow_consumer_shows_soon() {
     let (server, monitor) = server("max_pending: 1MB, write_deadline: \"1s\"");
     let mut browser = Browser::start();
@@ -159,6 +187,7 @@ fn who_is_behind_shows_soon() {
     behind.send("SUB flood 1\r\n");
     behind.ping_pong();
     browser.wait_for("document.getElementById('connections').textContent.includes('laggard')");
+    browser.wait_for("document.getElementById('top-messages').textContent === 'top: 0'");
     browser.stop_clock();
 
     let mut publisher = client(&server, "publisher");
@@ -265,7 +294,9 @@ fn a_crowd_can_be_looked_at() {
         client.send(format!("SUB orders.{at}.> 1\r\nSUB status q 2\r\n"));
         client.ping_pong();
     }
-    let (mut behind, mut publisher) = (join("laggard"), join("publisher"));
+    // Of which the beginning and the end are seen.
+    let publisher_name = "publisher-of-what-was-ordered-in-the-east-7d9f8b6c5";
+    let (mut behind, mut publisher) = (join("laggard"), join(publisher_name));
     behind.send("SUB flood 1\r\n");
     behind.ping_pong();
     fall_behind(&mut publisher, monitor);
@@ -289,6 +320,7 @@ fn a_crowd_can_be_looked_at() {
             let wide = browser.evaluate("document.documentElement.scrollWidth");
             assert_eq!(wide, width, "{name} scrolls sideways");
             assert_eq!(browser.evaluate(FAINT), json!([]), "{name} {shade}");
+            assert_eq!(browser.evaluate(MEETING), json!([]), "{name} {shade}");
             browser.keep_picture(&format!("crowd-{name}-{shade}"));
         }
     }
@@ -297,6 +329,17 @@ fn a_crowd_can_be_looked_at() {
         row.starts_with("not yet") && row.contains("MiB wait"),
         "{row}"
     );
+
+    let publisher_shown = browser.evaluate(&format!(
+        "[...document.querySelectorAll('#connections td')].find((cell) => cell.title === '{publisher_name}').textContent"
+    ));
+    assert_eq!(publisher_shown, "publisher-of-what-…ast-7d9f8b6c5");
+
+    // Nor do words meet that tell of one who is lost.
+    cluster.kill(SERVERS - 1);
+    browser.wait_for("document.querySelectorAll('#graph line.bad').length === 1");
+    assert_eq!(browser.evaluate(MEETING), json!([]));
+    browser.keep_picture("crowd-lost");
 
     // Whoever is looked for is found without a pointer, and who waits most is first.
     browser.press("/");
@@ -466,6 +509,15 @@ const FAINT: &str = r"(() => {
         if ((one + 0.05) / (other + 0.05) < 4.5) faint.add(`${node.tagName}.${node.className.baseVal ?? node.className}`);
     }
     return [...faint];
+})()";
+
+/// Words in the picture of the cluster that lie upon each other.
+const MEETING: &str = r"(() => {
+    const words = [...document.querySelectorAll('#graph text')].filter((node) => node.textContent);
+    const boxes = words.map((node) => ({ text: node.textContent, box: node.getBoundingClientRect() }));
+    const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+    return boxes.flatMap((one, index) =>
+        boxes.slice(index + 1).filter((other) => meet(one.box, other.box)).map((other) => `${one.text} and ${other.text}`));
 })()";
 
 fn without_scripts() {

@@ -8,6 +8,7 @@
   const WINDOW_SECONDS_MIN = 30;
   const CONNECTIONS_MAX = 1024;
   const SLOW_MAX = 20;
+  const NAME_MAX = 32;
   const BEHIND_BYTES = 1048576;
   const LOST_SHOWN_MILLISECONDS = 600000;
   const LOST_MAX = 32;
@@ -45,6 +46,8 @@
     return `${Number(number.toPrecision(3))}${unit}`;
   };
   const moment = (text) => (text ?? "").replace("T", " ").replace(/(\.\d+)?Z$/, " UTC");
+  // Names of a kind begin alike, and end in what tells them apart.
+  const shortened = (name) => (name.length > NAME_MAX ? `${name.slice(0, NAME_MAX - 14)}…${name.slice(-13)}` : name);
   const several = (number, one) => `${count(number)} ${one}${number === 1 ? "" : "s"}`;
 
   // ----- small pieces of the page
@@ -144,7 +147,7 @@
         if (column.fill) { column.fill(cell, row); return; }
         const text = column.text ? column.text(row) : String(column.value(row) ?? "");
         setText(cell, text);
-        if (!column.is_number) cell.title = text;
+        if (!column.is_number) cell.title = column.whole ? column.whole(row) : text;
         cell.classList.toggle("bad", Boolean(column.is_bad?.(row)));
       });
       return line;
@@ -168,7 +171,8 @@
       while (this.points.length > 2 && this.points[1][0] < time - WINDOW_SECONDS) this.points.shift();
       // It is wide enough for what there is, so that a page that was just opened is no empty one.
       const span = Math.min(WINDOW_SECONDS, Math.max(WINDOW_SECONDS_MIN, time - this.points[0][0]));
-      const most = Math.max(1, ...this.points.map((point) => Math.max(point[1], point[2])));
+      const top = Math.max(...this.points.map((point) => Math.max(point[1], point[2])));
+      const most = Math.max(1, top);
       this.lines.forEach((line, index) => {
         const path = this.points.map((point, position) => {
           const x = 600 * (1 - (time - point[0]) / span);
@@ -177,7 +181,7 @@
         });
         line.setAttribute("d", path.join(""));
       });
-      setText(this.top, `top: ${this.words(most)}`);
+      setText(this.top, `top: ${this.words(top)}`);
       setText(this.begin, `${Math.round(span)} seconds ago`);
       this.svg.setAttribute("aria-label", `in ${this.words(values[0])}, out ${this.words(values[1])} a second`);
     }
@@ -202,7 +206,9 @@
   }
 
   const ask = async (page) => {
-    const answer = await fetch(pages + page, { cache: "no-store", signal: AbortSignal.timeout(5000) });
+    // Without the login that may stand in the page's own address, with which nothing may be asked for.
+    const address = new URL(pages + page, location.origin + location.pathname);
+    const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(5000) });
     if (!answer.ok) throw new Error(`${page}: ${answer.status}`);
     return answer.json();
   };
@@ -230,6 +236,7 @@
 
   const showServer = (varz) => {
     const at = time(varz);
+    const isFirst = totals.last.size === 0;
     const [messagesIn, messagesOut, bytesIn, bytesOut] =
       totals.of("server", at, [varz.in_msgs, varz.out_msgs, varz.in_bytes, varz.out_bytes]);
     tile("messages-in", "Messages in", `${rate(messagesIn)}/s`, `${count(varz.in_msgs)} in all`);
@@ -242,8 +249,11 @@
     tile("peer-count", "Servers", count((varz.remotes ?? 0) + 1), `${several(varz.routes, "connection")} to others`);
     tile("memory", "Memory", bytes(varz.mem), several(varz.cores, "processor"));
     tile("processor", "Processor", `${varz.cpu.toFixed(1)} %`, "100 % is one processor");
-    charts.messages.add(at, [messagesIn, messagesOut]);
-    charts.bytes.add(at, [bytesIn, bytesOut]);
+    // There is no rate before there are two samples, and none is not zero.
+    if (!isFirst) {
+      charts.messages.add(at, [messagesIn, messagesOut]);
+      charts.bytes.add(at, [bytesIn, bytesOut]);
+    }
     setText(find("about"), `${varz.go} · up ${varz.uptime} · port ${varz.port}`);
     showCertificates(varz);
     showSlowCounts(varz);
@@ -344,13 +354,15 @@
       const bad = peer.isLost ? "bad" : "good";
       parts.push(drawn("line", { x1: centre.x, y1: centre.y, x2: place.x, y2: place.y, class: bad }));
       parts.push(drawn("circle", { cx: place.x, cy: place.y, r: 16, class: bad }));
-      parts.push(drawn("text", { x: place.x, y: place.y + 30 }, short(peer.name)));
+      // Names are away from the line, and its words nearer to whom they are about: so none of them meet.
+      const isAbove = place.y < centre.y - 10;
+      parts.push(drawn("text", { x: place.x, y: place.y + (isAbove ? -23 : 30) }, short(peer.name)));
       const words = peer.isLost ? peer.state : roundTrip(peer);
-      const middle = { x: (centre.x + place.x) / 2, y: (centre.y + place.y) / 2 - 7 };
-      parts.push(drawn("text", { x: middle.x, y: middle.y, class: peer.isLost ? "bad" : "soft" }, words));
+      const at = { x: centre.x + (place.x - centre.x) * 0.62, y: centre.y + (place.y - centre.y) * 0.62 - 7 };
+      parts.push(drawn("text", { x: at.x, y: at.y, class: peer.isLost ? "bad" : "soft" }, words));
     });
     parts.push(drawn("circle", { cx: centre.x, cy: centre.y, r: 20 }));
-    parts.push(drawn("text", { x: centre.x, y: centre.y + 36 }, short(varz?.server_name ?? "")));
+    parts.push(drawn("text", { x: centre.x, y: centre.y - 28 }, short(varz?.server_name ?? "")));
     graph.replaceChildren(...parts);
     const lost = rows.filter((peer) => peer.isLost).length;
     graph.setAttribute("aria-label", `${several(rows.length - lost, "server")} connected, ${lost} lost`);
@@ -386,12 +398,12 @@
 
   const connections = new Table("connections", [
     { title: "Id", is_number: true, value: (row) => row.cid, sort: "cid" },
-    { title: "Name", value: (row) => row.name ?? "" },
+    { title: "Name", value: (row) => row.name ?? "", text: (row) => shortened(row.name ?? ""), whole: (row) => row.name ?? "" },
     { title: "User", value: (row) => row.authorized_user ?? "", is_optional: true },
     { title: "Account", value: (row) => row.account ?? "", is_optional: true },
     { title: "Address", value: (row) => `${row.ip}:${row.port}` },
     { title: "Client", value: (row) => [row.lang, row.version].filter(Boolean).join(" ") },
-    { title: "Subscriptions", is_number: true, value: (row) => row.subscriptions, fill: fillSubscriptions, sort: "subs" },
+    { title: "Subs", is_number: true, value: (row) => row.subscriptions, fill: fillSubscriptions, sort: "subs" },
     { title: "In/s", is_number: true, value: (row) => row.rates[0], text: (row) => rate(row.rates[0]), sort: "msgs_from" },
     { title: "Out/s", is_number: true, value: (row) => row.rates[1], text: (row) => rate(row.rates[1]), sort: "msgs_to" },
     {
