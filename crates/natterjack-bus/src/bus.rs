@@ -394,12 +394,14 @@ where
 
     /// Takes over what can be of new settings while the bus runs: the embedded server's routes, and the address that it
     /// advertises. What else differs from the settings in force is named, and stays as it is until a bus is started with
-    /// the new ones; what only embedders can set, as [`crate::Limits`], is not looked at. The server reads its files of TLS again at once, which it does without this within seconds.
+    /// the new ones; what only embedders can set, as [`crate::Limits`], is not looked at. The server reads its files of TLS
+    /// again at once, which it does without this within seconds. Once begun it goes on, even if nobody waits for its end any
+    /// more. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// If the new settings cannot work; then nothing changes.
     pub async fn reload(&self, settings: &Settings) -> Result<Reloaded, ReloadError> {
-        Box::pin(self.core.reload(settings)).await
+        self.core.reload(settings.clone()).await
     }
 
     /// Ends the bus without losing what was accepted: publishes what is held back to be merged, waits for questions that

@@ -3,6 +3,8 @@
 //! Routes and what is advertised are about other servers and come with them: who adds a node to a cluster wants all nodes
 //! to know it, and none of them to stop. Everything else stands for what this node is, and stays as it began.
 
+use std::sync::Arc;
+
 use crate::core::Core;
 use crate::settings::{Problem, Problems, Settings};
 
@@ -39,7 +41,21 @@ pub enum ReloadError {
 
 impl Core {
     /// See [`crate::EventBus::reload`].
-    pub(crate) async fn reload(&self, new: &Settings) -> Result<Reloaded, ReloadError> {
+    pub(crate) async fn reload(self: &Arc<Self>, new: Settings) -> Result<Reloaded, ReloadError> {
+        // In a task of its own: the server must not have taken over what is not noted down as being in force, because
+        // somebody stopped waiting.
+        let core = Arc::clone(self);
+        let reloading = tokio::spawn(async move { core.reload_once(&new).await });
+        reloading
+            .await
+            .unwrap_or_else(|failed| match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends.
+                Err(_) => Err(ReloadError::Closed),
+            })
+    }
+
+    async fn reload_once(&self, new: &Settings) -> Result<Reloaded, ReloadError> {
         let mut in_force = self.in_force.lock().await;
         if self.is_draining() {
             return Err(ReloadError::Closed);

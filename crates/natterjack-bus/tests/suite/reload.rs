@@ -1,5 +1,6 @@
 //! New settings for a node that runs.
 
+use futures_util::FutureExt;
 use natterjack_bus::settings::TransportKind;
 use natterjack_bus::{EventBus, ReloadError, Reloaded, Settings};
 
@@ -55,6 +56,19 @@ async fn a_node_that_runs_takes_over_new_routes() {
     for bus in [other, bus] {
         within("drain", bus.drain()).await.expect("nothing is open");
     }
+}
+
+#[tokio::test]
+async fn a_reload_that_nobody_waits_for_is_carried_out() {
+    let fleet = Fleet::new(1, true).await;
+    let mut settings = fleet.server(0);
+    let bus: EventBus<Note> = EventBus::start(settings.clone()).await.expect("it starts");
+    settings.nats.server.cluster.advertise = Some("127.0.0.1:1".into());
+    // Looked at once, and then no more.
+    assert!(bus.reload(&settings).now_or_never().is_none());
+    let reloaded = bus.reload(&settings).await.expect("they are good");
+    assert_eq!(told(&reloaded), NOTHING);
+    within("drain", bus.drain()).await.expect("nothing is open");
 }
 
 #[tokio::test]
