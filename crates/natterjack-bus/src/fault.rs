@@ -1,5 +1,6 @@
 //! What goes wrong while the bus runs, and the readers who want to know. A fault never ends the bus.
 
+use std::fmt::{self, Display};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -13,10 +14,10 @@ use crate::queue::{Overflow, Queue};
 #[non_exhaustive]
 pub enum Fault {
     /// A message on the bus's subject is not an event of this bus's type. Its publisher is at fault.
-    #[error("a message from `{origin}` (id {id}) cannot be read as an event: {reason}")]
+    #[error("a message from `{origin}` ({}) cannot be read as an event: {reason}", which(id.as_deref()))]
     Undecodable {
-        /// The event's identifier.
-        id: String,
+        /// The event's identifier, if its publisher has given it one.
+        id: Option<String>,
         /// The event's source.
         origin: String,
         /// The event's CloudEvents `type`; empty if it could not be read.
@@ -166,6 +167,13 @@ pub enum Fault {
         /// In their words.
         message: String,
     },
+}
+
+fn which(id: Option<&str>) -> impl Display {
+    fmt::from_fn(move |formatter| match id {
+        Some(id) => write!(formatter, "id {id}"),
+        None => formatter.write_str("without an id"),
+    })
 }
 
 /// Why a message is not an event.

@@ -262,7 +262,7 @@ fn decode<T: DeserializeOwned>(envelope: Envelope) -> Result<Event<T>, Fault> {
     match serde_json::from_slice(json) {
         Ok(data) => Ok(Event::from_envelope(envelope, data)),
         Err(error) => Err(Fault::Undecodable {
-            id: envelope.attributes.id,
+            id: envelope.is_identified.then_some(envelope.attributes.id),
             origin: envelope.attributes.source,
             kind: envelope.attributes.kind,
             reason: Arc::new(if error.is_data() {

@@ -147,7 +147,8 @@ fn line_bytes(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> usize {
 
 /// A message that is no event, with what is known about it.
 pub(crate) struct Unreadable {
-    pub(crate) id: String,
+    /// If its publisher has given it one.
+    pub(crate) id: Option<String>,
     pub(crate) origin: String,
     pub(crate) reason: DecodeError,
     /// As [`Envelope::bytes`].
@@ -200,9 +201,10 @@ pub(crate) fn decode<'a>(
             })
         }
         Err(reason) => {
+            let is_identified = !attributes.id.is_empty() || message_id.is_some();
             let Attributes { id, source, .. } = filled(attributes, message_id, subject);
             Err(Box::new(Unreadable {
-                id,
+                id: is_identified.then_some(id),
                 origin: source,
                 reason,
                 bytes,
@@ -692,8 +694,8 @@ mod tests {
             .unwrap();
         assert!(matches!(unreadable.reason, DecodeError::SpecVersion(_)));
         assert_eq!(
-            (unreadable.id.as_str(), unreadable.origin.as_str()),
-            ("9", "s")
+            (unreadable.id.as_deref(), unreadable.origin.as_str()),
+            (Some("9"), "s")
         );
         let said = [("content-type", "application/cloudevents+json")];
         for payload in ["no", "[]", r#"{"specversion":"1.0","id":"i"}"#] {

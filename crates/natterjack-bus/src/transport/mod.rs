@@ -192,7 +192,7 @@ pub(crate) struct Inbound {
 pub(crate) enum Arrival {
     Event(Envelope),
     Unreadable {
-        id: String,
+        id: Option<String>,
         origin: String,
         reason: DecodeError,
         payload: Bytes,

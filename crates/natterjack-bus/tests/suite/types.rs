@@ -113,6 +113,7 @@ async fn what_cannot_be_decoded_is_told_and_the_rest_arrives(world: World) {
     assert_eq!(event.data, Reading { celsius: 2.0 });
     let fault = within("fault", faults.next()).await.unwrap();
     let Fault::Undecodable {
+        id: Some(_),
         kind,
         origin,
         payload,

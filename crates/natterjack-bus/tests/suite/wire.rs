@@ -184,6 +184,7 @@ async fn what_is_no_event_is_a_fault_and_the_stream_goes_on() {
     for payload in ["not json", "[1]", ""] {
         let fault = within("fault", faults.next()).await.unwrap();
         let Fault::Undecodable {
+            id: None,
             origin,
             payload: at_fault,
             ..
@@ -195,6 +196,8 @@ async fn what_is_no_event_is_a_fault_and_the_stream_goes_on() {
             (origin.as_str(), &at_fault[..]),
             (world.subject(), payload.as_bytes())
         );
+        let text = fault.to_string();
+        assert!(text.contains("(without an id) cannot be read"), "{text}");
     }
     assert_eq!(bus.stats().undecodable_messages, 3);
     within("drain", bus.drain()).await.unwrap();
