@@ -339,16 +339,22 @@ async fn nats(
     } else {
         None
     };
-    let is_in_process = (client.endpoint.as_ref()).is_some_and(Endpoint::is_in_process);
-    let address = match (client.endpoint, &embedded) {
-        (Some(endpoint), _) => endpoint.to_string(),
-        (None, Some(embedded)) => {
-            let port = embedded.client_port();
-            let own = settings.nats.own_server();
-            Endpoint { port, ..own }.to_string()
+    let own = embedded.as_ref().map(|embedded| Endpoint {
+        port: embedded.client_port(),
+        ..settings.nats.own_server()
+    });
+    // The name may stand for several addresses, and on some of them another server may listen.
+    let server_id = match (&embedded, &own) {
+        (Some(embedded), Some(own))
+            if client.endpoint.as_ref().is_none_or(|told| told.means(own)) =>
+        {
+            Some(embedded.server().server_id().to_owned())
         }
-        (None, None) => Endpoint::standard().to_string(),
+        _ => None,
     };
+    let is_in_process = (client.endpoint.as_ref()).is_some_and(Endpoint::is_in_process);
+    let address = (client.endpoint.or(own)).unwrap_or_else(Endpoint::standard);
+    let address = address.to_string();
     let way = if is_in_process {
         let embedded = embedded.as_ref().ok_or(StartError::NoServerInProcess)?;
         Way::Inside(embedded.connector())
@@ -356,6 +362,7 @@ async fn nats(
         Way::Sockets {
             address: address.clone(),
             is_alone: embedded.is_some(),
+            server_id,
             tls: Box::new(ClientTls::load(&settings.nats.tls)?),
         }
     };
@@ -368,7 +375,14 @@ async fn nats(
     let transport = Nats::start(target, &settings.limits, inbound)?;
     if let Some(embedded) = &embedded {
         let timeout = EMBEDDED_READY_TIMEOUT;
-        let ready = tokio::time::timeout(timeout, transport.ready()).await;
+        let ready = tokio::time::timeout(timeout, transport.ready());
+        let ready = tokio::select! {
+            ready = ready => ready,
+            message = transport.strange() => {
+                let server = embedded.client_url();
+                return Err(StartError::OtherServer { message, server });
+            }
+        };
         ready.map_err(|_| StartError::NotReady {
             address,
             server: embedded.client_url(),

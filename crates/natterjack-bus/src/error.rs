@@ -65,6 +65,14 @@ pub enum StartError {
         /// Why it was refused last, if anybody said.
         refusal: Option<String>,
     },
+    /// Another server answers where the embedded one should: the name of this host stands for several addresses.
+    #[error("eventBus.nats.client.endpoint: {message}; the embedded server listens at {server}")]
+    OtherServer {
+        /// What answers, where, and what to do.
+        message: String,
+        /// Where the embedded server listens.
+        server: String,
+    },
     /// `inproc:` is the embedded server, and there is none.
     #[error(
         "eventBus.nats.client.endpoint: `inproc:` is the server inside this process; set \

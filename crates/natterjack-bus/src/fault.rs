@@ -135,7 +135,7 @@ pub enum Fault {
     /// The connection is back, and so is the subscription.
     #[error("reconnected to {server}")]
     Reconnected {
-        /// Where the bus was told to connect to. A server of the same cluster may have answered.
+        /// Where the server is: as the settings name it, or, if it is another one of its cluster, as that one does.
         server: String,
     },
     /// The server was soon to be gone, by its own words, and was left for another one of its cluster. There was a connection

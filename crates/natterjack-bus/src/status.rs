@@ -63,6 +63,7 @@ pub async fn statuses(settings: &Settings, timeout: Duration) -> Result<Vec<Metr
         way: Way::Sockets {
             address: address.clone(),
             is_alone: true,
+            server_id: None,
             tls: Box::new(tls.clone()),
         },
         name: "natterjack status".into(),

@@ -50,7 +50,11 @@ enum Line {
 struct Sockets {
     configured: Address,
     pool: Pool<Address>,
+    /// As it was configured.
+    endpoint: String,
     is_alone: bool,
+    /// Of the only server that will do, if not any will.
+    server_id: Option<String>,
     security: Security,
     /// Who was connected to last.
     last: Option<Address>,
@@ -63,13 +67,17 @@ impl Dialler {
             Way::Sockets {
                 address,
                 is_alone,
+                server_id,
                 tls,
             } => {
-                let (address, is_tls) = parse(&address).ok_or(ClientError::Address)?;
+                let endpoint = address;
+                let (address, is_tls) = parse(&endpoint).ok_or(ClientError::Address)?;
                 Line::Sockets(Box::new(Sockets {
                     pool: Pool::new(vec![address.clone()]),
                     configured: address,
+                    endpoint,
                     is_alone,
+                    server_id,
                     security: Security {
                         config: Arc::new(tls.config()),
                         rule: if is_tls || tls.is_required() {
@@ -97,6 +105,8 @@ impl Dialler {
             Line::Sockets(sockets) => {
                 let Sockets {
                     pool,
+                    endpoint,
+                    server_id,
                     security,
                     last,
                     ..
@@ -119,7 +129,20 @@ impl Dialler {
                 let dialled = dial(&server, security, &deadlines, &hello).await;
                 let dialled = dialled.map_err(|error| explain(error, &server.host));
                 *last = Some(server);
-                dialled
+                dialled.and_then(|dialled| {
+                    let ServerInfo {
+                        server_id: found,
+                        server_name: name,
+                        ..
+                    } = &dialled.info;
+                    match server_id.as_ref() {
+                        Some(wanted) if wanted != found => Err(ClientError::OtherServer {
+                            address: endpoint.clone(),
+                            name: name.clone(),
+                        }),
+                        _ => Ok(dialled),
+                    }
+                })
             }
             Line::Inside(connect) => {
                 rest(&mut self.backoff, &mut self.random).await;
@@ -135,6 +158,30 @@ impl Dialler {
                 Err(ClientError::NoHeaders)
             }
         }))
+    }
+
+    /// Where the server is that was tried last. `None`: none was, or it is in this process.
+    pub(super) fn address(&self) -> Option<String> {
+        let Line::Sockets(sockets) = &self.way else {
+            return None;
+        };
+        let Sockets {
+            configured,
+            endpoint,
+            last,
+            ..
+        } = &**sockets;
+        let last = last.as_ref()?;
+        if last == configured {
+            return Some(endpoint.clone());
+        }
+        let (scheme, _) = endpoint.split_once("://").unwrap_or(("nats", ""));
+        let Address { host, port, .. } = last;
+        Some(if host.contains(':') {
+            format!("{scheme}://[{host}]:{port}")
+        } else {
+            format!("{scheme}://{host}:{port}")
+        })
     }
 
     /// The same until there is a connection, while there still is another one.
@@ -272,6 +319,7 @@ mod tests {
         let way = |is_alone| Way::Sockets {
             address: "nats://home:1".into(),
             is_alone,
+            server_id: None,
             tls: Box::new(tls.clone()),
         };
         let named = ["home:1".into(), "10.0.0.2:1".into(), "away:1".into()];

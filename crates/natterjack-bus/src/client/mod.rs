@@ -49,6 +49,8 @@ pub(crate) enum Way {
         address: String,
         /// Whether to stay with this address even if the server names others.
         is_alone: bool,
+        /// The id of the server that must be there, if it is not any.
+        server_id: Option<String>,
         tls: Box<ClientTls>,
     },
     /// Connects to the server in this process; `None`: it has stopped, and so does the client.
@@ -136,6 +138,12 @@ pub(crate) enum ClientError {
     NoHeaders,
     #[error("the server says something that it should not say before it has accepted us")]
     Unexpected,
+    #[error(
+        "another server, `{name}`, answers at {address}, and not the one embedded in this node: what listens there is an \
+         address that the name stands for as well, so give eventBus.nats.server.client.port a port that is free on all \
+         of them, or name the embedded server's own address in eventBus.nats.client.endpoint"
+    )]
+    OtherServer { address: String, name: String },
     #[error("the server asks again and again whether we are there, and does not read the answers")]
     Flooded,
     #[error("the host is no name or address that a certificate could have")]
@@ -190,6 +198,8 @@ struct Shared {
     payload_bytes_max: AtomicUsize,
     /// Of the server that is connected to, or was last. Empty: there was none, or it does not say.
     server_id: Mutex<String>,
+    /// Where that one is, as the setting names it or another server has. Empty: there was none, or it is in this process.
+    address: Mutex<String>,
     is_closed: watch::Sender<bool>,
 }
 
@@ -223,6 +233,7 @@ impl Client {
             outgoing: Outgoing::default(),
             payload_bytes_max: AtomicUsize::new(payload_bytes_max),
             server_id: Mutex::default(),
+            address: Mutex::default(),
             is_closed: watch::Sender::new(false),
         });
         let starting = Starting {
@@ -267,6 +278,11 @@ impl Client {
     /// Whether this is the server that is connected to, or was last.
     pub(crate) fn is_at(&self, server_id: &str) -> bool {
         *self.shared.server_id.lock() == server_id
+    }
+
+    /// Where the server is that is connected to, or was last. `None`: there was none, or it is in this process.
+    pub(crate) fn address(&self) -> Option<String> {
+        Some(self.shared.address.lock().clone()).filter(|address| !address.is_empty())
     }
 
     /// Ends the client. What was sent is still written, if there is a connection and it does not take long.
@@ -429,6 +445,9 @@ impl<E: Events> Session<E> {
             events,
         } = self;
         let outgoing = &shared.outgoing;
+        if let Some(address) = dialler.address() {
+            *shared.address.lock() = address;
+        }
         match start {
             Start::Anew(dialled) => {
                 let unsent = writing.start_over(operations(subscriptions));

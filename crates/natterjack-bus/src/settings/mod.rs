@@ -384,6 +384,12 @@ impl Endpoint {
     pub fn is_in_process(&self) -> bool {
         self.scheme == IN_PROCESS
     }
+
+    /// Whether this is meant to be the server of this host that is reached at `own`.
+    pub(crate) fn means(&self, own: &Self) -> bool {
+        let is_localhost = self.host.eq_ignore_ascii_case("localhost") && is_loopback(&own.host);
+        (is_localhost || self.host.eq_ignore_ascii_case(&own.host)) && self.port == own.port
+    }
 }
 
 /// The scheme of the embedded server's own endpoint.

@@ -103,8 +103,10 @@ struct Shared {
 struct LinkState {
     link: watch::Sender<Link>,
     inbound: Inbound,
-    /// Where we were told to connect to.
-    server: String,
+    /// Where the server is that is connected to, or was last; before, where we were told to connect to.
+    server: Mutex<String>,
+    /// Why the server that was found last is not the one in this process, which it must be.
+    stranger: watch::Sender<Option<String>>,
     /// Knows why certificates were refused. `None`: there are none, inside the process.
     tls: Option<ClientTls>,
     /// What was refused since the connection was made, or broke: each attempt is refused with the same words.
@@ -160,7 +162,8 @@ impl Nats {
             link: LinkState {
                 link: watch::Sender::new(Link::Connecting),
                 inbound: inbound.clone(),
-                server,
+                server: Mutex::new(server),
+                stranger: watch::Sender::new(None),
                 tls,
                 refusals: Mutex::default(),
                 outage: Mutex::default(),
@@ -189,6 +192,16 @@ impl Nats {
             }),
             outbound_bytes_max: limits.outbound_bytes_max,
         })
+    }
+
+    /// Waits until another server is found where the one in this process must be. Answers what is to be said of it.
+    pub(crate) async fn strange(&self) -> String {
+        let mut strangers = self.shared.link.stranger.subscribe();
+        let found = strangers.wait_for(Option::is_some).await;
+        match found.map(|found| found.clone()) {
+            Ok(Some(found)) => found,
+            _ => std::future::pending().await,
+        }
     }
 
     async fn send(&self, draft: Draft) -> Result<Uuid, PublishError> {
@@ -565,7 +578,7 @@ impl Events for Receiver {
     }
 
     fn connected(&mut self) -> bool {
-        let is_back = self.shared.link.connected();
+        let is_back = self.shared.link.connected(self.shared.client.address());
         self.shared.inbound.tally.lock().linked();
         if is_back && let Some(repeats) = &mut self.intake.repeats {
             repeats.broke(now());
@@ -627,7 +640,8 @@ impl Events for Receiver {
             // What is said over this server may have overtaken events that came over the one before.
             self.shared.inbound.tally.lock().linked();
         }
-        self.shared.link.moved(&server.server_name, is_certain);
+        let address = self.shared.client.address();
+        (self.shared.link).moved(&server.server_name, address, is_certain);
         // If the old connection broke before, something may be lost.
         self.shared.send_fence();
     }
@@ -676,11 +690,12 @@ impl LinkState {
     }
 
     /// Answers whether there was a connection before.
-    fn connected(&self) -> bool {
+    fn connected(&self, address: Option<String>) -> bool {
+        self.is_now_at(address);
         let is_back = self.change(Link::Connected) == Link::Disconnected;
         if is_back {
             count(&self.inbound.counters.reconnects);
-            let server = self.server.clone();
+            let server = self.server.lock().clone();
             self.inbound.report(&Fault::Reconnected { server });
         }
         self.refusals.lock().clear();
@@ -689,7 +704,8 @@ impl LinkState {
     }
 
     /// The server is another one, and there was a connection all the time.
-    fn moved(&self, server: &str, is_certain: bool) {
+    fn moved(&self, server: &str, address: Option<String>, is_certain: bool) {
+        self.is_now_at(address);
         count(&self.inbound.counters.moves);
         self.refusals.lock().clear();
         self.inbound.report(&Fault::Moved {
@@ -702,11 +718,17 @@ impl LinkState {
         }
     }
 
+    fn is_now_at(&self, address: Option<String>) {
+        if let Some(address) = address {
+            *self.server.lock() = address;
+        }
+    }
+
     fn disconnected(&self) {
         if self.change(Link::Disconnected) == Link::Connected {
             count(&self.inbound.counters.disconnects);
             self.refusals.lock().clear();
-            let server = self.server.clone();
+            let server = self.server.lock().clone();
             self.inbound.report(&Fault::Disconnected { server });
         }
     }
@@ -716,6 +738,9 @@ impl LinkState {
     /// so the reason is kept for whoever asks.
     fn failed(&self, error: &ClientError) {
         let text = error.to_string();
+        if matches!(error, ClientError::OtherServer { .. }) {
+            self.stranger.send_replace(Some(text.clone()));
+        }
         match self.tls.as_ref().and_then(|tls| tls.explain(&text)) {
             Some(explained) => self.refused(explained),
             None if error.is_outage() => {

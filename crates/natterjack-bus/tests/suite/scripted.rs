@@ -468,6 +468,20 @@ async fn a_server_that_will_soon_be_gone_is_left_before_it_is() {
     })
     .await;
     assert_eq!(bus.stats().repeated_events, 2);
+    // What is told of the connection is about the one there was, and is.
+    let address = format!("nats://{}", other.address());
+    drop((again, server));
+    let fault = within("a word", faults.next()).await.unwrap();
+    assert!(
+        matches!(&fault, Fault::Disconnected { server } if *server == address),
+        "{fault}"
+    );
+    let _back = other.node().await;
+    let fault = within("a word", faults.next()).await.unwrap();
+    assert!(
+        matches!(&fault, Fault::Reconnected { server } if *server == address),
+        "{fault}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -348,6 +348,45 @@ async fn whoever_asks_is_told_how_all_nodes_are() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_answers_by_the_name_of_the_own_one_is_not_taken_for_it() {
+    let named = tokio::net::lookup_host(("localhost", 0)).await;
+    let first = named.expect("it is known").next().expect("an address").ip();
+    let another: std::net::IpAddr = match first {
+        std::net::IpAddr::V4(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+    };
+    let stranger = natterjack_server::Server::start(natterjack_server::Options {
+        server_name: Some("stranger".into()),
+        host: first.to_string(),
+        port: 0,
+        ..natterjack_server::Options::default()
+    });
+    let stranger = stranger.await.expect("it starts");
+    let port = stranger.client_addr().port();
+
+    let fleet = Fleet::new(1, false).await;
+    let mut settings = fleet.server(0);
+    settings.nats.server.client.host = another.to_string();
+    settings.nats.server.client.port = port;
+    settings.nats.client.endpoint = Some(endpoint(&format!("nats://localhost:{port}")));
+    let error = within("a word", start_again(settings.clone()))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StartError::OtherServer { .. }), "{error}");
+    let text = error.to_string();
+    let said = format!("another server, `stranger`, answers at nats://localhost:{port}");
+    assert!(text.contains(&said), "{text}");
+
+    // Whoever names it by something else means it.
+    let told = format!("nats://{}", std::net::SocketAddr::new(first, port));
+    settings.nats.client.endpoint = Some(endpoint(&told));
+    let bus = within("a start", start_again(settings))
+        .await
+        .expect("it may");
+    within("drain", bus.drain()).await.expect("nothing is open");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_process_needs_a_server_in_the_process() {
     let world = World::new(TransportKind::Local).await;
     let mut settings = world.settings("a");
