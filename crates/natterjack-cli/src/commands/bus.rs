@@ -226,6 +226,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         || drained.is_err();
     if let Err(error) = drained {
         note(format_args!("{error}"));
+        if let Some(which) = which(error.ids()) {
+            note(format_args!("{which}"));
+        }
     }
     match printed.context("the output task failed")? {
         Err(Failed(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
@@ -255,6 +258,18 @@ async fn drain(bus: &Bus, timeout: Duration) -> Result<(), DrainError> {
         ));
     }
     draining.await
+}
+
+/// Names events that were not delivered, if it is known which they are.
+fn which(ids: &[String]) -> Option<String> {
+    const NAMED_MAX: usize = 20;
+    let (named, rest) = ids.split_at(ids.len().min(NAMED_MAX));
+    let more = match rest.len() {
+        0 if named.is_empty() => return None,
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!("their ids: {}{more}", named.join(", ")))
 }
 
 /// Tells the service manager when an event that is published reaches the nodes that are up, and then that all is well.
@@ -574,4 +589,19 @@ fn greet(bus: &Bus, settings: &Settings) {
     say(format_args!(
         "Type one JSON value per line, such as {{\"hello\": \"world\"}}. Ctrl-D or Ctrl-C ends."
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_were_not_delivered_are_named_up_to_a_bound() {
+        let named = |count: u32| which(&(1..=count).map(|id| id.to_string()).collect::<Vec<_>>());
+        assert_eq!(named(0), None);
+        assert_eq!(named(2).as_deref(), Some("their ids: 1, 2"));
+        let all = named(20).expect("ids");
+        assert!(all.ends_with(" 19, 20"), "{all}");
+        assert_eq!(named(22), Some(format!("{all} and 2 more")));
+    }
 }
