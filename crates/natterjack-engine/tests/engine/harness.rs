@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,22 @@ pub(crate) struct Memory {
     room: AtomicUsize,
     writes: AtomicUsize,
     wakes: AtomicUsize,
+    watcher: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Memory {
+    /// Calls this whenever something is written, before it can be read.
+    pub(crate) fn watch(&self, watcher: impl Fn() + Send + Sync + 'static) {
+        let is_first = self.watcher.set(Box::new(watcher)).is_ok();
+        assert!(is_first, "one watches already");
+    }
 }
 
 impl Transport for Memory {
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(watcher) = self.watcher.get() {
+            watcher();
+        }
         self.writes.fetch_add(1, Ordering::Relaxed);
         let mut count = 0;
         for slice in slices {
@@ -107,6 +119,7 @@ impl Harness {
             room: AtomicUsize::new(usize::MAX),
             writes: AtomicUsize::new(0),
             wakes: AtomicUsize::new(0),
+            watcher: OnceLock::new(),
         });
         let transport = Arc::clone(&memory) as Arc<dyn Transport>;
         let session = self.engine.open_client(peer, transport, self.now);

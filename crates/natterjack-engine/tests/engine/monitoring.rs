@@ -10,6 +10,8 @@ use natterjack_engine::{
     Outbox, PeerCertificate, SubscriptionFilter, TlsFacts,
 };
 
+use parking_lot::Mutex;
+
 use crate::harness::{Client, Harness};
 
 fn snapshot(harness: &Harness, client: &Client) -> ConnectionSnapshot {
@@ -36,6 +38,29 @@ fn subscriptions(harness: &Harness, filter: SubscriptionFilter<'_>) -> Vec<Strin
     });
     found.sort();
     found
+}
+
+#[test]
+fn whoever_hears_of_something_finds_it_counted() {
+    let mut harness = Harness::new();
+    let mut publisher = harness.connect("");
+    let mut subscriber = harness.connect("");
+    harness.send(&mut subscriber, b"SUB a 1\r\n");
+    let seen = Arc::<Mutex<Vec<_>>>::default();
+    for client in [&publisher, &subscriber] {
+        let (engine, seen) = (Arc::clone(&harness.engine), Arc::clone(&seen));
+        let id = publisher.session.outbox().id();
+        client.peer.watch(move || {
+            let totals = engine.totals();
+            let publisher = engine.connection_snapshot(id).expect("it is open");
+            let counted = (totals.messages_in, totals.messages_out);
+            seen.lock().push((counted, publisher.messages_in));
+        });
+    }
+    let batch = b"PUB a 2\r\nhi\r\nPUB b 2\r\nhi\r\nPING\r\n";
+    harness.send(&mut publisher, batch);
+    // The message, and the answer to PING.
+    assert_eq!(*seen.lock(), [((2, 1), 2); 2]);
 }
 
 #[test]

@@ -107,8 +107,9 @@ impl ClientSession {
         let counters = &self.account.counters;
         counters::add(&counters.messages_in, self.messages_in - messages_before);
         counters::add(&counters.bytes_in, self.bytes_in - bytes_before);
-        self.end_batch(worker, now);
+        // Before anybody hears of the batch, so that whoever has been answered finds on the pages what it did.
         self.note();
+        self.end_batch(worker, now);
     }
 
     /// Goes on after a wait, with what was read before it.

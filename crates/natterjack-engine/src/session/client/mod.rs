@@ -381,10 +381,10 @@ impl ClientSession {
     pub(super) fn end_batch(&mut self, worker: &mut Worker, now: Instant) {
         worker.cache.sweep();
         let deliverer = &mut worker.deliverer;
-        deliverer.flush_touched(now);
         // A run never leaves its publisher's account.
         let counters = &self.account.counters;
         counters.add_delivered(std::mem::take(&mut deliverer.delivered));
+        deliverer.flush_touched(now);
         self.engine.counters.add_undelivered(deliverer);
         let congested = deliverer.take_congested();
         counters.add_cache_use(worker.cache.take_use());

@@ -262,8 +262,10 @@ impl RouteSession {
     /// Sends the batch's deliveries, and notes who is behind.
     fn end_batch(&mut self, worker: &mut Worker, now: Instant) {
         worker.cache.sweep();
-        worker.deliverer.flush_touched(now);
+        // Before anybody hears of the batch, so that pages tell of what has been heard.
         self.count_delivered(worker);
+        self.note();
+        worker.deliverer.flush_touched(now);
         let deliverer = &mut worker.deliverer;
         self.engine.counters.add_undelivered(deliverer);
         let is_ours = self.link.as_ref().is_some_and(|link| link.takes_strays());
@@ -275,7 +277,6 @@ impl RouteSession {
         }
         counters::add(&self.engine.counters.stalls, congested.len() as u64);
         self.stall.end_batch(congested, wait_max, now);
-        self.note();
     }
 
     /// Shows monitoring how things stand.
