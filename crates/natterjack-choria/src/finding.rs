@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use natterjack_dns::{LookupProblem, Resolver, ServiceRecord, in_order};
 use parking_lot::Mutex;
 use tokio::sync::Mutex as TurnsMutex;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::configuration::{Configuration, Origin, Service, Surroundings};
@@ -25,6 +27,9 @@ const ANSWER_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// How long Facter is not asked again after it knew no domain: it takes half a second each time, and up to 20 if it hangs.
 const UNKNOWN_DOMAIN_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// How long DNS may be silent before it is said that it is waited for: somebody may sit there.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// So much of what Facter says is shown if it makes no sense.
 const SHOWN_CHARACTERS_MAX: usize = 80;
@@ -116,6 +121,10 @@ pub struct Finder {
     answers: Mutex<BTreeMap<String, Remembered<Vec<ServiceRecord>>>>,
     /// When no DNS server answered, unless one has since.
     unanswered: Mutex<Option<Remembered<LookupProblem>>>,
+    /// How long is waited for DNS before that is said.
+    silence_max: Duration,
+    /// Whether it has been said, unless a server has answered since.
+    has_said_waiting: AtomicBool,
     random: Mutex<fastrand::Rng>,
     /// Whether somebody has heard that nobody knows the domain. Servers are looked for again and again.
     has_warned: AtomicBool,
@@ -153,6 +162,8 @@ impl Finder {
             domain: TurnsMutex::new(None),
             answers: Mutex::new(BTreeMap::new()),
             unanswered: Mutex::new(None),
+            silence_max: SILENCE_MAX,
+            has_said_waiting: AtomicBool::new(false),
             random: Mutex::new(fastrand::Rng::new()),
             has_warned: AtomicBool::new(false),
         }
@@ -488,7 +499,15 @@ impl Finder {
         }
         debug!(name, "asking for SRV records");
         // With the dot it is looked for nowhere else.
-        let answer = self.resolver.service(&format!("{name}.")).await;
+        let full_name = format!("{name}.");
+        let mut question = pin!(self.resolver.service(&full_name));
+        let answer = match timeout(self.silence_max, &mut question).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.say_waiting(name);
+                question.await
+            }
+        };
         self.note_answer(answer.as_ref().err().copied());
         let records = match answer {
             Ok(answer) => answer.records,
@@ -513,6 +532,16 @@ impl Finder {
         records
     }
 
+    /// Says once, until somebody has answered, what takes so long.
+    fn say_waiting(&self, name: &str) {
+        if !self.has_said_waiting.swap(true, Ordering::Relaxed) {
+            warn!(
+                "waiting for DNS, which has not answered yet which servers there are ({name}); without an answer it goes on \
+                 after 15 seconds at most"
+            );
+        }
+    }
+
     /// Remembers whether anybody answered at all, and tells it once until somebody has.
     fn note_answer(&self, problem: Option<LookupProblem>) {
         let mut unanswered = self.unanswered.lock();
@@ -520,6 +549,7 @@ impl Finder {
             problem.unwrap_or(LookupProblem::NoRecords)
         else {
             *unanswered = None;
+            self.has_said_waiting.store(false, Ordering::Relaxed);
             return;
         };
         let before = std::mem::replace(&mut *unanswered, problem.map(Remembered::now));

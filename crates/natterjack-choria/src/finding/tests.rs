@@ -547,6 +547,29 @@ async fn who_does_not_answer_is_not_asked_for_every_name() {
 }
 
 #[tokio::test]
+async fn who_waits_for_dns_is_told_once() {
+    let machine = Machine::new();
+    machine.dns.set_answering(Answering::Silence);
+    let mut finder = machine.finder_in_domain("");
+    finder.silence_max = Duration::ZERO;
+    let log = TestLog::start();
+    // Two names are asked for at once.
+    finder.middleware().await;
+    let text = log.text();
+    let told = "WARN message=waiting for DNS, which has not answered yet";
+    assert_eq!(text.matches(told).count(), 1, "{text}");
+    let ended = text.find("WARN message=no DNS server").unwrap();
+    assert!(text.find(told).unwrap() < ended, "{text}");
+
+    let mut finder = machine.finder_in_domain("");
+    machine.dns.set_answering(Answering::Zone);
+    finder.silence_max = Duration::from_secs(3600);
+    let log = TestLog::start();
+    finder.middleware().await;
+    assert!(!log.text().contains("waiting for DNS"), "{}", log.text());
+}
+
+#[tokio::test]
 async fn of_many_who_ask_one_runs_facter() {
     let machine = Machine::new().with_facter("echo >> $0.log; sleep 0.2; echo example.net");
     let finder = machine.finder("");
