@@ -28,10 +28,8 @@ impl Machine<'_, '_> {
                 let digits = digits.take_while(u8::is_ascii_digit).count();
                 let number = self.text[start..start + 1 + digits].to_owned();
                 self.skip_word();
-                let error = Diagnostic::error(
-                    self.span(start, self.at),
-                    "a value cannot begin with a dot",
-                );
+                let error =
+                    Diagnostic::error(self.span(start, self.at), "a value cannot begin with a dot");
                 let help = match digits {
                     0 => "put a text between quotes".to_owned(),
                     _ => format!("write `0{}`, or put a text between quotes", cut(&number)),
