@@ -80,6 +80,10 @@ const OWN_COUNTS: &[&str] = &[
     "/out_client_msgs",
     "/out_client_bytes",
     "/account_statz/S/sent/msgs",
+    "/account_statz/S/received/msgs",
+    // Of the whole server.
+    "/data/in_msgs",
+    "/data/in_client_msgs",
 ];
 
 /// What may differ: the end of a path, and why. One that no longer makes a difference fails the test.

@@ -17,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use x509_cert::certificate::Version;
 use x509_cert::der::Decode as _;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -52,6 +53,7 @@ pub struct Certificate {
     pub is_for_clients: bool,
     /// Whether it is an authority's.
     pub is_authority: bool,
+    is_of_version_3: bool,
     der: CertificateDer<'static>,
 }
 
@@ -123,6 +125,8 @@ pub enum Flaw {
     },
     /// It is an authority's own.
     IsAuthority,
+    /// It is of a version of X.509 before 3, the first in which certificates say whom they are for.
+    OldVersion,
     /// The authorities do not know who gave it.
     UnknownIssuer {
         /// Who gave it.
@@ -215,6 +219,7 @@ impl Certificate {
             addresses,
             not_before: body.validity().not_before.to_system_time(),
             not_after: body.validity().not_after.to_system_time(),
+            is_of_version_3: body.version() == Version::V3,
             is_for_servers: is_for(SERVERS),
             is_for_clients: is_for(CLIENTS),
             is_authority: constraints.is_some_and(|(_, constraints)| constraints.ca),
@@ -283,6 +288,11 @@ pub fn flaws(
             not_after: own.not_after,
             left,
         });
+    }
+    if !own.is_of_version_3 {
+        // Whatever else is missing comes of that.
+        flaws.push(Flaw::OldVersion);
+        return flaws;
     }
     match role {
         Role::Server { .. } if !own.is_for_servers => flaws.push(Flaw::NotForServers),
@@ -472,6 +482,11 @@ impl Flaw {
             Self::IsAuthority => {
                 "name a certificate that this authority has given, such as `natterjack certs node` makes".into()
             }
+            Self::OldVersion => {
+                "make it anew, for example with `natterjack certs node`; `openssl x509 -req` makes one of version 3 when \
+                 it is given a file of extensions (-extfile)"
+                    .into()
+            }
             Self::UnknownIssuer { .. } => {
                 "give all nodes certificates of the same authority, or add this one's authority to tlsCA everywhere"
                     .into()
@@ -534,6 +549,9 @@ impl fmt::Display for Flaw {
                 names.join(", ")
             ),
             Self::IsAuthority => formatter.write_str("it is an authority's own certificate"),
+            Self::OldVersion => formatter.write_str(
+                "it is of version 1 of X.509, in which a certificate cannot name the hosts that it is for",
+            ),
             Self::UnknownIssuer { issuer, known } => write!(
                 formatter,
                 "it comes from `{issuer}`, which is none of the authorities: {}",

@@ -319,6 +319,73 @@ fn flaws_are_told_in_words() {
     );
 }
 
+/// What `openssl x509 -req` of OpenSSL 3.0 makes without a file of extensions.
+const OLD_CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBGDCBvgIUZZE+C2IIEaz0T8QIG75UXIUhJvIwCgYIKoZIzj0EAwIwDTELMAkG\n\
+A1UEAwwCY2EwIBcNMjYxMTIzMDUyMTU3WhgPMjEyNjEwMzAwNTIxNTdaMA4xDDAK\n\
+BgNVBAMMA29sZDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABORUuP4M0OKHGhit\n\
+knMa+7rdOWMNCbuYpWON+Mdju4uPO68ZZgGlIc2p86XTazbSNM3PTVllbHM63VQq\n\
+E4VbxlMwCgYIKoZIzj0EAwIDSQAwRgIhALHUgn0CyedRz3zMP2IusfJ+a7JPiaA0\n\
+Ib52Zns2meuvAiEAhgStAFK7qVyDBLKHkF5H7HO0vFfDKH28SXH3yRlIeyk=\n\
+-----END CERTIFICATE-----\n";
+const OLD_KEY: &str = "\
+-----BEGIN PRIVATE KEY-----\n\
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgwaXAPpWRZiQPlatT\n\
+6eZh/IpiyA9xbl6GC0MAyDCrlh+hRANCAATkVLj+DNDihxoYrZJzGvu63TljDQm7\n\
+mKVjjfjHY7uLjzuvGWYBpSHNqfOl02s20jTNz01ZZWxzOt1UKhOFW8ZT\n\
+-----END PRIVATE KEY-----\n";
+
+#[test]
+fn a_certificate_of_version_1_is_told_to_be_one() {
+    const WORDS: [&str; 2] = ["of version 1 of X.509", "`openssl x509 -req` makes one"];
+    let place = Place::new();
+    let made = place.node(&["--host", "localhost"]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    for (name, text) in [("old.crt", OLD_CERTIFICATE), ("old.key", OLD_KEY)] {
+        std::fs::write(place.path(name), text).expect("a file");
+    }
+
+    let inspected = place.inspect(&[&place.file("old.crt"), "--ca", &place.file("ca.crt")]);
+    assert_eq!(inspected.code, Some(1), "{inspected:?}");
+    assert_tells(&inspected.stdout, &WORDS);
+    assert!(
+        !inspected.stdout.contains("names `localhost`"),
+        "{inspected:?}"
+    );
+
+    let server = |port: u16, name: &str| {
+        let [crt, key, ca] =
+            [&format!("{name}.crt"), &format!("{name}.key"), "ca.crt"].map(|name| place.file(name));
+        let tls = format!(
+            "{{ cert_file: '{crt}', key_file: '{key}', ca_file: '{ca}', verify: true, handshake_first: true }}"
+        );
+        let text = format!("listen: \"127.0.0.1:{port}\"\ntls {tls}\n");
+        std::fs::write(place.path("nats.conf"), text).expect("a file");
+        ["-c".to_owned(), place.file("nats.conf")]
+    };
+    let [c, file] = server(0, "old");
+    let refused = run(NATTERJACKD, &["-t", &c, &file], "");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_tells(&refused.stderr, &WORDS);
+
+    let port = free_port();
+    let [c, file] = server(port, "nats");
+    let mut server = Running::start(NATTERJACKD, &[&c, &file]);
+    server.stderr_line("Server is ready");
+    let shown = Command::new("openssl")
+        .args([
+            "s_client", "-cert", "old.crt", "-key", "old.key", "-connect",
+        ])
+        .arg(format!("127.0.0.1:{port}"))
+        .stdin(std::process::Stdio::null())
+        .current_dir(place.0.path())
+        .output();
+    shown.expect("OpenSSL is installed");
+    let line = server.stderr_line("failed to verify the client's certificate");
+    assert_tells(&line, &["of version 1 of X.509", "CN=old"]);
+}
+
 #[test]
 fn an_authority_made_with_openssl_is_taken() {
     let place = Place(tempfile::tempdir().expect("a directory"));

@@ -24,7 +24,8 @@ use crate::clock::{calendar_now, now};
 use crate::options::HandshakeFirst;
 use crate::server::Shared;
 use crate::tls::{
-    self, PeerFacts, fingerprint, is_authority_shown, peer_facts, suite_name, take_refused,
+    self, PeerFacts, fingerprint, is_authority_shown, is_of_old_version, peer_facts, suite_name,
+    take_refused,
 };
 
 /// First byte of a TLS connection: a record of the handshake (RFC 8446, section 5.1).
@@ -352,6 +353,9 @@ fn explain(error: &Error, who: &str) -> String {
                 }
                 _ if is_authority_shown(error) => {
                     "it is an authority's own (CA:TRUE) and not in ca_file".to_owned()
+                }
+                _ if is_of_old_version(error) => {
+                    "of version 1 of X.509, and only version 3 says whom a certificate is for".to_owned()
                 }
                 other => other.to_string(),
             };

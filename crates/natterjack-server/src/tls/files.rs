@@ -11,6 +11,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::problem::TlsProblem;
+use super::verifier::is_of_old_version;
 
 /// Larger files are a slip, or an attempt to fill memory.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -30,6 +31,7 @@ pub(super) fn key_pair(
                 cert_file: cert_file.to_owned(),
                 key_file: key_file.to_owned(),
             },
+            error if is_of_old_version(&error) => TlsProblem::OldVersion(cert_file.to_owned()),
             Error::InvalidCertificate(_) => damaged("cert_file", cert_file, 1),
             _ => TlsProblem::UnusableKey(key_file.to_owned()),
         })

@@ -19,7 +19,7 @@ pub(crate) use self::certificate::{PeerFacts, peer_facts};
 pub(crate) use self::context::{Context, Peers};
 pub(crate) use self::names::suite_name;
 pub use self::problem::TlsProblem;
-pub(crate) use self::verifier::{is_authority_shown, take_refused};
+pub(crate) use self::verifier::{is_authority_shown, is_of_old_version, take_refused};
 
 use natterjack_engine::TlsFacts;
 

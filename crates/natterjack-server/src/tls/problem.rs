@@ -53,6 +53,11 @@ pub enum TlsProblem {
         /// Which, counted from 1.
         number: usize,
     },
+    /// A certificate that cannot say whom it is for.
+    #[error("cert_file {}: the certificate is of version 1 of X.509, and only version 3 says which hosts a certificate is for; \
+        make it anew, for example with `natterjack certs node`; `openssl x509 -req` makes one of version 3 when it is given a \
+        file of extensions (-extfile)", .0.display())]
+    OldVersion(PathBuf),
     /// A file with no private key in it.
     #[error("key_file {}: no private key inside; it must hold PEM: PKCS#8, PKCS#1 (RSA) or SEC1 (EC){}",
         .path.display(), if *.holds_certificate { ". It holds a certificate: are cert_file and key_file swapped?" } else { "" })]

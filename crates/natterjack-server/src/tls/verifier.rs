@@ -37,12 +37,21 @@ thread_local! {
     static REFUSED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Whether a certificate was refused because it is an authority's. The error's type is not rustls' own, and so
-/// only its name can be compared.
+/// Whether a certificate was refused because it is an authority's.
 pub(crate) fn is_authority_shown(error: &Error) -> bool {
+    is_called(error, "CaUsedAsEndEntity")
+}
+
+/// Whether a certificate was refused because it is not of version 3 of X.509.
+pub(crate) fn is_of_old_version(error: &Error) -> bool {
+    is_called(error, "UnsupportedCertVersion")
+}
+
+/// The error's type is not rustls' own, and so only its name can be compared.
+fn is_called(error: &Error, name: &str) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
-            other.to_string() == "CaUsedAsEndEntity"
+            other.to_string() == name
         }
         _ => false,
     }
