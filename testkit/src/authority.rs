@@ -10,6 +10,7 @@ use rcgen::{
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
     KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
+use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 
 /// An authority, and a folder for what it signs.
@@ -204,6 +205,43 @@ pub fn revocation_list(issuer: &Issuer<'_, KeyPair>, serials: &[u64], years: Ran
     };
     let list = params.signed_by(issuer).expect("signed");
     list.pem().expect("a list")
+}
+
+/// The same certificate as one of version 1 of X.509, such as `openssl x509 -req` makes where it is given no extensions. Nobody
+/// has signed it: who finds out that it is of that version looks no further.
+///
+/// # Panics
+/// If it is no certificate of version 3.
+#[must_use]
+pub fn of_version_1(certificate: &CertificateDer<'_>) -> CertificateDer<'static> {
+    const VERSION_3: [u8; 5] = [0xa0, 3, 2, 1, 2];
+    let (whole, _) = element(certificate);
+    let (body, signature) = element(whole);
+    let body = body.strip_prefix(&VERSION_3).expect("of version 3");
+    let mut shorter = sequence(body);
+    shorter.extend_from_slice(signature);
+    sequence(&shorter).into()
+}
+
+/// What is in the first element, and what comes after it.
+fn element(der: &[u8]) -> (&[u8], &[u8]) {
+    let length_bytes = match der[1] {
+        short @ ..0x80 => return der[2..].split_at(short.into()),
+        long => usize::from(long & 0x7f),
+    };
+    let (length, rest) = der[2..].split_at(length_bytes);
+    let length = length
+        .iter()
+        .fold(0, |length, byte| length << 8 | usize::from(*byte));
+    rest.split_at(length)
+}
+
+fn sequence(content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).expect("a certificate of a test is short");
+    let mut der = vec![0x30, 0x82];
+    der.extend_from_slice(&length.to_be_bytes());
+    der.extend_from_slice(content);
+    der
 }
 
 /// Writes a file as careful programs do: whoever looks at it sees the old text or the new one, and notices the change.

@@ -19,7 +19,7 @@ mod peer;
 pub use peer::{Mismatch, Peer};
 
 mod authority;
-pub use authority::{Authority, Pair, replace, revocation_list};
+pub use authority::{Authority, Pair, of_version_1, replace, revocation_list};
 
 mod strainer;
 

@@ -7,7 +7,9 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError};
 
+use crate::complaints;
 use crate::revocation::RevocationProblem;
+use crate::trust::{is_of_authority, is_of_old_version};
 
 /// What went wrong in a handshake. Shown, it says what to do; its source is what the library said.
 #[derive(Debug)]
@@ -82,10 +84,14 @@ fn of_certificate(reason: &CertificateError) -> String {
             "its certificate is not for servers (extended key usage); it needs another one"
         }
         CertificateError::BadEncoding => "its certificate cannot be read; it needs another one",
-        // The type of what is in there is that of a library which is not used here.
-        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+        reason if is_of_authority(reason) => {
             "its certificate is that of an authority, or was signed by itself; it needs one that Puppet's authority has \
              signed for it"
+        }
+        reason if is_of_old_version(reason) => {
+            "its certificate is of version 1 of X.509, and only version 3 says which hosts a certificate is for; it needs \
+             another one, such as Puppet's authority makes (openssl x509 -req makes one when it is given a file of extensions, \
+             -extfile)"
         }
         reason => return rustls::Error::from(reason.clone()).to_string(),
     }
@@ -101,6 +107,8 @@ fn of_name(expected: &str, presented: &[String]) -> String {
     } else {
         format!("for {}", names.join(", "))
     };
+    // Before anybody vouches for it, anybody can have written them.
+    let whose = complaints::plain(&whose);
     format!(
         "its certificate is {whose}, and not for {expected}; use a name that it is for, or have its certificate made for \
          this one as well (Puppet's dns_alt_names)"
@@ -206,6 +214,10 @@ mod tests {
             let said = said(certificate, &trusted.pem(), name);
             assert!(said.contains(expected), "{said}");
         }
+        let old = testkit::of_version_1(good.der());
+        let said_of_old = said(&old, &ours.pem(), "puppet");
+        assert!(said_of_old.contains("version 1 of X.509"), "{said_of_old}");
+        assert!(said_of_old.contains("-extfile"), "{said_of_old}");
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         let nobody = params.signed_by(&key, &ours).unwrap();

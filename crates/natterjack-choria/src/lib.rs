@@ -16,6 +16,7 @@ pub mod connector;
 pub mod enrolment;
 pub mod facter;
 pub mod federation;
+mod files;
 pub mod filter;
 pub mod finding;
 #[doc(hidden)]

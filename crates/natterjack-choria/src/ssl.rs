@@ -22,6 +22,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use crate::configuration::{Configuration, Role, SecurityProvider, Surroundings};
+use crate::files;
 use crate::identity::{CallerId, NameError};
 use crate::revocation::{Depth, FETCH, Revocations, without_list};
 use crate::trust::{Authorities, CertificateNames, TrustError};
@@ -313,7 +314,12 @@ const fn headline(reason: &TrustError) -> &'static str {
 
 const fn advice(reason: &TrustError) -> &'static str {
     match reason {
-        TrustError::Expired | TrustError::Unreadable => "; remove it and request a new one",
+        TrustError::Expired | TrustError::Unreadable | TrustError::OldVersion => {
+            "; remove it and request a new one"
+        }
+        TrustError::OfAuthority => {
+            "; name the certificate that the authority has given to this one"
+        }
         TrustError::Revoked => "; remove it and its key, and request new ones",
         TrustError::RevocationUnknown | TrustError::RevocationsExpired => {
             "; fetch crl.pem anew with natterjack choria request-cert --crl-only, or set \
@@ -524,7 +530,7 @@ impl SslFiles {
         if self.folder.is_some() && is_absent(path) {
             return Ok(None);
         }
-        let pem = std::fs::read(path).map_err(|source| SslError::RevocationsUnreadable {
+        let pem = files::read(path).map_err(|source| SslError::RevocationsUnreadable {
             path: path.clone(),
             source,
         })?;
@@ -624,7 +630,7 @@ pub(crate) fn is_absent(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SslError> {
-    std::fs::read(path).map_err(|source| SslError::Unreadable {
+    files::read(path).map_err(|source| SslError::Unreadable {
         path: path.to_path_buf(),
         source,
     })

@@ -52,6 +52,17 @@ pub enum TrustError {
     /// It is for something else.
     #[error("it was not made for this (extended key usage)")]
     Purpose,
+    /// It is of a former version of X.509, in which a certificate cannot say whom it is for.
+    #[error(
+        "it is of version 1 of X.509, and only those of version 3 can be used, which Puppet's authority makes; openssl x509 \
+         -req makes one when it is given a file of extensions (-extfile)"
+    )]
+    OldVersion,
+    /// It is one that vouches for others, or one that was signed by itself.
+    #[error(
+        "it is an authority's own, or was signed by itself, and not one that an authority has given"
+    )]
+    OfAuthority,
     /// Its authority has taken it back.
     #[error("its authority has revoked it")]
     Revoked,
@@ -76,7 +87,11 @@ impl TrustError {
     pub(crate) const fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Unreadable | Self::UnknownAuthority | Self::Expired | Self::Revoked
+            Self::Unreadable
+                | Self::OldVersion
+                | Self::UnknownAuthority
+                | Self::Expired
+                | Self::Revoked
         )
     }
 
@@ -99,6 +114,12 @@ impl From<rustls::Error> for TrustError {
         let rustls::Error::InvalidCertificate(error) = error else {
             return Self::Other(error.to_string());
         };
+        if is_of_old_version(&error) {
+            return Self::OldVersion;
+        }
+        if is_of_authority(&error) {
+            return Self::OfAuthority;
+        }
         match error {
             CertificateError::BadEncoding => Self::Unreadable,
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
@@ -118,6 +139,21 @@ impl From<rustls::Error> for TrustError {
             error => Self::Other(error.to_string()),
         }
     }
+}
+
+/// Whether a certificate was refused because it is not of version 3 of X.509.
+pub(crate) fn is_of_old_version(error: &CertificateError) -> bool {
+    is_called(error, "UnsupportedCertVersion")
+}
+
+/// Whether a certificate was refused because it is an authority's.
+pub(crate) fn is_of_authority(error: &CertificateError) -> bool {
+    is_called(error, "CaUsedAsEndEntity")
+}
+
+/// The type of what is in there is that of a library which is not used here, so only its name can be compared.
+fn is_called(error: &CertificateError, name: &str) -> bool {
+    matches!(error, CertificateError::Other(OtherError(other)) if other.to_string() == name)
 }
 
 /// Those who vouch. Clones are the same ones: when they are replaced, they are for all who have them.

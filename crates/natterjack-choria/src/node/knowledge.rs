@@ -44,6 +44,8 @@ enum FileError {
     Io(#[from] io::Error),
     #[error("it is larger than {FILE_BYTES_MAX} bytes")]
     TooLarge,
+    #[error("it is not text in UTF-8")]
+    NotText,
     #[error("it is not YAML: {0}")]
     Yaml(#[from] serde_saphyr::Error),
     #[error("it is not JSON: {0}")]
@@ -195,7 +197,8 @@ fn read(path: &Path) -> Result<String, FileError> {
     if fs::metadata(path)?.len() > FILE_BYTES_MAX {
         return Err(FileError::TooLarge);
     }
-    Ok(fs::read_to_string(path)?)
+    let text = String::from_utf8(crate::files::read(path)?);
+    text.map_err(|_| FileError::NotText)
 }
 
 fn read_facts(path: &Path) -> Result<Map<String, Value>, FileError> {
@@ -264,6 +267,19 @@ mod tests {
         let broken = folder.path().join("broken.json");
         fs::write(&broken, "{").unwrap();
         let files = Files::new(vec![list, broken], folder.path().join("none"));
+        assert_eq!(*files.look(now()), Knowledge::default());
+    }
+
+    /// Whoever asks is not kept waiting by it, and neither is anybody else.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_tells_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+        let files = Files::new(vec![pipe.clone()], pipe);
         assert_eq!(*files.look(now()), Knowledge::default());
     }
 

@@ -191,6 +191,21 @@ fn what_is_wrong_is_told_with_a_remedy() {
         )
     );
 
+    let files = machine.give("rip.mcollective", |_| ());
+    let pem = fs::read(&files.certificate).unwrap();
+    let old = testkit::of_version_1(&CertificateDer::from_pem_slice(&pem).unwrap());
+    replace(&files.certificate, &crate::pem::encode("CERTIFICATE", &old));
+    let said = machine.said(Role::Client);
+    let expected = "it is of version 1 of X.509, and only those of version 3";
+    assert!(said.contains(expected), "{said}");
+    assert!(
+        said.ends_with("; remove it and request a new one"),
+        "{said}"
+    );
+    replace(&files.certificate, &machine.authority.pem());
+    let said = machine.said(Role::Client);
+    assert!(said.contains("it is an authority's own"), "{said}");
+
     machine.give("bob.mcollective", |_| ());
     // The file is called after whom it should be of.
     assert_eq!(
@@ -501,6 +516,29 @@ fn a_node_without_a_list_is_told_so() {
         told.starts_with("plugin.security.file.crl names no"),
         "{told}"
     );
+}
+
+/// Whoever looks at the files must not wait for somebody to write to what is in their place.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_in_the_place_of_a_file_changes_nothing() {
+    let machine = Machine::new();
+    let files = machine.give("rip.mcollective", |_| ());
+    let ssl = machine.load(Role::Client).unwrap();
+    let before = ssl.certificate_pem();
+    for path in [&files.certificate, &files.key, &files.ca] {
+        let text = fs::read_to_string(path).unwrap();
+        fs::remove_file(path).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
+        assert_eq!(ssl.refresh(now()), Renewal::Refused, "{}", path.display());
+        let said = machine.said(Role::Client);
+        assert!(said.contains("a pipe or a device"), "{said}");
+        replace(path, &text);
+        ssl.refresh(now());
+    }
+    assert_eq!(ssl.certificate_pem(), before);
 }
 
 #[test]
