@@ -388,7 +388,6 @@ impl Admission {
     }
 }
 
-/// Whether a request was made before the second in which this began: requests say no more than seconds.
 /// How far from now, for people.
 fn beside(time: SystemTime, now: SystemTime) -> String {
     match now.duration_since(time) {
@@ -397,6 +396,7 @@ fn beside(time: SystemTime, now: SystemTime) -> String {
     }
 }
 
+/// Whether a request was made before the second in which this began: requests say no more than seconds.
 fn is_before(time: SystemTime, begin: SystemTime) -> bool {
     let seconds = |time: SystemTime| {
         let since = time.duration_since(SystemTime::UNIX_EPOCH);

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::identity::CallerId;
@@ -22,7 +23,7 @@ pub struct ActionRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
     /// Arguments.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "values_or_none")]
     pub data: Values,
 }
 
@@ -147,8 +148,32 @@ pub struct ActionReply {
 struct ReplyFields {
     statuscode: u64,
     statusmsg: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "values_or_none")]
     data: Values,
+}
+
+/// Values, or what stands for none: null, and what nodes of Choria in Go write for that, an object in quotes.
+fn values_or_none<'a, D: Deserializer<'a>>(reader: D) -> Result<Values, D::Error> {
+    match Value::deserialize(reader)? {
+        Value::Object(values) => Ok(values),
+        Value::Null => Ok(Values::new()),
+        Value::String(text) if text == "{}" => Ok(Values::new()),
+        other => Err(D::Error::custom(format_args!(
+            "data is {}, and no object",
+            kind(&other)
+        ))),
+    }
+}
+
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
 }
 
 impl ActionReply {
@@ -248,6 +273,23 @@ mod tests {
             ActionReply::from_text(of_go).unwrap(),
             ActionReply::failed(Status::UnknownError, "no")
         );
+    }
+
+    /// As Choria in Go writes where there is no data: to callers, and in requests.
+    #[test]
+    fn no_data_is_written_in_several_ways() {
+        for data in ["{}", "null", r#""{}""#] {
+            let text = format!(r#"{{"statuscode":2,"statusmsg":"no","data":{data}}}"#);
+            let reply = ActionReply::from_text(&text).unwrap();
+            assert_eq!(reply, ActionReply::failed(Status::UnknownAction, "no"));
+            let text = format!(r#"{{"agent":"a","action":"b","data":{data}}}"#);
+            assert_eq!(ActionRequest::from_text(&text).unwrap().data, Values::new());
+        }
+        for data in ["[]", "1", r#""x""#] {
+            let text = format!(r#"{{"statuscode":0,"statusmsg":"OK","data":{data}}}"#);
+            let error = ActionReply::from_text(&text).unwrap_err().to_string();
+            assert!(error.contains("and no object"), "{error}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ const ACTIONS: [&str; 8] = [
 const FACTS_MAX: usize = 1000;
 
 /// What other plugins may call a setting that nobody should be told.
-const SECRET_WORDS: [&str; 4] = ["pass", "secret", "token", "key"];
+const SECRET_WORDS: [&str; 5] = ["pass", "psk", "secret", "token", "key"];
 
 pub(super) fn description() -> Description {
     Description {
@@ -229,4 +229,22 @@ fn times() -> Value {
     let [utime, stime, cutime, cstime] =
         [11, 12, 13, 14].map(|index| seconds(index).unwrap_or_default());
     json!({ "utime": utime, "stime": stime, "cutime": cutime, "cstime": cstime })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_other_plugins_keep_secret_is_not_told() {
+        for name in [
+            "plugin.psk",
+            "plugin.activemq.pool.1.password",
+            "plugin.rabbitmq.PASS",
+            "plugin.x.api_token",
+        ] {
+            assert!(is_secret(name), "{name}");
+        }
+        assert!(!is_secret("plugin.yaml") && !is_secret("collectives"));
+    }
 }
