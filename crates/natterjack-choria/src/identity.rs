@@ -22,6 +22,9 @@ pub enum NameError {
     /// It is longer than [`NAME_BYTES_MAX`].
     #[error("a name of {0} bytes is too long: {NAME_BYTES_MAX} are allowed")]
     TooLong(usize),
+    /// Where the name would be in a subject, nothing would be between two dots.
+    #[error("{0:?} cannot be in a subject: a dot may only be between letters, digits, `_` and `-`")]
+    Dots(String),
     /// A caller is `kind=name`.
     #[error(
         "{0:?} is no caller id, which is a word, `=` and a name, such as choria=rip.mcollective"

@@ -28,6 +28,11 @@ pub enum AddressError {
     /// An address of IPv6 without brackets: nobody can tell where it ends.
     #[error("{0:?} is ambiguous; write addresses of IPv6 in brackets, such as [2001:db8::1]:4222")]
     Ambiguous(String),
+    /// Several, or one with something behind it.
+    #[error(
+        "{0:?} has a blank in it; write commas between servers, such as a:4222, b:4222, and nothing behind them"
+    )]
+    Blank(String),
     /// A scheme for something else.
     #[error("{0:?} is not for NATS; leave out the scheme, or write nats://host:port")]
     Scheme(String),
@@ -95,13 +100,16 @@ impl FromStr for ServerAddress {
             let (host, port) = rest
                 .rsplit_once(':')
                 .ok_or_else(|| AddressError::NoPort(whole()))?;
+            if text.contains(char::is_whitespace) {
+                return Err(AddressError::Blank(whole()));
+            }
             if host.contains(':') {
                 return Err(AddressError::Ambiguous(whole()));
             }
             (host, port)
         };
         let can_be = |letter: char| letter.is_ascii_alphanumeric() || ".-_:".contains(letter);
-        if host.is_empty() || !host.chars().all(can_be) {
+        if host.trim_end_matches('.').is_empty() || !host.chars().all(can_be) {
             return Err(AddressError::Host(whole()));
         }
         match port.parse() {
@@ -137,7 +145,10 @@ mod tests {
         assert!(matches!(error("puppet:0"), AddressError::Port(_)));
         assert!(matches!(error("puppet:x"), AddressError::Port(_)));
         assert!(matches!(error(":4222"), AddressError::Host(_)));
-        assert!(matches!(error("a b:4222"), AddressError::Host(_)));
+        assert!(matches!(error(".:4222"), AddressError::Host(_)));
+        assert!(matches!(error("a b:4222"), AddressError::Blank(_)));
+        assert!(matches!(error("a:4222 b:4222"), AddressError::Blank(_)));
+        assert!(matches!(error("a:4222 # first"), AddressError::Blank(_)));
         assert!(matches!(error("[puppet]:4222"), AddressError::Host(_)));
         assert!(matches!(error("::1:4222"), AddressError::Ambiguous(_)));
         assert!(matches!(error("wss://a:1"), AddressError::Scheme(_)));

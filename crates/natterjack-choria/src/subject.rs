@@ -85,7 +85,7 @@ impl Collectives {
             return Err(NameError::Empty.into());
         }
         for name in &names {
-            check(name)?;
+            check_part(name)?;
         }
         let main = match main {
             None => 0,
@@ -198,6 +198,19 @@ impl Collectives {
     }
 }
 
+/// Whether a name can be part of a subject that servers let somebody subscribe to. Those of others are not looked at so
+/// closely: what they are called is theirs to know.
+///
+/// # Errors
+/// If it is no name, or begins or ends with a dot or has two in a row.
+pub(crate) fn check_part(name: &str) -> Result<(), NameError> {
+    check(name)?;
+    if name.split('.').any(str::is_empty) {
+        return Err(NameError::Dots(name.to_owned()));
+    }
+    Ok(())
+}
+
 fn unknown(name: &str, known: &[String]) -> TargetError {
     TargetError::Collective {
         name: name.to_owned(),
@@ -225,7 +238,7 @@ pub fn is_literal(subject: &str) -> bool {
 /// # Errors
 /// If the cluster's name is none.
 pub fn federation(cluster: &str) -> Result<String, NameError> {
-    check(cluster)?;
+    check_part(cluster)?;
     Ok(format!("choria.federation.{cluster}.federation"))
 }
 
@@ -234,7 +247,7 @@ pub fn federation(cluster: &str) -> Result<String, NameError> {
 /// # Errors
 /// If the cluster's name is none.
 pub fn federation_replies(cluster: &str) -> Result<String, NameError> {
-    check(cluster)?;
+    check_part(cluster)?;
     Ok(format!("choria.federation.{cluster}.collective"))
 }
 
@@ -324,6 +337,11 @@ mod tests {
         assert!(collectives.broadcast("mcollective", "a.>").is_err());
         assert!(Collectives::new(vec![], None).is_err());
         assert!(Collectives::new(vec!["a b".into()], None).is_err());
+        for name in ["eu.", ".eu", "eu..west"] {
+            let error = Collectives::new(vec![name.into()], None).unwrap_err();
+            assert!(error.to_string().contains("a dot may only be between"));
+            assert!(federation(name).is_err() && federation_replies(name).is_err());
+        }
         assert!(Collectives::new(vec!["a".into()], Some("b")).is_err());
         let main = Collectives::new(vec!["a".into(), "b".into()], Some("b")).unwrap();
         assert_eq!(main.main(), "b");

@@ -24,7 +24,7 @@ use crate::identity::Identity;
 use crate::pattern::NamePatterns;
 use crate::revocation::Depth;
 use crate::server::ServerAddress;
-use crate::subject::Collectives;
+use crate::subject::{self, Collectives};
 use grammar::Content;
 use keys::Known;
 use value::Wrong;
@@ -230,6 +230,7 @@ impl Configuration {
         reader.read_files(role, file);
         reader.read_environment();
         let configuration = reader.interpret(role);
+        reader.notice_login_for_servers_of_projects(&configuration);
         reader.sort_problems();
         let is_usable = reader
             .problems
@@ -340,6 +341,8 @@ struct Reader<'a> {
     files: Vec<PathBuf>,
     main: Option<PathBuf>,
     plugin_folder: Option<PathBuf>,
+    /// Those of `files` that are projects'.
+    projects: Vec<PathBuf>,
     problems: Vec<Problem>,
 }
 
@@ -352,6 +355,7 @@ impl<'a> Reader<'a> {
             files: Vec::new(),
             main: None,
             plugin_folder: None,
+            projects: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -385,18 +389,32 @@ impl<'a> Reader<'a> {
         if let Some(main) = main {
             if self.read_file(&main, FileKind::Main) {
                 self.plugin_folder = search::plugin_folder(&main, self.surroundings);
-                let plugins = self.plugin_folder.as_deref().map(search::plugin_files);
-                for (plugin, path) in plugins.unwrap_or_default() {
+                for (plugin, path) in self.plugin_files() {
                     self.read_file(&path, FileKind::Plugin(&plugin));
                 }
             }
             self.main = Some(main);
         }
         for path in search::project_files(role, self.surroundings) {
-            if self.main.as_ref() != Some(&path) {
-                self.read_file(&path, FileKind::Project);
+            if self.main.as_ref() != Some(&path) && self.read_file(&path, FileKind::Project) {
+                self.projects.push(path);
             }
         }
+    }
+
+    fn plugin_files(&mut self) -> Vec<(String, PathBuf)> {
+        let Some(folder) = self.plugin_folder.clone() else {
+            return Vec::new();
+        };
+        search::plugin_files(&folder).unwrap_or_else(|error| {
+            // Nobody knows what is missing then, be it who may ask.
+            let message = format!(
+                "cannot look into the folder {}: {error}; it must be readable for the user who runs this",
+                folder.display()
+            );
+            self.say(Severity::Error, Origin::Default, message);
+            Vec::new()
+        })
     }
 
     /// `false`: it could not be read, which is said.
@@ -413,18 +431,26 @@ impl<'a> Reader<'a> {
                 }
             },
         };
-        let text = match bytes {
-            Ok(bytes) => String::from_utf8(bytes).map_err(|_| "it is not text in UTF-8".to_owned()),
-            Err(error) => Err(error.to_string()),
-        };
-        let text = match text {
-            Ok(text) => text,
-            Err(reason) => {
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(error) => {
                 let message = format!(
-                    "cannot read the configuration file {}: {reason}",
+                    "cannot read the configuration file {}: {error}",
                     path.display()
                 );
                 self.say(Severity::Error, Origin::Default, message);
+                return false;
+            }
+        };
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+                let path = path.to_path_buf();
+                let message = "this is not text in UTF-8, and nothing of the file counts; convert it, for instance from \
+                    ISO 8859-1 with iconv -f latin1 -t utf8";
+                self.say(Severity::Error, Origin::File { path, line }, message);
                 return false;
             }
         };
@@ -711,13 +737,17 @@ impl<'a> Reader<'a> {
     }
 
     fn identity(&mut self) -> Identity {
-        let parse = |text: &str| Identity::new(text).map_err(|error| error.to_string());
+        let parse = |text: &str| {
+            subject::check_part(text).map_err(|error| error.to_string())?;
+            Identity::new(text).map_err(|error| error.to_string())
+        };
         if self.settings.contains_key("identity") {
             return self.value("identity", Identity::placeholder(), parse);
         }
         let (name, machine) = self.surroundings.full_host_name();
         let origin = Origin::Machine(machine);
-        let identity = Identity::new(&*name).unwrap_or_else(|error| {
+        let checked = subject::check_part(&name).and_then(|()| Identity::new(&*name));
+        let identity = checked.unwrap_or_else(|error| {
             let message = format!("this machine has no usable name ({error}); set identity");
             self.say(Severity::Error, origin.clone(), message);
             Identity::placeholder()
@@ -808,12 +838,12 @@ impl<'a> Reader<'a> {
     fn federation(&mut self) -> Federation {
         let names = |text: &str| {
             value::each(text, |name| {
-                crate::identity::check(name).map_err(|error| error.to_string())?;
+                subject::check_part(name).map_err(|error| error.to_string())?;
                 Ok(name.to_owned())
             })
         };
         let name = |text: &str| {
-            crate::identity::check(text).map_err(|error| error.to_string())?;
+            subject::check_part(text).map_err(|error| error.to_string())?;
             Ok(text.to_owned())
         };
         Federation {

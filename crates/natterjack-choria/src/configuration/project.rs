@@ -1,4 +1,4 @@
-//! Files of projects, `choria.conf` in the working directory and above it: which of them count.
+//! Files of projects, `choria.conf` in the working directory and above it: which of them count, and for what.
 //!
 //! Whoever goes to a folder does not yet trust everybody who may write to it. So a file counts only if nobody but root and
 //! whoever runs the program can have put it there, or changed it.
@@ -6,10 +6,12 @@
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
+
+use super::{Configuration, Origin, PASSWORD, Reader, Severity};
 
 /// What others must not be allowed to do with a file or its folder. The folder for what is temporary, too, where others
 /// cannot remove what is there, but can put something where nothing is.
@@ -74,6 +76,80 @@ fn judge(what: &'static str, metadata: &Metadata, user: u32) -> Result<(), Distr
     } else {
         Ok(())
     }
+}
+
+impl Reader<'_> {
+    /// A project may have come from others. If it decides to whom a login is shown that is not its own, somebody should know.
+    pub(super) fn notice_login_for_servers_of_projects(&mut self, configuration: &Configuration) {
+        let Some(login) = self.login_of_others(configuration) else {
+            return;
+        };
+        let deciding = deciding_servers(configuration);
+        let found = deciding
+            .iter()
+            .find_map(|name| Some((name, self.place_in_project(name)?)));
+        let Some((name, (path, line))) = found else {
+            return;
+        };
+        let message = format!(
+            "{name} of a project decides which servers are connected to, and {login} ({}) is shown to them; if you do not know \
+             whose they are, ask nothing from this folder. If they are yours, name them in the main file, such as ~/.choriarc",
+            self.settings[login].origin
+        );
+        let path = path.to_path_buf();
+        self.say(Severity::Warning, Origin::File { path, line }, message);
+    }
+
+    /// What is shown to servers, and is no project's.
+    fn login_of_others(&self, configuration: &Configuration) -> Option<&'static str> {
+        // Where there are credentials, nothing else is shown.
+        if let Some(file) = &configuration.credentials {
+            let is_of_project = self.place_in_project(CREDENTIALS).is_some_and(|(path, _)| {
+                // The setting may be its own, and the file another's.
+                path.parent().is_some_and(|folder| is_below(file, folder))
+            });
+            return (!is_of_project).then_some(CREDENTIALS);
+        }
+        let mut names = ["plugin.nats.user", PASSWORD].into_iter();
+        names
+            .find(|name| self.settings.contains_key(*name) && self.place_in_project(name).is_none())
+    }
+
+    /// Where a project made a setting that counts.
+    fn place_in_project(&self, name: &str) -> Option<(&Path, usize)> {
+        match &self.settings.get(name)?.origin {
+            Origin::File { path, line } if self.projects.contains(path) => Some((path, *line)),
+            _ => None,
+        }
+    }
+}
+
+const CREDENTIALS: &str = "plugin.nats.credentials";
+
+/// Settings that decide which servers are connected to.
+fn deciding_servers(configuration: &Configuration) -> Vec<&'static str> {
+    const DOMAIN: &str = "plugin.choria.srv_domain";
+    let federation = &configuration.federation;
+    if configuration.is_federated() && !federation.middleware_hosts.is_empty() {
+        return vec!["plugin.choria.federation_middleware_hosts"];
+    }
+    let mut deciding = Vec::new();
+    if configuration.use_srv
+        && (configuration.is_federated() || configuration.middleware_hosts.is_empty())
+    {
+        deciding.push(DOMAIN);
+    }
+    if !configuration.middleware_hosts.is_empty() {
+        deciding.push("plugin.choria.middleware_hosts");
+    }
+    deciding
+}
+
+/// As it is written; a way up out of the folder is none within it.
+fn is_below(file: &Path, folder: &Path) -> bool {
+    let is_up = |part| part == Component::ParentDir;
+    file.strip_prefix(folder)
+        .is_ok_and(|rest| !rest.components().any(is_up))
 }
 
 #[cfg(test)]

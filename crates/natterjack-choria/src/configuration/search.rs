@@ -1,6 +1,7 @@
 //! Which files are read, and in which order: the main one, those of plugins beside it, those of projects.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Role, Surroundings};
@@ -69,9 +70,11 @@ pub(super) fn plugin_folder(main: &Path, surroundings: &Surroundings) -> Option<
 }
 
 /// Files of plugins in that folder, `NAME.cfg` or `.conf`, by name: what is told must not depend on the order in a folder.
-pub(super) fn plugin_files(folder: &Path) -> Vec<(String, PathBuf)> {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return Vec::new();
+/// One that is not there has none.
+pub(super) fn plugin_files(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
     };
     let plugin = |path: PathBuf| {
         let name = path.file_stem()?.to_str()?.to_owned();
@@ -87,7 +90,7 @@ pub(super) fn plugin_files(folder: &Path) -> Vec<(String, PathBuf)> {
         .filter_map(|entry| plugin(entry.path()))
         .collect();
     files.sort();
-    files
+    Ok(files)
 }
 
 /// `choria.conf` of the working directory and all above it, the outermost first. For clients alone: who starts a node

@@ -75,12 +75,14 @@ impl Surroundings {
 
     /// The full name of this machine: what the system says, or if that has no domain, what Facter says.
     pub(crate) fn full_host_name(&self) -> (String, &'static str) {
-        if self.host_name.contains('.') {
-            return (self.host_name.clone(), "the system's host name");
+        // Some write it as DNS does, with a dot at its end.
+        let host_name = self.host_name.trim_end_matches('.');
+        if host_name.contains('.') {
+            return (host_name.to_owned(), "the system's host name");
         }
         match self.facter.fact("networking.fqdn") {
             Some(name) if name.contains('.') => (name, "Facter's networking.fqdn"),
-            _ => (self.host_name.clone(), "the system's host name"),
+            _ => (host_name.to_owned(), "the system's host name"),
         }
     }
 }

@@ -290,6 +290,26 @@ fn a_mark_of_the_order_of_bytes_is_no_part_of_a_setting() {
     assert_eq!(machine.client().request_lifetime, Duration::from_secs(30));
 }
 
+/// No server lets anybody subscribe to what would come of it.
+#[test]
+fn names_that_cannot_be_in_subjects() {
+    let machine = Machine::new();
+    let expected = |line: usize, name: &str| {
+        format!(
+            "client.conf:{line}: error: {name}: \"a.\" cannot be in a subject: a dot may only be between letters, digits, `_` and `-`"
+        )
+    };
+    assert_eq!(
+        machine
+            .said("identity = a.\ncollectives = a.\nplugin.choria.federation.collectives = a.\n"),
+        [
+            expected(1, "identity is \"a.\""),
+            expected(2, "collectives is \"a.\""),
+            expected(3, "plugin.choria.federation.collectives is \"a.\""),
+        ]
+    );
+}
+
 #[test]
 fn passwords_are_never_shown() {
     let text = "plugin.nats.user = rip\nplugin.nats.pass = s3cret\nplugin.choria.network.peer_password = s3cret\n\
@@ -433,6 +453,78 @@ fn a_project_does_not_decide_whom_to_trust() {
 }
 
 #[test]
+fn a_project_that_decides_who_sees_a_login_is_told_of() {
+    let machine = Machine::new();
+    let main = |text: &str| machine.write("home/rip/.choriarc", text);
+    let project = |text: &str| machine.write_project("home/rip/project/choria.conf", text);
+    let warnings = || {
+        let loaded = machine.load(Role::Client, None).unwrap();
+        let warnings = loaded.warnings.iter().map(ToString::to_string);
+        warnings.collect::<Vec<_>>()
+    };
+    let own = "plugin.nats.user = rip\nplugin.nats.pass = s3cret\n";
+    let servers = "ttl = 60\nplugin.choria.middleware_hosts = evil.example.net:4222\n";
+
+    main(own);
+    let file = project(servers);
+    let said = warnings();
+    assert_eq!(said.len(), 1, "{said:?}");
+    let place = format!(
+        "{}:2: warning: plugin.choria.middleware_hosts of a project",
+        file.display()
+    );
+    assert!(said[0].starts_with(&place), "{said:?}");
+    let whose = machine
+        .folder
+        .path()
+        .join("home/rip/.choriarc:1")
+        .display()
+        .to_string();
+    assert!(
+        said[0].contains(&format!("plugin.nats.user ({whose})")),
+        "{said:?}"
+    );
+    assert!(!said[0].contains("s3cret"), "{said:?}");
+
+    // Its domain decides as well, if nobody names servers.
+    project("plugin.choria.srv_domain = evil.example.net\n");
+    assert!(warnings()[0].contains("plugin.choria.srv_domain of a project"));
+    main(&format!("{own}plugin.choria.middleware_hosts = a:1\n"));
+    assert_eq!(warnings(), [] as [String; 0]);
+    // Through a federation its servers are asked for first.
+    main(&format!(
+        "{own}plugin.choria.middleware_hosts = a:1\nplugin.choria.federation.collectives = x\n"
+    ));
+    assert!(warnings()[0].contains("plugin.choria.srv_domain of a project"));
+    project("plugin.choria.federation_middleware_hosts = evil.example.net:1\n");
+    assert!(warnings()[0].contains("plugin.choria.federation_middleware_hosts of a project"));
+
+    // Nobody is shown what is not his.
+    main("ttl = 60\n");
+    project(servers);
+    assert_eq!(warnings(), [] as [String; 0]);
+    project(&format!("{servers}{own}"));
+    assert_eq!(warnings(), [] as [String; 0]);
+    // Credentials go before a login, whoever named them.
+    let folder = file.parent().unwrap().display().to_string();
+    main(own);
+    project(&format!(
+        "{servers}plugin.nats.credentials = {folder}/fleet.creds\n"
+    ));
+    assert_eq!(warnings(), [] as [String; 0]);
+    for other in [
+        "/home/rip/own.creds".to_owned(),
+        format!("{folder}/../own.creds"),
+    ] {
+        project(&format!("{servers}plugin.nats.credentials = {other}\n"));
+        assert!(
+            warnings()[0].contains("plugin.nats.credentials ("),
+            "{other}"
+        );
+    }
+}
+
+#[test]
 fn unknown_settings_of_servers_are_left_out() {
     let machine = Machine::new();
     let file = machine.write("etc/choria/server.conf", "new_in_choria = 1\n");
@@ -451,9 +543,23 @@ fn files_that_cannot_be_read() {
     let problems = machine.load(Role::Client, Some(&missing)).unwrap_err();
     assert!(problems.to_string().contains("missing.conf: No such file"));
     let binary = machine.folder.path().join("binary.conf");
-    fs::write(&binary, [0xff, 0xfe]).unwrap();
+    fs::write(&binary, b"ttl = 60\n# M\xfcnchen\n").unwrap();
     let problems = machine.load(Role::Client, Some(&binary)).unwrap_err();
-    assert!(problems.to_string().contains("not text in UTF-8"));
+    let said = problems.to_string();
+    assert!(
+        said.contains("binary.conf:2: error: this is not text in UTF-8"),
+        "{said}"
+    );
+    assert!(said.contains("iconv -f latin1"), "{said}");
+    // A folder with what nobody can look at: that of plugins.
+    let file = machine.write("etc/choria/client.conf", "ttl = 60\n");
+    machine.write("etc/choria/plugin.d", "no folder");
+    let problems = machine.load(Role::Client, Some(&file)).unwrap_err();
+    let said = problems.to_string();
+    assert!(
+        said.contains("cannot look into the folder") && said.contains("plugin.d: Not a dir"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -475,6 +581,8 @@ fn the_machine_is_asked_for_its_full_name() {
     );
     machine.surroundings.facter = Facter::none();
     assert_eq!(machine.client().identity.as_str(), "client");
+    machine.surroundings.host_name = "client.example.net.".into();
+    assert_eq!(machine.client().identity.as_str(), "client.example.net");
     machine.surroundings.host_name = String::new();
     assert!(machine.load(Role::Client, None).is_err());
 }

@@ -143,7 +143,7 @@ impl NodeBuilder {
     /// If there is one of that name, or if it is no name.
     pub fn with_agent(mut self, agent: impl Agent) -> Result<Self, AgentError> {
         let description = agent.description();
-        crate::identity::check(&description.name)?;
+        crate::subject::check_part(&description.name)?;
         let name = description.name.clone();
         if [DISCOVERY, RPCUTIL].contains(&name.as_str()) || self.agents.contains_key(&name) {
             return Err(AgentError::Twice(name));
