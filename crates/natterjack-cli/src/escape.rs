@@ -13,3 +13,9 @@ pub(crate) fn escaped(text: &str) -> String {
     }
     plain
 }
+
+/// The same of several lines, which stay lines.
+pub(crate) fn lines_escaped(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(escaped).collect();
+    lines.join("\n")
+}

@@ -8,6 +8,8 @@ use std::io::{self, BufWriter, Write};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::escape::lines_escaped;
+
 /// Chunks on their way to the thread. With the window of `bus` this bounds what a slow reader keeps in memory.
 const CHUNKS_MAX: usize = 256;
 
@@ -69,12 +71,14 @@ fn copy(mut chunks: mpsc::Receiver<Vec<u8>>, mut sink: impl Write) -> io::Result
     Ok(())
 }
 
-/// Tells the user something, on standard error. Who closes that does not want to know.
+/// Tells the user something, on standard error. Who closes that does not want to know. What servers and files say may be in
+/// it, so nothing of it but the ends of lines does anything to a terminal.
 pub(crate) fn note(text: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr().lock(), "natterjack: {text}");
+    say(format_args!("natterjack: {text}"));
 }
 
 /// As [`note`], without the name in front: for what is part of a command's normal course.
 pub(crate) fn say(text: fmt::Arguments<'_>) {
+    let text = lines_escaped(&text.to_string());
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

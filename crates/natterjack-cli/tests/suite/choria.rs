@@ -281,6 +281,25 @@ fn mistakes_are_all_told_and_nothing_is_shown() {
     assert!(lines[1].contains("client.conf:2: error: ttl"), "{lines:?}");
 }
 
+/// Settings may come from others, such as those of a project that was fetched.
+#[test]
+fn settings_do_nothing_to_a_terminal() {
+    let machine = Machine::new();
+    let settings = "plugin.choria.srv_domain = a\u{1b}[2J\u{202e}b\nplugin.choria.\u{1b}]0;x\u{7}y = 1\u{9b}2\n";
+    let main = machine.write("main.conf", settings);
+    for arguments in [
+        &["config", "--config", &shown(&main)][..],
+        &["config", "--server", "--config", &shown(&main)],
+        &["ping", "--config", &shown(&main)],
+    ] {
+        let ended = machine.run(arguments);
+        let text = format!("{}{}", ended.stdout, ended.stderr);
+        let does = |letter: char| letter != '\n' && (letter.is_control() || letter == '\u{202e}');
+        assert!(!text.contains(does), "{ended:?}");
+        assert!(text.contains("\\u{1b}"), "{ended:?}");
+    }
+}
+
 /// Nobody has to wait for a server, or to request a certificate, to hear of that.
 #[test]
 fn what_was_mistyped_is_told_before_anything_else() {

@@ -14,6 +14,7 @@ use natterjack_choria::trust::CertificateNames;
 use serde::Serialize;
 
 use super::start::{Shared, Started, calendar_now};
+use crate::escape::escaped;
 use crate::output::Output;
 
 /// Show what holds here and where it comes from, which servers would be used, and whether keys and certificates are good
@@ -575,6 +576,7 @@ impl Page {
 
     fn line(&mut self, name: &str, value: impl std::fmt::Display) {
         let colon = if name.is_empty() { ' ' } else { ':' };
+        let value = escaped(&value.to_string());
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{name:>NAME_COLUMNS$}{colon} {value}");
     }
@@ -601,7 +603,8 @@ impl Page {
             origin,
         } in settings
         {
-            let _ = writeln!(self.text, "  {name} = {value} ({origin})");
+            let setting = escaped(&format!("{name} = {value} ({origin})"));
+            let _ = writeln!(self.text, "  {setting}");
         }
     }
 }
