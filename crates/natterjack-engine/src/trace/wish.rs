@@ -49,10 +49,10 @@ fn names_parent(header: &[u8]) -> bool {
 }
 
 impl Wish {
-    /// What a header block asks for; `None` if for nothing.
+    /// What a header block asks for; `None` if for nothing. As long as it takes to sort its names.
     pub(crate) fn read(header: &[u8]) -> Option<Self> {
         let lines = header.strip_prefix(FIRST_LINE)?;
-        let mut headers = Headers::new();
+        let mut fields = Vec::new();
         let (mut names_destination, mut has_parent) = (false, false);
         for line in lines.split(|&byte| byte == b'\n') {
             let Some(line) = line.strip_suffix(b"\r") else {
@@ -73,15 +73,10 @@ impl Wish {
             } else if name.eq_ignore_ascii_case(PARENT) {
                 has_parent |= is_sampled(value);
             }
-            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-            let (name, value) = (text(name), text(value));
-            match headers.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, values)) => values.push(value),
-                None => headers.push((name, vec![value])),
-            }
+            fields.push((name, value));
         }
-        (names_destination || has_parent).then_some(Self {
-            headers,
+        (names_destination || has_parent).then(|| Self {
+            headers: by_name(fields),
             is_by_parent: !names_destination,
         })
     }
@@ -115,6 +110,24 @@ impl Wish {
     pub(crate) fn origin_account(&self) -> Option<&str> {
         self.first(ORIGIN_ACCOUNT)
     }
+}
+
+/// Names in order, each once, with its values in the order they came. A client may write as many names as fit into a message,
+/// so none is looked for among all the others.
+fn by_name(fields: Vec<(&[u8], &[u8])>) -> Headers {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let fields = fields.into_iter();
+    let mut fields: Vec<(String, &[u8])> =
+        fields.map(|(name, value)| (text(name), value)).collect();
+    fields.sort_by(|(name, _), (other, _)| name.cmp(other));
+    let mut headers = Headers::new();
+    for (name, value) in fields {
+        match headers.last_mut() {
+            Some((known, values)) if *known == name => values.push(text(value)),
+            _ => headers.push((name, vec![text(value)])),
+        }
+    }
+    headers
 }
 
 /// Whether a trace context is recorded: the last bit of its flags. The original reads them as a signed number, so that those
@@ -183,6 +196,24 @@ mod tests {
         assert!(wish(&format!("{parent}Nats-Trace-Dest: trace disabled\r\n")).is_none());
         assert!(Wish::read(b"NATS/1.0 503\r\nNats-Trace-Dest: there\r\n\r\n").is_none());
         assert!(Wish::read(b"NATS/1.0\r\nNats-Trace-Dest: cut off").is_none());
+    }
+
+    #[test]
+    fn a_header_of_many_lines_is_read_in_time() {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "how long it takes is what the test is about"
+        )]
+        let now = std::time::Instant::now;
+        let lines: String = (0..150_000)
+            .map(|line| format!("x{line:x}:1\r\n"))
+            .collect();
+        let begin = now();
+        let asked = wish(&format!("Nats-Trace-Dest: there\r\n{lines}")).expect("a wish");
+        assert_eq!(asked.headers.len(), 150_001);
+        assert_eq!(asked.destination(), Some("there"));
+        // Whoever looks through all the names for each takes minutes.
+        assert!(now() - begin < std::time::Duration::from_secs(10));
     }
 
     #[test]
