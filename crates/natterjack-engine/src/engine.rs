@@ -11,7 +11,7 @@ use natterjack_wire::route::{self, RouteInfo};
 use parking_lot::{Mutex, RwLock};
 
 use crate::access::Access;
-use crate::account::Account;
+use crate::account::{Account, GLOBAL_ACCOUNT};
 use crate::close_reason::CloseReason;
 use crate::config::{Adaptation, ClusterNews, Config, Reconfiguration};
 use crate::delivery::outbox::Outbox;
@@ -423,6 +423,19 @@ impl Engine {
     #[must_use]
     pub fn has_user(&self, name: &str) -> bool {
         self.config().directory.admit_trusted(Some(name)).is_some()
+    }
+
+    /// Bytes of the largest message that a user may publish, or without one whoever is in the global account.
+    #[must_use]
+    pub fn payload_bytes_max(&self, user: Option<&str>) -> usize {
+        let config = self.config();
+        let admission = config.directory.admit_trusted(user);
+        let account = admission.and_then(|admission| admission.account);
+        let found = config.account(account.as_deref().unwrap_or(GLOBAL_ACCOUNT));
+        let of_account = found.and_then(|(_, limits)| limits.payload_bytes_max);
+        let of_account = of_account.and_then(|max| usize::try_from(max).ok());
+        let of_server = config.limits.payload_bytes_max;
+        of_account.map_or(of_server, |of_account| of_account.min(of_server))
     }
 
     /// All accounts, the global one first.

@@ -6,14 +6,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
-use natterjack_wire::client::{self, ConnectOptions, Decoded, Limits, ServerOp, decode_server};
+use natterjack_wire::client::{
+    self, ConnectOptions, Decoded, Limits, ServerInfo, ServerOp, decode_server,
+};
 use natterjack_wire::headers::Headers;
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -136,7 +138,8 @@ struct Inner {
     routes: Mutex<Routes>,
     next_sid: AtomicU64,
     inbox_prefix: String,
-    payload_bytes_max: usize,
+    /// As the server says; a reload may change it.
+    payload_bytes_max: AtomicUsize,
     control_line_bytes_max: usize,
 }
 
@@ -217,18 +220,25 @@ impl InProcessClient {
     pub(crate) fn new(
         connection: InProcessConnection,
         options: &Options,
+        payload_bytes_max: usize,
         runtime: &Handle,
     ) -> Self {
         let (reader, writer) = connection.0.split();
         let mut greeting = Vec::new();
         client::connect(&mut greeting, &connect_options());
+        // From its first PING on a client is told what changes.
+        client::ping(&mut greeting);
+        let (nobody, _) = oneshot::channel();
         let inner = Arc::new(Inner {
             writer,
             outgoing: Mutex::new(greeting),
-            routes: Mutex::default(),
+            routes: Mutex::new(Routes {
+                flushes: VecDeque::from([nobody]),
+                ..Routes::default()
+            }),
             next_sid: AtomicU64::new(1),
             inbox_prefix: format!("_INBOX.{:016x}.", fastrand::u64(..)),
-            payload_bytes_max: options.max_payload,
+            payload_bytes_max: AtomicUsize::new(payload_bytes_max),
             control_line_bytes_max: options.max_control_line,
         });
         inner.write_now();
@@ -332,10 +342,10 @@ impl InProcessClient {
         }
     }
 
-    /// Largest message the server takes from this client, header included, in bytes.
+    /// Largest message the server takes from this client, header included, in bytes. A reload may change it.
     #[must_use]
     pub fn payload_bytes_max(&self) -> usize {
-        self.inner.payload_bytes_max
+        self.inner.payload_bytes_max.load(Ordering::Relaxed)
     }
 
     /// Subscribes to a subject, which may have wildcards, and has `handle` called with every message, in the task that
@@ -411,7 +421,7 @@ impl InProcessClient {
     }
 
     fn check_size(&self, size: usize) -> Result<(), ClientError> {
-        let max = self.inner.payload_bytes_max;
+        let max = self.payload_bytes_max();
         if size > max {
             Err(ClientError::PayloadTooLarge { size, max })
         } else {
@@ -626,6 +636,7 @@ impl Inner {
 /// Reads what the server sends until it closes the connection.
 async fn receive(mut reader: ClientReader, client: Weak<Inner>) {
     let limits = Limits::FROM_SERVER;
+    let mut is_let_in = false;
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     'connection: loop {
         match reader.0.read_buf(&mut buffer).await {
@@ -637,7 +648,7 @@ async fn receive(mut reader: ClientReader, client: Weak<Inner>) {
             match decode_server(&buffer[at..], &limits) {
                 Ok(Decoded::Op { op, consumed }) => {
                     at += consumed;
-                    handle(op, &client).await;
+                    handle(op, &client, &mut is_let_in).await;
                 }
                 Ok(Decoded::Incomplete { .. }) => break,
                 Err(error) => {
@@ -654,7 +665,7 @@ async fn receive(mut reader: ClientReader, client: Weak<Inner>) {
     }
 }
 
-async fn handle(op: ServerOp<'_>, client: &Weak<Inner>) {
+async fn handle(op: ServerOp<'_>, client: &Weak<Inner>, is_let_in: &mut bool) {
     let Some(inner) = client.upgrade() else {
         return;
     };
@@ -694,7 +705,19 @@ async fn handle(op: ServerOp<'_>, client: &Weak<Inner>) {
                 "the server refused something from the in-process client"
             );
         }
-        ServerOp::Info(_) | ServerOp::Ok => {}
+        ServerOp::Info(json) => {
+            let Ok(info) = ServerInfo::parse(json) else {
+                return;
+            };
+            // What the server says before it knows who is there is not about this client.
+            *is_let_in |= info.connect_info;
+            if let Ok(bytes_max) = usize::try_from(info.max_payload)
+                && *is_let_in
+            {
+                inner.payload_bytes_max.store(bytes_max, Ordering::Relaxed);
+            }
+        }
+        ServerOp::Ok => {}
     }
 }
 

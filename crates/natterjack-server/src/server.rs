@@ -355,10 +355,12 @@ impl Server {
     }
 
     fn trusted_client(&self, user: Option<Arc<str>>) -> Result<InProcessClient, ClientError> {
+        let payload_bytes_max = self.shared.engine.payload_bytes_max(user.as_deref());
         let connection = self.connect_inside(Trust::Embedder(user))?;
         Ok(InProcessClient::new(
             connection,
             &self.options(),
+            payload_bytes_max,
             &self.runtime,
         ))
     }

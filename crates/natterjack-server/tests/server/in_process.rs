@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use natterjack_server::access::{AccountAccess, AccountLimits, Credential, User};
 use natterjack_server::{Access, ClientError, Options, Server};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
@@ -303,4 +304,50 @@ async fn listeners_are_called_in_the_order_of_sending_whatever_the_size() {
     until("they are unsubscribed", || server.subscriptions() == 0).await;
     timeout(PATIENCE, server.shutdown()).await.expect("stopped");
     assert!(calls.recv().await.is_none(), "what they held is let go");
+}
+
+/// How much it may publish is what its account may, from its first message on, and what that is after a reload.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_as_long_as_the_account_and_a_reload_say() {
+    let user = User {
+        name: "app".to_owned(),
+        credential: Credential::Password("secret".into()),
+        ..User::default()
+    };
+    let limited = |max_payload, of_account| Options {
+        max_payload,
+        authorization: Access {
+            accounts: vec![AccountAccess {
+                name: "A".to_owned(),
+                users: vec![user.clone()],
+                limits: AccountLimits {
+                    payload_bytes_max: Some(of_account),
+                    ..AccountLimits::default()
+                },
+                ..AccountAccess::default()
+            }],
+            ..Access::default()
+        },
+        ..options()
+    };
+    let server = Server::start(limited(1000, 100)).await.expect("a server");
+    let client = server.in_process_client_as("app").expect("a client");
+    let all = server.in_process_client().expect("a client");
+    let refused = client.publish("a", vec![b'x'; 101]).await;
+    let too_large = |size, max| Err(ClientError::PayloadTooLarge { size, max });
+    assert_eq!(refused, too_large(101, 100));
+    for (of_server, of_account) in [(1000, 50), (40, 50), (2000, 1500)] {
+        let new = limited(of_server, of_account);
+        server.reload(new).await.expect("reloaded");
+        let max = of_server.min(usize::try_from(of_account).expect("not negative"));
+        until("both are told", || {
+            client.payload_bytes_max() == max && all.payload_bytes_max() == of_server
+        })
+        .await;
+        let refused = client.publish("a", vec![b'x'; max + 1]).await;
+        assert_eq!(refused, too_large(max + 1, max));
+        client.publish("a", vec![b'x'; max]).await.expect("taken");
+        client.flush().await.expect("still there");
+        all.flush().await.expect("still there");
+    }
 }

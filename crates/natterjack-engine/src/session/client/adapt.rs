@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use natterjack_wire::client::{self, ConnectOptions, ServerInfo};
+use natterjack_wire::client::{self, ConnectOptions};
 
 use super::ClientSession;
 use crate::account::Account;
@@ -31,9 +31,15 @@ impl ClientSession {
             self.began_under.get_or_insert_with(|| Arc::clone(&former));
         }
         self.heartbeat.adapt(&self.config.limits, now);
+        let former_payload_bytes_max = self.payload_bytes_max(former.limits.payload_bytes_max);
         self.change_access(&former, now);
         self.adapt_account();
-        if concerns_clients(&former.info, &self.config.info) && self.outbox.accepts_info() {
+        let payload_bytes_max = self.payload_bytes_max(self.config.limits.payload_bytes_max);
+        let is_of_concern = payload_bytes_max != former_payload_bytes_max
+            || former.info.max_payload != self.config.info.max_payload
+            || former.info.connect_urls != self.config.info.connect_urls;
+        // The rest of INFO is about how to connect.
+        if is_of_concern && self.outbox.accepts_info() {
             let mut text = Vec::new();
             client::info(&mut text, &self.info());
             self.outbox.append(&text);
@@ -125,10 +131,4 @@ impl ClientSession {
             subscriptions: self.subscriptions.len(),
         });
     }
-}
-
-/// Whether clients that are connected go by what is different: how much they may send, and where else they may
-/// go. The rest of INFO is about how to connect.
-fn concerns_clients(former: &ServerInfo, new: &ServerInfo) -> bool {
-    former.max_payload != new.max_payload || former.connect_urls != new.connect_urls
 }
