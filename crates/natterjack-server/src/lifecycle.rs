@@ -3,6 +3,7 @@
 //! A server that stops first has every connection stop reading, waits until all have, and only then closes
 //! them: what one client sent and the server read has by then reached the queue of every client it was for.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
@@ -24,9 +25,9 @@ pub(crate) struct Lifecycle {
     phase: AtomicU8,
     phase_changed: Notify,
     /// Listeners that still accept clients.
-    pub(crate) listeners: Gate,
+    pub(crate) listeners: Arc<Gate>,
     /// The same for other servers, which are let in as long as there may be clients.
-    pub(crate) route_listeners: Gate,
+    pub(crate) route_listeners: Arc<Gate>,
     /// Connections that may still read.
     pub(crate) readers: Gate,
     /// Connections whose task has not ended.
@@ -40,8 +41,8 @@ impl Lifecycle {
         Self {
             phase: AtomicU8::new(Phase::Running as u8),
             phase_changed: Notify::new(),
-            listeners: Gate::new(),
-            route_listeners: Gate::new(),
+            listeners: Arc::new(Gate::new()),
+            route_listeners: Arc::new(Gate::new()),
             readers: Gate::new(),
             connections: Gate::new(),
             routes: Gate::new(),
@@ -84,6 +85,9 @@ pub(crate) struct Gate {
 /// A place inside a [`Gate`].
 pub(crate) struct Pass<'a>(&'a Gate);
 
+/// The same for a task, from before it runs for the first time. Whoever stops a server may be quicker than that.
+pub(crate) struct OwnPass(Arc<Gate>);
+
 impl Gate {
     pub(crate) fn new() -> Self {
         Self {
@@ -95,6 +99,17 @@ impl Gate {
     pub(crate) fn pass(&self) -> Pass<'_> {
         self.inside.fetch_add(1, Ordering::SeqCst);
         Pass(self)
+    }
+
+    pub(crate) fn own_pass(self: &Arc<Self>) -> OwnPass {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        OwnPass(Arc::clone(self))
+    }
+
+    fn leave(&self) {
+        if self.inside.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.emptied.notify_waiters();
+        }
     }
 
     pub(crate) async fn empty(&self) {
@@ -110,8 +125,12 @@ impl Gate {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if self.0.inside.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.emptied.notify_waiters();
-        }
+        self.0.leave();
+    }
+}
+
+impl Drop for OwnPass {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }

@@ -232,7 +232,8 @@ impl Server {
         });
         for (listener, address) in listeners.into_iter().zip(&addresses) {
             tracing::info!("Listening for client connections on {address}");
-            tokio::spawn(listener::accept(Arc::clone(&shared), listener));
+            let accepting = shared.lifecycle.listeners.own_pass();
+            tokio::spawn(listener::accept(Arc::clone(&shared), listener, accepting));
         }
         shared.tls.announce();
         // In the order of nats-server, which lets clients come before it begins with routes.

@@ -7,16 +7,15 @@ use tokio::net::TcpListener;
 
 use super::route::{self, Dialled};
 use crate::clock::now;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{OwnPass, Phase};
 use crate::net::listener::Refused;
 use crate::server::Shared;
 
 /// Pause after the system refused to accept, which it does when it has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts until the server stops.
-pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
-    let _accepting = shared.lifecycle.route_listeners.pass();
+/// Accepts until the server stops; until then it keeps the pass.
+pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, _accepting: OwnPass) {
     // Moved in here, so that it is closed before the pass is given back.
     let listener = listener;
     let mut refused = Refused::default();

@@ -161,7 +161,8 @@ pub(crate) fn start(shared: &Arc<Shared>, listeners: Vec<TcpListener>) {
     }
     for (listener, address) in listeners.into_iter().zip(&cluster.addresses) {
         tracing::info!("Listening for route connections on {address}");
-        tokio::spawn(listener::accept(Arc::clone(shared), listener));
+        let accepting = shared.lifecycle.route_listeners.own_pass();
+        tokio::spawn(listener::accept(Arc::clone(shared), listener, accepting));
     }
     cluster.announce();
     let options = shared.options();

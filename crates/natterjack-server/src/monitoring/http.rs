@@ -38,7 +38,7 @@ use super::pace::{NEWCOMER, Pace, REQUEST};
 use super::places::{CONNECTIONS_MAX, Line, Place, Wait};
 use super::router::{self, Answer};
 use crate::clock::now;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{OwnPass, Phase};
 use crate::server::Shared;
 
 /// With fewer places left than this, connections are closed after each answer, so that idle ones do not keep
@@ -159,9 +159,13 @@ impl Wrap for Encrypted {
     }
 }
 
-/// Accepts connections until the server closes; lame duck mode can be watched.
-pub(crate) async fn accept<W: Wrap>(shared: Arc<Shared>, listener: TcpListener, wrap: W) {
-    let _listening = shared.monitor.listeners.pass();
+/// Accepts connections until the server closes, and keeps the pass until then; lame duck mode can be watched.
+pub(crate) async fn accept<W: Wrap>(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    wrap: W,
+    _listening: OwnPass,
+) {
     // Moved in here, so that it is closed before the pass is given back.
     let listener = listener;
     let wrap = Arc::new(wrap);

@@ -111,7 +111,7 @@ pub(crate) struct Monitor {
     base_path: String,
     addresses: Addresses,
     /// Listeners that still accept.
-    listeners: Gate,
+    listeners: Arc<Gate>,
     /// What others add.
     sources: Sources,
     /// Places for connections.
@@ -170,7 +170,7 @@ impl Monitor {
             requests: Default::default(),
             base_path,
             addresses,
-            listeners: Gate::new(),
+            listeners: Arc::new(Gate::new()),
             sources: Sources::default(),
             places: Arc::new(Places::new()),
             guard: Guard::new(),
@@ -260,14 +260,16 @@ impl Bound {
         if let Some(bind) = self.clear {
             tracing::info!("Starting http monitor on {}", bind.shown());
             for listener in bind.listeners {
-                tokio::spawn(http::accept(Arc::clone(shared), listener, Clear));
+                let listening = shared.monitor.listeners.own_pass();
+                tokio::spawn(http::accept(Arc::clone(shared), listener, Clear, listening));
             }
         }
         if let Some(bind) = self.encrypted {
             tracing::info!("Starting https monitor on {}", bind.shown());
             for listener in bind.listeners {
                 let wrap = Encrypted(Arc::clone(shared));
-                tokio::spawn(http::accept(Arc::clone(shared), listener, wrap));
+                let listening = shared.monitor.listeners.own_pass();
+                tokio::spawn(http::accept(Arc::clone(shared), listener, wrap, listening));
             }
         }
     }

@@ -12,7 +12,7 @@ use super::socket::Socket;
 use super::{connection, handshake};
 use crate::clock::now;
 use crate::identity;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{OwnPass, Phase};
 use crate::server::Shared;
 
 /// Connections the system keeps until they are accepted; as many as it allows, for storms of reconnects.
@@ -90,9 +90,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections until the server stops.
-pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
-    let _accepting = shared.lifecycle.listeners.pass();
+/// Accepts connections until the server stops; until then it keeps the pass.
+pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, _accepting: OwnPass) {
     // Moved in here, so that it is closed before the pass is given back.
     let listener = listener;
     let mut refused = Refused::default();

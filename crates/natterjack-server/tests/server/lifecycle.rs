@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use natterjack_server::{Access, Options, Server, StartError};
+use natterjack_server::{Access, Cluster, Endpoint, Monitoring, Options, Server, StartError};
 use testkit::Peer;
 use tokio::time::timeout;
 
@@ -42,6 +42,40 @@ async fn an_address_in_use_is_named() {
             .to_string()
             .starts_with(&format!("cannot listen for clients on 127.0.0.1:{port}: "))
     );
+}
+
+/// Whoever stops a server before its tasks have run once has its addresses back as well.
+#[tokio::test]
+async fn a_server_stopped_at_once_leaves_its_addresses() {
+    let on = |[client, routes, pages]: [u16; 3]| {
+        let local = |port| Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port,
+        };
+        Options {
+            port: client,
+            cluster: Some(Cluster {
+                listen: Some(local(routes)),
+                ..Cluster::default()
+            }),
+            monitoring: Monitoring {
+                http: Some(local(pages)),
+                ..Monitoring::default()
+            },
+            ..options()
+        }
+    };
+    let mut ports = [0; 3];
+    for _ in 0..3 {
+        let server = Server::start(on(ports)).await.expect("free addresses");
+        let addresses = [
+            Some(server.client_addr()),
+            server.cluster_addr(),
+            server.monitoring_addr(),
+        ];
+        ports = addresses.map(|address| address.expect("an address").port());
+        server.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
