@@ -115,7 +115,7 @@ pub enum InvalidOption {
     /// `max_payload` is more than nine digits can say, which is all the protocol has.
     #[error("max_payload ({0}) must be below 1,000,000,000")]
     PayloadTooLarge(usize),
-    /// `ping_interval`, `write_deadline` or `auth_timeout` is zero.
+    /// `ping_interval`, `write_deadline` or `auth_timeout` is zero, of clients or of the cluster.
     #[error("{0} must be longer than zero")]
     ZeroDuration(&'static str),
     /// A duration is longer than ten years.
@@ -203,6 +203,12 @@ impl InvalidOption {
             Self::ZeroDuration("ping_interval") | Self::EndlessDuration("ping_interval") => {
                 &["ping_interval"]
             }
+            Self::ZeroDuration("cluster.write_deadline")
+            | Self::EndlessDuration("cluster.write_deadline") => &["cluster.write_deadline"],
+            Self::ZeroDuration("cluster.auth_timeout")
+            | Self::EndlessDuration("cluster.auth_timeout") => &["cluster.authorization.timeout"],
+            Self::ZeroDuration("cluster.ping_interval")
+            | Self::EndlessDuration("cluster.ping_interval") => &["cluster.ping_interval"],
             Self::ZeroDuration(_) | Self::EndlessDuration(_) => &["lame_duck_duration"],
             Self::GraceOverDuration { .. } => &["lame_duck_grace_period", "lame_duck_duration"],
             Self::ClusterSubject(_) => &["cluster.permissions"],
@@ -237,9 +243,19 @@ impl Options {
             ("auth_timeout", self.auth_timeout),
             ("ping_interval", self.ping_interval),
         ];
+        let of_cluster = self.cluster.iter().flat_map(|cluster| {
+            [
+                ("cluster.write_deadline", cluster.write_deadline),
+                ("cluster.auth_timeout", cluster.auth_timeout),
+                ("cluster.ping_interval", cluster.ping_interval),
+            ]
+        });
+        let durations: Vec<(&'static str, Duration)> =
+            durations.into_iter().chain(of_cluster).collect();
         problems.extend(
             durations
-                .into_iter()
+                .iter()
+                .copied()
                 .filter(|(_, duration)| duration.is_zero())
                 .map(|(name, _)| InvalidOption::ZeroDuration(name)),
         );
@@ -381,6 +397,32 @@ mod tests {
                 "ping_interval must be longer than zero",
                 "lame_duck_grace_period (300s) must be shorter than lame_duck_duration (120s)",
             ]
+        );
+    }
+
+    #[test]
+    fn durations_of_a_cluster_are_looked_at_too() {
+        let options = Options {
+            cluster: Some(Cluster {
+                ping_interval: Duration::ZERO,
+                auth_timeout: Duration::MAX,
+                ..Cluster::default()
+            }),
+            ..Options::default()
+        };
+        let problems = options.problems();
+        let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "cluster.ping_interval must be longer than zero",
+                "cluster.auth_timeout must not be longer than ten years",
+            ]
+        );
+        let names: Vec<_> = problems.iter().map(InvalidOption::options).collect();
+        assert_eq!(
+            names,
+            [["cluster.ping_interval"], ["cluster.authorization.timeout"]]
         );
     }
 
