@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use natterjack_wire::s2::{Compressor, Effort};
 use testkit::cluster::Plan;
-use testkit::{Config, Listener, PATIENCE, ServerUnderTest, ask_until};
+use testkit::{Config, Listener, PATIENCE, ServerUnderTest, Signal, ask_until};
 
 use super::delivery::complete;
 use super::{OURS, REAL};
@@ -77,6 +77,11 @@ pub(super) fn trials() -> Vec<Trial> {
             "cluster::refusals::kinds_of_pools".to_owned(),
             needs(),
             kinds_of_pools,
+        ),
+        trial(
+            "cluster::refusals::without_a_pool".to_owned(),
+            both(),
+            without_a_pool,
         ),
         trial(
             "cluster::refusals::coming_and_going".to_owned(),
@@ -633,6 +638,35 @@ fn kinds_of_pools() {
     let log = server.log();
     assert_eq!(log.matches(taken).count(), 1, "{log}");
     assert_eq!(log.matches(other_kind).count(), 1, "{log}");
+}
+
+/// That one of two servers has no pool is no error, whichever dials: it is said what that means, and nothing else.
+fn without_a_pool() {
+    let said = "There are no connections for single accounts between the two, since one of them has no pool";
+    let node = |cluster: &str| {
+        Config::file(format!(
+            "cluster {{ name: mesh\nlisten: \"127.0.0.1:-1\"\n{cluster} }}\n"
+        ))
+    };
+    for [dialled, dials] in [[REAL, OURS], [OURS, REAL]] {
+        let mut other = ServerUnderTest::start(dialled, &node("pool_size: -1"));
+        let address = other.listener(Listener::Route);
+        let routes = format!("routes: [\"nats-route://{address}\"]");
+        let mut server = ServerUnderTest::start(dials, &node(&routes));
+        let ours = match dialled {
+            OURS => &mut other,
+            _ => &mut server,
+        };
+        let line = ours.wait_for_log(said);
+        assert!(line.contains("[INF]"), "{line}");
+        let _ = ours.wait_for_log("Route connection created");
+        ours.signal(Signal::Terminate);
+        let (_, log) = ours.wait_for_exit(PATIENCE);
+        assert!(!log.contains("[ERR]"), "{log}");
+        assert_eq!(log.matches(said).count(), 1, "{log}");
+        assert!(!log.contains("Protocol Violation"), "{log}");
+        assert!(!log.contains("Parse Error"), "{log}");
+    }
 }
 
 /// Whoever comes and goes as fast as it can, with a word that it writes itself, does not fill the log.

@@ -414,6 +414,17 @@ impl RouteSession {
         Halt::Silent(CloseReason::DuplicateRoute)
     }
 
+    /// A connection for one account has been tried, which happens with every server that has no pool, such as an old one.
+    pub(super) fn has_no_pool(&self) {
+        self.inform(
+            "dedicated",
+            &"There are no connections for single accounts between the two, since one of them has no pool \
+              (`pool_size: -1`): such accounts share the one connection that there is",
+        );
+        // Nor is it of interest that this one ends.
+        self.complained.set(Some(false));
+    }
+
     fn not_let_in(&mut self, refusal: Refusal, id: &str) -> Halt {
         let account = self.account.clone().unwrap_or_else(|| "".into());
         let account = account.as_bytes();
@@ -438,10 +449,10 @@ impl RouteSession {
                 Halt::tell(&reply, CloseReason::ConnectionsExceeded)
             }
             Refusal::DedicatedImpossible => {
-                let remedy = "one of them has no pool, so the account shares the one connection that there is";
-                let halt = reply_to(&ErrorReply::DedicatedRouteImpossible { account }, remedy);
+                self.has_no_pool();
                 self.fate = Fate::Impossible;
-                halt
+                let reply = ErrorReply::DedicatedRouteImpossible { account };
+                Halt::tell(&reply, CloseReason::ProtocolViolation)
             }
             Refusal::ReloadedMeanwhile { told, own } => self.not_now(
                 "reloaded",

@@ -320,6 +320,9 @@ impl RouteSession {
 
     /// The peer has closed the connection, and says why.
     fn was_refused(&self, text: &[u8]) {
+        if text.starts_with(b"Not possible to have a dedicated route") {
+            return self.has_no_pool();
+        }
         let text = String::from_utf8_lossy(text);
         let remedies: &[(&str, &str)] = &[
             (
