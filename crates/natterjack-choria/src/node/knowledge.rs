@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
+use super::facts;
+
 /// Longest file of facts or classes, in bytes. Facter's are a tenth of a MiB.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -209,7 +211,7 @@ fn read_facts(path: &Path) -> Result<Map<String, Value>, FileError> {
     let facts = if is_json {
         serde_json::from_str(&text)?
     } else {
-        serde_saphyr::from_str(&text)?
+        facts::of_yaml(&text)?
     };
     match facts {
         Value::Object(facts) => Ok(facts),

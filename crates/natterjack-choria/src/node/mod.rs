@@ -6,6 +6,7 @@
 //! Nothing that arrives ends a node or makes it panic, and strangers learn nothing: not even that it is there.
 
 mod agent;
+mod facts;
 mod knowledge;
 mod rpcutil;
 mod serve;
