@@ -14,7 +14,7 @@ use natterjack_choria::trust::CertificateNames;
 use serde::Serialize;
 
 use super::start::{Shared, Started, calendar_now};
-use crate::escape::escaped;
+use crate::escape::{escaped, json_escaped};
 use crate::output::Output;
 
 /// Show what holds here and where it comes from, which servers would be used, and whether keys and certificates are good
@@ -43,7 +43,7 @@ pub(super) async fn run(shared: &Shared, arguments: &Arguments) -> anyhow::Resul
     };
     let report = Report::of(&started).await;
     let text = if arguments.json {
-        let mut text = serde_json::to_string_pretty(&report)?;
+        let mut text = json_escaped(&serde_json::to_string_pretty(&report)?);
         text.push('\n');
         text
     } else {

@@ -17,7 +17,7 @@ use super::conditions::Conditions;
 use super::report::{Verdict, remarks, verdict};
 use super::table::{Row, render};
 use super::{fleet, start};
-use crate::escape::escaped;
+use crate::escape::{escaped, json_escaped};
 use crate::output::{Output, note};
 use crate::signals::Stop;
 use crate::value;
@@ -109,7 +109,7 @@ pub(super) async fn run(shared: &start::Shared, arguments: Arguments) -> anyhow:
         .sort_by(|(left, _), (right, _)| left.cmp(right));
     let mut output = Output::start();
     let text = if arguments.json {
-        format!("{}\n", collected.json(&arguments))
+        json_escaped(&format!("{}\n", collected.json(&arguments)))
     } else {
         collected.text(&arguments, columns_of(std::io::stdout()))
     };
