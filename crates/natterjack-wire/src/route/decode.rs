@@ -29,8 +29,8 @@ pub struct RouteLimits {
 }
 
 impl Default for RouteLimits {
-    /// A connection of the pool with a current nats-server. Payload: the most that nats-server can be configured to
-    /// let clients publish.
+    /// A connection of the pool with a current nats-server. Payload: the most that servers let clients publish, unless their
+    /// `max_pending` was raised, too.
     fn default() -> Self {
         Self {
             control_line_bytes_max: 16 * 4096,

@@ -25,7 +25,7 @@
 //! * A carriage return inside the line of a message is refused here, as it is from clients. nats-server hands it on.
 //! * A line feed directly behind an operation and its blank ends the line. nats-server takes it as a blank.
 //! * `Au` is another way to write `A-` there.
-//! * Payloads are bounded here ([`RouteLimits::payload_bytes_max`]). nats-server takes 2 MB from a peer whose
+//! * Payloads may be bounded here ([`RouteLimits::payload_bytes_max`]). nats-server takes 2 MB from a peer whose
 //!   `INFO` says `max_payload` 1.
 //! * Names of modes match in lower case only on both; JSON that is not UTF-8 is refused here.
 //!

@@ -46,6 +46,8 @@ pub(super) struct Peer {
     pub(super) export: Option<SubjectPermission>,
     /// Its `LS-` names the origin.
     pub(super) names_origins: bool,
+    /// Bytes of a message that it takes from clients.
+    pub(super) payload_bytes_max: usize,
 }
 
 /// A CONNECT whose password is being checked.
@@ -295,6 +297,7 @@ impl RouteSession {
             import: info.import.clone(),
             export: info.export.clone(),
             names_origins: info.lnocu,
+            payload_bytes_max: usize::try_from(info.max_payload).unwrap_or_default(),
         };
         if let Some(account) = &self.account
             && self.config.account(account).is_none()

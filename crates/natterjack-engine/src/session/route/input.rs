@@ -15,6 +15,7 @@ use super::interest::Taken;
 use crate::close_reason::CloseReason;
 use crate::delivery::rendering::Source;
 use crate::delivery::worker::Worker;
+use crate::limits::Limits;
 use crate::session::Session;
 use crate::session::complaints::{Shown, Start};
 use crate::session::foreign::speaks_tls;
@@ -22,6 +23,9 @@ use crate::session::intake::{Carried, Partial, Reader};
 
 /// Control lines of peers may be so many times longer than clients' (route protocol, section 4).
 const CONTROL_LINE_FACTOR: usize = 16;
+
+/// What servers add to the header of a message on its way: who asks, and where it has been.
+const ADDED_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a session stops in the middle of its input.
 pub(in crate::session) enum Halt {
@@ -142,6 +146,12 @@ impl RouteSession {
                         return Ok(Carried { end, needed: 0 });
                     }
                 }
+                // Of a line it is not known how long it will be.
+                Decoded::Incomplete { needed }
+                    if self.link.is_none() && needed > input.len() - end + 1 =>
+                {
+                    return Err(self.too_early());
+                }
                 Decoded::Incomplete { needed } => return Ok(Carried { end, needed }),
             }
         }
@@ -149,12 +159,19 @@ impl RouteSession {
     }
 
     fn input_limits(&self) -> RouteLimits {
-        let line_bytes_max = self.config.limits.control_line_bytes_max;
+        let Limits {
+            control_line_bytes_max: line_bytes_max,
+            payload_bytes_max: own_bytes_max,
+            ..
+        } = self.config.limits;
+        let theirs = self.peer.as_ref().map_or(0, |peer| peer.payload_bytes_max);
+        let usual = RouteLimits::default();
+        let published = usual.payload_bytes_max.max(own_bytes_max).max(theirs);
         RouteLimits {
             control_line_bytes_max: line_bytes_max.saturating_mul(CONTROL_LINE_FACTOR),
+            payload_bytes_max: published.saturating_add(ADDED_BYTES_MAX),
             dedicated: self.account.is_some() && self.link.is_some(),
             unsubscribe_origin: self.names_origins(),
-            ..RouteLimits::default()
         }
     }
 

@@ -240,6 +240,12 @@ fn strangers_are_refused_in_nats_servers_words() {
             "",
             CloseReason::ProtocolViolation,
         ),
+        // Of which nothing is kept.
+        (
+            format!("{CONNECT}\r\nRMSG $G a 60000000\r\nx"),
+            "",
+            CloseReason::ProtocolViolation,
+        ),
         (
             known("").replace("PEER", "SELF"),
             "",
@@ -312,6 +318,26 @@ fn strangers_are_refused_in_nats_servers_words() {
         while !script.session.close_step(CloseReason::ClientClosed) {}
         let snapshot = server.engine.mesh().expect("a cluster").snapshot();
         assert!(snapshot.peers.is_empty());
+    }
+}
+
+/// What a server takes from its clients it passes on, and who may have lengthened the header on the way.
+#[test]
+fn messages_of_peers_may_be_as_long_as_those_of_their_clients() {
+    let mut server = Server::new(cluster(&[]));
+    let usual = 64 * 1024 * 1024;
+    for (takes, bytes, closed) in [
+        ("1048576", usual + 1000, None),
+        ("200000000", 200_001_000, None),
+        ("1048576", 200_000_000, Some(CloseReason::PayloadExceeded)),
+    ] {
+        let mut script = server.accept();
+        let info = info("").replace("1048576", takes);
+        server.send(&mut script, &format!("{CONNECT}\r\n{info}"));
+        assert!(script.session.is_registered());
+        server.send(&mut script, &format!("RMSG $G a {bytes}\r\nx"));
+        assert_eq!(script.closed(), closed, "{bytes} of {takes}");
+        while !script.session.close_step(CloseReason::ClientClosed) {}
     }
 }
 
