@@ -46,7 +46,7 @@ pub use exchange::{
     Headers, LatencyOutcome, LatencyReport, Measure, RemoteMeasure, TransformProblem,
 };
 pub use limits::{
-    CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BUFFER_BYTES, STALL_MAX, UNRESPONSIVE_AFTER,
+    CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BYTES_MAX, STALL_MAX, UNRESPONSIVE_AFTER,
     WriteTimeout,
 };
 pub use mesh::dial::{Dial, DialId, SeedState, Target};

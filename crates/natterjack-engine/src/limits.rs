@@ -100,6 +100,13 @@ impl Limits {
             .saturating_sub(self.congested_bytes());
         (headroom / 128).clamp(SLOWED_READ_BYTES_MIN, SLOWED_READ_BYTES_MAX)
     }
+
+    /// The most that one read takes of large messages, in bytes.
+    ///
+    /// As much as of others, unless a consumer has room for several such batches.
+    pub(crate) fn large_messages_read_bytes(&self) -> usize {
+        (self.pending_bytes_max / 8).clamp(READ_BYTES_MAX, LARGE_MESSAGES_READ_BYTES_MAX)
+    }
 }
 
 impl Limits {
@@ -144,8 +151,18 @@ pub const STALL_MAX: Duration = Duration::from_millis(10);
 pub const UNRESPONSIVE_AFTER: Duration = Duration::from_millis(500);
 
 /// Bytes one read takes from a socket at most. Larger batches mean fewer writes to every target; past this
-/// size the batch and what is rendered from it fall out of a core's second-level cache.
-pub const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// size the batch and what is rendered from it fall out of a core's second-level cache, and a batch of small
+/// messages holds up whoever is served next.
+pub const READ_BYTES_MAX: usize = 256 * 1024;
+
+/// The same from a peer whose last batch was of large messages, [`LARGE_MESSAGE_BYTES`] on average. They are
+/// hardly looked at, so what the system takes for a read and a write is most of what they cost, and the more of
+/// them share it the better: by an eighth for messages of 1 and 16 KiB. Twice as much again is another
+/// twentieth, but then a flood of them holds up others noticeably.
+pub(crate) const LARGE_MESSAGES_READ_BYTES_MAX: usize = 512 * 1024;
+
+/// See [`LARGE_MESSAGES_READ_BYTES_MAX`].
+pub(crate) const LARGE_MESSAGE_BYTES: u64 = 1024;
 
 /// Frames larger than this get a buffer of their own, which the targets' queues then share without copying.
 pub(crate) const LARGE_FRAME_BYTES: usize = 64 * 1024;

@@ -19,7 +19,7 @@ use super::subscription::{Subscriber, Subscription};
 use crate::access::Verdicts;
 use crate::account::Account;
 use crate::exchange::Mapper;
-use crate::limits::READ_BUFFER_BYTES;
+use crate::limits::LARGE_MESSAGES_READ_BYTES_MAX;
 use crate::monitor::counters::Delivered;
 use crate::trace::Trace;
 
@@ -130,7 +130,7 @@ impl Publisher<'_> {
 impl Worker {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
-            buffer: vec![0; READ_BUFFER_BYTES],
+            buffer: vec![0; LARGE_MESSAGES_READ_BYTES_MAX],
             cache: RouteCache::new(seed),
             verdicts: Verdicts::new(seed),
             mapper: Mapper::new(seed),

@@ -104,9 +104,13 @@ impl ClientSession {
         if let Some(halt) = halt {
             self.halt(halt, worker, now);
         }
+        let messages = self.messages_in - messages_before;
+        let bytes = self.bytes_in - bytes_before;
         let counters = &self.account.counters;
-        counters::add(&counters.messages_in, self.messages_in - messages_before);
-        counters::add(&counters.bytes_in, self.bytes_in - bytes_before);
+        counters::add(&counters.messages_in, messages);
+        counters::add(&counters.bytes_in, bytes);
+        let large_read_bytes = self.config.limits.large_messages_read_bytes();
+        self.stall.size_up(messages, bytes, large_read_bytes);
         // Before anybody hears of the batch, so that whoever has been answered finds on the pages what it did.
         self.note();
         self.end_batch(worker, now);

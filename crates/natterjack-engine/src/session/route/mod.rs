@@ -43,7 +43,7 @@ use crate::config::Config;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::worker::Worker;
 use crate::engine::{Direction, Engine, Nonce, RoutePeer};
-use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, READ_BUFFER_BYTES};
+use crate::limits::{CLOSE_STEP_SUBSCRIPTIONS, READ_BYTES_MAX};
 use crate::mesh::dial::{DialId, Purpose};
 use crate::mesh::link::RouteLink;
 use crate::mesh::roster::RouteConnection;
@@ -116,6 +116,8 @@ pub struct RouteSession {
     now: Instant,
     messages_in: u64,
     bytes_in: u64,
+    /// The two when the last batch ended.
+    came_before: (u64, u64),
     /// What monitoring shows.
     compression_shown: Compression,
 }
@@ -185,6 +187,7 @@ impl RouteSession {
             now,
             messages_in: 0,
             bytes_in: 0,
+            came_before: (0, 0),
             compression_shown: Compression::Off,
         })
     }
@@ -276,6 +279,13 @@ impl RouteSession {
             account.counters.add_cache_use(worker.cache.take_use());
         }
         counters::add(&self.engine.counters.stalls, congested.len() as u64);
+        let (messages_before, bytes_before) = self.came_before;
+        self.came_before = (self.messages_in, self.bytes_in);
+        self.stall.size_up(
+            self.messages_in - messages_before,
+            self.bytes_in - bytes_before,
+            limits.large_messages_read_bytes(),
+        );
         self.stall.end_batch(congested, wait_max, now);
     }
 
@@ -614,7 +624,7 @@ impl Session for RouteSession {
 
     fn is_stalled(&mut self, waker: &Waker, now: Instant) -> bool {
         // The wait is for what is behind alone; reading less at once would hold up everything else.
-        self.stall.is_stalled(READ_BUFFER_BYTES, waker, now)
+        self.stall.is_stalled(READ_BYTES_MAX, waker, now)
     }
 
     fn stop_reading(&mut self) {
