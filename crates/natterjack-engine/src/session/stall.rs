@@ -49,15 +49,14 @@ impl Stall {
     /// Judges how much is worth reading at once by what came in the batch that is over. `large_read_bytes` are for
     /// large messages.
     pub(super) fn size_up(&mut self, messages: u64, bytes: u64, large_read_bytes: usize) {
-        if messages > 0 {
-            let are_large = bytes / messages >= LARGE_MESSAGE_BYTES;
-            let read_bytes = if are_large {
-                large_read_bytes
-            } else {
-                READ_BYTES_MAX
-            };
-            self.unhindered_read_bytes = in_u32(read_bytes);
-        }
+        let Some(average) = bytes.checked_div(messages) else {
+            return;
+        };
+        self.unhindered_read_bytes = in_u32(if average >= LARGE_MESSAGE_BYTES {
+            large_read_bytes
+        } else {
+            READ_BYTES_MAX
+        });
     }
 
     /// A batch is over that left these consumers behind. They are waited for no longer than `wait_max`.
@@ -122,11 +121,16 @@ mod tests {
 
     /// How much is read at once after each of these batches of messages and bytes.
     fn read_bytes_after(batches: &[(u64, u64)], large_read_bytes: usize) -> Vec<usize> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs some instant to start from"
+        )]
+        let now = Instant::now();
         let mut stall = Stall::default();
         (batches.iter())
             .map(|&(messages, bytes)| {
                 stall.size_up(messages, bytes, large_read_bytes);
-                stall.end_batch(Vec::new(), Duration::ZERO, Instant::now());
+                stall.end_batch(Vec::new(), Duration::ZERO, now);
                 stall.read_bytes_max()
             })
             .collect()
