@@ -14,7 +14,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use testkit::{
-    Config, Deadline, HttpAnswer, Kind, Listener, PATIENCE, Peer, ServerUnderTest, ask_until,
+    Config, Deadline, HttpAnswer, Kind, Listener, PATIENCE, Peer, ServerUnderTest, Signal,
+    ask_until,
 };
 
 use crate::access::authority::trusted;
@@ -255,7 +256,7 @@ const REFUSED: &[&str] = &[
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 7] = [
+    let tests: [(&str, fn()); 8] = [
         ("pages_say_the_same", pages_say_the_same),
         ("insides_are_told_alike", insides_are_told_alike),
         ("heads_are_answered_alike", heads_are_answered_alike),
@@ -266,12 +267,50 @@ pub(crate) fn trials() -> Vec<Trial> {
             "the_end_of_a_certificate_is_shown",
             the_end_of_a_certificate_is_shown,
         ),
+        ("probes_do_not_fill_the_log", probes_do_not_fill_the_log),
     ];
     let both = || Kind::ALL.map(|kind| kind.program().map(drop));
     let tests = tests.map(|(name, run)| trial(format!("monitoring::{name}"), both(), run));
     let others = [cluster::trials(), metrics::trials(), secrets::trials()];
     let others = others.into_iter().flatten();
     tests.into_iter().chain(others).collect()
+}
+
+/// What is wrong with a question is for whoever asks; that clients are not taken is said now and then. nats-server says both
+/// each time.
+fn probes_do_not_fill_the_log() {
+    const PROBES: usize = 200;
+    let said = "Healthcheck failed";
+    let start = |kind| {
+        let config = Config::default().argument("-m").argument("-1");
+        let server = ServerUnderTest::start(kind, &config);
+        let address = server.listener(Listener::Monitor);
+        (server, address)
+    };
+    let ask = |address, path, status| {
+        for _ in 0..PROBES {
+            assert_eq!(HttpAnswer::get(address, path).status, status);
+        }
+    };
+    let (original, address) = start(Kind::NatsServer);
+    ask(address, "/healthz?stream=s", 400);
+    let says_each = || (original.log().matches(said).count() == PROBES).then_some(());
+    assert!(ask_until(PATIENCE, says_each).is_some());
+
+    let (server, address) = start(Kind::Natterjack);
+    ask(address, "/healthz?stream=s", 400);
+    let log = server.log();
+    assert_eq!(log.matches(said).count(), 0, "{log}");
+    // Somebody has to be there for it to last.
+    let mut client = Peer::introduced(server.address(), &json!({ "verbose": false }));
+    client.ping_pong();
+    server.signal(Signal::User2);
+    let _ = server.wait_for_log("Entering lame duck mode");
+    ask(address, "/healthz", 500);
+    let line = server.wait_for_log(said);
+    assert!(line.contains("[WRN]"), "{line}");
+    let log = server.log();
+    assert!(log.matches(said).count() < PROBES / 4, "{log}");
 }
 
 fn pages_say_the_same() {

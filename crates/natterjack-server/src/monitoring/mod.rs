@@ -71,7 +71,7 @@ pub use self::subsz::{IndexStats, InvalidTestSubject, SubscriptionDetail, Subsz,
 pub use self::varz::{ClusterVarz, DiskWaits, KindCounts, Varz};
 use crate::clock::{calendar_now, now};
 use crate::lifecycle::{Gate, Phase};
-use crate::net::listener;
+use crate::net::listener::{self, Refused};
 use crate::options::{self, Endpoint};
 use crate::server::{Server, Shared, StartError};
 
@@ -105,6 +105,8 @@ pub(crate) struct Monitor {
     processor: ProcessorShare,
     cores: usize,
     provenance: Mutex<Provenance>,
+    /// What was said of them in the log: whoever may ask must not fill it.
+    failed_checks: Mutex<Refused>,
     /// Requests for each page.
     requests: [AtomicU64; NAMES.len()],
     /// What paths begin with: a clean path, `/` for nothing.
@@ -167,6 +169,7 @@ impl Monitor {
                 loaded: time,
                 digest: String::new(),
             }),
+            failed_checks: Mutex::default(),
             requests: Default::default(),
             base_path,
             addresses,

@@ -11,7 +11,7 @@ use super::accountz::accountz;
 use super::accstatz::accstatz;
 use super::connz::{ConnzOptions, Subscriptions, connz};
 use super::format::{compact_json, indented_json};
-use super::healthz::{HealthzOptions, healthz};
+use super::healthz::{Healthz, HealthzOptions, healthz};
 use super::innards;
 use super::metrics::ExpositionFormat;
 use super::pace::Pace;
@@ -24,6 +24,7 @@ use super::routez::routez;
 use super::subsz::{SubszOptions, subsz};
 use super::varz::varz;
 use super::{Bounds, Monitor};
+use crate::clock::now;
 use crate::server::Shared;
 
 /// A page.
@@ -339,9 +340,7 @@ fn build(
             count();
             let options = healthz_options(query)?;
             let health = healthz(shared.is_accepting(), &options);
-            if health.status_code != 200 {
-                tracing::warn!("Healthcheck failed: {:?}", health.fault());
-            }
+            monitor.tell_of(&health);
             let status = StatusCode::from_u16(health.status_code);
             Ok(Answer {
                 status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
@@ -454,6 +453,19 @@ pub(super) fn line(monitor: &Monitor, path: &str) -> Option<Line> {
 }
 
 impl Monitor {
+    /// Says in the log that clients are not taken. Whoever asks in another way, and wrongly, is told so and nobody else.
+    fn tell_of(&self, health: &Healthz) {
+        if !matches!(health.status_code, 200 | 400)
+            && let Some(unsaid) = self.failed_checks.lock().note(now())
+        {
+            let fault = health.fault();
+            match unsaid {
+                0 => tracing::warn!("Healthcheck failed: {fault:?}"),
+                _ => tracing::warn!("Healthcheck failed: {fault:?}, and {unsaid} times before"),
+            }
+        }
+    }
+
     /// Within what long pages of the kind are made.
     fn bounds(&self, page: Page) -> &Bounds {
         match page {

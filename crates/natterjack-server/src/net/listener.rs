@@ -21,11 +21,11 @@ const BACKLOG: u32 = 4096;
 /// Pause after the system refused to accept, which it does when it has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long nothing more is said of connections that cannot be accepted.
+/// How long nothing more is said of it.
 const SAID_EACH: Duration = Duration::from_secs(10);
 
-/// What was said of connections that the system refused to accept: whoever opens as many as there are file descriptors must
-/// not fill the log as well.
+/// What was said of connections that the system refused to accept, or of something else that may happen at any rate: whoever
+/// opens as many as there are file descriptors must not fill the log as well.
 #[derive(Default)]
 pub(crate) struct Refused {
     said: Option<Instant>,
