@@ -95,6 +95,8 @@ struct Listening {
     heard: Instant,
     /// Nobody wants any more.
     is_stopped: bool,
+    /// When time is over, how many are still looked at: those that have come by then, if nobody had the time for them.
+    left: Option<usize>,
 }
 
 impl Listening {
@@ -107,6 +109,7 @@ impl Listening {
             silence_min: time,
             heard: sent,
             is_stopped: false,
+            left: None,
         }
     }
 
@@ -120,6 +123,19 @@ impl Listening {
     fn end(&self) -> Instant {
         let silence = self.heard + self.silence_min.min(EXTENSION_MAX);
         silence.min(self.until + self.extension_max).max(self.until)
+    }
+
+    /// Whether one more is looked at. Who floods does not make a run longer, whatever he calls himself: when time is over there
+    /// are no more than those that wait then.
+    fn looks_at_another(&mut self, now: Instant, waiting: impl FnOnce() -> usize) -> bool {
+        if now < self.end() {
+            self.left = None;
+            return true;
+        }
+        let left = self.left.get_or_insert_with(waiting);
+        let is_any = *left > 0;
+        *left = left.saturating_sub(1);
+        is_any
     }
 
     fn finish(self) -> (Outcome, Duration) {
@@ -424,7 +440,8 @@ async fn arrival(
     listening: &mut Listening,
 ) -> Result<Option<(Arrival, Duration)>, ClientError> {
     loop {
-        if listening.exchange.is_complete() || listening.is_stopped {
+        let is_over = listening.exchange.is_complete() || listening.is_stopped;
+        if is_over || !listening.looks_at_another(now(), || client.incoming.waiting()) {
             return Ok(None);
         }
         let until = tokio::time::Instant::from_std(listening.end());
@@ -438,10 +455,6 @@ async fn arrival(
                 return Ok(Some((arrival, listening.heard - listening.sent)));
             }
             Err(ignored) => tracing::debug!("an answer does not count: {ignored}"),
-        }
-        // Who floods with what does not count does not make a run longer.
-        if now() >= listening.end() {
-            return Ok(None);
         }
     }
 }
@@ -525,6 +538,27 @@ mod tests {
         let some = chosen(nodes(100), Some(Limit::Nodes(50)));
         assert!(some.is_sorted() && some != nodes(100)[..50]);
         assert_eq!(chosen(nodes(10), None), nodes(10));
+    }
+
+    #[test]
+    fn a_flood_does_not_make_a_run_longer() {
+        let sent = now();
+        let time = Duration::from_secs(2);
+        let mut listening = Listening::new(Exchange::new("1", "a", None), sent, time);
+        let never = || unreachable!("there is time");
+        assert!(listening.looks_at_another(sent, never));
+        let over = sent + time;
+        // More come while those are looked at.
+        let seen = (0..10).filter(|_| listening.looks_at_another(over, || 2));
+        assert_eq!(seen.count(), 2);
+        let mut patient = Listening::new(Exchange::new("1", "a", None), sent, time).until_silence();
+        assert!(patient.looks_at_another(over, || 1));
+        patient.heard = over;
+        assert!(patient.looks_at_another(over, never), "it has another 2 s");
+        let over = over + EXTENSION_MAX;
+        patient.heard = over;
+        let seen = (0..10).filter(|_| patient.looks_at_another(over, || 3));
+        assert_eq!(seen.count(), 3);
     }
 
     #[test]

@@ -50,6 +50,11 @@ impl IncomingStream {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
+    /// How many have come and were not taken yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.core.inbox.count()
+    }
+
     fn read(&mut self, delivery: Delivery) -> Option<Incoming> {
         let Delivery {
             subject,

@@ -535,6 +535,11 @@ impl Inbox {
         waiting.wake();
     }
 
+    /// How many messages have come and wait.
+    pub(super) fn count(&self) -> usize {
+        self.waiting().queue.len()
+    }
+
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Option<Delivery>> {
         let mut waiting = self.waiting();
         if let Some(delivery) = waiting.queue.pop_front() {
