@@ -21,7 +21,7 @@ use crate::wire::{FormatError, Headers, Request, SecureRequest, SignatureError};
 use taken::{Addition, Taken};
 
 /// No request is good for longer, whatever it says itself.
-const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a request is dropped. Whoever sent it hears nothing; it is for the log.
 #[derive(Debug, thiserror::Error)]

@@ -20,6 +20,7 @@ pub use keys::{KEYS, Key};
 pub use problem::{Origin, Problem, Problems, Severity};
 pub use surroundings::Surroundings;
 
+use crate::admission::LIFETIME_MAX;
 use crate::identity::Identity;
 use crate::pattern::NamePatterns;
 use crate::revocation::Depth;
@@ -651,7 +652,7 @@ impl<'a> Reader<'a> {
             role,
             identity,
             collectives,
-            request_lifetime: self.value("ttl", Duration::from_secs(60), value::seconds),
+            request_lifetime: self.request_lifetime(),
             direct_addressing: self.value("direct_addressing", true, value::boolean),
             direct_addressing_nodes_max: self.value("direct_addressing_threshold", 10, |text| {
                 Ok(usize::try_from(value::integer(text)?).unwrap_or(usize::MAX))
@@ -755,6 +756,28 @@ impl<'a> Reader<'a> {
         self.settings
             .insert("identity".into(), Setting { text: name, origin });
         identity
+    }
+
+    fn request_lifetime(&mut self) -> Duration {
+        let lifetime = self.value(
+            "ttl",
+            Duration::from_secs(60),
+            |text| match value::seconds(text)? {
+                Duration::ZERO => Err("no request would be good by the time a node has it".into()),
+                lifetime => Ok(lifetime),
+            },
+        );
+        if lifetime > LIFETIME_MAX
+            && let Some(setting) = self.settings.get("ttl")
+        {
+            let message = format!(
+                "ttl is {}: nodes of Natterjack take requests of {} s at most, and drop others without an answer",
+                setting.text,
+                LIFETIME_MAX.as_secs()
+            );
+            self.say(Severity::Warning, setting.origin.clone(), message);
+        }
+        lifetime
     }
 
     fn collectives(&mut self) -> Collectives {

@@ -310,6 +310,25 @@ fn names_that_cannot_be_in_subjects() {
     );
 }
 
+/// Otherwise nobody answers, and nobody says why.
+#[test]
+fn lifetimes_that_no_node_takes() {
+    let machine = Machine::new();
+    let said = |text: &str| machine.said(text);
+    assert_eq!(
+        said("ttl = 0\n"),
+        ["client.conf:1: error: ttl is \"0\": no request would be good by the time a node has it"]
+    );
+    assert_eq!(said("ttl = 86400\n"), [] as [String; 0]);
+    assert_eq!(
+        said("ttl = 86401\n"),
+        [
+            "client.conf:1: warning: ttl is 86401: nodes of Natterjack take requests of 86400 s at most, and drop others without \
+          an answer"
+        ]
+    );
+}
+
 #[test]
 fn passwords_are_never_shown() {
     let text = "plugin.nats.user = rip\nplugin.nats.pass = s3cret\nplugin.choria.network.peer_password = s3cret\n\
