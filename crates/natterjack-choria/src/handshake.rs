@@ -9,7 +9,7 @@ use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError};
 
 use crate::complaints;
 use crate::revocation::RevocationProblem;
-use crate::trust::{is_of_authority, is_of_old_version};
+use crate::trust::{is_about_algorithm, is_of_authority, is_of_old_version};
 
 /// What went wrong in a handshake. Shown, it says what to do; its source is what the library said.
 #[derive(Debug)]
@@ -88,6 +88,10 @@ fn of_certificate(reason: &CertificateError) -> String {
             "its certificate is that of an authority, or was signed by itself; it needs one that Puppet's authority has \
              signed for it"
         }
+        reason if is_about_algorithm(reason) => {
+            "its certificate, or one of an authority between, is signed in a way that is not trusted, such as with SHA-1; it \
+             needs another one"
+        }
         reason if is_of_old_version(reason) => {
             "its certificate is of version 1 of X.509, and only version 3 says which hosts a certificate is for; it needs \
              another one, such as Puppet's authority makes (openssl x509 -req makes one when it is given a file of extensions, \
@@ -157,7 +161,7 @@ mod tests {
 
     use super::*;
     use crate::revocation::{Depth, Revocations};
-    use crate::trust::Authorities;
+    use crate::trust::{Authorities, TrustError};
 
     fn authority() -> CertifiedIssuer<'static, KeyPair> {
         let mut params = CertificateParams::default();
@@ -214,6 +218,13 @@ mod tests {
             let said = said(certificate, &trusted.pem(), name);
             assert!(said.contains(expected), "{said}");
         }
+        let sha_1 = CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: vec![5],
+            supported_algorithms: Vec::new(),
+        };
+        assert!(of_certificate(&sha_1).contains("such as with SHA-1"));
+        let reason = TrustError::from(rustls::Error::from(sha_1));
+        assert_eq!(reason, TrustError::Algorithm);
         let old = testkit::of_version_1(good.der());
         let said_of_old = said(&old, &ours.pem(), "puppet");
         assert!(said_of_old.contains("version 1 of X.509"), "{said_of_old}");

@@ -1,6 +1,8 @@
 //! PEM as everybody writes it, RFC 7468: lines of 64 letters. Reading is `rustls-pki-types`'s.
 
 use data_encoding::BASE64;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 /// Letters of a line, RFC 7468 section 2.
 const LINE_LETTERS: usize = 64;
@@ -18,6 +20,14 @@ pub(crate) fn encode(label: &str, der: &[u8]) -> String {
     }
     text.push_str(&format!("-----END {label}-----\n"));
     text
+}
+
+/// The certificates of a text, and nothing else that may be in it, such as a key or remarks.
+pub(crate) fn certificates(text: &[u8]) -> String {
+    let certificates = CertificateDer::pem_slice_iter(text).flatten();
+    certificates
+        .map(|one| encode("CERTIFICATE", &one))
+        .collect()
 }
 
 #[cfg(test)]

@@ -314,9 +314,10 @@ const fn headline(reason: &TrustError) -> &'static str {
 
 const fn advice(reason: &TrustError) -> &'static str {
     match reason {
-        TrustError::Expired | TrustError::Unreadable | TrustError::OldVersion => {
-            "; remove it and request a new one"
-        }
+        TrustError::Expired
+        | TrustError::Unreadable
+        | TrustError::OldVersion
+        | TrustError::Algorithm => "; remove it and request a new one",
         TrustError::OfAuthority => {
             "; name the certificate that the authority has given to this one"
         }
@@ -608,7 +609,8 @@ impl SslFiles {
             certificate: self.certificate.clone(),
             reason,
         })?;
-        let certificate_pem: Arc<str> = String::from_utf8_lossy(&certificate_pem).into();
+        // It goes with every request, and what else may be in the file is nobody's business: perhaps the key.
+        let certificate_pem: Arc<str> = crate::pem::certificates(&certificate_pem).into();
         let signer = SigningKey::from_pem(&key_pem).ok().map(|key| Signer {
             key: Arc::new(key),
             certificate_pem: Arc::clone(&certificate_pem),
@@ -653,6 +655,11 @@ fn certified(
     certified.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             "it does not belong to the certificate; request a new one for both".to_owned()
+        }
+        rustls::Error::General(_) => {
+            "it is of a kind or length that cannot be used; RSA of 2048 to 8192 bits can, and \
+            for all but requests EC P-256 and P-384 and Ed25519"
+                .to_owned()
         }
         error => error.to_string(),
     })

@@ -58,6 +58,11 @@ pub enum TrustError {
          -req makes one when it is given a file of extensions (-extfile)"
     )]
     OldVersion,
+    /// It is signed in a way that proves nothing any more, or that is not known.
+    #[error(
+        "it, or one of the authorities between, is signed in a way that is not trusted, such as with SHA-1"
+    )]
+    Algorithm,
     /// It is one that vouches for others, or one that was signed by itself.
     #[error(
         "it is an authority's own, or was signed by itself, and not one that an authority has given"
@@ -132,6 +137,7 @@ impl From<rustls::Error> for TrustError {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 Self::Purpose
             }
+            error if is_about_algorithm(&error) => Self::Algorithm,
             CertificateError::Revoked => Self::Revoked,
             CertificateError::UnknownRevocationStatus => Self::RevocationUnknown,
             CertificateError::ExpiredRevocationList
@@ -149,6 +155,15 @@ pub(crate) fn is_of_old_version(error: &CertificateError) -> bool {
 /// Whether a certificate was refused because it is an authority's.
 pub(crate) fn is_of_authority(error: &CertificateError) -> bool {
     is_called(error, "CaUsedAsEndEntity")
+}
+
+/// Whether a certificate was refused because of how it is signed.
+pub(crate) const fn is_about_algorithm(error: &CertificateError) -> bool {
+    matches!(
+        error,
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+    )
 }
 
 /// The type of what is in there is that of a library which is not used here, so only its name can be compared.

@@ -60,7 +60,7 @@ impl Asker {
             caller,
             signer: Signer {
                 key: Arc::new(key),
-                certificate_pem: certificate_pem.into(),
+                certificate_pem: crate::pem::certificates(certificate_pem.as_bytes()).into(),
             },
             ssl: None,
             lifetime,

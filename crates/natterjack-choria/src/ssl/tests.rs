@@ -167,6 +167,20 @@ fn good_ones_are_taken() {
     );
 }
 
+/// Some keep both in one file, and give its name twice. Certificates go with each request, to everybody.
+#[test]
+fn a_key_beside_the_certificate_stays_here() {
+    let machine = Machine::new();
+    let files = machine.give("rip.mcollective", |_| ());
+    let certificate = fs::read_to_string(&files.certificate).unwrap();
+    let key = fs::read_to_string(&files.key).unwrap();
+    let before = machine.load(Role::Client).unwrap().certificate_pem();
+    replace(&files.certificate, &format!("# of rip\n{key}{certificate}"));
+    let ssl = machine.load(Role::Client).unwrap();
+    assert_eq!(ssl.certificate_pem(), before);
+    assert_eq!(&*before, certificate.replace('\r', ""));
+}
+
 #[test]
 fn what_is_wrong_is_told_with_a_remedy() {
     let machine = Machine::new();
@@ -247,6 +261,13 @@ fn what_is_wrong_is_told_with_a_remedy() {
         machine
             .said(Role::Client)
             .ends_with("there is no private key in PEM in it")
+    );
+    let short = "-----BEGIN RSA PRIVATE KEY-----\nMAA=\n-----END RSA PRIVATE KEY-----\n";
+    fs::write(&files.key, short).unwrap();
+    let said = machine.said(Role::Client);
+    assert!(
+        said.contains("a kind or length that cannot be used"),
+        "{said}"
     );
     for text in [
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIF\n-----END ENCRYPTED PRIVATE KEY-----\n",
