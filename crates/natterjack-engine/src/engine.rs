@@ -152,6 +152,8 @@ pub struct Engine {
     /// Where what waits for connections is kept.
     spare: Arc<Segments>,
     refusals: Mutex<LogLimit>,
+    /// Of clients that are too many.
+    surplus: Mutex<LogLimit>,
     /// Of those who have missed their port.
     pub(crate) complaints: Mutex<Complaints>,
     calendar: OnceLock<Calendar>,
@@ -212,6 +214,7 @@ impl Engine {
             lame_duck: AtomicBool::new(false),
             spare: Arc::default(),
             refusals: Mutex::new(LogLimit::default()),
+            surplus: Mutex::new(LogLimit::default()),
             complaints: Mutex::default(),
             calendar: OnceLock::new(),
             short_name: OnceLock::new(),
@@ -689,6 +692,11 @@ impl Engine {
     /// Whether one more refused client is worth a line in the log, after how many that were not.
     pub(crate) fn may_log_refusal(&self, now: Instant) -> Option<u64> {
         self.refusals.lock().note(now)
+    }
+
+    /// The same of one client too many.
+    pub(crate) fn may_log_surplus(&self, now: Instant) -> Option<u64> {
+        self.surplus.lock().note(now)
     }
 
     /// Tells the engine how points in time are written, RFC 3339, where clients' requests are passed on with who asks;

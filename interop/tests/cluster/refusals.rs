@@ -74,6 +74,11 @@ pub(super) fn trials() -> Vec<Trial> {
             strangers_on_the_client_port,
         ),
         trial(
+            "cluster::refusals::clients_beyond_the_maximum".to_owned(),
+            needs(),
+            clients_beyond_the_maximum,
+        ),
+        trial(
             "cluster::refusals::kinds_of_pools".to_owned(),
             needs(),
             kinds_of_pools,
@@ -597,6 +602,27 @@ fn strangers_on_the_client_port() {
     let log = ours.log();
     assert_eq!(log.matches("[ERR]").count(), strangers.len() - 1, "{log}");
     assert!(!log.contains("s3cret"), "{log}");
+}
+
+/// Of clients that are too many, again and again, the log has some and how many others there were.
+fn clients_beyond_the_maximum() {
+    let server = ServerUnderTest::start(OURS, &Config::file("max_connections: 1"));
+    // Before the others, once it has been greeted.
+    let mut first = connect(server.address());
+    first.read_exact(&mut [0; 5]).expect("INFO");
+    let mut refused = 0;
+    let counted = ask_until(PATIENCE, || {
+        for _ in 0..100 {
+            let mut answer = String::new();
+            let _ = connect(server.address()).read_to_string(&mut answer);
+            refused += usize::from(answer.contains("maximum connections exceeded"));
+        }
+        let log = server.log();
+        (log.contains("more connections too many within a second")).then_some(log)
+    });
+    let log = counted.expect("the others are counted");
+    let lines = log.matches("maximum connections exceeded").count();
+    assert!(lines < refused / 2, "{lines} lines of {refused}");
 }
 
 /// A port that is free a moment before it is used.

@@ -39,6 +39,7 @@ use super::places::{CONNECTIONS_MAX, Line, Place, Wait};
 use super::router::{self, Answer};
 use crate::clock::now;
 use crate::lifecycle::{OwnPass, Phase};
+use crate::net::listener::Refused;
 use crate::server::Shared;
 
 /// With fewer places left than this, connections are closed after each answer, so that idle ones do not keep
@@ -171,6 +172,7 @@ pub(crate) async fn accept<W: Wrap>(
     let wrap = Arc::new(wrap);
     let closing = shared.lifecycle.reached(Phase::Closing);
     let accepting = async {
+        let mut refused = Refused::default();
         loop {
             match listener.accept().await {
                 Ok((socket, _)) => {
@@ -187,7 +189,9 @@ pub(crate) async fn accept<W: Wrap>(
                     tokio::spawn(serve(Arc::clone(&shared), socket, Arc::clone(&wrap), place));
                 }
                 Err(error) => {
-                    tracing::error!(%error, "accepting a monitoring connection failed");
+                    if let Some(unsaid) = refused.note(now()) {
+                        tracing::error!(%error, unsaid, "accepting a monitoring connection failed");
+                    }
                     pause(ACCEPT_PAUSE).await;
                 }
             }

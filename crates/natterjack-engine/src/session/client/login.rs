@@ -281,10 +281,7 @@ impl ClientSession {
                 .counters
                 .entered_within(bound(limits.connections_max))
             {
-                tracing::error!(
-                    "{} - maximum account active connections exceeded",
-                    self.label()
-                );
+                self.tell_of_surplus("maximum account active connections exceeded", self.now);
                 return Err(Halt::Tell(
                     ErrorReply::AccountConnectionsExceeded,
                     CloseReason::AccountConnectionsExceeded,
@@ -308,6 +305,16 @@ impl ClientSession {
                 .report(|| Report::Connected(self.record.snapshot(None)));
         }
         Ok(())
+    }
+
+    /// Tells the operator that it is one client too many.
+    pub(super) fn tell_of_surplus(&self, what: &str, now: Instant) {
+        if let Some(unlogged) = self.engine.may_log_surplus(now) {
+            if unlogged > 0 {
+                tracing::error!("{unlogged} more connections too many within a second");
+            }
+            tracing::error!("{} - {what}", self.label());
+        }
     }
 
     /// Refuses the client, and tells the operator why.

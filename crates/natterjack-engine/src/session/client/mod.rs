@@ -208,7 +208,7 @@ impl ClientSession {
         self.outbox.append(&text);
         self.outbox.flush(now);
         if is_full {
-            tracing::error!("{} - maximum connections exceeded", self.label());
+            self.tell_of_surplus("maximum connections exceeded", now);
             self.outbox.close(CloseReason::ConnectionsExceeded);
         }
     }
