@@ -342,6 +342,25 @@ fn with_permissions_for_each_all_goes_on() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
+/// Servers take such a certificate, and nodes answer with one; but whoever asks has to sign.
+#[test]
+fn a_key_that_cannot_sign_is_not_good_for_who_asks() {
+    let fleet = Fleet::new();
+    let key = KeyPair::generate().expect("a key of ECDSA");
+    fleet
+        .authority
+        .certify(fleet.folder(), "ec.mcollective", &key);
+    for arguments in [&["config"][..], &["ping"]] {
+        let ended = fleet.somebody_asks("ec.mcollective", arguments);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let text = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(text.contains("cannot sign requests with"), "{ended:?}");
+        assert!(text.contains("it is no RSA key"), "{ended:?}");
+    }
+    let node = fleet.somebody_asks("ec.mcollective", &["config", "--server"]);
+    assert_eq!(node.code, Some(0), "{node:?}");
+}
+
 #[test]
 fn exit_codes_tell_what_went_wrong() {
     let fleet = Fleet::new();

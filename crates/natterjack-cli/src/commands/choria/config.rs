@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use natterjack_choria::configuration::{Configuration, Role, SecurityProvider};
 use natterjack_choria::finding::{Finder, Found};
 use natterjack_choria::revocation::Depth;
-use natterjack_choria::ssl::SslFiles;
+use natterjack_choria::ssl::{Ssl, SslFiles};
 use natterjack_choria::trust::CertificateNames;
 use serde::Serialize;
 
@@ -287,11 +287,17 @@ impl Security {
     fn of(started: &Started) -> Self {
         let configuration = &started.configuration;
         let ssl = started.ssl();
-        let problem = ssl.as_ref().err().map(ToString::to_string);
+        let problem = match &ssl {
+            Err(error) => Some(error.to_string()),
+            // Nodes sign nothing.
+            Ok(_) if configuration.role == Role::Server => None,
+            Ok(ssl) => cannot_sign(ssl),
+        };
         // If they cannot be named, the problem says so.
         let files = SslFiles::find(configuration, &started.surroundings).ok();
         let names = files
             .as_ref()
+            .filter(|files| files.certificate.is_file())
             .and_then(|files| std::fs::read(&files.certificate).ok())
             .and_then(|pem| CertificateNames::of_pem(&pem).ok());
         let matches = names.as_ref().zip(files.as_ref());
@@ -328,6 +334,15 @@ impl Security {
             has_password: configuration.login.password.is_some(),
         }
     }
+}
+
+/// Why nobody could be asked with this key, though it is good for connections.
+fn cannot_sign(ssl: &Ssl) -> Option<String> {
+    let error = ssl.signer().err()?;
+    let key = ssl.files.key.display();
+    Some(format!(
+        "cannot sign requests with {key}: {error}; have a certificate made for another key"
+    ))
 }
 
 /// What is known of revoked certificates, and what that means.
