@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// After that whoever waits hears for what.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 
+/// How often it is looked whether it has ended, once it has said all.
+const END_INTERVAL: Duration = Duration::from_millis(2);
+
 /// How long it is not run again after it did not come to an end: each time somebody waits for it.
 const REST_AFTER_HANGING: Duration = Duration::from_secs(600);
 
@@ -125,8 +128,10 @@ fn said_within(command: &mut Command, patience: Duration) -> Result<String, Sile
             return Err(Silence::Useless);
         }
     };
-    let Some(text) = first_text(&mut process).and_then(|text| heard(&text, &program, patience))
-    else {
+    let begin = now();
+    let text = first_text(&mut process).and_then(|text| heard(&text, &program, patience));
+    let ended = text.and_then(|text| Some((text, ended(&mut process, begin + patience)?)));
+    let Some((text, is_done)) = ended else {
         tracing::warn!(
             "{program} did not come to an end within {patience:?} and was killed; going on without what it knows"
         );
@@ -134,8 +139,22 @@ fn said_within(command: &mut Command, patience: Duration) -> Result<String, Sile
         let _ = process.wait();
         return Err(Silence::Hung);
     };
-    let is_done = process.wait().is_ok_and(|status| status.success());
     text.filter(|_| is_done).ok_or(Silence::Useless)
+}
+
+/// Waits until it has ended, and answers whether it succeeded. `None`: it has not in time. Its output may end long before.
+fn ended(process: &mut Child, end: Instant) -> Option<bool> {
+    let (_nobody, pause) = mpsc::channel::<()>();
+    loop {
+        match process.try_wait() {
+            Ok(Some(status)) => return Some(status.success()),
+            Ok(None) if now() >= end => return None,
+            Ok(None) => {
+                let _ = pause.recv_timeout(END_INTERVAL);
+            }
+            Err(_) => return Some(false),
+        }
+    }
 }
 
 /// What it says, once its output ends. `None`: it is no text.
@@ -212,6 +231,16 @@ mod tests {
         assert_eq!(script(folder.path(), "echo x; exit 1").fact("a"), None);
         assert_eq!(Facter::none().fact("a"), None);
         assert_eq!(Facter::at("/nowhere/facter").fact("a"), None);
+    }
+
+    /// Such as one that leaves something running behind it.
+    #[test]
+    fn one_that_has_said_all_and_does_not_end_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut facter = script(folder.path(), "echo a; exec >&-; exec sleep 600");
+        facter.patience = Duration::from_millis(200);
+        assert_eq!(facter.fact("networking.fqdn"), None);
+        assert!(facter.hung_at.lock().is_some());
     }
 
     #[test]
