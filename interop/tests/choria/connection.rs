@@ -404,13 +404,19 @@ async fn clusters_that_tell(kind: Kind) {
         }
     })
     .await;
+    let client = authority.connector(Role::Client, RIP, vec![by_name(&servers[1])], "");
+    connected(&client).await;
+    // They know each other from the first one alone, which must have told them before it goes.
+    let last = by_name(&servers[2]);
+    let listener = authority.connector(Role::Server, "listener", vec![last.clone()], "");
+    assert_eq!(connected(&listener).await, last);
+    subscribe(&listener);
+    reaches(&client, &mut listener.receive(), "there").await;
     let (mut events, mut incoming) = (node.events(), node.receive());
     servers[0].stop();
     lost(&mut events).await;
     let now = back(&mut events).await;
     assert!(others.contains(&now), "{now}");
-    let client = authority.connector(Role::Client, RIP, vec![by_name(&servers[1])], "");
-    connected(&client).await;
     reaches(&client, &mut incoming, "still there").await;
 }
 
