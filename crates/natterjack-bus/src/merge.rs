@@ -11,12 +11,17 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio::task::AbortHandle;
 
 use crate::bus::EventBus;
 use crate::error::PublishError;
 use crate::fault::Fault;
 use crate::publish::Publish;
+
+/// Shortest and longest time between attempts to publish what could not be for want of a connection.
+const RETRY_MIN: Duration = Duration::from_millis(1);
+const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// How long and how many events are held back to be merged.
 #[derive(Clone, Debug)]
@@ -47,6 +52,8 @@ impl Default for Merging {
 /// [`Merging::events_max`] events, [`MergingPublisher::publish`] fails as [`EventBus::publish`] does.
 pub struct MergingPublisher<T> {
     shared: Arc<Shared<T>>,
+    /// Says nothing but that it is there.
+    alive: watch::Sender<()>,
 }
 
 /// Folds the second event into the first if it can, and says whether it did.
@@ -55,6 +62,8 @@ type Fold<T> = Box<dyn Fn(&mut T, &T) -> bool + Send + Sync>;
 struct Shared<T> {
     bus: EventBus<T>,
     batch: Mutex<Batch<T>>,
+    /// Ends with the last clone.
+    clones: watch::Receiver<()>,
     /// Events in the batch, for those who cannot wait until nobody else needs it.
     left: AtomicU64,
     fold: Fold<T>,
@@ -86,6 +95,7 @@ impl<T> Clone for MergingPublisher<T> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            alive: self.alive.clone(),
         }
     }
 }
@@ -99,9 +109,11 @@ where
         merging: Merging,
         fold: impl Fn(&mut T, &T) -> bool + Send + Sync + 'static,
     ) -> Self {
+        let (alive, clones) = watch::channel(());
         let shared = Arc::new(Shared {
             bus,
             batch: Mutex::default(),
+            clones,
             left: AtomicU64::new(0),
             fold: Box::new(fold),
             events_max: merging.events_max.max(1),
@@ -110,7 +122,7 @@ where
         });
         let flush: Arc<dyn Flush> = Arc::clone(&shared) as Arc<dyn Flush>;
         shared.bus.core().add_merging(&flush);
-        Self { shared }
+        Self { shared, alive }
     }
 
     /// Takes an event in. It is folded into the one taken in before if the function given to [`EventBus::merging`] says
@@ -122,21 +134,24 @@ where
     pub async fn publish(&self, event: T) -> Result<(), PublishError> {
         let shared = &self.shared;
         let mut batch = shared.batch.lock().await;
-        if batch.is_closed {
+        // A drain that has begun knows nothing of a publisher that came after it.
+        if batch.is_closed || shared.bus.core().is_draining() {
             return Err(PublishError::Closed);
         }
         if batch.taken >= shared.events_max {
             shared.publish_all(&mut batch).await?;
         }
-        let is_first = batch.taken == 0;
         batch.take_in(event, &shared.fold);
         shared.left.store(batch.events.len() as u64, Relaxed);
+        // It may have been a task of a runtime that is no more.
+        if (batch.waiting.as_ref()).is_none_or(AbortHandle::is_finished) {
+            // It holds on to the batch, so that dropping the publisher loses nothing, nor does giving up what follows.
+            let waiting = tokio::spawn(Arc::clone(shared).publish_after_window());
+            batch.waiting = Some(waiting.abort_handle());
+        }
         if batch.taken >= shared.events_max {
             // If this fails the event is taken in all the same; the next one is not.
             let _ = shared.publish_all(&mut batch).await;
-        } else if is_first {
-            // It holds on to the batch, so that dropping the publisher loses nothing.
-            tokio::spawn(Arc::clone(shared).publish_after_window());
         }
         Ok(())
     }
@@ -156,11 +171,15 @@ where
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
 {
     async fn publish_after_window(self: Arc<Self>) {
-        let mut windows = tokio::time::interval(self.window.max(Duration::from_millis(1)));
-        // The first tick is at once.
-        windows.tick().await;
+        let mut clones = self.clones.clone();
+        // Nobody says anything, so this waits until nobody can.
+        let dropped = async { while clones.changed().await.is_ok() {} };
+        // Whoever has dropped the last clone waits for nothing more to be taken in.
+        let _ = tokio::time::timeout(self.window, dropped).await;
+        let mut attempts = tokio::time::interval(self.window.clamp(RETRY_MIN, RETRY_MAX));
         loop {
-            windows.tick().await;
+            // The first tick is at once.
+            attempts.tick().await;
             let mut batch = self.batch.lock().await;
             match self.publish_all(&mut batch).await {
                 Err(PublishError::Disconnected { .. }) => {}
@@ -197,6 +216,10 @@ where
             self.left.store(batch.events.len() as u64, Relaxed);
         }
         batch.taken = 0;
+        // The next batch has a window of its own, and nothing else holds on to the bus until this one's is over.
+        if let Some(waiting) = batch.waiting.take() {
+            waiting.abort();
+        }
         Ok(())
     }
 }
@@ -227,6 +250,8 @@ struct Batch<T> {
     origins: VecDeque<Vec<opentelemetry::trace::SpanContext>>,
     /// Events taken in since the batch was empty, folded ones included.
     taken: usize,
+    /// Who publishes what was taken in once the window is over.
+    waiting: Option<AbortHandle>,
     is_closed: bool,
 }
 
@@ -237,6 +262,7 @@ impl<T> Default for Batch<T> {
             #[cfg(feature = "opentelemetry")]
             origins: VecDeque::new(),
             taken: 0,
+            waiting: None,
             is_closed: false,
         }
     }

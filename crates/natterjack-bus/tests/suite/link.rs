@@ -585,3 +585,24 @@ async fn what_waited_for_a_connection_reaches_those_who_are_back_later() {
     assert_eq!(numbers(&all), (0..40).collect::<Vec<_>>());
     assert_eq!((a.stats().lost_events, b.stats().missed_events), (0, 0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_taken_in_alone_and_not_published_is_published_later() {
+    let world = World::new(TransportKind::Nats).await;
+    let relay = Relay::start(world.address(), false).await;
+    let mut settings = relay.settings(&world, "a");
+    settings.limits.outbound_events_max = 1;
+    let bus: EventBus<Note> = EventBus::start(settings).await.unwrap();
+    let mut events = bus.subscribe();
+    bus.publish(&note("a", 0)).await.unwrap();
+    let merging = Merging {
+        events_max: 1,
+        ..Merging::default()
+    };
+    let merging = bus.merging(merging, |_, _| false);
+    // There is no room for it, and it is taken in all the same.
+    merging.publish(note("a", 1)).await.unwrap();
+    drop(merging);
+    relay.set(true);
+    assert_eq!(numbers(&take(&mut events, 2).await), [0, 1]);
+}

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use natterjack_bus::{EventBus, Fault, Merging, MergingPublisher, Publish, PublishError};
 
-use crate::world::{Note, World, note, numbers, rest, take, within};
+use crate::world::{Note, World, eventually, note, numbers, rest, take, within};
 
 over_every_transport!(
     neighbours_are_merged_when_enough_were_taken_in,
     what_was_taken_in_is_published_after_a_while,
     what_is_left_is_published_at_the_end,
     a_dropped_publisher_loses_nothing,
+    what_a_dropped_publisher_holds_is_published_at_once,
+    a_batch_that_is_published_keeps_nobody_waiting,
+    a_publisher_made_after_the_end_takes_nothing,
     what_grew_too_large_is_told,
 );
 
@@ -91,6 +94,43 @@ async fn a_dropped_publisher_loses_nothing(world: World) {
     merging.publish(note("x", 1)).await.unwrap();
     drop(merging);
     assert_eq!(numbers(&take(&mut events, 1).await), [1]);
+}
+
+async fn what_a_dropped_publisher_holds_is_published_at_once(world: World) {
+    let bus = world.bus("a").await;
+    let mut events = bus.subscribe();
+    let merging = merging(&bus, 1000, LONG);
+    let other = merging.clone();
+    merging.publish(note("x", 1)).await.unwrap();
+    drop(merging);
+    other.publish(note("x", 2)).await.unwrap();
+    drop(other);
+    assert_eq!(numbers(&take(&mut events, 1).await), [3]);
+}
+
+async fn a_batch_that_is_published_keeps_nobody_waiting(world: World) {
+    let bus = world.bus("a").await;
+    let mut events = bus.subscribe();
+    let merging = merging(&bus, 2, LONG);
+    let runtime = tokio::runtime::Handle::current().metrics();
+    let tasks = runtime.num_alive_tasks();
+    for _ in 0..100 {
+        merging.publish(note("x", 1)).await.unwrap();
+        merging.publish(note("x", 1)).await.unwrap();
+    }
+    take(&mut events, 100).await;
+    // The world's server has tasks that come and go.
+    eventually("no waiting tasks", || {
+        runtime.num_alive_tasks() < tasks + 50
+    })
+    .await;
+}
+
+async fn a_publisher_made_after_the_end_takes_nothing(world: World) {
+    let bus = world.bus("a").await;
+    within("drain", bus.drain()).await.unwrap();
+    let refused = merging(&bus, 1000, LONG).publish(note("x", 1)).await;
+    assert!(matches!(refused, Err(PublishError::Closed)));
 }
 
 async fn what_grew_too_large_is_told(world: World) {
