@@ -72,7 +72,8 @@ pub struct Answer<A> {
 /// not caring for the rest.
 pub struct Answers<A> {
     replies: Replies,
-    deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// `None`: time is up.
+    deadline: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Names of nodes that have said nothing yet; `None` where it is not known who is there.
     silent: Option<BTreeSet<String>>,
     read: fn(Envelope) -> Option<Result<Answer<A>, AskError>>,
@@ -503,7 +504,17 @@ async fn first<A: DeserializeOwned>(
     node: &str,
     timeout: Duration,
 ) -> Result<A, AskError> {
-    let Ok(reply) = tokio::time::timeout(timeout, replies.queue.pop()).await else {
+    let answer = async {
+        loop {
+            let reply = replies.queue.pop().await;
+            if reply.as_ref().is_none_or(|reply| may_be_of(node, reply)) {
+                break reply;
+            }
+            // Somebody may never stop to give some.
+            tokio::task::coop::consume_budget().await;
+        }
+    };
+    let Ok(reply) = tokio::time::timeout(timeout, answer).await else {
         let node = node.into();
         return Err(AskError::NoAnswer { node, timeout });
     };
@@ -512,6 +523,12 @@ async fn first<A: DeserializeOwned>(
         Some(answer) => answer.map(|answer| answer.data),
         None => Err(AskError::NotAnswering { node: node.into() }),
     }
+}
+
+/// Whether this can be the answer of that node: everybody hears what it is asked, and somebody who does not look at who is
+/// asked may answer, too. Plain JSON does not say whose it is.
+fn may_be_of(node: &str, reply: &Envelope) -> bool {
+    reply.attributes.source == node || !reply.is_identified
 }
 
 impl<A: DeserializeOwned> Answers<A> {
@@ -523,7 +540,7 @@ impl<A: DeserializeOwned> Answers<A> {
         let deadline = tokio::time::timeout(timeout, std::future::pending::<()>());
         Self {
             replies,
-            deadline: Box::pin(deadline.map(|_| ())),
+            deadline: Some(Box::pin(deadline.map(|_| ()))),
             silent: nodes,
             read: read::<A>,
         }
@@ -552,6 +569,18 @@ impl<A> Stream for Answers<A> {
     type Item = Result<Answer<A>, AskError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // Only when others of this thread have their turn is it seen that time is up.
+        if (std::pin::pin!(tokio::task::coop::consume_budget()).poll(context)).is_pending() {
+            return Poll::Pending;
+        }
+        // Before the answers: somebody may never stop to give some.
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            self.deadline = None;
+            // Those that came in time can still be read.
+            self.replies.queue.close();
+        }
         loop {
             if self.silent.as_ref().is_some_and(BTreeSet::is_empty) {
                 return Poll::Ready(None);
@@ -566,8 +595,58 @@ impl<A> Stream for Answers<A> {
                     }
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return self.deadline.as_mut().poll(context).map(|()| None),
+                Poll::Pending => return Poll::Pending,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replies() -> Replies {
+        Replies {
+            asks: Weak::new(),
+            token: String::new(),
+            queue: Arc::new(Queue::new(ANSWERS_MAX, ANSWERS_BYTES_MAX)),
+            #[cfg(feature = "opentelemetry")]
+            span: None,
+        }
+    }
+
+    fn reply(payload: &str) -> Envelope {
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        headers::decode(std::iter::empty(), payload, Channel::Ask.name())
+            .ok()
+            .expect("an answer")
+    }
+
+    #[tokio::test]
+    async fn answers_without_an_end_end_when_time_is_up() {
+        let replies = replies();
+        let queue = Arc::clone(&replies.queue);
+        let push = || queue.push_now(reply("1"), 1, Overflow::DropNewest);
+        push();
+        let mut answers = Answers::<u32>::new(replies, Duration::ZERO, None);
+        let mut count = 0;
+        while answers.next().await.is_some() {
+            push();
+            count += 1;
+            assert!(count < 1_000_000, "time is up");
+        }
+    }
+
+    #[tokio::test]
+    async fn another_ones_answer_is_not_that_of_the_node_that_is_asked() {
+        let replies = replies();
+        for (source, data) in [("other", 1), ("a", 2)] {
+            let payload = format!(
+                r#"{{"specversion":"1.0","id":"1","source":"{source}","type":"t","data":{data}}}"#
+            );
+            (replies.queue).push_now(reply(&payload), payload.len(), Overflow::DropNewest);
+        }
+        let deadline = Duration::from_secs(60);
+        assert_eq!(one::<u32>(replies, "a", deadline).await.unwrap(), 2);
     }
 }
