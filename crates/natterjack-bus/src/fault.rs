@@ -9,12 +9,20 @@ use parking_lot::Mutex;
 use crate::error::PublishError;
 use crate::queue::{Overflow, Queue};
 
+/// Bytes that wait for one reader.
+const READER_BYTES_MAX: usize = 16 << 20;
+
 /// Something a running bus could not do. Episodes are reported when they begin and when they end.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
     /// A message on the bus's subject is not an event of this bus's type. Its publisher is at fault.
-    #[error("a message from `{origin}` ({}) cannot be read as an event: {reason}", which(id.as_deref()))]
+    #[error(
+        "a message from `{}` ({}) cannot be read as an event: {}",
+        short(origin),
+        which(id.as_deref()),
+        short(reason)
+    )]
     Undecodable {
         /// The event's identifier, if its publisher has given it one.
         id: Option<String>,
@@ -171,9 +179,39 @@ pub enum Fault {
 
 fn which(id: Option<&str>) -> impl Display {
     fmt::from_fn(move |formatter| match id {
-        Some(id) => write!(formatter, "id {id}"),
+        Some(id) => write!(formatter, "id {}", short(id)),
         None => formatter.write_str("without an id"),
     })
+}
+
+/// What somebody else has said, who may have said a megabyte, without its middle.
+fn short(text: impl Display) -> impl Display {
+    const BYTES_MAX: usize = 400;
+    let mut text = text.to_string();
+    if text.len() > BYTES_MAX {
+        let begin = text.floor_char_boundary(BYTES_MAX / 2);
+        let end = text.ceil_char_boundary(text.len() - BYTES_MAX / 2);
+        text.replace_range(begin..end, " ... ");
+    }
+    text
+}
+
+impl Fault {
+    /// What it takes in memory, for those that others can make large.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Undecodable {
+                origin,
+                kind,
+                payload,
+                ..
+            } => {
+                // The reason may quote the payload.
+                origin.len() + kind.len() + 2 * payload.len()
+            }
+            _ => 0,
+        }
+    }
 }
 
 /// Why a message is not an event.
@@ -255,7 +293,7 @@ impl Faults {
     }
 
     pub(crate) fn reader(&self, faults_max: usize) -> Arc<Queue<Fault>> {
-        let queue = Arc::new(Queue::new(faults_max, usize::MAX));
+        let queue = Arc::new(Queue::new(faults_max, READER_BYTES_MAX));
         self.readers.lock().push(Arc::downgrade(&queue));
         queue
     }
@@ -266,7 +304,7 @@ impl Faults {
             let Some(queue) = reader.upgrade() else {
                 return false;
             };
-            queue.push_now(fault.clone(), 0, Overflow::DropOldest);
+            queue.push_now(fault.clone(), fault.bytes(), Overflow::DropOldest);
             true
         });
     }
@@ -280,5 +318,37 @@ impl Faults {
         {
             queue.close();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn undecodable(bytes: usize) -> Fault {
+        let text = "ü".repeat(bytes / 2);
+        let error = serde_json::from_value::<u32>(text.clone().into());
+        Fault::Undecodable {
+            id: Some(text.clone()),
+            origin: text.clone(),
+            kind: text.clone(),
+            reason: Arc::new(DecodeError::OtherType(error.expect_err("a number"))),
+            payload: text.into(),
+        }
+    }
+
+    #[test]
+    fn what_others_can_make_large_is_told_in_short_and_kept_up_to_a_bound() {
+        let fault = undecodable(1 << 20);
+        let said = fault.to_string();
+        assert!(said.len() < 2000, "{} bytes", said.len());
+        assert!(said.starts_with("a message from `ü") && said.ends_with("expected u32"));
+        let faults = Faults::new("a", "s");
+        let reader = faults.reader(1000);
+        for _ in 0..20 {
+            faults.report(&fault);
+        }
+        assert!(reader.len() <= READER_BYTES_MAX >> 20);
+        assert!(reader.dropped() > 0);
     }
 }

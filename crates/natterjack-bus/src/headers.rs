@@ -236,7 +236,10 @@ fn read_headers<'a>(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Read
         } else if name.eq_ignore_ascii_case(CONTENT_TYPE.as_bytes()) {
             read.content_type.get_or_insert_with(|| text(value));
         } else if name.eq_ignore_ascii_case(b"nats-msg-id") {
-            read.message_id.get_or_insert_with(|| text(value));
+            // One that is empty would be that of all who do not say which event it is.
+            if !value.is_empty() {
+                read.message_id.get_or_insert_with(|| text(value));
+            }
         } else if name.eq_ignore_ascii_case(trace::PARENT.as_bytes()) {
             trace_parent.get_or_insert_with(|| text(value));
         } else if name.eq_ignore_ascii_case(trace::STATE.as_bytes()) {
@@ -571,6 +574,8 @@ mod tests {
         assert!(Uuid::parse_str(&envelope.attributes.id).is_ok());
         let envelope = taken(&[("Nats-Msg-Id", "m1")], "1");
         assert_eq!(envelope.attributes.id, "m1");
+        let envelope = taken(&[("Nats-Msg-Id", "")], "1");
+        assert!(Uuid::parse_str(&envelope.attributes.id).is_ok() && !envelope.is_identified);
     }
 
     #[test]

@@ -164,7 +164,8 @@ pub struct Limits {
     pub outbound_bytes_max: usize,
     /// Largest event, headers included, as long as no server has named its own limit.
     pub event_bytes_max: usize,
-    /// Faults kept for one reader of [`crate::EventBus::faults`]; the oldest go first.
+    /// Faults kept for one reader of [`crate::EventBus::faults`]; the oldest go first, and sooner where those with the messages
+    /// in them come to 16 MiB.
     pub faults_max: usize,
     /// How long after its start a node is not [`crate::EventBus::ready`] as long as it is not known of one of its embedded
     /// server's routes whether somebody is there, or of one of its peers whether it has nodes. Known is that somebody
