@@ -351,6 +351,13 @@ where
         self.core.transport.outstanding_events()
     }
 
+    /// Which these are, and while a drain goes on also those that were lost since it began: [`Event::id`], of the first 4,096
+    /// of them. For whoever cannot wait for the end of a drain, which answers with the same.
+    #[must_use]
+    pub fn undelivered_ids(&self) -> Vec<String> {
+        self.core.undelivered_ids()
+    }
+
     /// Where clients reach the embedded server, if there is one.
     #[must_use]
     pub fn server_url(&self) -> Option<String> {

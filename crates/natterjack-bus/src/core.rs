@@ -179,6 +179,10 @@ impl Core {
         mergings.push(Arc::downgrade(merging));
     }
 
+    pub(crate) fn undelivered_ids(&self) -> Vec<String> {
+        texts(self.transport.undelivered().ids)
+    }
+
     /// See [`crate::EventBus::drain`].
     pub(crate) async fn drain(self: &Arc<Self>) -> Result<(), DrainError> {
         let mut drained = self.drained.get_or_init(|| self.begin_drain()).clone();

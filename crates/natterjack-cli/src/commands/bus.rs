@@ -217,7 +217,12 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     let (drained, printed) = tokio::select! {
         result = ending => result,
-        () = insisted => anyhow::bail!("interrupted before everything was delivered"),
+        () = insisted => {
+            if let Some(which) = which(&bus.undelivered_ids()) {
+                note(format_args!("not delivered, as far as the server has confirmed; {which}"));
+            }
+            anyhow::bail!("interrupted before everything was delivered")
+        }
     };
     let stats = bus.stats();
     let failed = fed.bad_lines > 0

@@ -403,6 +403,10 @@ fn what_it_waits_for_at_the_end_is_said_and_can_be_given_up() {
             .ends_with("interrupted before everything was delivered\n"),
         "{ended:?}"
     );
+    let said = "not delivered, as far as the server has confirmed; their ids: ";
+    let named = ended.stderr.split_once(said).expect("which it is").1;
+    let id = named.lines().next().unwrap_or_default();
+    assert_eq!((id.len(), id.matches('-').count()), (36, 4), "{ended:?}");
 }
 
 #[test]
