@@ -40,7 +40,8 @@
 //!
 //! # Locks
 //! The mesh's, then that of an account's interest, then an outbox's; never the other way round. What changes for
-//! clients (other servers' addresses, the cluster's name) is only noted under the lock, and announced after it.
+//! clients (other servers' addresses, the cluster's name) is only noted under the lock, and announced after it: by then peers
+//! have been told.
 
 pub(crate) mod dial;
 pub(crate) mod interest;
@@ -606,7 +607,7 @@ impl Mesh {
         }
         state.plan.postpone(id, account, is_missing, now);
         if is_first && has_others {
-            state.pass_on(id, claim);
+            state.pass_on(id, claim, now);
         }
     }
 
@@ -948,8 +949,8 @@ impl State {
         })
     }
 
-    /// Tells the other peers of a new one (route protocol, section 7).
-    fn pass_on(&self, id: &Arc<str>, claim: &Claim<'_>) {
+    /// Tells the other peers of a new one (route protocol, section 7), and before any client hears of it.
+    fn pass_on(&self, id: &Arc<str>, claim: &Claim<'_>, now: Instant) {
         let (is_dialled, is_explicit, gossip) = match claim.dialled {
             None => (false, false, GossipMode::Default),
             Some((_, purpose)) => (true, purpose.is_explicit, purpose.gossip),
@@ -989,7 +990,7 @@ impl State {
                 (false, _) if self.plan.is_explicit(other) => GossipMode::Override,
                 (false, _) => GossipMode::Disabled,
             };
-            member.connection.tell(&line(mode));
+            member.connection.tell_at_once(&line(mode), now);
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use natterjack_wire::route::RouteInfo;
 
@@ -61,6 +62,14 @@ impl RouteConnection {
     /// Queues a line from outside of the connection's task, which sends it.
     pub(super) fn tell(&self, line: &[u8]) {
         self.outbox.append_in_passing(line);
+        self.outbox.wake();
+    }
+
+    /// The same with what this server may be the only one to know: it is on its way when this returns, should nothing hinder
+    /// it, also if this server ends right then.
+    pub(super) fn tell_at_once(&self, line: &[u8], now: Instant) {
+        self.outbox.append_unheld(line);
+        self.outbox.flush(now);
         self.outbox.wake();
     }
 }

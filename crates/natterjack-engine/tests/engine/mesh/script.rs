@@ -698,6 +698,21 @@ fn permissions_of_a_reload_during_a_handshake_are_told_after_it() {
     assert_eq!(said.matches("INFO").count(), 0, "{said}");
 }
 
+/// Before a client hears of it, and without a task of the peer's connection running: this server may be gone by then.
+#[test]
+fn peers_hear_of_another_at_once() {
+    let mut server = Server::new(cluster(&[]));
+    let first = server.registered("");
+    first.sent.text();
+    let mut other = server.accept();
+    let hello = format!("{CONNECT}\r\n{}", info(""));
+    let hello = hello.replace("PEER", "OTHER").replace("24352", "24353");
+    server.send(&mut other, &hello);
+    assert!(other.session.is_registered());
+    let told = first.sent.text();
+    assert!(told.contains("\"server_id\":\"OTHER\""), "{told}");
+}
+
 #[test]
 fn clients_hear_of_other_servers() {
     let mut server = Server::new(cluster(&[]));
