@@ -46,8 +46,7 @@ pub use exchange::{
     Headers, LatencyOutcome, LatencyReport, Measure, RemoteMeasure, TransformProblem,
 };
 pub use limits::{
-    CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BYTES_MAX, STALL_MAX, UNRESPONSIVE_AFTER,
-    WriteTimeout,
+    CLOSE_STEP_SUBSCRIPTIONS, Limits, READ_BYTES_MAX, STALL_MAX, UNRESPONSIVE_AFTER, WriteTimeout,
 };
 pub use mesh::dial::{Dial, DialId, SeedState, Target};
 pub use mesh::settings::{ClusterLimits, ClusterLogin, ClusterSettings, Seed};
