@@ -305,7 +305,8 @@ fn probes_do_not_fill_the_log() {
     let mut client = Peer::introduced(server.address(), &json!({ "verbose": false }));
     client.ping_pong();
     server.signal(Signal::User2);
-    let _ = server.wait_for_log("Entering lame duck mode");
+    let is_leaving = || (HttpAnswer::get(address, "/healthz").status == 500).then_some(());
+    assert!(ask_until(PATIENCE, is_leaving).is_some());
     ask(address, "/healthz", 500);
     let line = server.wait_for_log(said);
     assert!(line.contains("[WRN]"), "{line}");

@@ -526,12 +526,17 @@ impl Mesh {
         }
         let place = state.place(&self.own_id, &id, claim)?;
         greet(place);
-        self.admit(&mut state, &id, claim, place, now);
+        let (told, is_for_clients) = self.admit(&mut state, &id, claim, place, now);
         state.settle(now);
+        drop(state);
+        told.iter().for_each(|connection| connection.send(now));
+        if is_for_clients && self.state.lock().roster.show_to_clients(&id, claim.info) {
+            self.has_news.store(true, Ordering::Relaxed);
+        }
         Ok(place)
     }
 
-    /// Enters a connection and does what follows from it.
+    /// Enters a connection and does what follows from it. Returns those who are told of it, and whether clients are to be.
     fn admit(
         &self,
         state: &mut State,
@@ -539,12 +544,11 @@ impl Mesh {
         claim: &Claim<'_>,
         place: Place,
         now: Instant,
-    ) {
+    ) -> (Vec<Arc<RouteConnection>>, bool) {
         let info = claim.info;
         let others = state.roster.peers().filter(|(other, _)| *other != id);
         let has_others = others.count() > 0;
         let own_size = state.settings.pool_size;
-        let no_advertise = state.settings.no_advertise;
         if claim.dialled.is_none() {
             state.dismissed.remove(id);
         }
@@ -590,14 +594,7 @@ impl Mesh {
                 peer.slots.resize_with(size as usize, || None);
                 let replaced = peer.slots[place.index as usize].replace(member);
                 // What the peer was told on a connection that gives way it may never read.
-                let is_first = is_first || replaced.is_some();
-                if is_first && !no_advertise && !peer.is_leaving {
-                    peer.client_urls.clone_from(&info.connect_urls);
-                    if !peer.client_urls.is_empty() {
-                        self.has_news.store(true, Ordering::Relaxed);
-                    }
-                }
-                is_first
+                is_first || replaced.is_some()
             }
         };
         let account = claim.account.map(|account| &**account);
@@ -606,9 +603,13 @@ impl Mesh {
             state.remember(id, info);
         }
         state.plan.postpone(id, account, is_missing, now);
-        if is_first && has_others {
-            state.pass_on(id, claim, now);
-        }
+        let told = if is_first && has_others {
+            state.pass_on(id, claim)
+        } else {
+            Vec::new()
+        };
+        let is_for_clients = is_first && claim.account.is_none() && !state.settings.no_advertise;
+        (told, is_for_clients)
     }
 
     /// The peer has answered on a connection after it was let in: it has let it in as well.
@@ -949,8 +950,8 @@ impl State {
         })
     }
 
-    /// Tells the other peers of a new one (route protocol, section 7), and before any client hears of it.
-    fn pass_on(&self, id: &Arc<str>, claim: &Claim<'_>, now: Instant) {
+    /// Queues word of a new peer for the others (route protocol, section 7). Returns the connections that are to send it.
+    fn pass_on(&self, id: &Arc<str>, claim: &Claim<'_>) -> Vec<Arc<RouteConnection>> {
         let (is_dialled, is_explicit, gossip) = match claim.dialled {
             None => (false, false, GossipMode::Default),
             Some((_, purpose)) => (true, purpose.is_explicit, purpose.gossip),
@@ -959,7 +960,7 @@ impl State {
         if is_heard_of && gossip != GossipMode::Override
             || claim.info.gossip_mode == GossipMode::Disabled
         {
-            return;
+            return Vec::new();
         }
         let account = claim.account.map_or_else(String::new, ToString::to_string);
         let line = |gossip_mode| {
@@ -974,6 +975,7 @@ impl State {
             line.extend_from_slice(b"\r\n");
             line
         };
+        let mut told = Vec::new();
         for (other, peer) in self.roster.peers() {
             if other == id || claim.account.is_some() && !peer.has_pool {
                 continue;
@@ -990,8 +992,10 @@ impl State {
                 (false, _) if self.plan.is_explicit(other) => GossipMode::Override,
                 (false, _) => GossipMode::Disabled,
             };
-            member.connection.tell_at_once(&line(mode), now);
+            member.connection.queue(&line(mode));
+            told.push(Arc::clone(&member.connection));
         }
+        told
     }
 
     fn adapt(

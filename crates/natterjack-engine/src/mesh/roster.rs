@@ -65,10 +65,14 @@ impl RouteConnection {
         self.outbox.wake();
     }
 
-    /// The same with what this server may be the only one to know: it is on its way when this returns, should nothing hinder
-    /// it, also if this server ends right then.
-    pub(super) fn tell_at_once(&self, line: &[u8], now: Instant) {
+    /// Queues a line that whoever does it has [sent](Self::send) afterwards, when nothing is locked. It waits behind nothing that
+    /// is held.
+    pub(super) fn queue(&self, line: &[u8]) {
         self.outbox.append_unheld(line);
+    }
+
+    /// Sends what is queued as far as the socket takes it, and has the connection's task send the rest.
+    pub(super) fn send(&self, now: Instant) {
         self.outbox.flush(now);
         self.outbox.wake();
     }
@@ -235,6 +239,15 @@ impl Roster {
     pub(super) fn member_mut(&mut self, peer: &str, id: u64) -> Option<&mut Member> {
         let mut members = self.peers.get_mut(peer)?.members_mut();
         members.find(|member| member.connection.id() == id)
+    }
+
+    /// Clients may go where a peer says from now on. Returns whether that is news.
+    pub(super) fn show_to_clients(&mut self, peer_id: &str, info: &RouteInfo) -> bool {
+        let Some(peer) = self.peer_mut(peer_id).filter(|peer| !peer.is_leaving) else {
+            return false;
+        };
+        peer.client_urls.clone_from(&info.connect_urls);
+        !peer.client_urls.is_empty()
     }
 
     /// Takes a connection out. Returns whether it was there, and the peer's addresses for clients if it was the last of
