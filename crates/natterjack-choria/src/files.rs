@@ -11,6 +11,11 @@ const BYTES_MAX: u64 = 64 << 20;
 
 /// All of a file. A pipe, to which nobody may ever write, is none, nor is a device; a link to a file is one.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_up_to(path, BYTES_MAX)
+}
+
+/// The same of one that is not to be longer than that.
+pub(crate) fn read_up_to(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
     let metadata = file.metadata()?;
@@ -20,9 +25,17 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
             "it is no file, but a pipe or a device",
         ));
     }
+    contents(file, bytes_max)
+}
+
+/// All of an open file.
+///
+/// # Errors
+/// [`io::ErrorKind::FileTooLarge`] if it is longer than that, and whatever reading brings.
+pub(crate) fn contents(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > BYTES_MAX {
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(bytes)

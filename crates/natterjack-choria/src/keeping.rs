@@ -5,7 +5,7 @@
 //! and what is written is put in the place of what was there, never into it.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -109,12 +109,7 @@ impl Folder {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file"));
         }
-        let mut bytes = Vec::new();
-        file.take(bytes_max + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > bytes_max {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        Ok(Some(bytes))
+        crate::files::contents(file, bytes_max).map(Some)
     }
 
     /// Puts a file there as a whole, if there is none. Of several that do so at once, one does. Whether it did.

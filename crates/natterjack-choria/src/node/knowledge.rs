@@ -196,11 +196,12 @@ impl Files {
 }
 
 fn read(path: &Path) -> Result<String, FileError> {
-    if fs::metadata(path)?.len() > FILE_BYTES_MAX {
-        return Err(FileError::TooLarge);
-    }
-    let text = String::from_utf8(crate::files::read(path)?);
-    text.map_err(|_| FileError::NotText)
+    let bytes =
+        crate::files::read_up_to(path, FILE_BYTES_MAX).map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => FileError::TooLarge,
+            _ => FileError::Io(error),
+        })?;
+    String::from_utf8(bytes).map_err(|_| FileError::NotText)
 }
 
 fn read_facts(path: &Path) -> Result<Map<String, Value>, FileError> {

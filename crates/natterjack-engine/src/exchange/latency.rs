@@ -172,21 +172,26 @@ pub(crate) fn sample(
     is_sampled.then(|| only(&|name| matches!(name, "Traceparent" | "Tracestate")))
 }
 
-/// Names and values of a header block, by name; values in the order they came. As long as it takes to sort them.
+/// Names and values of a header block.
 fn parse(header: &[u8]) -> Headers {
     let text = String::from_utf8_lossy(header);
     let lines = text.split('\n').skip(1);
     let fields = lines.filter_map(|line| {
         let (name, value) = line.split_once(':')?;
-        Some((canonical(name), value.trim()))
+        Some((canonical(name), value.trim().to_owned()))
     });
-    let mut fields: Vec<(String, &str)> = fields.collect();
+    by_name(fields.collect())
+}
+
+/// Names in order, each once, with its values in the order they came. A client may write as many names as fit into a message,
+/// so none is looked for among all the others: it takes as long as to sort them.
+pub(crate) fn by_name(mut fields: Vec<(String, String)>) -> Headers {
     fields.sort_by(|(name, _), (other, _)| name.cmp(other));
     let mut headers = Headers::new();
     for (name, value) in fields {
         match headers.last_mut() {
-            Some((known, values)) if *known == name => values.push(value.to_owned()),
-            _ => headers.push((name, vec![value.to_owned()])),
+            Some((known, values)) if *known == name => values.push(value),
+            _ => headers.push((name, vec![value])),
         }
     }
     headers

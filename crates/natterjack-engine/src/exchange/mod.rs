@@ -28,7 +28,7 @@ pub use self::transform::TransformProblem;
 pub(crate) use self::answers::{ANSWER_PREFIX, AwaitedAnswers, PendingAnswers};
 pub(crate) use self::crossing::{Crossing, Message};
 pub(crate) use self::first_bytes::FirstBytes;
-pub(crate) use self::latency::header_bytes;
+pub(crate) use self::latency::{by_name, header_bytes};
 pub(crate) use self::mapping::{Mapped, Mapper, Mappings};
 pub(crate) use self::measures::{Measures, is_measured};
 pub(crate) use self::service::{ServiceImports, local_pattern};

@@ -3,7 +3,7 @@
 
 use memchr::memmem;
 
-use crate::exchange::Headers;
+use crate::exchange::{Headers, by_name};
 
 /// Names the subject that reports go to. Unlike most headers it is meant only in this spelling.
 pub(crate) const DESTINATION: &str = "Nats-Trace-Dest";
@@ -75,8 +75,10 @@ impl Wish {
             }
             fields.push((name, value));
         }
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let texts = |(name, value)| (text(name), text(value));
         (names_destination || has_parent).then(|| Self {
-            headers: by_name(fields),
+            headers: by_name(fields.into_iter().map(texts).collect()),
             is_by_parent: !names_destination,
         })
     }
@@ -110,24 +112,6 @@ impl Wish {
     pub(crate) fn origin_account(&self) -> Option<&str> {
         self.first(ORIGIN_ACCOUNT)
     }
-}
-
-/// Names in order, each once, with its values in the order they came. A client may write as many names as fit into a message,
-/// so none is looked for among all the others.
-fn by_name(fields: Vec<(&[u8], &[u8])>) -> Headers {
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let fields = fields.into_iter();
-    let mut fields: Vec<(String, &[u8])> =
-        fields.map(|(name, value)| (text(name), value)).collect();
-    fields.sort_by(|(name, _), (other, _)| name.cmp(other));
-    let mut headers = Headers::new();
-    for (name, value) in fields {
-        match headers.last_mut() {
-            Some((known, values)) if *known == name => values.push(text(value)),
-            _ => headers.push((name, vec![text(value)])),
-        }
-    }
-    headers
 }
 
 /// Whether a trace context is recorded: the last bit of its flags. The original reads them as a signed number, so that those
